@@ -25,6 +25,13 @@ const correlation = (value: number): string => value.toFixed(4);
 const paper = (value: number | null | undefined, show = correlation): string =>
   value === null || value === undefined ? '–' : show(value);
 
+/** Said of a model whose weights were not on the device: its sweeps subtract runs. */
+const PLACES = {
+  device: '',
+  disk: ': weights streamed from disk, changes of p between float32 runs of single rows',
+  processes: ': split over processes, changes of p between float32 runs of whole prompts',
+} as const;
+
 /** Last part of a path or Hub id. */
 export const modelName = (model: ModelSummary): string =>
   model.stamp.source
@@ -256,8 +263,8 @@ ${summary.models.map((model) => modelSection(model, summary))}
 <dt>Conventions</dt><dd>site ${plan.neurons.site}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range ?? 2}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
 <dt>Neurons</dt><dd>${plan.neurons.perPrompt} a prompt without replacement, ${plan.neurons.sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt'}, seed ${plan.neurons.seed}</dd>
 <dt>Prompts</dt><dd>${plan.prompts.path} (${plan.prompts.format}), seed ${plan.prompts.seed}${plan.prompts.answeredRight ? ', answered right by the model' : ''}${plan.prompts.onePerFact ? ', one a fact' : ''}${plan.prompts.hideAnswer ? ', none with its answer in it' : ''}</dd>
-<dt>Precision</dt><dd>float32. Changes of p are carried as differences, to about 1e-5 of their size; curves that move less than 1e-6 of p count as flat, with r = 0.</dd>
-<dt>Models</dt><dd>${summary.models.map(({ stamp }) => html`${stamp.source}<br>${Object.entries(stamp.files).map(([file, hash]) => html`<code>${hash}</code> ${file}<br>`)}`)}</dd>
+<dt>Precision</dt><dd>float32${plan.dtype === 'f32' ? '' : ` with ${plan.dtype} weights`}. Changes of p are carried as differences, to about 1e-5 of their size; curves that move less than 1e-6 of p count as flat, with r = 0.</dd>
+<dt>Models</dt><dd>${summary.models.map(({ stamp }) => html`${stamp.source}${PLACES[stamp.weights ?? 'device']}<br>${Object.entries(stamp.files).map(([file, hash]) => html`<code>${hash}</code> ${file}<br>`)}`)}</dd>
 <dt>Machine</dt><dd>${summary.adapter}; ${Object.entries(summary.versions)
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')}</dd>

@@ -38,7 +38,7 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
     // Where model and data lie does not matter, what they are does.
     const decisive = ({ settings, model, tokenizer, data, tasks }: ProbeManifest) => ({
       settings,
-      model: [model.sha256, tokenizer],
+      model: [model.sha256, model.dtype, tokenizer],
       data: data.sha256,
       tasks,
     });

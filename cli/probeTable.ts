@@ -10,6 +10,7 @@ import {
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
+import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
 export interface ProbeManifest {
@@ -18,6 +19,7 @@ export interface ProbeManifest {
   /** ISO 8601, UTC. */
   readonly created: string;
   readonly adapter: string;
+  readonly weights: Placement;
   readonly settings: ProbeSettings;
   readonly model: ProberAbout['model'];
   readonly tokenizer: string;
@@ -102,6 +104,7 @@ export function describeRun({ settings, model }: Pick<ProbeSummary, 'settings' |
   const { site, of, direction, sign, variant, splits, labelTokens, shots, seed } = settings;
   return [
     model.name,
+    ...(model.dtype === 'f32' ? [] : [`${model.dtype} weights`]),
     `splits ${splits}`,
     `variant ${variant}`,
     `label tokens ${labelTokens}`,

@@ -8,6 +8,7 @@ import { UserError } from '../engine/errors.ts';
 import {
   type ByteFolder,
   checkVocabulary,
+  type LlamaConfig,
   loadModelWeights,
   loadTokenizer,
   type ModelConfig,
@@ -18,7 +19,6 @@ import {
   SplitLlama,
   streamModel,
   type WeightDtype,
-  type WeightOptions,
 } from '../models/index.ts';
 import {
   type Device,
@@ -40,6 +40,7 @@ export interface ModelCard extends NeuronSpace {
 export interface Session {
   readonly device: Device;
   readonly model: LanguageModel;
+  readonly placement: Placement;
   readonly tokenizer: Tokenizer;
   /** Path of the model's folder. */
   readonly folder: string;
@@ -77,39 +78,56 @@ export interface WeightsOptions {
   readonly devices?: number;
 }
 
-/** Whether the weights are to be streamed: asked for, or they do not fit. */
-async function streams(card: ModelCard, device: Device, options: WeightsOptions): Promise<boolean> {
-  if (options.stream) return true;
+/** Where a model's weights are: results have the same bits, but sweeps take another way through each. */
+export type Placement = 'device' | 'disk' | 'processes';
+
+/** On disk where that was asked for, or they do not fit. @throws UserError where only a Llama can be so kept. */
+export async function placeWeights(
+  card: ModelCard,
+  device: Device,
+  options: WeightsOptions,
+): Promise<Placement> {
+  const { folder, sizes } = card;
+  if (options.devices !== undefined) {
+    if (sizes.type !== 'llama') throw new UserError('split', `${folder.name}: only a Llama can be split`);
+    return 'processes';
+  }
+  if (options.stream) return 'disk';
   const memory =
     options.memory === undefined ? (device.info.software ? totalmem() : undefined) : options.memory * 1e9;
-  if (memory === undefined || card.sizes.type !== 'llama') return false;
-  const checkpoint = await openCheckpoint(card.folder);
-  const plan = planMemory(card.sizes, checkpoint, options);
+  if (memory === undefined || sizes.type !== 'llama') return 'device';
+  const checkpoint = await openCheckpoint(folder);
+  const plan = planMemory(sizes, checkpoint, options);
   await checkpoint.close();
-  if (plan.resident <= memory) return false;
+  if (plan.resident <= memory) return 'device';
   const size = (bytes: number) =>
     bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
   process.stderr.write(
     `needs ${size(plan.resident)} of ${size(memory)}: streamed from disk instead, ${size(plan.streamed)} at a time\n`,
   );
-  return true;
+  return 'disk';
 }
 
-/** The model on this device, on disk, or in several processes. */
-async function openModel(
+/** The model with its weights where {@link placeWeights} says. @throws UserError where they are not what they should be. */
+export async function openModel(
   card: ModelCard,
   device: Device,
-  options: WeightsOptions,
-  weights: WeightOptions,
+  placement: Placement,
+  { dtype, devices }: WeightsOptions,
 ): Promise<LanguageModel> {
   const { folder, sizes } = card;
-  if (options.devices !== undefined) {
-    if (sizes.type !== 'llama') throw new UserError('split', `${folder.name}: only a Llama can be split`);
-    return SplitLlama.open(folder.name, sizes, device, options.devices, options.dtype);
-  }
-  return (await streams(card, device, options))
-    ? streamModel(folder, device, weights)
-    : loadModelWeights(folder, device, weights);
+  if (placement === 'processes')
+    return SplitLlama.open(folder.name, sizes as LlamaConfig, device, devices!, dtype);
+  const kept = dtype === undefined ? {} : { dtype };
+  if (placement === 'disk') return streamModel(folder, device, kept);
+  const progress = startProgress('load', 'MB');
+  return loadModelWeights(folder, device, {
+    ...kept,
+    // What takes no time needs no bar.
+    onProgress: ({ bytes, total }) => {
+      if (total > 1e8) progress.update(Math.round(bytes / 1e6), Math.round(total / 1e6));
+    },
+  }).finally(() => progress.stop());
 }
 
 /** Opens device and model. @throws UserError where there is no adapter or the weights are not what they should be. */
@@ -121,17 +139,11 @@ export async function withModel<Result>(
   const { tokenizer, folder } = card;
   const device = await openDevice();
   try {
-    const progress = startProgress('load', 'MB');
-    const model = await openModel(card, device, options, {
-      ...(options.dtype === undefined ? {} : { dtype: options.dtype }),
-      // What takes no time needs no bar.
-      onProgress: ({ bytes, total }) => {
-        if (total > 1e8) progress.update(Math.round(bytes / 1e6), Math.round(total / 1e6));
-      },
-    }).finally(() => progress.stop());
+    const placement = await placeWeights(card, device, options);
+    const model = await openModel(card, device, placement, options);
     try {
       // A folder in Node is a local one, and its name is its path.
-      return await work({ device, model, tokenizer, folder: folder.name });
+      return await work({ device, model, placement, tokenizer, folder: folder.name });
     } finally {
       model.dispose();
     }

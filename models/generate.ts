@@ -7,9 +7,10 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import type { PrefillOptions, Prefix } from './kvCache.ts';
+import type { Prefix } from './kvCache.ts';
 import type { Llama } from './llama.ts';
-import { StreamedLlama } from './stream.ts';
+import { SplitLlama } from './split.ts';
+import { prefillAll, type StreamedLlama } from './stream.ts';
 
 export interface SamplingOptions {
   /** 0 (default) takes the most probable token; above 0 logits are divided by it and a token is drawn. */
@@ -75,7 +76,7 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
  * @throws UserError for a bad option or a prompt that does not fit, before any GPU work.
  */
 export async function generate(
-  model: Llama | StreamedLlama,
+  model: Llama | StreamedLlama | SplitLlama,
   prompt: readonly number[],
   options: GenerateOptions = {},
 ): Promise<Generated> {
@@ -83,32 +84,35 @@ export async function generate(
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.sizes.endIds, onToken } = options;
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');
   const ids: number[] = [];
-  let cache: Prefix | null = null;
+  const text = model instanceof SplitLlama ? model.openText() : cachedText(model);
   try {
     for (let next = prompt; ; next = ids.slice(-1)) {
       if (ids.length >= maxTokens) return { ids, end: 'length' };
       // The token after the last position could still be read, but not gone on from.
       if (prompt.length + ids.length > model.sizes.positions) return { ids, end: 'positions' };
-      const before: Prefix | null = cache;
-      cache = await extend(model, next, { logits: true, merge: true, ...(before ? { prefix: before } : {}) });
-      before?.dispose();
-      const id = chooseToken(await cache.logits.read(), options);
+      const id = chooseToken(await text.extend(next), options);
       if (stopIds.includes(id)) return { ids, end: 'stop' };
       ids.push(id);
       if (onToken?.(id) === false) return { ids, end: 'callback' };
     }
   } finally {
-    cache?.dispose();
+    text.dispose();
   }
 }
 
-async function extend(
-  model: Llama | StreamedLlama,
-  ids: readonly number[],
-  options: PrefillOptions,
-): Promise<Prefix> {
-  if (!(model instanceof StreamedLlama)) return model.prefill(ids, options);
-  return (await model.prefillAsync([{ ids, options }]))[0]!;
+/** A text whose tokens come one after the other, as {@link SplitLlama.openText}. */
+function cachedText(model: Llama | StreamedLlama): ReturnType<SplitLlama['openText']> {
+  let cache: Prefix | null = null;
+  return {
+    async extend(ids) {
+      const before = cache;
+      const options = { logits: true, merge: true, ...(before ? { prefix: before } : {}) };
+      [cache] = (await prefillAll(model, [{ ids, options }])) as [Prefix];
+      before?.dispose();
+      return cache.logits.read();
+    },
+    dispose: () => cache?.dispose(),
+  };
 }
 
 /**

@@ -18,7 +18,7 @@ export { readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 export { configToJson, loadOptimiser, saveModel, saveOptimiser } from './save.ts';
 export { layerRanges, SplitLlama } from './split.ts';
 export * from './storage.ts';
-export { StreamedLlama } from './stream.ts';
+export { prefillAll, StreamedLlama } from './stream.ts';
 export * from './synth.ts';
 export * from './tokenizer.ts';
 export { type LoadProgress, loadWeights, WeightLoader, type WeightOptions } from './weights.ts';

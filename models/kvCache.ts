@@ -22,6 +22,7 @@ import {
   add,
   broadcastTo,
   concat,
+  type Device,
   integers,
   matmul,
   mul,
@@ -43,8 +44,8 @@ import { type CheckedInput, runChecked } from './run.ts';
 
 /** Keys and values of consecutive tokens, a layer each: [keyValueHeads, tokens, headSize], keys turned by position. */
 interface Segment {
-  readonly keys: readonly Tensor[];
-  readonly values: readonly Tensor[];
+  readonly keys: ReadonlyMap<number, Tensor>;
+  readonly values: ReadonlyMap<number, Tensor>;
 }
 
 /**
@@ -76,22 +77,23 @@ export class Prefix implements Disposable {
 
   /** Keys of a layer [keyValueHeads, length, headSize], a new handle that belongs to the open scope. */
   keys(layer: number): Tensor {
-    return joined(this.#segments.map((s) => s.keys[layer]!));
+    return joined(this.#segments.map((s) => s.keys.get(layer)!));
   }
 
   /** Values of a layer, as {@link keys}. */
   values(layer: number): Tensor {
-    return joined(this.#segments.map((s) => s.values[layer]!));
+    return joined(this.#segments.map((s) => s.values.get(layer)!));
   }
 
   /** The parts it is made of, as handles of their own. */
   segments(): Segment[] {
-    const again = (list: readonly Tensor[]) => list.map((t) => t.view(t.shape, null));
+    const again = (list: ReadonlyMap<number, Tensor>) =>
+      new Map([...list].map(([layer, t]) => [layer, t.view(t.shape, null)]));
     return this.#segments.map(({ keys, values }) => ({ keys: again(keys), values: again(values) }));
   }
 
   *#tensors(): Iterable<Tensor> {
-    for (const { keys, values } of this.#segments) yield* [...keys, ...values];
+    for (const { keys, values } of this.#segments) yield* [...keys.values(), ...values.values()];
     if (this.#logits) yield this.#logits;
   }
 
@@ -133,30 +135,12 @@ export function* prefillPass(
 ): Pass<Prefix> {
   const { sizes, device } = model;
   const { prefix, logits = false, merge = false } = options;
-  const past = prefix?.length ?? 0;
   checkIds(ids, sizes);
-  checkLength(past + ids.length, sizes);
+  checkLength((prefix?.length ?? 0) + ids.length, sizes);
   if (logits && ids.length === 0) throw new UserError('input', 'prefill: no token to give logits after');
   if (ids.length === 0) return new Prefix(prefix?.ids ?? [], prefix?.segments() ?? [], null);
   const taps = new Taps(model.hooks, sizes, 1, ids.length, {});
-  const own = { keys: [] as Tensor[], values: [] as Tensor[] };
-  /** Keeps a layer's new keys and values; gives those of all tokens so far. */
-  const remember = (layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] => {
-    const fresh: [Tensor, Tensor] = [byKeyHead(k), byKeyHead(v)];
-    const all: [Tensor, Tensor] = prefix?.length
-      ? [concat([prefix.keys(layer), fresh[0]], 1), concat([prefix.values(layer), fresh[1]], 1)]
-      : fresh;
-    const [keys, values] = merge ? all : fresh;
-    own.keys.push(outlive(keys));
-    own.values.push(outlive(values));
-    return all;
-  };
-  const places = ids.map((_, i) => past + i);
-  const positions = loose(() => integers(device, places));
-  const tokens: Tokens = {
-    positions,
-    attend: (layer, q, k, v) => attendCausally(q, ...remember(layer, k, v)),
-  };
+  const { own, remember, tokens } = remembering(device, ids.length, prefix, merge);
   let x: Tensor | null = null;
   let finished = false;
   try {
@@ -183,10 +167,7 @@ export function* prefillPass(
     if (logits) {
       yield { stage: 'head', next: null };
       const rows = x;
-      row = loose(() => {
-        const end = reshape(slice(rows, [0, ids.length - 1], [1, ids.length]), [1, sizes.hidden]);
-        return reshape(model.decode(model.head(end, taps, [1, sizes.hidden])), [sizes.vocabulary]);
-      });
+      row = loose(() => decodeLast(model, rows, taps));
     }
     finished = true;
     return new Prefix(
@@ -195,10 +176,50 @@ export function* prefillPass(
       row,
     );
   } finally {
-    positions.dispose();
+    tokens.positions.dispose();
     x?.dispose();
-    if (!finished) for (const t of [...own.keys, ...own.values]) t.dispose();
+    if (!finished) for (const t of [...own.keys.values(), ...own.values.values()]) t.dispose();
   }
+}
+
+/** Tokens of a prompt, after those of `prefix`, whose keys and values are kept as the layers make them. */
+export function remembering(
+  device: Device,
+  count: number,
+  prefix: Prefix | undefined,
+  merge: boolean,
+): {
+  readonly own: { readonly keys: Map<number, Tensor>; readonly values: Map<number, Tensor> };
+  /** Keeps a layer's new keys and values; gives those of all tokens so far. */
+  readonly remember: (layer: number, k: Tensor, v: Tensor) => [Tensor, Tensor];
+  readonly tokens: Tokens;
+} {
+  const past = prefix?.length ?? 0;
+  const own = { keys: new Map<number, Tensor>(), values: new Map<number, Tensor>() };
+  const remember = (layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] => {
+    const fresh: [Tensor, Tensor] = [byKeyHead(k), byKeyHead(v)];
+    const all: [Tensor, Tensor] = prefix?.length
+      ? [concat([prefix.keys(layer), fresh[0]], 1), concat([prefix.values(layer), fresh[1]], 1)]
+      : fresh;
+    const [keys, values] = merge ? all : fresh;
+    own.keys.set(layer, outlive(keys));
+    own.values.set(layer, outlive(values));
+    return all;
+  };
+  const places = Array.from({ length: count }, (_, i) => past + i);
+  const tokens: Tokens = {
+    positions: loose(() => integers(device, places)),
+    attend: (layer, q, k, v) => attendCausally(q, ...remember(layer, k, v)),
+  };
+  return { own, remember, tokens };
+}
+
+/** Logits [V] of the last of one prompt's residuals [1, tokens, H]. */
+export function decodeLast(model: CausalModel, residuals: Tensor, taps: Taps): Tensor {
+  const { hidden, vocabulary } = model.sizes;
+  const length = residuals.dim(1);
+  const end = reshape(slice(residuals, [0, length - 1], [1, length]), [1, hidden]);
+  return reshape(model.decode(model.head(end, taps, [1, hidden])), [vocabulary]);
 }
 
 /** [1, tokens, heads, D] as [heads, tokens, D]. */
@@ -363,13 +384,15 @@ function checkGroup({ prefix, ids, residual }: RowGroup, from: number, sizes: Mo
   return shape[0]!;
 }
 
-function checkIds(ids: readonly number[], sizes: ModelSizes): void {
+/** @throws UserError for an id outside the vocabulary. */
+export function checkIds(ids: readonly number[], sizes: ModelSizes): void {
   for (const [i, id] of ids.entries())
     if (!Number.isInteger(id) || id < 0 || id >= sizes.vocabulary)
       throw new UserError('input', `ids: ${id} at ${i} is outside 0..${sizes.vocabulary - 1}`);
 }
 
-function checkLength(tokens: number, sizes: ModelSizes): void {
+/** @throws UserError for more tokens than the model has positions. */
+export function checkLength(tokens: number, sizes: ModelSizes): void {
   if (tokens > sizes.positions)
     throw new UserError(
       'input',

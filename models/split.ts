@@ -7,6 +7,7 @@ import { UserError } from '../engine/errors.ts';
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
 import type { LlamaConfig } from './config.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
+import { checkIds, checkLength } from './kvCache.ts';
 import { llamaHooks } from './llama.ts';
 import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
 import { outlive } from './pass.ts';
@@ -92,6 +93,7 @@ export class SplitLlama implements LanguageModel {
   readonly hooks: HookTable;
   readonly #parts: readonly Part[];
   #turn: Promise<unknown> = Promise.resolve();
+  #texts = 0;
 
   private constructor(device: Device, config: LlamaConfig, dtype: WeightDtype, parts: readonly Part[]) {
     this.device = device;
@@ -131,11 +133,46 @@ export class SplitLlama implements LanguageModel {
     throw new UserError('split', 'a model split over processes needs runAsync');
   }
 
+  /** After all that was asked before. */
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
   /** As {@link LanguageModel.run}. @throws UserError before anything is sent. */
   runAsync(input: ModelInput, options: RunOptions = {}): Promise<RunResult> {
-    const run = this.#turn.then(() => this.#run(input, options));
-    this.#turn = run.catch(() => {});
-    return run;
+    return this.#inTurn(() => this.#run(input, options));
+  }
+
+  /**
+   * A text whose tokens come one after the other: each process keeps keys and values of its layers.
+   * `extend` gives the logits [V] after the tokens added. @throws UserError for tokens that do not fit
+   */
+  openText(): { extend(ids: readonly number[]): Promise<Float32Array>; dispose(): void } {
+    const text = this.#texts++;
+    let length = 0;
+    return {
+      extend: async (ids) => {
+        checkIds(ids, this.sizes);
+        checkLength(length + ids.length, this.sizes);
+        length += ids.length;
+        return this.#inTurn(async () => {
+          let answer: Answer = {};
+          for (const part of this.#parts) {
+            const { residual } = answer;
+            answer = await part.ask({ do: 'extend', text, ids, ...(residual ? { residual } : {}) });
+          }
+          return answer.logits!.data;
+        });
+      },
+      dispose: () => {
+        // A process that is gone has forgotten already.
+        this.#inTurn(() => Promise.all(this.#parts.map((part) => part.ask({ do: 'forget', text })))).catch(
+          () => {},
+        );
+      },
+    };
   }
 
   async #run(modelInput: ModelInput, options: RunOptions): Promise<RunResult> {

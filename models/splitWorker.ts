@@ -9,6 +9,7 @@ import { localFolder } from './byteSource.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfig, readConfig } from './config.ts';
 import { Taps } from './hooks.ts';
+import { decodeLast, Prefix, remembering } from './kvCache.ts';
 import { Llama, llamaShapes } from './llama.ts';
 import type { RunOptions } from './model.ts';
 import { loose } from './pass.ts';
@@ -41,7 +42,15 @@ export type Request =
       /** Inputs of layers from this one on are kept for the backward. */
       readonly lowest: number;
     }
-  | { readonly do: 'backward'; readonly cotangent?: HostTensor };
+  | { readonly do: 'backward'; readonly cotangent?: HostTensor }
+  | {
+      /** More tokens of a text whose keys and values are kept; the last process gives the logits after them. */
+      readonly do: 'extend';
+      readonly text: number;
+      readonly ids: readonly number[];
+      readonly residual?: HostTensor;
+    }
+  | { readonly do: 'forget'; readonly text: number };
 
 export type Answer = {
   readonly error?: { readonly code: string; readonly message: string; readonly user: boolean };
@@ -80,11 +89,16 @@ class Worker {
   #first = 0;
   #end = 0;
   #run: Run | null = null;
+  readonly #texts = new Map<number, Prefix>();
 
   async answer(request: Request): Promise<Answer> {
     if (request.do === 'load') return this.#load(request);
     if (request.do === 'forward') return this.#forward(request);
-    return this.#backward(request);
+    if (request.do === 'backward') return this.#backward(request);
+    if (request.do === 'extend') return this.#extend(request);
+    this.#texts.get(request.text)?.dispose();
+    this.#texts.delete(request.text);
+    return {};
   }
 
   async #load({ folder, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
@@ -171,6 +185,27 @@ class Worker {
     for (const t of [cotangent, tokens.positions, tokens.keyMask, ...gradients.map(([, g]) => g)])
       t?.dispose();
     this.#forget();
+    return answer;
+  }
+
+  /** As `prefill` with `merge`, through the layers that are here. */
+  async #extend({ text, ids, residual }: Request & { do: 'extend' }): Promise<Answer> {
+    const [model, device] = [this.#model!, this.#device!];
+    const before = this.#texts.get(text);
+    const taps = new Taps(model.hooks, model.sizes, 1, ids.length, {});
+    const { own, tokens } = remembering(device, ids.length, before, true);
+    let x = loose(() =>
+      residual ? upload(device, residual) : model.embed({ rows: 1, length: ids.length, ids }, taps),
+    );
+    for (let layer = this.#first; layer < this.#end; layer++) {
+      const input = x;
+      x = loose(() => model.layer(layer, input, tokens, taps));
+      input.dispose();
+    }
+    this.#texts.set(text, new Prefix([...(before?.ids ?? []), ...ids], [own], null));
+    const last = this.#end === model.sizes.layers ? loose(() => decodeLast(model, x, taps)) : null;
+    const answer = last ? { logits: await download(last) } : { residual: await download(x) };
+    for (const t of [x, last, tokens.positions, before]) t?.dispose();
     return answer;
   }
 

@@ -378,3 +378,12 @@ export class StreamedLlama implements LanguageModel {
       });
   }
 }
+
+/** {@link Llama.prefill} of many prompts: in one wave where weights are on disk. @throws UserError */
+export async function prefillAll(
+  model: Llama | StreamedLlama,
+  prompts: Parameters<StreamedLlama['prefillAsync']>[0],
+): Promise<Prefix[]> {
+  if (model instanceof StreamedLlama) return model.prefillAsync(prompts);
+  return prompts.map(({ ids, options }) => model.prefill(ids, options));
+}

@@ -11,6 +11,7 @@
 import { UserError } from '../engine/errors.ts';
 import { gatherRows, mul, reshape, type Tensor, tensor } from '../engine/index.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
+import { SplitLlama } from '../models/split.ts';
 import { probeHooks } from './gradients.ts';
 import { checkNeuron, type Neuron, resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
@@ -129,7 +130,9 @@ async function scaledRows(
   const { model, probe, at, target, of } = setup;
   const { width, vocabulary } = model.sizes;
   const length = probe.ids.length;
-  const all = rows.every(({ index }) => index === null);
+  // Functions cannot be sent to other processes; a patch of every neuron says the same, at more length.
+  const asEdit = rows.every(({ index }) => index === null) && !(model instanceof SplitLlama);
+  const everyNeuron = Array.from({ length: width }, (_, i) => i);
   const scale = (value: Tensor): Tensor => {
     const factors = new Float32Array(rows.length * length).fill(1);
     for (const [row, { alpha }] of rows.entries()) factors[row * length + at] = alpha;
@@ -137,14 +140,14 @@ async function scaledRows(
   };
   const repeat = <Value>(value: Value): Value[] => rows.map(() => value);
   using run = await runModel(model, probeRows(probe, rows.length), {
-    ...(all
+    ...(asEdit
       ? { edit: { [hook]: scale } }
       : {
           patch: rows.map(({ index, alpha }, row) => ({
             name: hook,
             row,
             position: at,
-            neuron: index!,
+            neuron: index ?? everyNeuron,
             op: 'scale' as const,
             value: alpha,
           })),

@@ -9,7 +9,8 @@
 import { gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { Llama } from '../models/llama.ts';
-import type { RunResult } from '../models/model.ts';
+import { type RunResult, runModel } from '../models/model.ts';
+import { prefillAll, StreamedLlama } from '../models/stream.ts';
 import {
   type Conventions,
   type LanguageModel,
@@ -47,14 +48,16 @@ export interface GradientReader extends Disposable {
 }
 
 export function openReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
-  return model instanceof Llama ? cachedReader(model, conventions) : fullReader(model, conventions);
+  return model instanceof Llama || model instanceof StreamedLlama
+    ? cachedReader(model, conventions)
+    : fullReader(model, conventions);
 }
 
 const hooks = (model: LanguageModel, { site }: ReadingConventions): string[] =>
   Array.from({ length: model.sizes.layers }, (_, layer) => siteHook(layer, site));
 
 /** Prefix once, rest of the prompt once, candidates as rows of the last position. */
-export function cachedReader(model: Llama, conventions: ReadingConventions): GradientReader {
+export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingConventions): GradientReader {
   const names = hooks(model, conventions);
   // A multilingual task has a prefix for each of its languages.
   const prefixes = new Map<readonly number[], Prefix>();
@@ -65,16 +68,24 @@ export function cachedReader(model: Llama, conventions: ReadingConventions): Gra
   return {
     async read(prompts, candidates, shared) {
       let prefix = prefixes.get(shared);
-      if (!prefix) prefixes.set(shared, (prefix = model.prefill(shared)));
-      const groups = prompts.map(({ ids }) => ({
-        prefix: model.prefill(ids.slice(prefix.length, -1), { prefix }),
-        ids: candidates.map(() => ids.at(-1)!),
+      if (!prefix) {
+        [prefix] = (await prefillAll(model, [{ ids: shared }])) as [Prefix];
+        prefixes.set(shared, prefix);
+      }
+      const { length } = prefix;
+      const rests = prompts.map(({ ids }) => ({ ids: ids.slice(length, -1), options: { prefix } }));
+      const groups = (await prefillAll(model, rests)).map((whole, i) => ({
+        prefix: whole,
+        ids: candidates.map(() => prompts[i]!.ids.at(-1)!),
       }));
       try {
-        using run = model.runRows(groups, {
+        const options = {
           capture: names,
           grad: { at: names, of: { of: conventions.of, target: prompts.flatMap(() => candidates) } },
-        });
+        };
+        using run = await (model instanceof Llama
+          ? model.runRows(groups, options)
+          : model.runRowsAsync(groups, options));
         return await readRun(model, run, names, prompts.length, candidates, conventions);
       } finally {
         for (const group of groups) group.prefix.dispose();
@@ -90,7 +101,8 @@ export function fullReader(model: LanguageModel, conventions: ReadingConventions
   const names = hooks(model, conventions);
   const one = async ({ ids, position }: ReadablePrompt, candidates: readonly number[]): Promise<Reading> => {
     const positions = candidates.map(() => position);
-    using run = model.run(
+    using run = await runModel(
+      model,
       { ids: candidates.map(() => ids) },
       {
         capture: names,

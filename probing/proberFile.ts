@@ -5,6 +5,7 @@
 
 import * as v from 'valibot';
 import { fileError } from '../models/byteSource.ts';
+import { WEIGHT_DTYPES } from '../models/storage.ts';
 import { type LanguageModel, QUANTITIES, UserError } from '../neurgrad/index.ts';
 import type { GradientReader } from './collect.ts';
 import { VARIANTS } from './counts.ts';
@@ -45,6 +46,8 @@ const about = v.object({
     layers: v.number(),
     width: v.number(),
     name: v.string(),
+    // How its weight matrices were kept.
+    dtype: v.optional(v.picklist(WEIGHT_DTYPES), 'f32'),
     sha256: v.record(v.string(), v.string()),
   }),
 });

@@ -8,13 +8,22 @@ import {
   Llama,
   type Message,
   readChatTemplate,
+  SplitLlama,
   StreamedLlama,
   streamText,
   type WeightDtype,
 } from '../../models/index.ts';
 import { encodePrompt } from '../../neurgrad/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import { dtypeOption, integer, jsonOption, memoryOption, modelOption, streamOption } from '../options.ts';
+import {
+  devicesOption,
+  dtypeOption,
+  integer,
+  jsonOption,
+  memoryOption,
+  modelOption,
+  streamOption,
+} from '../options.ts';
 import { openOutput } from '../output.ts';
 import { type ModelCard, readModelCard, withModel } from '../session.ts';
 
@@ -31,6 +40,7 @@ interface Options {
   readonly dtype: WeightDtype;
   readonly stream?: boolean;
   readonly memory?: number;
+  readonly devices?: number;
   readonly json?: boolean;
 }
 
@@ -67,6 +77,7 @@ export function addGenerate(program: Command): void {
     .addOption(dtypeOption())
     .addOption(streamOption())
     .addOption(memoryOption())
+    .addOption(devicesOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -98,7 +109,7 @@ async function runGenerate(options: Options): Promise<void> {
   await withModel(
     card,
     async ({ model, tokenizer }) => {
-      if (!(model instanceof Llama || model instanceof StreamedLlama))
+      if (!(model instanceof Llama || model instanceof StreamedLlama || model instanceof SplitLlama))
         throw new UserError('generate', 'needs a causal model');
       const stream = streamText((all) => tokenizer.decode(all, { skipSpecialTokens: true }), ids);
       const told: number[] = [];

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { WeightDtype } from '../../models/index.ts';
 import {
   type Direction,
   type LanguageModel,
@@ -50,20 +51,24 @@ import {
   workloadOf,
 } from '../../probing/index.ts';
 import {
+  devicesOption,
   directionOption,
+  dtypeOption,
   integer,
   jsonOption,
+  memoryOption,
   modelOption,
   ofOption,
   signOption,
   siteOption,
+  streamOption,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
 import { finishedTasks, finishRun, finishTask, openRun } from '../probeRun.ts';
 import { describeSummary, describeTask, type ProbeManifest } from '../probeTable.ts';
 import { startProgress } from '../progress.ts';
-import { describeAdapter, type ModelCard, readModelCard, withModel } from '../session.ts';
+import { describeAdapter, type ModelCard, readModelCard, type Session, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 import { openData } from './data.ts';
 
@@ -85,6 +90,10 @@ interface RunOptions {
   readonly direction: Direction;
   readonly sign: Sign;
   readonly shard?: Shard;
+  readonly dtype: WeightDtype;
+  readonly stream?: boolean;
+  readonly memory?: number;
+  readonly devices?: number;
   readonly keepParts?: boolean;
   readonly dryRun?: boolean;
   readonly json?: boolean;
@@ -102,6 +111,10 @@ interface ApplyOptions {
   readonly question?: string;
   readonly rows?: string;
   readonly language: Language;
+  readonly dtype?: WeightDtype;
+  readonly stream?: boolean;
+  readonly memory?: number;
+  readonly devices?: number;
   readonly json?: boolean;
 }
 
@@ -171,6 +184,10 @@ export function addProbe(program: Command): void {
         'read every n-th unit only, default what Slurm or Kubernetes says; "probe report" puts them together',
       ).argParser(shard),
     )
+    .addOption(dtypeOption())
+    .addOption(streamOption())
+    .addOption(memoryOption())
+    .addOption(devicesOption())
     .addOption(keepPartsOption())
     .addOption(new Option('--dry-run', 'plan and estimate, read nothing'))
     .addOption(jsonOption())
@@ -202,6 +219,10 @@ The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/ta
     .addOption(new Option('--question <text>', 'a question laid out as the task does, or its first line'))
     .addOption(new Option('--rows <file>', "JSON list of rows in the task's format, labels optional"))
     .addOption(new Option('--language <code>', 'of --question').choices(LANGUAGES).default('en'))
+    .addOption(dtypeOption().default(undefined, "the prober's"))
+    .addOption(streamOption())
+    .addOption(memoryOption())
+    .addOption(devicesOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -294,18 +315,20 @@ async function runProbe(options: RunOptions): Promise<void> {
     }
   }
   const path = card.folder.name;
-  await withModel(card, async ({ model, device, tokenizer }) => {
+  const work = async ({ model, device, placement, tokenizer }: Session): Promise<void> => {
     const manifest: ProbeManifest = {
       format: 'neurgrad probe 1',
       neurgrad: version,
       created: new Date().toISOString(),
       adapter: describeAdapter(device),
+      weights: placement,
       settings,
       model: {
         architecture: model.architecture,
         layers: model.sizes.layers,
         width: model.sizes.width,
         name: options.model,
+        dtype: options.dtype,
         sha256: hashWeights(path),
       },
       tokenizer: fileHash(join(path, 'tokenizer.json')),
@@ -336,7 +359,8 @@ async function runProbe(options: RunOptions): Promise<void> {
       const { report: found } = await finishTask(options.out, some[0]!.task.name, options.keepParts ?? false);
       if (found) output.note(describeTask(found));
     }
-  });
+  };
+  await withModel(card, work, options);
   if (options.dryRun) return;
   if (part.count > 1) {
     const { index, count } = part;
@@ -414,7 +438,7 @@ async function runApply(options: ApplyOptions): Promise<void> {
   });
   const prompts = asked.flatMap(({ encoded }) => (encoded ? [encoded] : []));
   if (prompts.length === 0) throw new UserError('prompt', `no question can be asked: ${asked[0]?.problem}`);
-  await withModel(card, async ({ model }) => {
+  const work = async ({ model }: Session): Promise<void> => {
     const prefix = sharedPrefix(prompts.map(({ ids }) => ids));
     using reader = openReader(model, about);
     const answers: unknown[] = [];
@@ -437,7 +461,8 @@ async function runApply(options: ApplyOptions): Promise<void> {
     output.result({ task: about.task, kind: about.kind, labels: about.labels, answers }, () =>
       table(['row', 'answer', `votes (${about.labels.join(' ')})`, 'p of the model'], lines),
     );
-  });
+  };
+  await withModel(card, work, { ...options, dtype: options.dtype ?? about.model.dtype });
 }
 
 /** Whole prompts, or what is wrong with a row. */

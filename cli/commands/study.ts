@@ -5,16 +5,23 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
-import { loadModelWeights } from '../../models/index.ts';
+import type { WeightDtype } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
 import { fileHash, isModelFile, type ModelStamp, StudyFolder } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
 import { detectShard, parseShard } from '../../neurgrad/study/shard.ts';
-import { integer } from '../options.ts';
+import { devicesOption, dtypeOption, integer, memoryOption, streamOption } from '../options.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
-import { describeAdapter, type ModelCard, readModelCard } from '../session.ts';
+import {
+  describeAdapter,
+  type ModelCard,
+  openModel,
+  type Placement,
+  placeWeights,
+  readModelCard,
+} from '../session.ts';
 
 interface Options {
   readonly plan?: string;
@@ -28,6 +35,10 @@ interface Options {
   readonly ig?: number;
   readonly out: string;
   readonly shard?: string;
+  readonly dtype?: WeightDtype;
+  readonly stream?: boolean;
+  readonly memory?: number;
+  readonly devices?: number;
   readonly printPlan?: boolean;
 }
 
@@ -57,6 +68,10 @@ export function addStudy(program: Command): void {
         'this process takes share i of n, from 1; default what Slurm or Kubernetes says',
       ),
     )
+    .addOption(dtypeOption().default(undefined, "the plan's"))
+    .addOption(streamOption())
+    .addOption(memoryOption())
+    .addOption(devicesOption())
     .addOption(new Option('--print-plan', 'print the whole plan and end'))
     .addHelpText(
       'after',
@@ -96,6 +111,7 @@ function readPlan(options: Options): Plan {
   const figure = options.figure === undefined ? undefined : parseFigure(options.figure);
   const asked = {
     ...(options.model ? { models: options.model } : {}),
+    dtype: options.dtype,
     prompts: { path: options.prompts, format: options.format, count: options.count },
     neurons: { perPrompt: options.neurons },
     figure,
@@ -130,7 +146,7 @@ function merge(base: unknown, over: unknown): unknown {
   return result;
 }
 
-function stamp(source: string, card: ModelCard): ModelStamp {
+function stamp(source: string, card: ModelCard, weights: Placement): ModelStamp {
   const folder = card.folder.name;
   const { layers, hidden, width } = card.sizes;
   const files = readdirSync(folder).filter(isModelFile).sort();
@@ -140,6 +156,7 @@ function stamp(source: string, card: ModelCard): ModelStamp {
     layers,
     hidden,
     width,
+    weights,
     files: Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))])),
   };
 }
@@ -156,14 +173,17 @@ async function runCommand(options: Options): Promise<void> {
   const cards: ModelCard[] = [];
   for (const source of plan.models) cards.push(await readModelCard(source));
   const device: Device = await openDevice();
+  const keep = { ...options, dtype: plan.dtype };
   const note = (text: string): void => void process.stderr.write(`${text}\n`);
   const progress = startProgress('study', 'units');
   try {
+    const places: Placement[] = [];
+    for (const card of cards) places.push(await placeWeights(card, device, keep));
     using folder = StudyFolder.open(
       options.out,
       {
         plan,
-        models: cards.map((card, i) => stamp(plan.models[i]!, card)),
+        models: cards.map((card, i) => stamp(plan.models[i]!, card, places[i]!)),
         adapter: describeAdapter(device),
         versions: { neurgrad: version, node: process.versions.node, webgpu: dependencyVersion('webgpu') },
       },
@@ -173,7 +193,7 @@ async function runCommand(options: Options): Promise<void> {
       shard,
       open: async (number) => {
         const card = cards[number]!;
-        const model = await loadModelWeights(card.folder, device);
+        const model = await openModel(card, device, places[number]!, keep);
         return { model, tokenizer: card.tokenizer, close: () => model.dispose() };
       },
       onProgress: progress.update,

@@ -36,6 +36,8 @@ export interface ModelStamp {
   readonly layers: number;
   readonly hidden: number;
   readonly width: number;
+  /** Where its weights were, which decides how its sweeps run; default on the device. */
+  readonly weights?: 'device' | 'disk' | 'processes';
   /** sha256 of each file that matters: config, tokenizer, weights. */
   readonly files: Readonly<Record<string, string>>;
 }
@@ -273,7 +275,7 @@ function checkSame(
   const what =
     other.length > 0
       ? `was begun with another plan (${other.slice(0, 3).join(', ')})`
-      : `was begun with other files of ${made.models.map(({ source }) => source).join(', ')}`;
+      : `was begun with other files of ${made.models.map(({ source }) => source).join(', ')}, or with their weights elsewhere (${manifest.models.map(({ weights = 'device' }) => weights).join(', ')})`;
   throw new UserError('study', `${path}: ${what}; use another folder, or the plan in its manifest.json`);
 }
 

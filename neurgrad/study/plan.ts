@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
+import { WEIGHT_DTYPES } from '../../models/storage.ts';
 import { ENDPOINTS } from '../integrated.ts';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -17,6 +18,8 @@ const schema = v.strictObject({
   name: v.optional(v.string(), 'study'),
   /** Folders or Hugging Face ids. */
   models: v.pipe(v.array(v.string()), v.minLength(1)),
+  /** How their weight matrices are kept. */
+  dtype: v.optional(v.picklist(WEIGHT_DTYPES), 'f32'),
   prompts: v.strictObject({
     /** A JSONL file, or ParaRel's folder (`objects/`, `templates/`). */
     path: v.string(),

@@ -1,9 +1,10 @@
 /** The built command on models of any size: text, plans, synthetic checkpoints, weights on disk and in several processes. */
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { choices } from '../probing/rows.ts';
 import { type Finished, neurgrad } from './command.ts';
 
 const STORIES = 'examples/models/stories260k';
@@ -23,7 +24,8 @@ describe('generate', () => {
     expect(json).toMatchObject({ end: 'length', ids: { length: 12 }, tokens: { length: 12 } });
     const drawn = ['--temperature', '0.9', '--seed', '3', '--max-tokens', '12', '--json'];
     const [a, b] = [await onStories('generate', ...drawn), await onStories('generate', ...drawn, '--stream')];
-    expect(JSON.parse(a.out).ids).toEqual(JSON.parse(b.out).ids);
+    const c = await onStories('generate', ...drawn, '--devices', '2');
+    for (const other of [b, c]) expect(JSON.parse(a.out).ids).toEqual(JSON.parse(other.out).ids);
   });
   it.each([
     [['--chat'], 'no chat template'],
@@ -62,6 +64,79 @@ it('weights on disk and in two processes give the numbers of one', async () => {
   const many = await onStories('predict', '--devices', '9');
   expect([many.code, many.err]).toEqual([2, expect.stringContaining('9 devices for 5 layers')]);
 });
+
+it('a study keeps its weights as asked, says so, and mixes nothing', async () => {
+  const prompts = join(scratch, 'prompts.jsonl');
+  const questions = ['Once upon a', 'The little'].map((prompt) => ({ prompt, answer: 'time' }));
+  writeFileSync(prompts, questions.map((question) => JSON.stringify(question)).join('\n'));
+  const plan = join(scratch, 'plan.json');
+  const json = {
+    models: [STORIES],
+    dtype: 'int8',
+    prompts: { path: prompts, count: 1, answeredRight: false },
+    neurons: { perPrompt: 4 },
+    integrated: { prompts: 1, steps: 2 },
+  };
+  writeFileSync(plan, JSON.stringify(json));
+  const study = (out: string, ...more: string[]) =>
+    neurgrad('study', '--plan', plan, '--out', join(scratch, out), ...more);
+  const summary = async (out: string) => {
+    expect((await neurgrad('report', join(scratch, out))).code).toBe(0);
+    return JSON.parse(readFileSync(join(scratch, out, 'summary.json'), 'utf8'));
+  };
+  expect((await study('resident')).code).toBe(0);
+  const resident = await summary('resident');
+  expect(resident.plan.dtype).toBe('int8');
+  for (const [weights, how] of [
+    ['disk', ['--stream']],
+    ['processes', ['--devices', '2']],
+  ] as const) {
+    const { code, err } = await study(weights, ...how);
+    expect(err).not.toContain('error');
+    expect(code).toBe(0);
+    const [found] = (await summary(weights)).models;
+    expect(found.stamp.weights).toBe(weights);
+    expect(found.table1.neurgrad.pairs).toBe(4);
+    expect(found.examples[0].neurgrad).toBe(resident.models[0].examples[0].neurgrad);
+    expect(found.examples[0].slope).toBeCloseTo(resident.models[0].examples[0].slope, 5);
+  }
+  const other = await study('disk');
+  expect([other.code, other.err]).toEqual([
+    2,
+    expect.stringContaining('with their weights elsewhere (disk)'),
+  ]);
+  const wider = await study('resident', '--dtype', 'f32');
+  expect([wider.code, wider.err]).toEqual([2, expect.stringContaining('dtype: "int8", now "f32"')]);
+}, 120_000);
+
+it('probing streams and keeps its dtype', async () => {
+  const data = join(scratch, 'data', 'fact', 'myriadlama');
+  mkdirSync(data, { recursive: true });
+  const splits = { train: choices(16), valid: choices(4, 16), test: choices(4, 20) };
+  for (const [split, rows] of Object.entries(splits))
+    writeFileSync(join(data, `${split}.json`), JSON.stringify(rows));
+  const folder = join(scratch, 'data');
+  const run = (out: string, ...more: string[]) =>
+    neurgrad(
+      ...['probe', 'run', '--model', STORIES, '--data', folder, '--tasks', 'MyriadLAMA', '--shots', '0'],
+      ...['--rows', '4', '--out', join(scratch, out), '--dtype', 'int8', ...more],
+    );
+  const tasks = async (out: string, ...more: string[]) => {
+    const { code, err } = await run(out, ...more);
+    expect(err).not.toContain('error');
+    expect(code).toBe(0);
+    const { model, weights, tasks } = JSON.parse(readFileSync(join(scratch, out, 'summary.json'), 'utf8'));
+    expect(model.dtype).toBe('int8');
+    return { weights, tasks };
+  };
+  const resident = await tasks('probe');
+  expect(await tasks('probe-disk', '--stream')).toEqual({ ...resident, weights: 'disk' });
+  expect((await tasks('probe-split', '--devices', '2')).weights).toBe('processes');
+  const prober = join(scratch, 'probe', 'probers', 'MyriadLAMA-magn.json');
+  expect(JSON.parse(readFileSync(prober, 'utf8')).model.dtype).toBe('int8');
+  const other = await run('probe', '--dtype', 'f32');
+  expect([other.code, other.err]).toEqual([2, expect.stringContaining('holds a run of other model')]);
+}, 120_000);
 
 it('a synthetic 70B is written, planned and refused a second time', async () => {
   const out = join(scratch, '70b');

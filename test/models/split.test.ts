@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import {
+  generate,
   type Llama,
   type LlamaConfig,
   layerRanges,
@@ -12,6 +13,8 @@ import {
   SplitLlama,
   type WeightDtype,
 } from '../../models/index.ts';
+import { integrateLayers } from '../../neurgrad/integrated.ts';
+import { seededRandom } from '../../neurgrad/random.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -74,6 +77,22 @@ for (const [folder, count, dtype] of [
       }
     });
   });
+
+test('text and integrated gradients over three processes are those of one', async () => {
+  const whole = (await loadModelWeights(await localFolder(STORIES), device)) as Llama;
+  const split = await SplitLlama.open(STORIES, whole.sizes, device, 3);
+  const prompt = [1, 403, 407, 261, 378];
+  for (const temperature of [0, 0.9]) {
+    const options = () => ({ maxTokens: 12, temperature, random: seededRandom(4) });
+    expect(await generate(split, prompt, options())).toEqual(await generate(whole, prompt, options()));
+  }
+  await expect(generate(split, [1, 600])).rejects.toThrow('600 at 1 is outside 0..511');
+  const probe = { ids: prompt, position: 4 };
+  const asked = { target: 261, steps: 3, layers: [0, 4] };
+  expect(await integrateLayers(split, probe, asked)).toEqual(await integrateLayers(whole, probe, asked));
+  split.dispose();
+  whole.dispose();
+});
 
 test('mistakes', async () => {
   expect(layerRanges(5, 2)).toEqual([

@@ -1,7 +1,7 @@
 /** Readings behind a cache against full passes, on the bundled models. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Llama } from '../../models/index.ts';
+import { type Llama, localFolder, streamModel } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
 import {
   type Device,
@@ -95,6 +95,17 @@ describe('a Llama behind its prefix', () => {
     for (const [p, prompt] of prompts.entries()) {
       expect((await cached(prefix, [prompt]))[0]!.gradients).toEqual(together[p]!.gradients);
     }
+  });
+
+  it('gives the same bits with its weights on disk', async () => {
+    const folder = await localFolder('examples/models/stories260k');
+    const streamed = await streamModel(folder, device);
+    const prefix = sharedPrefix(prompts.map(({ ids }) => ids));
+    {
+      using reader = openReader(streamed, conventions('pre_linear'));
+      expect(await reader.read(prompts, candidates, prefix)).toEqual(await cached(prefix));
+    }
+    streamed.dispose();
   });
 
   it('is NeurGrad of each candidate', async () => {

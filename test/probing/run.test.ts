@@ -138,7 +138,7 @@ describe('a run', () => {
       candidates: [...plan.candidates],
       contexts: plan.contexts,
       ...{ variant, site, of, direction, sign },
-      model: { architecture: 'llama', layers: 5, width: 172, name: 'stories260k', sha256: {} },
+      model: { architecture: 'llama', layers: 5, width: 172, name: 'stories260k', dtype: 'int8', sha256: {} },
     };
     await saveProber(place('magn'), { about, prober: probers.magn });
     const saved = await loadProber(place('magn.json'));
