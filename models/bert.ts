@@ -20,9 +20,10 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import type { BertConfig } from './config.ts';
-import { type HookTable, resolveHook, type Taps } from './hooks.ts';
-import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
-import { type Architecture, type CheckedInput, run } from './run.ts';
+import type { HookTable, Taps } from './hooks.ts';
+import type { LanguageModel, Site } from './model.ts';
+import { ResidentModel } from './resident.ts';
+import type { CheckedInput } from './run.ts';
 
 /** Shapes of all parameters under their current Hugging Face names. */
 export function bertShapes(config: BertConfig): Map<string, readonly number[]> {
@@ -88,37 +89,14 @@ export function bertHooks(layers: number): HookTable {
   return { names, aliases };
 }
 
-/** @param weights under the names of {@link bertShapes}; the model owns them from now on. */
-export class Bert implements LanguageModel, Architecture {
+export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
   readonly architecture = 'bert';
   readonly sites: readonly Site[] = ['pre', 'post'];
   readonly paperSite: Site = 'post';
-  readonly device: Device;
-  readonly sizes: BertConfig;
-  readonly parameters: ReadonlyMap<string, Tensor>;
-  readonly hooks: HookTable;
 
+  /** @param weights under the names of {@link bertShapes}; the model owns them from now on. */
   constructor(device: Device, config: BertConfig, weights: ReadonlyMap<string, Tensor>) {
-    this.device = device;
-    this.sizes = config;
-    this.parameters = weights;
-    this.hooks = bertHooks(config.layers);
-  }
-
-  get hookNames(): readonly string[] {
-    return this.hooks.names;
-  }
-
-  resolveHook(name: string): string {
-    return resolveHook(this.hooks, name);
-  }
-
-  run(input: ModelInput, options: RunOptions = {}): RunResult {
-    return run(this, input, options);
-  }
-
-  trains(): boolean {
-    return [...this.parameters.values()].some((t) => t.track !== null);
+    super(device, config, weights, bertHooks(config.layers));
   }
 
   #weight(name: string): Tensor {
@@ -140,9 +118,9 @@ export class Bert implements LanguageModel, Architecture {
 
   forward(input: CheckedInput, taps: Taps): Tensor {
     const { rows, length } = input;
-    const { hidden, layers } = this.sizes;
-    const keyMask = input.mask && integers(this.device, input.mask, [rows, length]);
-    let x = scope(() => {
+    const { hidden } = this.sizes;
+    const keyMask = taps.shared(() => input.mask && integers(this.device, input.mask, [rows, length]));
+    const embedded = scope(() => {
       const lookUp = (name: string, ids: readonly number[]) =>
         reshape(gatherRows(this.#weight(`bert.embeddings.${name}.weight`), ids), [rows, length, hidden]);
       const position = input.positionIds ?? input.ids.map((_, i) => i % length);
@@ -151,12 +129,7 @@ export class Bert implements LanguageModel, Architecture {
       const sum = add(add(words, types), lookUp('position_embeddings', position));
       return taps.at('hook_full_embed', this.#norm(sum, 'bert.embeddings.LayerNorm'));
     });
-    for (let layer = 0; layer < layers; layer++) {
-      const before = x;
-      x = scope(() => this.#layer(layer, before, keyMask, taps));
-      before.dispose();
-    }
-    return x;
+    return this.through(0, embedded, taps, (layer, x) => this.#layer(layer, x, keyMask(), taps));
   }
 
   #layer(layer: number, input: Tensor, keyMask: Tensor | undefined, taps: Taps): Tensor {
@@ -199,9 +172,5 @@ export class Bert implements LanguageModel, Architecture {
       tied ? 'bert.embeddings.word_embeddings.weight' : 'cls.predictions.decoder.weight',
     );
     return linear(rows, decoder, this.#weight('cls.predictions.bias'));
-  }
-
-  dispose(): void {
-    for (const t of this.parameters.values()) t.dispose();
   }
 }

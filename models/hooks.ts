@@ -56,9 +56,15 @@ export class Taps {
   readonly captures = new Map<string, Tensor>();
   /** Values whose gradient is wanted, by the name asked for. */
   readonly marked = new Map<string, Tensor>();
+  /** Layers run again in the backward, see {@link RunOptions.recompute}. */
+  readonly recompute: boolean;
 
-  /** @throws UserError for an unknown name, or a patch outside the input. */
+  /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
   constructor(table: HookTable, sizes: ModelSizes, rows: number, length: number, options: RunOptions) {
+    this.recompute = options.recompute ?? false;
+    const other = (['edit', 'capture', 'grad'] as const).find((each) => options[each] !== undefined);
+    if (this.recompute && other)
+      throw new UserError('recompute', `a run with recompute goes with patch only, not with ${other}`);
     const plan = (name: string): Plan => {
       const canonical = resolveHook(table, name);
       let found = this.#plans.get(canonical);
@@ -80,6 +86,13 @@ export class Taps {
   /** Whether anyone asked for this name: fused paths ask before they skip the value. */
   wants(name: string): boolean {
     return this.#plans.has(name);
+  }
+
+  /** What all layers share of the input: made once, or, where layers run again after the run has ended, by each. */
+  shared<Value>(make: () => Value): () => Value {
+    if (this.recompute) return make;
+    const made = make();
+    return () => made;
   }
 
   /** The value that flows on. */

@@ -24,7 +24,7 @@ import {
 } from '../engine/index.ts';
 import type { CausalModel, Tokens } from './causal.ts';
 import type { LlamaConfig } from './config.ts';
-import { type HookTable, resolveHook, type Taps } from './hooks.ts';
+import type { HookTable, Taps } from './hooks.ts';
 import {
   type PrefillOptions,
   type Prefix,
@@ -33,8 +33,9 @@ import {
   type RowOptions,
   runRows,
 } from './kvCache.ts';
-import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
-import { type CheckedInput, run } from './run.ts';
+import type { LanguageModel, RunResult, Site } from './model.ts';
+import { ResidentModel } from './resident.ts';
+import type { CheckedInput } from './run.ts';
 
 /** Shapes of all parameters under their current Hugging Face names. */
 export function llamaShapes(config: LlamaConfig): Map<string, readonly number[]> {
@@ -93,39 +94,16 @@ export function llamaHooks(layers: number): HookTable {
   return { names, aliases };
 }
 
-/** @param weights under the names of {@link llamaShapes}; the model owns them from now on. */
-export class Llama implements LanguageModel, CausalModel {
+export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, CausalModel {
   readonly architecture = 'llama';
   readonly sites: readonly Site[] = ['pre', 'pre_linear', 'act', 'post'];
   readonly paperSite: Site = 'pre_linear';
-  readonly device: Device;
-  readonly sizes: LlamaConfig;
-  readonly parameters: ReadonlyMap<string, Tensor>;
-  readonly hooks: HookTable;
   readonly #rotary: RotaryTable;
 
+  /** @param weights under the names of {@link llamaShapes}; the model owns them from now on. */
   constructor(device: Device, config: LlamaConfig, weights: ReadonlyMap<string, Tensor>) {
-    this.device = device;
-    this.sizes = config;
-    this.parameters = weights;
-    this.hooks = llamaHooks(config.layers);
+    super(device, config, weights, llamaHooks(config.layers));
     this.#rotary = rotaryTable(device, config.positions, config.headSize, config.ropeTheta);
-  }
-
-  get hookNames(): readonly string[] {
-    return this.hooks.names;
-  }
-
-  resolveHook(name: string): string {
-    return resolveHook(this.hooks, name);
-  }
-
-  run(input: ModelInput, options: RunOptions = {}): RunResult {
-    return run(this, input, options);
-  }
-
-  trains(): boolean {
-    return [...this.parameters.values()].some((t) => t.track !== null);
   }
 
   #weight(name: string): Tensor {
@@ -137,7 +115,8 @@ export class Llama implements LanguageModel, CausalModel {
   }
 
   forward(input: CheckedInput, taps: Taps): Tensor {
-    return this.layers(0, this.embed(input, taps), this.tokens(input), taps);
+    const tokens = taps.shared(() => this.tokens(input));
+    return this.through(0, this.embed(input, taps), taps, (layer, x) => this.layer(layer, x, tokens(), taps));
   }
 
   /** The tokens of a whole prompt, which attend to those before them. */
@@ -171,13 +150,7 @@ export class Llama implements LanguageModel, CausalModel {
 
   /** Layers from `from` on; takes over `residual`. */
   layers(from: number, residual: Tensor, tokens: Tokens, taps: Taps): Tensor {
-    let x = residual;
-    for (let layer = from; layer < this.sizes.layers; layer++) {
-      const before = x;
-      x = scope(() => this.layer(layer, before, tokens, taps));
-      before.dispose();
-    }
-    return x;
+    return this.through(from, residual, taps, (layer, x) => this.layer(layer, x, tokens, taps));
   }
 
   /** One layer, whatever the tokens attend to: full runs, prefill and rows behind a cache differ there only. */
@@ -235,8 +208,8 @@ export class Llama implements LanguageModel, CausalModel {
     return linear(rows, this.#weight(this.sizes.tied ? 'model.embed_tokens' : 'lm_head'));
   }
 
-  dispose(): void {
-    for (const t of this.parameters.values()) t.dispose();
+  override dispose(): void {
+    super.dispose();
     this.#rotary.cosine.dispose();
     this.#rotary.sine.dispose();
   }

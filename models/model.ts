@@ -75,6 +75,11 @@ export interface RunOptions {
   };
   /** `all` (default): logits [B, S, V]. Positions, one a row: logits [B, V] there only. `none`: no decoder. */
   readonly logits?: 'all' | 'none' | readonly number[];
+  /**
+   * Activation checkpointing, for training: the tape keeps each layer's input alone, and the backward runs the layer again.
+   * The same gradients bit for bit, for one more forward. Goes with `patch`, not with the other options at names.
+   */
+  readonly recompute?: boolean;
 }
 
 /** Tensors of one run; they live until `dispose()` (or `using`). */

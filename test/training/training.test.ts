@@ -130,6 +130,40 @@ describe.each([bert, llama])('$type', (config) => {
     expect(reports.at(-1)!.loss).toBeLessThan(reports[0]!.loss);
   });
 
+  test('layers that run again in the backward give the same bits and keep less', async () => {
+    const model = initialise(device, { ...config, layers: 4 }, seededRandom(5));
+    const names = [...model.parameters.keys()];
+    const parameters = [...model.parameters.values()].map((t) => t.requireGrad());
+    const { ids, label } = rows(0);
+    const input = { ids, attentionMask: ids.map((row, i) => row.map((_, j) => Number(j < 5 - (i % 2)))) };
+    const saved: number[] = [];
+    const patch = [
+      { name: 'blocks.1.mlp.hook_post', position: 1, neuron: 3, op: 'add', value: 0.5 },
+    ] as const;
+    const results = [];
+    for (const recompute of [false, true])
+      results.push(
+        await Promise.all(
+          scope(() => {
+            using run = model.run(input, { logits: ids.map(() => 1), recompute, patch });
+            const loss = sum(crossEntropyRows(run.logits, label));
+            saved.push(device.memory.saved);
+            return [loss.detach(), ...grad(loss, parameters, { unconnected: 'zero' })];
+          }).map((t) => t.read()),
+        ),
+      );
+    expect(saved[1]!).toBeLessThan(0.4 * saved[0]!);
+    names.forEach((name, i) => {
+      expect(results[1]![i + 1], name).toEqual(results[0]![i + 1]);
+      if (name.includes('mlp') || name.includes('intermediate'))
+        expect(results[0]![i + 1]!.some((v) => Math.abs(v) > 1e-6)).toBe(true);
+    });
+    expect(results[1]![0]).toEqual(results[0]![0]);
+    for (const other of [{ capture: ['hook_embed'] }, { edit: {} }])
+      expect(() => model.run(input, { recompute: true, ...other })).toThrow(/recompute goes with patch only/);
+    model.dispose();
+  });
+
   test('writes what transformers reads: names, shapes, config, tokenizer, the mark of the format', async () => {
     const model = initialise(device, config, seededRandom(2));
     const path = join(folder, `${config.type}-saved`);

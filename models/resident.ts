@@ -1,0 +1,71 @@
+/**
+ * What models with all their weights on the device have in common: names of values, runs, and the walk through the layers,
+ * which for training may keep each layer's input alone (activation checkpointing, Chen et al. 2016).
+ */
+
+import { type Device, recompute, scope, type Tensor } from '../engine/index.ts';
+import { type HookTable, resolveHook, type Taps } from './hooks.ts';
+import type { ModelInput, ModelSizes, RunOptions, RunResult } from './model.ts';
+import { type Architecture, type CheckedInput, run } from './run.ts';
+
+/** The layer that a parameter is of, or -1. */
+const layerOfParameter = (name: string): number => Number(/\.layers?\.(\d+)\./.exec(name)?.[1] ?? -1);
+
+export abstract class ResidentModel<Config extends ModelSizes> implements Architecture {
+  readonly device: Device;
+  readonly sizes: Config;
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  readonly hooks: HookTable;
+
+  /** @param weights under their current Hugging Face names; the model owns them from now on. */
+  constructor(device: Device, config: Config, weights: ReadonlyMap<string, Tensor>, hooks: HookTable) {
+    this.device = device;
+    this.sizes = config;
+    this.parameters = weights;
+    this.hooks = hooks;
+  }
+
+  abstract forward(input: CheckedInput, taps: Taps): Tensor;
+  abstract head(rows: Tensor, taps: Taps, shape: readonly number[]): Tensor;
+  abstract decode(rows: Tensor): Tensor;
+
+  get hookNames(): readonly string[] {
+    return this.hooks.names;
+  }
+
+  resolveHook(name: string): string {
+    return resolveHook(this.hooks, name);
+  }
+
+  run(input: ModelInput, options: RunOptions = {}): RunResult {
+    return run(this, input, options);
+  }
+
+  trains(): boolean {
+    return [...this.parameters.values()].some((t) => t.track !== null);
+  }
+
+  /** Layers from `from` on, each in a scope of its own; takes over `x`. */
+  protected through(
+    from: number,
+    x: Tensor,
+    taps: Taps,
+    layer: (layer: number, x: Tensor) => Tensor,
+  ): Tensor {
+    for (let i = from; i < this.sizes.layers; i++) {
+      const before = x;
+      const one = (t: Tensor) => layer(i, t);
+      x = scope(() => (taps.recompute ? recompute(one, before, this.#parametersOf(i)) : one(before)));
+      before.dispose();
+    }
+    return x;
+  }
+
+  #parametersOf(layer: number): Tensor[] {
+    return [...this.parameters].flatMap(([name, t]) => (layerOfParameter(name) === layer ? [t] : []));
+  }
+
+  dispose(): void {
+    for (const t of this.parameters.values()) t.dispose();
+  }
+}
