@@ -140,7 +140,7 @@ describe.each([bert, llama])('$type', (config) => {
     const patch = [
       { name: 'blocks.1.mlp.hook_post', position: 1, neuron: 3, op: 'add', value: 0.5 },
     ] as const;
-    const results = [];
+    const results: Float32Array[][] = [];
     for (const recompute of [false, true])
       results.push(
         await Promise.all(
