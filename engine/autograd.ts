@@ -4,9 +4,11 @@
  */
 
 import { GradientError, ShapeError } from './errors.ts';
+import { narrowInto } from './halves.ts';
 import { add } from './ops/elementwise.ts';
+import { toF32 } from './ops/matmul.ts';
 import { scope } from './scope.ts';
-import { full, type Node, type Tensor, type Track, withRecording, zeros } from './tensor.ts';
+import { empty, full, type Node, type Tensor, type Track, withRecording, zeros } from './tensor.ts';
 
 export interface GradOptions {
   /** Cotangent of the output, of its shape; default 1 for an output of size 1. */
@@ -20,7 +22,8 @@ export interface GradOptions {
 }
 
 /**
- * Gradients of `output` (contracted with the cotangent) with respect to each of `inputs`, in their shapes.
+ * Gradients of `output` (contracted with the cotangent) with respect to each of `inputs`, in their shapes: f32, but f16 for an f16
+ * input, where what is too large becomes infinite (f32 with `createGraph`).
  * @throws GradientError where an operation on the way has no gradient, or an input is not connected.
  */
 export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOptions = {}): Tensor[] {
@@ -38,6 +41,7 @@ export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOpt
       throw new GradientError('an input was not marked with requireGrad() before it was used');
     wanted.set(input.track, input);
   }
+  const halved = new Set(createGraph ? [] : inputs.flatMap((t) => (t.dtype === 'f16' ? [t.track!] : [])));
   const route = nodesBetween(output.track, wanted);
   return withRecording(createGraph, () =>
     scope(() => {
@@ -58,7 +62,14 @@ export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOpt
           if (!input || !needs[i]) return;
           if (!part) throw new GradientError(`${node.op} has no gradient for its input ${i}`);
           const before = cotangents.get(input);
-          cotangents.set(input, before ? add(before, part) : part.view(part.shape, part.track));
+          cotangents.set(
+            input,
+            halved.has(input)
+              ? scope(() => toF16(before ? add(toF32(before), part) : part))
+              : before
+                ? add(before, part)
+                : part.view(part.shape, part.track),
+          );
           if (!createGraph) before?.dispose();
         });
         // A pullback may hand the same tensor to several inputs, or its own cotangent on.
@@ -74,6 +85,13 @@ export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOpt
       });
     }, createGraph),
   );
+}
+
+/** Rounded to f16; what is too large becomes infinite, so that it is noticed. */
+function toF16(x: Tensor): Tensor {
+  const y = empty(x.device, x.shape, 'f16');
+  narrowInto(x.storage, y.storage, true);
+  return y;
 }
 
 /** Nodes on a path from the output to a wanted value, newest first, and the tracks of their outputs. */

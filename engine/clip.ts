@@ -2,18 +2,25 @@
  * Gradient clipping by global norm (Pascanu et al. 2013), on the device: no readback between backward and update.
  */
 
+import { clipFactor as factorKernel } from '../kernels/index.ts';
 import { affine, minimum, mul, reciprocal, sqrt, square } from './ops/elementwise.ts';
+import { toF32 } from './ops/matmul.ts';
 import { sum } from './ops/reduce.ts';
 import { concat, reshape } from './ops/shape.ts';
 import { scope } from './scope.ts';
-import { full, noGrad, type Tensor } from './tensor.ts';
+import { empty, full, noGrad, type Tensor } from './tensor.ts';
 
-/** Euclidean norm of all elements of all tensors together, a scalar. */
-export function globalNorm(tensors: readonly Tensor[]): Tensor {
+/** The sum of the squares of all elements of all tensors, [1]. */
+function sumOfSquares(tensors: readonly Tensor[]): Tensor {
   return scope(() => {
-    const squares = tensors.map((t) => reshape(sum(square(t)), [1]));
-    return sqrt(sum(concat(squares, 0)));
+    const squares = tensors.map((t) => scope(() => reshape(sum(square(toF32(t))), [1])));
+    return reshape(sum(concat(squares, 0)), [1]);
   });
+}
+
+/** Euclidean norm of all elements of all tensors (f32, f16, bf16) together, a scalar. */
+export function globalNorm(tensors: readonly Tensor[]): Tensor {
+  return scope(() => reshape(sqrt(sumOfSquares(tensors)), []));
 }
 
 export interface Clipped {
@@ -29,6 +36,27 @@ export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): C
       const norm = globalNorm(gradients);
       const factor = minimum(full(norm.device, [], 1), reciprocal(affine(norm, 1, 1e-6), limit));
       return { gradients: gradients.map((g) => mul(g, factor)), norm };
+    }),
+  );
+}
+
+/**
+ * What {@link AdamW.step} is to multiply gradients by, instead of gradients that are clipped already: [2], the factor
+ * min(1, limit / (norm + 1e-6)) / scale, and the norm. Where a gradient is not finite, the factor is 0 (and so is the norm).
+ * @param scale what the loss was multiplied by; the norm is without it.
+ */
+export function clipFactor(gradients: readonly Tensor[], limit: number, scale = 1): Tensor {
+  return noGrad(() =>
+    scope(() => {
+      const squares = sumOfSquares(gradients);
+      const y = empty(squares.device, [2]);
+      y.device.dispatch(
+        factorKernel(),
+        [squares.storage.window(), y.storage.window()],
+        [limit, scale],
+        [1, 1, 1],
+      );
+      return y;
     }),
   );
 }

@@ -5,6 +5,7 @@ export * from './ceiling.ts';
 export * from './clip.ts';
 export { type Capabilities, Device, type DeviceInfo, type DeviceOptions, openDevice } from './device.ts';
 export * from './errors.ts';
+export * from './lossScale.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
 export * from './ops/attention.ts';
 export * from './ops/elementwise.ts';
@@ -25,6 +26,7 @@ export { bytesOf, type DType, Storage } from './storage.ts';
 export {
   empty,
   full,
+  halfTape,
   integers,
   noGrad,
   sizeOf,

@@ -8,7 +8,7 @@
 import { adamw, linearGrid } from '../kernels/index.ts';
 import { ShapeError } from './errors.ts';
 import { commonRows } from './storage.ts';
-import { type Tensor, zeros } from './tensor.ts';
+import { full, type Tensor, zeros } from './tensor.ts';
 
 export interface AdamWOptions {
   /** Learning rate; default 1e-3. `AdamW.rate` may be changed between steps. */
@@ -23,6 +23,8 @@ export interface AdamWOptions {
 /** Parameters with settings of their own; what is left out is as in the optimiser's options. */
 export interface ParameterGroup extends Omit<AdamWOptions, 'rate'> {
   readonly parameters: readonly Tensor[];
+  /** f16 tensors in the order of the parameters, which each update sets to them, rounded: what a model in f16 computes with. */
+  readonly copies?: readonly Tensor[];
   /** Times the optimiser's rate; default 1. */
   readonly rateFactor?: number;
 }
@@ -30,10 +32,11 @@ export interface ParameterGroup extends Omit<AdamWOptions, 'rate'> {
 /** First and second moment of one parameter, in its shape. */
 export type Moments = readonly [Tensor, Tensor];
 
-type Settings = Required<Omit<ParameterGroup, 'parameters'>>;
+type Settings = Required<Omit<ParameterGroup, 'parameters' | 'copies'>>;
 
 interface Slot {
   readonly parameter: Tensor;
+  readonly copy: Tensor | undefined;
   readonly settings: Settings;
   moments: Moments;
 }
@@ -51,11 +54,12 @@ export class AdamW {
     const { rate = 1e-3, ...common } = options;
     this.rate = rate;
     const groups = parameters.map((p) => ('parameters' in p ? p : { parameters: [p] }));
-    this.#slots = groups.flatMap(({ parameters, ...own }) => {
+    this.#slots = groups.flatMap(({ parameters, copies, ...own }) => {
       const settings = { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rateFactor: 1, ...common, ...own };
       return parameters.map(
-        (parameter): Slot => ({
+        (parameter, i): Slot => ({
           parameter,
+          copy: copies?.[i],
           settings,
           moments: [
             zeros(parameter.device, parameter.shape, 'weights'),
@@ -92,8 +96,13 @@ export class AdamW {
     this.#steps = steps;
   }
 
-  /** One update; gradients in the order of the parameters. @throws ShapeError */
-  step(gradients: readonly Tensor[]): void {
+  /**
+   * One update; gradients (f32 or f16) in the order of the parameters.
+   * @param factor what they are multiplied by, its first element: {@link clipFactor}. Where it is 0 nothing changes on the
+   * device; call {@link takeBack} when that is known.
+   * @throws ShapeError
+   */
+  step(gradients: readonly Tensor[], factor?: Tensor): void {
     if (gradients.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${gradients.length} gradients for ${this.#slots.length} parameters`);
     this.#slots.forEach(({ parameter }, i) => {
@@ -103,22 +112,30 @@ export class AdamW {
         throw new ShapeError('AdamW', `gradient ${show(gradients[i]!)} for parameter ${show(parameter)}`);
     });
     this.#steps++;
-    this.#slots.forEach(({ parameter, settings, moments }, i) => {
+    const times = factor ?? full(this.#slots[0]!.parameter.device, [1], 1);
+    this.#slots.forEach(({ parameter, copy, settings, moments }, i) => {
       const { beta1, beta2, eps, decay, rateFactor } = settings;
       const corrections = [1 / (1 - beta1 ** this.#steps), 1 / (1 - beta2 ** this.#steps)];
-      const operands = [gradients[i]!, parameter, ...moments].map((t) => ({
+      const gradient = gradients[i]!.dtype === 'f16' ? 'f16' : 'f32';
+      const operands = [gradients[i]!, parameter, ...moments, ...(copy ? [copy] : [])].map((t) => ({
         storage: t.storage,
         rowLength: 1,
       }));
       for (const [begin, end] of commonRows('AdamW', parameter.size, operands))
         parameter.device.dispatch(
-          adamw(),
-          operands.map((o) => o.storage.window(begin, end)),
+          adamw({ gradient, copy: copy !== undefined }),
+          [times.storage.window(0, 1), ...operands.map((o) => o.storage.window(begin, end))],
           [end - begin, this.rate * rateFactor, beta1, beta2, eps, decay, ...corrections],
           linearGrid(Math.ceil((end - begin) / 4)),
           14 * (end - begin),
         );
     });
+    if (!factor) times.dispose();
+  }
+
+  /** The last step had the factor 0: it does not count. */
+  takeBack(): void {
+    this.#steps--;
   }
 
   /** Frees the moments. */

@@ -71,7 +71,7 @@ export class Storage {
   readonly dtype: DType;
   readonly elements: number;
   readonly segments: readonly Segment[];
-  readonly #purpose: Purpose;
+  readonly purpose: Purpose;
   #references = 1;
   #kept = 0;
 
@@ -86,7 +86,7 @@ export class Storage {
     this.dtype = dtype;
     const elements = shape.reduce((a, b) => a * b, 1);
     this.elements = elements;
-    this.#purpose = purpose;
+    this.purpose = purpose;
     const limit = Math.min(device.capabilities.bindingBytes, device.capabilities.bufferBytes);
     const length = segmentLength(shape, dtype, limit);
     const segments: Segment[] = [];
@@ -122,8 +122,8 @@ export class Storage {
   keep(on: boolean): void {
     this.#kept += on ? 1 : -1;
     const changes = this.#kept === (on ? 1 : 0);
-    if (changes && this.#purpose !== 'weights' && this.alive)
-      for (const s of this.segments) this.device.pool.reassign(s.buffer, on ? 'saved' : this.#purpose);
+    if (changes && this.purpose !== 'weights' && this.alive)
+      for (const s of this.segments) this.device.pool.reassign(s.buffer, on ? 'saved' : this.purpose);
   }
 
   /** The binding of elements [begin, end), which lie in one segment. The size is rounded up to 16 bytes for vec4 access. */

@@ -11,6 +11,7 @@ import { fill } from '../kernels/index.ts';
 import { linearGrid } from '../kernels/kernel.ts';
 import type { Device } from './device.ts';
 import { GradientError, ShapeError } from './errors.ts';
+import { narrowInto, widenInto } from './halves.ts';
 import type { Purpose } from './memory.ts';
 import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
@@ -31,6 +32,43 @@ export type Pullback = (
 
 let nodeCount = 0;
 
+/** Elements of the smallest tensor that {@link halfTape} narrows. */
+const HALVED = 256;
+
+/** Under {@link halfTape}: what has been narrowed, so that what several operations save is kept once. */
+let halves: WeakMap<Storage, Storage> | null = null;
+
+/**
+ * Runs `fn`; what its operations save of activations for the backward is kept in f16 and widened when the backward comes to
+ * it. Values of the forward stay f32; gradients are those of rounded activations. Weights are saved as they are.
+ */
+export function halfTape<T>(fn: () => T): T {
+  const before = halves;
+  halves = new WeakMap();
+  try {
+    return fn();
+  } finally {
+    halves = before;
+  }
+}
+
+/** One more reference to a tensor's elements, or to their f16 copy. */
+function retain({ storage, shape, dtype, size }: Tensor): Storage {
+  if (!halves || dtype !== 'f32' || storage.purpose !== 'activations' || size < HALVED) {
+    storage.retain();
+    return storage;
+  }
+  const known = halves.get(storage);
+  if (known?.alive) {
+    known.retain();
+    return known;
+  }
+  const half = new Storage(storage.device, 'f16', shape, 'activations');
+  narrowInto(storage, half);
+  halves.set(storage, half);
+  return half;
+}
+
 /** One recorded operation. Owned by a scope, but outlives it into the outer one. */
 export class Node implements Owned {
   readonly survives = true;
@@ -42,6 +80,7 @@ export class Node implements Owned {
   readonly pullback: Pullback | null;
   owner: Scope | null = null;
   #saved: readonly Tensor[] | null;
+  readonly #halved = new Set<Tensor>();
 
   /** `output` is named so that, where it is saved itself, what is saved has its place in the graph. */
   constructor(
@@ -56,9 +95,9 @@ export class Node implements Owned {
     this.inputs = inputs.map((t) => t.track);
     this.pullback = pullback;
     this.#saved = saved.map((t) => {
-      const alias = new Tensor(t.storage, t.shape, t === output ? this.track : t.track, true);
-      t.storage.retain();
-      t.storage.keep(true);
+      const alias = new Tensor(retain(t), t.shape, t === output ? this.track : t.track, true);
+      alias.storage.keep(true);
+      if (alias.dtype !== t.dtype) this.#halved.add(alias);
       return alias;
     });
     own(this);
@@ -70,7 +109,12 @@ export class Node implements Owned {
       throw new GradientError(
         `${this.op}: its tape was released by an earlier grad(); pass retainTape to go back twice`,
       );
-    return this.#saved;
+    return this.#saved.map((t) => {
+      if (!this.#halved.has(t)) return t;
+      const wide = new Tensor(new Storage(t.device, 'f32', t.shape, 'scratch'), t.shape, t.track);
+      widenInto(t.storage, wide.storage);
+      return wide;
+    });
   }
 
   /** Frees the saved tensors. */
@@ -129,7 +173,8 @@ export class Tensor implements Owned, Disposable {
 
   /** Marks this value as one whose gradient is wanted; what is computed from it is recorded from now on. */
   requireGrad(): this {
-    if (this.dtype !== 'f32') throw new GradientError(`only f32 tensors have gradients, not ${this.dtype}`);
+    if (this.dtype !== 'f32' && this.dtype !== 'f16')
+      throw new GradientError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
     this.#track ??= { node: null };
     return this;
   }

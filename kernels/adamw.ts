@@ -2,17 +2,33 @@
  * One step of AdamW (Loshchilov & Hutter 2019) in place: parameter, first and second moment in one pass over memory.
  */
 
+import { F16_BITS } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { WIDEN4 } from './matmul.ts';
+import { NARROW_F16 } from './quantise.ts';
 
-/** `correction1`, `correction2`: 1 / (1 - beta^step). Grid: linear over n / 4. */
-export function adamw(): Kernel {
+export interface AdamWVariant {
+  /** How the gradient is stored. */
+  readonly gradient: 'f32' | 'f16';
+  /** Write the parameter rounded to f16, too. */
+  readonly copy: boolean;
+}
+
+/**
+ * The gradient is multiplied by factor[0]; where that is 0 nothing changes. `correction1`, `correction2`: 1 / (1 - beta^step).
+ * Grid: linear over n / 4.
+ */
+export function adamw({ gradient, copy }: AdamWVariant): Kernel {
+  const half = gradient === 'f16';
   return {
-    name: 'adamw',
+    name: `adamw.${gradient}${copy ? '.copy' : ''}`,
     bindings: [
-      { name: 'gradient', element: 'vec4f', access: 'read' },
+      { name: 'factor', element: 'f32', access: 'read' },
+      { name: 'gradient', element: half ? 'vec2u' : 'vec4f', access: 'read' },
       { name: 'parameter', element: 'vec4f', access: 'read_write' },
       { name: 'first', element: 'vec4f', access: 'read_write' },
       { name: 'second', element: 'vec4f', access: 'read_write' },
+      ...(copy ? ([{ name: 'rounded', element: 'vec2u', access: 'read_write' }] as const) : []),
     ],
     params: {
       n: 'u32',
@@ -26,16 +42,24 @@ export function adamw(): Kernel {
     },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
+${half ? F16_BITS + WIDEN4.f16 : ''}
+${
+  copy
+    ? `${NARROW_F16}
+fn word(x: f32, y: f32) -> u32 { return narrow_bits(bitcast<u32>(x)) | (narrow_bits(bitcast<u32>(y)) << 16u); }`
+    : ''
+}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
-  if (i * 4u >= p.n) { return; }
-  let g = gradient[i];
+  if (i * 4u >= p.n || factor[0] == 0.0) { return; }
+  let g = ${half ? 'widen4(gradient[i])' : 'gradient[i]'} * factor[0];
   let m = p.beta1 * first[i] + (1.0 - p.beta1) * g;
   let v = p.beta2 * second[i] + (1.0 - p.beta2) * g * g;
   first[i] = m;
   second[i] = v;
-  let w = parameter[i] * (1.0 - p.rate * p.decay);
-  parameter[i] = w - p.rate * (m * p.correction1) / (sqrt(v * p.correction2) + p.eps);
+  let w = parameter[i] * (1.0 - p.rate * p.decay) - p.rate * (m * p.correction1) / (sqrt(v * p.correction2) + p.eps);
+  parameter[i] = w;
+${copy ? '  rounded[i] = vec2u(word(w.x, w.y), word(w.z, w.w));' : ''}
 }`,
   };
 }

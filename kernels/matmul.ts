@@ -195,7 +195,8 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }, name);
 
-const WIDEN4: Record<HalfFormat, string> = {
+/** Four 16-bit numbers, two a word, as f32. */
+export const WIDEN4: Record<HalfFormat, string> = {
   f16: `
 fn widen4(w: vec2u) -> vec4f {
   return vec4f(bitcast<f32>(widen_bits(w.x & 0xffffu)), bitcast<f32>(widen_bits(w.x >> 16u)),

@@ -127,11 +127,11 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 
 /**
  * Narrows `n` numbers to 16 bits, two a word, rounding to nearest, ties to even; beyond the largest f16 they become it
- * (weights are finite). Grid: linear over n / 2.
+ * (weights are finite), or with `infinite` (gradients may not be) infinity, and so does what is no number. Grid: linear over n / 2.
  */
-export function narrow(from: 'f32' | HalfFormat, to: HalfFormat): Kernel {
+export function narrow(from: 'f32' | HalfFormat, to: HalfFormat, infinite = false): Kernel {
   return {
-    name: `narrow.${from}.${to}`,
+    name: `narrow.${from}.${to}${infinite ? '.infinite' : ''}`,
     bindings: [
       { name: 'a', element: 'u32', access: 'read' },
       { name: 'y', element: 'u32', access: 'read_write' },
@@ -140,7 +140,7 @@ export function narrow(from: 'f32' | HalfFormat, to: HalfFormat): Kernel {
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 ${readElement(from)}
-${to === 'f16' ? NARROW_F16 : NARROW_BF16}
+${to === 'f16' ? (infinite ? NARROW_F16.replace(LARGEST, INFINITE) : NARROW_F16) : NARROW_BF16}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (2u * i >= p.n) { return; }
@@ -154,12 +154,15 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 const NARROW_BF16 = `
 fn narrow_bits(x: u32) -> u32 { return (x + 0x7fffu + ((x >> 16u) & 1u)) >> 16u; }`;
 
+const LARGEST = 'if (magnitude >= 0x477fe000u) { return sign | 0x7bffu; }';
+const INFINITE = `if (magnitude >= 0x477ff000u) { return sign | 0x7c00u; }\n  ${LARGEST}`;
+
 /** Normal numbers lose 13 bits; smaller ones are counts of 2^-24. */
-const NARROW_F16 = `
+export const NARROW_F16 = `
 fn narrow_bits(x: u32) -> u32 {
   let sign = (x >> 16u) & 0x8000u;
   let magnitude = x & 0x7fffffffu;
-  if (magnitude >= 0x477fe000u) { return sign | 0x7bffu; }
+  ${LARGEST}
   if (magnitude >= 0x38800000u) {
     return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
   }

@@ -6,6 +6,7 @@ export * from './chat.ts';
 export { type Checkpoint, matchTensors, openCheckpoint } from './checkpoint.ts';
 export * from './config.ts';
 export * from './generate.ts';
+export { halved } from './halved.ts';
 export { isUrl, urlFolder } from './httpFolder.ts';
 export * from './hub.ts';
 export { initialise } from './initialise.ts';

@@ -11,10 +11,10 @@ import {
   type MatmulVariant,
   matmulLanes,
   storedRow,
-  widen,
 } from '../../kernels/index.ts';
 import type { Capabilities } from '../device.ts';
 import { ShapeError } from '../errors.ts';
+import { widenInto } from '../halves.ts';
 import { commonRows } from '../storage.ts';
 import { empty, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
@@ -116,17 +116,7 @@ export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
       );
     return y;
   }
-  const flat = [x, y].map((t) => ({ storage: t.storage, rowLength: 1 }));
-  for (const [begin, end] of commonRows('toF32', x.size, flat)) {
-    const n = end - begin;
-    if (n > 0)
-      x.device.dispatch(
-        widen(x.dtype),
-        [x.storage.window(begin, end), y.storage.window(begin, end)],
-        [n],
-        linearGrid(Math.ceil(n / 2)),
-      );
-  }
+  widenInto(x.storage, y.storage);
   return y;
 }
 

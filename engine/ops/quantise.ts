@@ -2,8 +2,9 @@
  * Weights from one storage format to another on the device: narrowed to 16 bits, quantised to 8 or 4, or widened to f32.
  */
 
-import { isQuantised, linearGrid, narrow, QUANTISED_GROUP, quantise } from '../../kernels/index.ts';
+import { isQuantised, linearGrid, QUANTISED_GROUP, quantise } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { narrowInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
 import { commonRows, type DType } from '../storage.ts';
 import { empty, type Tensor } from '../tensor.ts';
@@ -22,14 +23,7 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
   if (dtype === 'f32') return toF32(x, 'weights');
   const y = empty(x.device, x.shape, dtype, purpose);
   if (!isQuantised(dtype)) {
-    const flat = [x, y].map((t) => ({ storage: t.storage, rowLength: 1 }));
-    for (const [begin, end] of commonRows('convert', x.size, flat))
-      x.device.dispatch(
-        narrow(from, dtype),
-        flat.map((o) => o.storage.window(begin, end)),
-        [end - begin],
-        linearGrid(Math.ceil((end - begin) / 2)),
-      );
+    narrowInto(x.storage, y.storage);
     return y;
   }
   if (x.rank !== 2) throw new ShapeError('convert', `${dtype} needs rows, got [${x.shape.join(', ')}]`);

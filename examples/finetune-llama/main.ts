@@ -2,6 +2,7 @@
  * Fine-tunes the bundled story-telling Llama on one story, and shows what it tells before and after:
  *
  *   npm run build && node dist/examples/finetune-llama/main.js [--out runs/finetune-llama] [--steps 30]
+ *     [--precision f32|mixed|auto]
  */
 
 import { readFileSync } from 'node:fs';
@@ -29,7 +30,7 @@ import {
 } from '../../models/index.ts';
 import { passRandom } from '../training/order.ts';
 import { thinned, writePage } from '../training/page.ts';
-import { type StepReport, Trainer } from '../training/trainer.ts';
+import { checkPrecision, type StepReport, Trainer } from '../training/trainer.ts';
 
 const LENGTH = 64;
 const ROWS = 4;
@@ -42,6 +43,7 @@ const { values } = parseArgs({
     out: { type: 'string', default: 'runs/finetune-llama' },
     steps: { type: 'string', default: '30' },
     prompt: { type: 'string', default: 'Pip was' },
+    precision: { type: 'string', default: 'f32' },
   },
 });
 const steps = Number(values.steps);
@@ -59,8 +61,8 @@ const [train, held] = [ids.slice(0, split), ids.slice(split)];
 
 /** Summed cross-entropy of every next token in windows of one length. */
 function lossOf(windows: readonly (readonly number[])[]): Tensor {
-  using run = model.run({ ids: windows.map((w) => w.slice(0, -1)) });
-  const { vocabulary } = model.sizes;
+  using run = trainer.model.run({ ids: windows.map((w) => w.slice(0, -1)) });
+  const { vocabulary } = trainer.model.sizes;
   return sum(
     crossEntropyRows(
       reshape(run.logits, [-1, vocabulary]),
@@ -92,9 +94,9 @@ function windows(step: number): number[][] {
   });
 }
 
-console.log(`before: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}\n`);
 const schedule = warmupLinear({ peak: 1e-3, warmup: 5, steps });
-const trainer = new Trainer(model, { schedule });
+const trainer = new Trainer(model, { schedule, precision: checkPrecision(values.precision) });
+console.log(`before: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}\n`);
 const progress = startProgress('fine-tuning', 'steps');
 const reports: StepReport[] = [];
 while (trainer.steps < steps) {

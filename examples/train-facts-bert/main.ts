@@ -2,6 +2,7 @@
  * Trains a BERT on facts from nothing, and watches how its neurons answer to shifts:
  *
  *   npm run build && node dist/examples/train-facts-bert/main.js [--recipe small|full] [--out runs/facts-bert]
+ *     [--precision f32|mixed|auto] [--recompute]
  *
  * Ended at any moment it goes on from its last checkpoint when started again with the same --out, to the same bits.
  */
@@ -15,7 +16,7 @@ import { crossEntropyRows, openDevice, sum, type Tensor, warmupCosine } from '..
 import { initialise, loadModelWeights, loadTokenizer, localFolder } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
 import { figureSvg, writePage } from '../training/page.ts';
-import { readNotes, type StepReport, Trainer } from '../training/trainer.ts';
+import { checkPrecision, readNotes, type StepReport, Trainer } from '../training/trainer.ts';
 import { accuracy } from './accuracy.ts';
 import { bertConfig, RECIPES, type Recipe } from './config.ts';
 import { Course } from './course.ts';
@@ -34,6 +35,9 @@ const { values } = parseArgs({
     /** Stop after this step of the schedule; go on by starting again. */
     steps: { type: 'string' },
     facts: { type: 'string' },
+    precision: { type: 'string', default: 'f32' },
+    /** Keep each layer's input alone and run layers again in the backward: less memory, more time. */
+    recompute: { type: 'boolean', default: false },
     /** Prompts of the neuron study. */
     prompts: { type: 'string', default: '16' },
   },
@@ -59,14 +63,18 @@ const model = resumed
   ? await loadModelWeights(await localFolder(latest), device)
   : initialise(device, config, seededRandom(seed + 1));
 const schedule = warmupCosine({ peak: recipe.peak, warmup: recipe.warmup, steps, floor: 0.02 });
-const trainer = new Trainer(model, { schedule, beta2: 0.98 });
+const precision = checkPrecision(values.precision);
+const trainer = new Trainer(model, { schedule, beta2: 0.98, precision });
 if (resumed) await trainer.resume(latest);
 const earlier = resumed ? Number(readNotes(latest).seconds) : 0;
 const began = performance.now();
 const seconds = (): number => earlier + (performance.now() - began) / 1000;
 
 function lossOf(batch: readonly Masked[]): Tensor {
-  using run = model.run(batchInput(batch), { logits: batch.map(({ position }) => position) });
+  using run = trainer.model.run(batchInput(batch), {
+    logits: batch.map(({ position }) => position),
+    recompute: values.recompute,
+  });
   return sum(
     crossEntropyRows(
       run.logits,
@@ -132,7 +140,7 @@ function tenths(all: number): number[] {
 }
 
 console.log(
-  `${facts.length} facts, ${steps} steps of ${recipe.batch} sentences, ${[...model.parameters.values()].reduce((n, t) => n + t.size, 0)} parameters, on ${device.info.description}`,
+  `${facts.length} facts, ${steps} steps of ${recipe.batch} sentences, ${[...model.parameters.values()].reduce((n, t) => n + t.size, 0)} parameters, in ${trainer.precision === 'mixed' ? 'mixed precision' : 'float32'}, on ${device.info.description}`,
 );
 const progress = startProgress('training', 'steps');
 if (!resumed) await checkpoint();

@@ -112,7 +112,9 @@ function matmuls(): Kernel[] {
 
 /** Variants by the name of the function that makes them. */
 const VARIANTS: Record<string, readonly Kernel[]> = {
-  adamw: [kernels.adamw()],
+  adamw: (['f32', 'f16'] as const).flatMap((gradient) =>
+    BOTH.map((copy) => kernels.adamw({ gradient, copy })),
+  ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
   crossEntropy: LANES.map((lanes) => kernels.crossEntropy(lanes)),
@@ -120,6 +122,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   attentionForward: [4, 64, 128].flatMap((size) =>
     BOTH.map((masked) => kernels.attentionForward(size, masked)),
   ),
+  clipFactor: [kernels.clipFactor()],
   copyCeiling: [kernels.copyCeiling()],
   fill: [kernels.fill()],
   fmaCeiling: [kernels.fmaCeiling()],

@@ -20,7 +20,6 @@ import {
   sum,
   type Tensor,
   tensor,
-  warmupCosine,
 } from '../../engine/index.ts';
 import { batchInput, readFacts, SentenceMaker } from '../../examples/train-facts-bert/facts.ts';
 import { batchesOf, passRandom, shuffle } from '../../examples/training/order.ts';
@@ -29,50 +28,19 @@ import {
   bertShapes,
   configToJson,
   initialise,
-  type LanguageModel,
   llamaShapes,
   loadModelWeights,
   loadTokenizer,
   localFolder,
-  type ModelConfig,
   openCheckpoint,
   parseConfig,
   saveModel,
 } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
 import { normal, upload } from '../engine/support.ts';
+import { bert, llama, losses, rows, schedule, values } from './toy.ts';
 
 const FACTS = 'examples/models/facts-bert';
-
-const bert: ModelConfig = {
-  type: 'bert',
-  layers: 2,
-  hidden: 16,
-  width: 24,
-  heads: 2,
-  keyValueHeads: 2,
-  headSize: 8,
-  vocabulary: 30,
-  positions: 12,
-  tokenTypes: 2,
-  layerNormEpsilon: 1e-12,
-  tied: true,
-};
-const llama: ModelConfig = {
-  type: 'llama',
-  layers: 2,
-  hidden: 16,
-  width: 24,
-  heads: 4,
-  keyValueHeads: 2,
-  headSize: 4,
-  vocabulary: 30,
-  positions: 12,
-  rmsNormEpsilon: 1e-5,
-  ropeTheta: 10000,
-  tied: true,
-  endIds: [2],
-};
 
 let device: Device;
 let folder: string;
@@ -84,30 +52,6 @@ afterAll(() => {
   device.destroy();
   rmSync(folder, { recursive: true, force: true });
 });
-
-/** Rows of step s: a fixed function of the step. */
-function rows(step: number): { ids: number[][]; position: number[]; label: number[] } {
-  const random = passRandom(3, step);
-  const ids = Array.from({ length: 6 }, () => Array.from({ length: 5 }, () => Math.floor(random() * 30)));
-  return { ids, position: ids.map((_, i) => i % 5), label: ids.map((row) => (row[0]! * 7) % 30) };
-}
-
-/** Losses of a step in micro-batches of `size` rows. */
-function losses(model: LanguageModel, step: number, size = 6): (() => Tensor)[] {
-  const { ids, position, label } = rows(step);
-  return Array.from({ length: 6 / size }, (_, k) => () => {
-    const part = <T>(list: T[]): T[] => list.slice(k * size, (k + 1) * size);
-    using run = model.run({ ids: part(ids) }, { logits: part(position) });
-    return sum(crossEntropyRows(run.logits, part(label)));
-  });
-}
-
-const schedule = warmupCosine({ peak: 5e-3, warmup: 2, steps: 20 });
-const values = async (model: LanguageModel): Promise<Map<string, Float32Array>> => {
-  const read = new Map<string, Float32Array>();
-  for (const [name, t] of model.parameters) read.set(name, await t.read());
-  return read;
-};
 
 describe.each([bert, llama])('$type', (config) => {
   test('goes on from a checkpoint to the same bits', async () => {

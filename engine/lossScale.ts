@@ -1,0 +1,61 @@
+/**
+ * Dynamic loss scaling (Micikevicius et al. 2018): gradients in f16 are those of the loss times a scale, so that small ones are
+ * not lost; the scale halves where they overflow and doubles after a while in which they did not.
+ */
+
+import { UserError } from './errors.ts';
+
+export interface LossScaleOptions {
+  /** Default 2^16. */
+  readonly initial?: number;
+  /** Finite steps after which the scale doubles; default 2000. */
+  readonly interval?: number;
+  /** Default 2^24. */
+  readonly largest?: number;
+}
+
+/** What a checkpoint keeps. */
+export interface LossScaleState {
+  readonly value: number;
+  /** Finite steps since the scale last changed. */
+  readonly steps: number;
+}
+
+export class LossScale {
+  readonly #interval: number;
+  readonly #largest: number;
+  #value: number;
+  #steps = 0;
+
+  constructor({ initial = 2 ** 16, interval = 2000, largest = 2 ** 24 }: LossScaleOptions = {}) {
+    this.#value = initial;
+    this.#interval = interval;
+    this.#largest = largest;
+  }
+
+  /** What the next loss is to be multiplied by. */
+  get value(): number {
+    return this.#value;
+  }
+
+  get state(): LossScaleState {
+    return { value: this.#value, steps: this.#steps };
+  }
+
+  restore({ value, steps }: LossScaleState): void {
+    this.#value = value;
+    this.#steps = steps;
+  }
+
+  /** Takes note of a step. @throws UserError where gradients are not finite whatever the scale. */
+  update(finite: boolean): void {
+    this.#steps = finite ? this.#steps + 1 : 0;
+    if (!finite) this.#value /= 2;
+    else if (this.#steps >= this.#interval && this.#value < this.#largest) {
+      this.#value *= 2;
+      this.#steps = 0;
+    }
+    if (this.#value < 2 ** -24)
+      throw new UserError('training', 'gradients are not finite at any loss scale; lower the learning rate');
+  }
+}

@@ -1,0 +1,23 @@
+/**
+ * The working copy of mixed-precision training (Micikevicius et al. 2018): a model computes with matrices in f16, while updates
+ * go to the f32 matrices that they are rounded from.
+ */
+
+import { UserError } from '../engine/errors.ts';
+import { convert } from '../engine/index.ts';
+import { Bert } from './bert.ts';
+import { Llama } from './llama.ts';
+import type { LanguageModel } from './model.ts';
+
+/**
+ * A model whose matrices are those of `model` rounded to f16 and whose vectors are its own; to be disposed of by itself.
+ * @throws UserError for a model whose weights are not on the device.
+ */
+export function halved(model: LanguageModel): LanguageModel {
+  const weights = new Map(
+    [...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.view(t.shape, null)]),
+  );
+  if (model instanceof Bert) return new Bert(model.device, model.sizes, weights);
+  if (model instanceof Llama) return new Llama(model.device, model.sizes, weights);
+  throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
+}
