@@ -3,7 +3,10 @@
  * stands beside each number where the model is one of the paper's.
  */
 
-import type { Agreement, Interval, ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
+import type { NullDistribution } from '../neurgrad/linearity.ts';
+import type { Agreement, Interval } from '../neurgrad/study/agreement.ts';
+import { modelName } from '../neurgrad/study/paper.ts';
+import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
 import { exampleCurve, polarityByLayer, straightnessByRange } from './linearityPlots.ts';
 import { reportStyle } from './reportStyle.ts';
@@ -19,11 +22,11 @@ interface Cells {
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)}%`;
-const range = ({ value, low, high }: Interval, show: (value: number) => string): string =>
-  `${show(value)} [${show(low)}, ${show(high)}]`;
 const correlation = (value: number): string => value.toFixed(4);
-const paper = (value: number | null | undefined, show = correlation): string =>
-  value === null || value === undefined ? '–' : show(value);
+const between = ({ low, high }: { low: number; high: number }): string =>
+  `[${correlation(low)}, ${correlation(high)}]`;
+const estimate = (found: Interval): string => `${correlation(found.value)} ${between(found)}`;
+const shuffled = (found: NullDistribution): string => `${correlation(found.mean)} ${between(found)}`;
 
 /** Said of a model whose weights were not on the device: its sweeps subtract runs. */
 const PLACES = {
@@ -32,70 +35,88 @@ const PLACES = {
   processes: ': split over processes, changes of p between float32 runs of whole prompts',
 } as const;
 
-/** Last part of a path or Hub id. */
-export const modelName = (model: ModelSummary): string =>
-  model.stamp.source
-    .replace(/[/\\]+$/, '')
-    .split(/[/\\]/)
-    .at(-1)!;
+/** A table with the paper's values in its last column, which goes where the model is none of the paper's. */
+function besidePaper(
+  model: ModelSummary,
+  cells: Cells,
+  printed: readonly (number | null | undefined)[],
+): Cells {
+  if (!model.paper) return cells;
+  const show = (value: number | null | undefined): string => (value == null ? '–' : `${value}`);
+  return {
+    ...cells,
+    head: [...cells.head, `paper, ${model.paper.name}`],
+    rows: cells.rows.map((row, i) => [...row, show(printed[i])]),
+  };
+}
 
-function agreementRow(name: string, agreement: Agreement | null, printed: string): string[] {
-  if (!agreement) return [name, '–', '–', '–', '–', '–', '–', printed];
+function agreementRow(name: string, agreement: Agreement): string[] {
+  const left = agreement.leaveOneOut;
   return [
     name,
-    range(agreement.pearson, correlation),
+    estimate(agreement.pearson),
+    left ? between(left) : '–',
+    correlation(agreement.meanPearson),
     correlation(agreement.spearman),
     percent(agreement.signAgreement),
     figure(agreement.meanAbsoluteError, 3),
-    correlation(agreement.meanPearson),
     `${agreement.pairs}`,
-    printed,
   ];
 }
 
-function table1(model: ModelSummary): Cells {
-  const { table1, paper: printed } = model;
-  return {
-    title: `Table 1: agreement with G_E, ${modelName(model)}`,
+function table1(model: ModelSummary, { plan }: StudySummary): Cells {
+  const { table1, paper } = model;
+  const rows: [string, Agreement | null, number | null | undefined][] = [
+    ['G_C', table1.gradient, paper?.gradient],
+    ['IG', table1.integrated, paper?.integrated],
+    ['NeurGrad', table1.neurgrad, paper?.neurgrad],
+    ['NeurGrad, other sign', table1.opposite, null],
+  ];
+  const found = rows.flatMap(([name, one, printed]) => (one ? [{ name, one, printed }] : []));
+  const cells = {
+    title: `Table 1: agreement with G_E, ${modelName(model.stamp.source)}`,
     head: [
       'estimate',
       'Pearson [95%]',
+      'a prompt left out',
+      'mean of prompts',
       'Spearman',
       'same sign',
       'mean abs. error',
-      'mean of prompts',
       'pairs',
-      'paper',
     ],
-    rows: [
-      agreementRow('G_C', table1.gradient, paper(printed?.gradient)),
-      agreementRow('IG', table1.integrated, paper(printed?.integrated)),
-      agreementRow('NeurGrad', table1.neurgrad, paper(printed?.neurgrad)),
-      agreementRow('NeurGrad, other sign', table1.opposite, '–'),
-    ],
-    note: 'Pooled over prompts and neurons; intervals by drawing prompts anew 1000 times.',
+    rows: found.map(({ name, one }) => agreementRow(name, one)),
+    note: `Pooled over prompts and neurons. 95%: ${plan.neurons.sampling === 'shared' ? 'prompts and neurons' : 'prompts'} drawn anew 1000 times. A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each.`,
   };
+  return besidePaper(
+    model,
+    cells,
+    found.map(({ printed }) => printed),
+  );
 }
 
-function table2(model: ModelSummary): Cells {
-  const { table2: found, linear, paper: printed } = model;
-  return {
-    title: `Table 2: linear neurons, ${modelName(model)}`,
-    head: ['', 'measured', 'by chance', 'paper'],
+function table2(model: ModelSummary, { plan }: StudySummary): Cells {
+  const { table2: found, linear, paper } = model;
+  const cells = {
+    title: `Table 2: linear neurons, ${modelName(model.stamp.source)}`,
+    head: ['', 'measured', 'by chance', 'shuffled [95%]'],
     rows: [
-      ['linear (|r| >= 0.95)', range(linear, correlation), '–', paper(printed?.linear)],
-      ['LG', correlation(found.lg.value), correlation(found.expectedLg), paper(printed?.lg)],
-      ['PG', correlation(found.pg.value), correlation(found.expectedPg), paper(printed?.pg)],
-      ['LG coverage', correlation(found.lg.coverage), '–', '–'],
-      ['LG distribution', correlation(found.lg.distribution), '–', '–'],
+      ['share linear, |r| >= 0.95 [95%]', estimate(linear), '–', '–'],
+      ['LG', correlation(found.lg.value), correlation(found.expectedLg), shuffled(found.shuffledLg)],
+      ['PG', correlation(found.pg.value), correlation(found.expectedPg), shuffled(found.shuffledPg)],
+      ['LG: coverage of layers', correlation(found.lg.coverage), '–', '–'],
+      ['LG: evenness over layers', correlation(found.lg.distribution), '–', '–'],
+      ['PG: coverage of prompts', correlation(found.pg.coverage), '–', '–'],
+      ['PG: evenness over prompts', correlation(found.pg.distribution), '–', '–'],
     ],
-    note: `By chance: linear neurons thrown into layers (prompts) evenly. maxVar: ${found.maxVariance}.`,
+    note: `LG and PG are coverage × evenness. By chance: expectation where each linear neuron falls into any layer (prompt) alike. Shuffled: mean and middle 95% of 1000 draws of as many linear neurons from those tested; below it, linear neurons are gathered in some layers (prompts) more than chance gathers them${plan.neurons.sampling === 'shared' ? '; the draws take a neuron’s prompts as independent, which makes them narrow' : ''}. ${found.maxVariance === 'all' ? 'Evenness is 1 − Var / Var of all in one.' : 'Evenness is 1 − Var / Var of half full, half empty (capacity).'}`,
   };
+  return besidePaper(model, cells, [paper?.linear, paper?.lg, paper?.pg]);
 }
 
 function layerTable(model: ModelSummary): Cells {
   return {
-    title: `Linear neurons by layer, ${modelName(model)}`,
+    title: `Linear neurons by layer, ${modelName(model.stamp.source)}`,
     head: ['layer', 'tested', 'linear', 'raise', 'lower', 'share linear'],
     rows: model.layers.map(({ layer, tested, linear, positive, negative }) => [
       `${layer}`,
@@ -111,7 +132,7 @@ function layerTable(model: ModelSummary): Cells {
 
 function figureTable(model: ModelSummary): Cells {
   return {
-    title: `Figure 2: straightness by range, ${modelName(model)}`,
+    title: `Figure 2: straightness by range, ${modelName(model.stamp.source)}`,
     head: ['range', 'mean |r|', 'share linear'],
     rows: model.figure2.map(({ range, meanR, linear }) => [`±${range}`, correlation(meanR), percent(linear)]),
     note: 'At the smallest range two points always lie on one line.',
@@ -119,29 +140,33 @@ function figureTable(model: ModelSummary): Cells {
 }
 
 function costTable(model: ModelSummary): Cells {
-  const { cost, paper: printed } = model;
-  const row = (name: string, seconds: number | null | undefined, value: number | undefined): string[] => [
-    name,
-    seconds ? `${figure(seconds, 3)} s` : '–',
-    seconds && cost ? (seconds / cost.gradient).toFixed(2) : '–',
-    value === undefined ? '–' : value.toFixed(2),
+  const { cost, paper } = model;
+  const rows: [string, number | null | undefined, number | undefined][] = [
+    ['G_C', cost?.gradient, paper?.cost ? 1 : undefined],
+    ['NeurGrad', cost?.neurgrad, paper?.cost?.neurgrad],
+    ['IG', cost?.integrated, paper?.cost?.integrated],
   ];
-  return {
-    title: `Cost of one prompt, all neurons, ${modelName(model)}`,
-    head: ['method', 'time', 'G_C = 1', 'paper'],
-    rows: [
-      row('G_C', cost?.gradient, printed?.cost ? 1 : undefined),
-      row('NeurGrad', cost?.neurgrad, printed?.cost?.neurgrad),
-      row('IG', cost?.integrated, printed?.cost?.integrated),
-    ],
+  const cells = {
+    title: `Cost of one prompt, all neurons, ${modelName(model.stamp.source)}`,
+    head: ['method', 'time', 'G_C = 1'],
+    rows: rows.map(([name, seconds]) => [
+      name,
+      seconds ? `${figure(seconds, 3)} s` : '–',
+      seconds && cost ? (seconds / cost.gradient).toFixed(2) : '–',
+    ]),
     note: 'Times are this machine’s and vary from run to run; all other tables do not.',
   };
+  return besidePaper(
+    model,
+    cells,
+    rows.map(([, , printed]) => printed),
+  );
 }
 
 function promptTable(model: ModelSummary): Cells {
   const { prompts } = model;
   return {
-    title: `Prompts, ${modelName(model)}`,
+    title: `Prompts, ${modelName(model.stamp.source)}`,
     head: ['', 'prompts'],
     rows: [
       ['looked at', `${prompts.tried}`],
@@ -154,7 +179,8 @@ function promptTable(model: ModelSummary): Cells {
 
 /** Tables by file name, without `.md`. */
 export function studyTables(summary: StudySummary): Map<string, Cells[]> {
-  const each = (make: (model: ModelSummary) => Cells): Cells[] => summary.models.map(make);
+  const each = (make: (model: ModelSummary, summary: StudySummary) => Cells): Cells[] =>
+    summary.models.map((model) => make(model, summary));
   const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
   return new Map([
     ['table1', each(table1)],
@@ -187,15 +213,28 @@ function tableHtml({ head, rows, note }: Cells): Html {
 
 /** Why the computed gradient comes out against G_E, in words. */
 export function whySign(model: ModelSummary, direction: string): string {
-  const { negative } = model.activations;
-  const found = model.table1.gradient.pearson.value;
+  const { activations, table1, weight } = model;
+  const found = correlation(table1.gradient.pearson.value);
   if (direction !== 'outward')
-    return `On the plain axis the shift is added as it is, and G_E estimates G_C itself (Pearson ${correlation(found)}).`;
+    return `On the plain axis the shift is added as it is, and G_E estimates G_C itself (Pearson ${found}).`;
   return (
-    `${percent(negative)} of the activations here are negative. Shifts go outward, along the activation’s own sign, so that G_E estimates sign(A)·G_C: ` +
-    `for a negative activation that is −G_C. Pearson of the raw G_C with G_E is therefore ${found < -0.3 ? 'strongly negative' : found < 0 ? 'slightly negative' : 'what the mix of signs leaves'} ` +
-    `(${correlation(found)}), and NeurGrad, which is sign(A)·G_C, has ${correlation(model.table1.neurgrad.pearson.value)}. ` +
-    `A model with as many positive as negative activations gives a G_C correlation near 0; that is a matter of signs, not of quality.`
+    `Why G_C comes out as it does: ${percent(activations.negative)} of the activations here are negative${model.stamp.architecture === 'bert' ? ', most of them slightly, as GELU leaves them' : ''}. ` +
+    `Shifts go outward, along the activation’s own sign, so that G_E estimates sign(A)·G_C: for a negative activation that is −G_C. ` +
+    `Neurons with A ≥ 0 hold ${percent(weight.positive)} of all squares of G_E, the rest its opposite, so Pearson of the raw G_C should be near ${percent(weight.positive)} − ${percent(1 - weight.positive)} = ${correlation(2 * weight.positive - 1)}; it is ${found}. ` +
+    `NeurGrad, which is sign(A)·G_C, has ${correlation(table1.neurgrad.pearson.value)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`
+  );
+}
+
+/** How few prompts decide the pooled Pearson, in words. */
+export function whoWeighs({ weight, table1, prompts }: ModelSummary): string {
+  const { leaveOneOut } = table1.gradient;
+  const without = leaveOneOut
+    ? `; without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}`
+    : '';
+  return (
+    `A pooled Pearson weighs pairs by their squares: ${weight.promptsOfHalf} of ${prompts.count} prompts hold half of all squares of G_E, ` +
+    `the heaviest (“${weight.heaviestPrompt}”) ${percent(weight.heaviest.share)}${without}. ` +
+    `Another draw of prompts can therefore give quite another value; the mean of prompts, ranks and signs weigh all prompts alike.`
   );
 }
 
@@ -203,7 +242,7 @@ function modelSection(model: ModelSummary, summary: StudySummary): Html {
   const tile = (value: string, label: string): Html =>
     html`<li><strong>${value}</strong><span>${label}</span></li>`;
   return html`<section>
-<h2>${modelName(model)}</h2>
+<h2>${modelName(model.stamp.source)}</h2>
 <ul class="tiles">
 ${[
   tile(percent(model.linear.value), 'of neurons are linear for a prompt'),
@@ -213,9 +252,10 @@ ${[
 ]}
 </ul>
 <p class="meta">${model.stamp.architecture}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${model.activations.zero} activations exactly 0</p>
-<h3>Table 1: estimates against G_E</h3>${tableHtml(table1(model))}
+<h3>Table 1: estimates against G_E</h3>${tableHtml(table1(model, summary))}
 <p>${whySign(model, summary.plan.direction)}</p>
-<h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model))}
+<p>${whoWeighs(model)}</p>
+<h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
 <h3>By layer</h3>
 <figure>${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below.</figcaption></figure>
 <h3>Single neurons</h3>
@@ -254,7 +294,7 @@ ${
   withFigure.length === 0
     ? raw('')
     : html`<section><h2>Figure 2: how far a line holds</h2>
-<figure>${straightnessByRange(withFigure.map((model) => ({ name: modelName(model), figure2: model.figure2 })))}
+<figure>${straightnessByRange(withFigure.map((model) => ({ name: modelName(model.stamp.source), figure2: model.figure2 })))}
 <figcaption>Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95; upright: ±2, where slopes are fitted.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}

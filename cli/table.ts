@@ -4,7 +4,7 @@ import CliTable from 'cli-table3';
 
 /** A table of text; columns whose cells are all numbers are set to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const numeric = (text: string | number): boolean => /^[-+−±]?[\d.]/.test(String(text));
+  const numeric = (text: string | number): boolean => /^\[?[-+−±]?[\d.]|^–$/.test(String(text));
   const grid = new CliTable({
     head: [...head],
     colAligns: head.map((_, column) => (rows.every((row) => numeric(row[column]!)) ? 'right' : 'left')),

@@ -5,6 +5,10 @@
  * evenness, 1 - Var/maxVar. The paper does not say which maxVar it means, so both readings are here.
  */
 
+import { quantileSorted } from 'simple-statistics';
+import { seededRandom } from './random.ts';
+import { mean } from './statistics.ts';
+
 /** |r| from which a neuron counts as linear for a prompt. */
 export const LINEAR_R = 0.95;
 
@@ -79,6 +83,49 @@ export function expectedGenerality(
   return (filled - (both / bins - (filled * total ** 2) / bins ** 2) / top) / bins;
 }
 
+/** A statistic where nothing but chance is at work: mean and middle 95% over draws. */
+export interface NullDistribution {
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Draws of a null distribution. */
+const DRAWS = 1000;
+
+/**
+ * Generality where the label `linear` is shuffled over the neurons tested: as many linear ones, any of those tested as likely
+ * as any other. Unlike {@link expectedGenerality} a bin holds no more of them than were tested in it.
+ * @param tested neurons tested in each bin.
+ * @param total linear neurons.
+ */
+export function shuffledGenerality(
+  tested: readonly number[],
+  total: number,
+  option: MaxVariance = 'all',
+  seed = 0,
+): NullDistribution {
+  const random = seededRandom(seed);
+  const order = Uint32Array.from(tested.flatMap((count, bin) => new Array<number>(count).fill(bin)));
+  // The rarer label is dealt, the other is what remains.
+  const rare = Math.min(total, order.length - total);
+  const values = Array.from({ length: DRAWS }, () => {
+    const dealt = tested.map(() => 0);
+    for (let i = 0; i < rare; i++) {
+      const j = i + Math.floor(random() * (order.length - i));
+      [order[i], order[j]] = [order[j]!, order[i]!];
+      dealt[order[i]!]!++;
+    }
+    const linear = rare === total ? dealt : tested.map((count, bin) => count - dealt[bin]!);
+    return generality(linear, tested, option).value;
+  }).sort((a, b) => a - b);
+  return {
+    mean: mean(values),
+    low: quantileSorted(values, 0.025),
+    high: quantileSorted(values, 0.975),
+  };
+}
+
 /** r of every tested neuron: one list a prompt, with the neurons' layers beside it. */
 export interface LinearityInput {
   readonly r: readonly ArrayLike<number>[];
@@ -93,13 +140,17 @@ export interface Linearity {
   readonly lg: Generality;
   /** Over prompts. */
   readonly pg: Generality;
-  /** LG that linear neurons placed in layers by chance would have. */
+  /** LG and PG that linear neurons placed in layers, or prompts, by chance would have: the mean in closed form. */
   readonly expectedLg: number;
+  readonly expectedPg: number;
+  /** LG and PG with the linear neurons shuffled among those tested. */
+  readonly shuffledLg: NullDistribution;
+  readonly shuffledPg: NullDistribution;
   readonly maxVariance: MaxVariance;
 }
 
-/** Ratio of linear neurons, LG and PG of a set of prompts. */
-export function linearity(input: LinearityInput, option: MaxVariance = 'all'): Linearity {
+/** Ratio of linear neurons, LG and PG of a set of prompts, each beside its nulls. */
+export function linearity(input: LinearityInput, option: MaxVariance = 'all', seed = 0): Linearity {
   const byLayer = {
     linear: new Array<number>(input.layers).fill(0),
     tested: new Array<number>(input.layers).fill(0),
@@ -121,6 +172,9 @@ export function linearity(input: LinearityInput, option: MaxVariance = 'all'): L
     lg: generality(byLayer.linear, byLayer.tested, option),
     pg: generality(byPrompt.linear, byPrompt.tested, option),
     expectedLg: expectedGenerality(total, input.layers, option, Math.max(...byLayer.tested)),
+    expectedPg: expectedGenerality(total, input.r.length, option, Math.max(...byPrompt.tested)),
+    shuffledLg: shuffledGenerality(byLayer.tested, total, option, seed),
+    shuffledPg: shuffledGenerality(byPrompt.tested, total, option, seed),
     maxVariance: option,
   };
 }

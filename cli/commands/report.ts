@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { fileError } from '../../models/byteSource.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
+import { modelName } from '../../neurgrad/study/paper.ts';
 import { summarise } from '../../neurgrad/study/summary.ts';
-import { markdown, modelName, renderStudy, studyTables } from '../linearityReport.ts';
+import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
 import { jsonOption } from '../options.ts';
 import { openOutput, writeOutFile } from '../output.ts';
 import { version } from '../package.ts';
@@ -44,7 +45,7 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   output.result(summary, () =>
     [
       ...summary.models.flatMap((model, i) => [
-        modelName(model),
+        modelName(model.stamp.source),
         ...(['table1', 'table2', 'cost'] as const).map((name) => {
           const { head, rows } = tables.get(name)![i]!;
           return table(head, rows);

@@ -1,5 +1,7 @@
 /** What the paper prints for its models (SPEC 4), to stand beside what a study measures. */
 
+import type { ModelStamp } from './folder.ts';
+
 export interface PaperRow {
   readonly name: string;
   readonly linear: number;
@@ -12,38 +14,103 @@ export interface PaperRow {
   readonly cost: { readonly integrated: number; readonly neurgrad: number } | null;
 }
 
-const ROWS: readonly (PaperRow & { readonly match: RegExp })[] = [
-  ['BERT large wwm', /bert-large.*whole-word/i, 0.9564, -0.9006, 0.8694, 0.9999, 0.9494, null],
-  ['BERT base', /bert-base/i, 0.9565, -0.9216, 0.8098, 0.9999, 0.9844, [25.73, 1.04]],
-  ['BERT large', /bert-large/i, 0.8756, -0.8986, 0.7317, 1, 0.9492, null],
-  ['Llama2 7B', /llama-?2.*7b/i, 0.9387, 0.302, 0.5383, 0.8136, 0.9518, [134.24, 1.04]],
-  ['Llama2 13B', /llama-?2.*13b/i, 0.9677, -0.1973, 0.7261, 0.9965, 0.9833, null],
-  ['Llama2 70B', /llama-?2.*70b/i, 0.9208, 0.0283, null, 1, 0.978, null],
-].map((row) => {
-  const [name, match, linear, gradient, integrated, neurgrad, lg, cost] = row as [
-    string,
-    RegExp,
-    number,
-    number,
-    number | null,
-    number,
-    number,
-    [number, number] | null,
-  ];
-  return {
-    name,
-    match,
-    linear,
-    gradient,
-    integrated,
-    neurgrad,
-    lg,
-    pg: 0.9999,
-    cost: cost && { integrated: cost[0], neurgrad: cost[1] },
-  };
-});
+/** The models by the last part of their name, and by their layers and width: another model may bear the name. */
+interface Model extends Omit<PaperRow, 'pg'> {
+  readonly match: RegExp;
+  readonly layers: number;
+  readonly width: number;
+}
 
-/** The paper's row for a model by its folder's name or Hub id, or null. */
-export function paperRow(source: string): PaperRow | null {
-  return ROWS.find(({ match }) => match.test(source)) ?? null;
+const MODELS: readonly Model[] = [
+  {
+    name: 'BERT base',
+    match: /^bert-base-(un)?cased$/i,
+    layers: 12,
+    width: 3072,
+    linear: 0.9565,
+    gradient: -0.9216,
+    integrated: 0.8098,
+    neurgrad: 0.9999,
+    lg: 0.9844,
+    cost: { integrated: 25.73, neurgrad: 1.04 },
+  },
+  {
+    name: 'BERT large',
+    match: /^bert-large-(un)?cased$/i,
+    layers: 24,
+    width: 4096,
+    linear: 0.8756,
+    gradient: -0.8986,
+    integrated: 0.7317,
+    neurgrad: 1,
+    lg: 0.9492,
+    cost: null,
+  },
+  {
+    name: 'BERT large wwm',
+    match: /^bert-large-(un)?cased-whole-word-masking$/i,
+    layers: 24,
+    width: 4096,
+    linear: 0.9564,
+    gradient: -0.9006,
+    integrated: 0.8694,
+    neurgrad: 0.9999,
+    lg: 0.9494,
+    cost: null,
+  },
+  {
+    name: 'Llama2 7B',
+    match: /^llama-?2-7b(-hf)?$/i,
+    layers: 32,
+    width: 11008,
+    linear: 0.9387,
+    gradient: 0.302,
+    integrated: 0.5383,
+    neurgrad: 0.8136,
+    lg: 0.9518,
+    cost: { integrated: 134.24, neurgrad: 1.04 },
+  },
+  {
+    name: 'Llama2 13B',
+    match: /^llama-?2-13b(-hf)?$/i,
+    layers: 40,
+    width: 13824,
+    linear: 0.9677,
+    gradient: -0.1973,
+    integrated: 0.7261,
+    neurgrad: 0.9965,
+    lg: 0.9833,
+    cost: null,
+  },
+  {
+    name: 'Llama2 70B',
+    match: /^llama-?2-70b(-hf)?$/i,
+    layers: 80,
+    width: 28672,
+    linear: 0.9208,
+    gradient: 0.0283,
+    integrated: null,
+    neurgrad: 1,
+    lg: 0.978,
+    cost: null,
+  },
+];
+
+/** A model's name: the last part of its path or Hub id. */
+export function modelName(source: string): string {
+  return source
+    .replace(/[/\\]+$/, '')
+    .split(/[/\\]/)
+    .at(-1)!;
+}
+
+/** The paper's row for a model, or null where it is none of the paper's. */
+export function paperRow(stamp: Pick<ModelStamp, 'source' | 'layers' | 'width'>): PaperRow | null {
+  const name = modelName(stamp.source);
+  const found = MODELS.find(
+    ({ match, layers, width }) => match.test(name) && layers === stamp.layers && width === stamp.width,
+  );
+  if (!found) return null;
+  const { match: _match, layers: _layers, width: _width, ...row } = found;
+  return { ...row, pg: 0.9999 };
 }

@@ -181,33 +181,39 @@ const integratedOptions = (plan: Plan) => ({
   endpoints: plan.integrated.endpoints as Endpoints,
 });
 
-const ROUNDS = 5;
+/** Rounds of the cost: enough for a steady median, few where one takes long. */
+const ROUNDS = { most: 25, seconds: 3 };
 
-/** Seconds of G_C, NeurGrad and integrated gradients of all neurons for one prompt, medians over rounds in turn. */
+/** Seconds of G_C, NeurGrad and integrated gradients of all neurons for one prompt: medians over rounds in turn. */
 async function measureCost(model: LanguageModel, plan: Plan, prompt: SelectedPrompt): Promise<Column[]> {
   const options = { target: prompt.target, site: plan.neurons.site, of: plan.of };
-  const work = [
-    async () => void (await neuronGradients(model, prompt, { ...options, direction: 'plain' })),
-    async () =>
-      void (await neuronGradients(model, prompt, { ...options, direction: plan.direction, sign: plan.sign })),
-    async () => {
-      if (plan.integrated.prompts > 0)
-        await integrateLayers(model, prompt, { ...integratedOptions(plan), target: prompt.target });
-    },
-  ];
-  const times = work.map((): number[] => []);
-  for (let round = 0; round <= ROUNDS; round++)
-    for (const [i, run] of work.entries()) {
-      // IG costs many times the others and varies as much less.
-      if (i === 2 && round !== 1) continue;
-      const began = performance.now();
-      await run();
-      if (round > 0) times[i]!.push((performance.now() - began) / 1000);
+  const { direction, sign } = plan;
+  const gradient = () => neuronGradients(model, prompt, { ...options, direction: 'plain' });
+  const neurgrad = () => neuronGradients(model, prompt, { ...options, direction, sign });
+  const integrated = () =>
+    integrateLayers(model, prompt, { ...integratedOptions(plan), target: prompt.target });
+  const seconds = async (work: () => Promise<unknown>): Promise<number> => {
+    const began = performance.now();
+    await work();
+    return (performance.now() - began) / 1000;
+  };
+  // The first pass compiles.
+  await neurgrad();
+  const times = { gradient: [] as number[], neurgrad: [] as number[] };
+  for (let spent = 0, round = 0; round < ROUNDS.most && spent < ROUNDS.seconds; round++) {
+    // Either one first in turn: what comes second finds the caches warm.
+    const order = round % 2 === 0 ? (['gradient', 'neurgrad'] as const) : (['neurgrad', 'gradient'] as const);
+    for (const name of order) {
+      const took = await seconds(name === 'gradient' ? gradient : neurgrad);
+      times[name].push(took);
+      spent += took;
     }
+  }
   const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
-  return ['gradient', 'neurgrad', 'integrated'].map((name, i) => ({
-    name,
-    type: 'DOUBLE',
-    data: [i === 2 && plan.integrated.prompts === 0 ? 0 : median(times[i]!)],
-  }));
+  const column = (name: string, value: number): Column => ({ name, type: 'DOUBLE', data: [value] });
+  return [
+    column('gradient', median(times.gradient)),
+    column('neurgrad', median(times.neurgrad)),
+    column('integrated', plan.integrated.prompts > 0 ? await seconds(integrated) : 0),
+  ];
 }

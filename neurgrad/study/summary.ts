@@ -1,47 +1,16 @@
-/**
- * A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs.
- *
- * Prompts are what was sampled, so that intervals come from drawing prompts anew (bootstrap, seeded): neurons of one
- * prompt are not independent.
- */
+/** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
 import { UserError } from '../../engine/errors.ts';
 import { shiftGrid } from '../grid.ts';
-import { expectedGenerality, isLinear, type Linearity, linearity } from '../linearity.ts';
-import { seededRandom } from '../random.ts';
-import {
-  mean,
-  meanAbsoluteError,
-  NOISE_FLOOR,
-  pearson,
-  RANGE_SLACK,
-  signAgreement,
-  spearman,
-} from '../statistics.ts';
+import { isLinear, type Linearity, linearity } from '../linearity.ts';
+import { mean, NOISE_FLOOR, pearson, RANGE_SLACK } from '../statistics.ts';
+import { type Agreement, agreement, type Interval, share, type Weight, weight } from './agreement.ts';
 import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
 import { type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
 import type { Plan } from './plan.ts';
 import { promptsFile } from './run.ts';
 import type { Selection } from './select.ts';
-
-/** An estimate and its 95% interval. */
-export interface Interval {
-  readonly value: number;
-  readonly low: number;
-  readonly high: number;
-}
-
-/** An estimate of G_E against G_E, pooled over prompts and neurons. */
-export interface Agreement {
-  readonly pairs: number;
-  readonly pearson: Interval;
-  readonly spearman: number;
-  readonly signAgreement: number;
-  readonly meanAbsoluteError: number;
-  /** Mean over prompts of Pearson within each. */
-  readonly meanPearson: number;
-}
 
 export interface LayerCount {
   readonly layer: number;
@@ -79,7 +48,8 @@ export interface ModelSummary {
     /** The paper's eq. (1) to the letter: the other sign. */
     readonly opposite: Agreement;
   };
-  readonly table2: Linearity & { readonly expectedPg: number };
+  readonly table2: Linearity;
+  readonly weight: Weight & { readonly heaviestPrompt: string };
   readonly layers: readonly LayerCount[];
   /** Mean |r| against the range; empty where the plan has no figure. */
   readonly figure2: readonly { readonly range: number; readonly meanR: number; readonly linear: number }[];
@@ -170,30 +140,33 @@ function summariseModel(
   const slope = column(table, 'slope');
   const neurgrad = column(table, 'neurgrad');
   const withIg = table.filter((part) => part.has('ig'));
-  const activation = column(table, 'activation').flatMap((a) => [...a]);
-  const generality = linearity({ r, layer, layers: stamp.layers }, plan.maxVariance);
-  const capacity = Math.max(...r.map((row) => row.length));
-  const total = r.reduce((sum, row) => sum + row.filter((value) => isLinear(value)).length, 0);
+  const byPrompt = column(table, 'activation');
+  const activation = byPrompt.flatMap((a) => [...a]);
+  const { sampling, seed } = plan.neurons;
+  const heavy = weight(byPrompt, slope);
   const { prompts, ...counts } = selection;
   return {
     stamp,
-    paper: paperRow(stamp.source),
+    paper: paperRow(stamp),
     prompts: { ...counts, count: prompts.length },
     neurons: activation.length,
-    linear: shareInterval(r),
+    linear: share(
+      r.map((row) => Array.from(row, (value) => isLinear(value))),
+      sampling,
+    ),
     table1: {
-      gradient: agreement(column(table, 'gradient'), slope),
-      integrated: withIg.length > 0 ? agreement(column(withIg, 'ig'), column(withIg, 'slope')) : null,
-      neurgrad: agreement(neurgrad, slope),
+      gradient: agreement(column(table, 'gradient'), slope, sampling),
+      integrated:
+        withIg.length > 0 ? agreement(column(withIg, 'ig'), column(withIg, 'slope'), sampling) : null,
+      neurgrad: agreement(neurgrad, slope, sampling),
       opposite: agreement(
         neurgrad.map((row) => row.map((value) => -value)),
         slope,
+        sampling,
       ),
     },
-    table2: {
-      ...generality,
-      expectedPg: expectedGenerality(total, table.length, plan.maxVariance, capacity),
-    },
+    table2: linearity({ r, layer, layers: stamp.layers }, plan.maxVariance, seed),
+    weight: { ...heavy, heaviestPrompt: prompts[heavy.heaviest.prompt]!.text },
     layers: layerCounts(stamp.layers, layer, r, slope),
     figure2: straightness(plan, figure),
     activations: {
@@ -208,70 +181,6 @@ function summariseModel(
     },
     examples: examples(selection, table),
   };
-}
-
-function agreement(estimate: readonly Float64Array[], measured: readonly Float64Array[]): Agreement {
-  const x = estimate.flatMap((row) => [...row]);
-  const y = measured.flatMap((row) => [...row]);
-  return {
-    pairs: x.length,
-    pearson: pearsonInterval(estimate, measured),
-    spearman: spearman(x, y),
-    signAgreement: signAgreement(x, y),
-    meanAbsoluteError: meanAbsoluteError(x, y),
-    meanPearson: mean(estimate.map((row, i) => pearson(row, measured[i]!))),
-  };
-}
-
-const RESAMPLES = 1000;
-
-/** Percentile bootstrap over prompts of a statistic of sums: each prompt gives its sums, a sample adds them. */
-function bootstrap(
-  sums: readonly (readonly number[])[],
-  value: number,
-  of: (sum: readonly number[]) => number,
-): Interval {
-  const random = seededRandom(95);
-  const width = sums[0]?.length ?? 0;
-  const drawn = Array.from({ length: RESAMPLES }, () => {
-    const sum = new Array<number>(width).fill(0);
-    for (let i = 0; i < sums.length; i++) {
-      const row = sums[Math.floor(random() * sums.length)]!;
-      for (let j = 0; j < width; j++) sum[j]! += row[j]!;
-    }
-    return of(sum);
-  }).sort((a, b) => a - b);
-  return {
-    value,
-    low: drawn[Math.floor(0.025 * RESAMPLES)]!,
-    high: drawn[Math.ceil(0.975 * RESAMPLES) - 1]!,
-  };
-}
-
-function shareInterval(r: readonly Float64Array[]): Interval {
-  const sums = r.map((row) => [row.filter((value) => isLinear(value)).length, row.length]);
-  const share = (sum: readonly number[]): number => sum[0]! / sum[1]!;
-  return bootstrap(sums, share([0, 1].map((j) => sums.reduce((total, row) => total + row[j]!, 0))), share);
-}
-
-function pearsonInterval(x: readonly Float64Array[], y: readonly Float64Array[]): Interval {
-  const [all, other] = [x.flatMap((row) => [...row]), y.flatMap((row) => [...row])];
-  // Centred first, so that the sums of squares do not cancel.
-  const [mx, my] = [mean(all), mean(other)];
-  const sums = x.map((row, p) => {
-    const sum = [row.length, 0, 0, 0, 0, 0];
-    row.forEach((value, i) => {
-      const [a, b] = [value - mx, y[p]![i]! - my];
-      [a, b, a * a, b * b, a * b].forEach((term, j) => {
-        sum[j + 1]! += term;
-      });
-    });
-    return sum;
-  });
-  return bootstrap(sums, pearson(all, other), ([n, a, b, aa, bb, ab]) => {
-    const spread = Math.sqrt((aa! - (a! * a!) / n!) * (bb! - (b! * b!) / n!));
-    return spread > 0 ? (ab! - (a! * b!) / n!) / spread : 0;
-  });
 }
 
 function layerCounts(

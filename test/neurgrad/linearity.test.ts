@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { expectedGenerality, generality, isLinear, linearity } from '../../neurgrad/linearity.ts';
+import {
+  expectedGenerality,
+  generality,
+  isLinear,
+  linearity,
+  shuffledGenerality,
+} from '../../neurgrad/linearity.ts';
 import { golden } from './golden.ts';
 
 describe('linearity', () => {
@@ -66,5 +72,43 @@ describe('expectedGenerality', () => {
     expect(expectedGenerality(0, 5)).toBe(0);
     expect(expectedGenerality(3, 1)).toBe(1);
     expect(expectedGenerality(100_000, 4)).toBeCloseTo(1, 4);
+  });
+});
+
+describe('shuffledGenerality', () => {
+  it('is by hand', () => {
+    // Two of four neurons, two a bin: one each in 4 of 6 ways, which gives 1; both in one bin, which gives 0.
+    const found = shuffledGenerality([2, 2], 2);
+    expect(found.mean).toBeCloseTo(4 / 6, 1);
+    expect([found.low, found.high]).toEqual([0, 1]);
+    // Three linear of four: the one that is not lies in either bin, (2, 1) both ways: Var 1/4, maxVar 9/4.
+    for (const value of Object.values(shuffledGenerality([2, 2], 3)))
+      expect(value).toBeCloseTo(1 - 1 / 9, 12);
+  });
+  it('has the mean over every way to label the neurons tested', () => {
+    const tested = [3, 1, 4];
+    const bins = tested.flatMap((count, bin) => new Array<number>(count).fill(bin));
+    for (const total of [2, 6]) {
+      const values: number[] = [];
+      for (let way = 0; way < 2 ** bins.length; way++) {
+        const chosen = bins.filter((_, i) => (way >> i) & 1);
+        if (chosen.length !== total) continue;
+        const linear = tested.map((_, bin) => chosen.filter((at) => at === bin).length);
+        values.push(generality(linear, tested).value);
+      }
+      const mean = values.reduce((a, b) => a + b, 0) / values.length;
+      const spread = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+      // Within four standard errors of 1000 draws.
+      expect(Math.abs(shuffledGenerality(tested, total).mean - mean)).toBeLessThan(
+        (4 * spread) / Math.sqrt(1000),
+      );
+    }
+  });
+  it('comes near the closed form where bins are large, and is the same for the same seed', () => {
+    const tested = [5000, 5000, 5000, 5000];
+    expect(shuffledGenerality(tested, 40).mean).toBeCloseTo(expectedGenerality(40, 4), 2);
+    expect(shuffledGenerality(tested, 40, 'all', 1)).toEqual(shuffledGenerality(tested, 40, 'all', 1));
+    expect(shuffledGenerality(tested, 40, 'all', 1)).not.toEqual(shuffledGenerality(tested, 40, 'all', 2));
+    expect(shuffledGenerality([4, 4], 0)).toEqual({ mean: 0, low: 0, high: 0 });
   });
 });
