@@ -1,16 +1,19 @@
 /**
  * Sweep points a second of both engines on models of random weights, and NeurGrad's cost beside G_C: JSON on standard output.
  *
- * Both engines run in one process on one model; rows are spread evenly over the layers. Run it after a build:
- * `node dist/bench/sweep.js [bert|llama40|llama200|neurgrad ...]`.
+ * Both engines run in one process on one model; rows are spread evenly over the layers. `integrated` is integrated
+ * gradients of all layers by both engines beside G_C: the naive engine's cost is the same for every layer, so that it runs one.
+ * Run it after a build: `node dist/bench/sweep.js [bert|llama40|llama200|neurgrad|integrated-facts|integrated-bert|integrated-llama40 ...]`.
  */
 
 import { type Device, openDevice, tensor } from '../engine/index.ts';
-import { Bert, bertShapes, Llama, llamaShapes } from '../models/index.ts';
+import { Bert, bertShapes, Llama, llamaShapes, loadModel } from '../models/index.ts';
 import type { LanguageModel } from '../models/model.ts';
 import { neurGrad } from '../neurgrad/conventions.ts';
-import { probeHooks } from '../neurgrad/gradients.ts';
+import { neuronGradients, probeHooks } from '../neurgrad/gradients.ts';
+import { integrateLayers } from '../neurgrad/integrated.ts';
 import { neuronAt, siteHook } from '../neurgrad/neuron.ts';
+import { encodePrompt } from '../neurgrad/prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../neurgrad/random.ts';
 import { sweep } from '../neurgrad/sweep.ts';
 
@@ -151,17 +154,62 @@ async function measureNeurGrad(model: LanguageModel) {
   return { gradient: computed, neurgrad: estimated, ratio: estimated / computed };
 }
 
+/** Processor seconds of work that waits for its results. */
+async function cpuSeconds(work: () => Promise<unknown>): Promise<number> {
+  const before = process.cpuUsage();
+  await work();
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1e6;
+}
+
+/** Integrated gradients of all neurons, in units of G_C, before (`naive`) and after. */
+async function measureIntegrated(model: LanguageModel, ids: readonly number[], position: number) {
+  const probe = { ids, position };
+  const { layers } = model.sizes;
+  const options = { target: 7, site: 'paper' } as const;
+  const computed = () => neuronGradients(model, probe, options);
+  await computed();
+  await integrateLayers(model, probe, { ...options, layers: [layers - 1] });
+  const costs: number[] = [];
+  for (let round = 0; round < 3; round++) costs.push(await cpuSeconds(computed));
+  const gradient = costs.sort((a, b) => a - b)[1]!;
+  const auto = await cpuSeconds(() => integrateLayers(model, probe, options));
+  const one = { ...options, layers: [layers >> 1], engine: 'naive' } as const;
+  const naive = layers * (await cpuSeconds(() => integrateLayers(model, probe, one)));
+  return {
+    tokens: ids.length,
+    cpuSeconds: { gradient, auto, naive },
+    cost: { auto: auto / gradient, naive: naive / gradient },
+    ratio: naive / auto,
+  };
+}
+
 const asked = process.argv.slice(2);
 const device = await openDevice();
 const results: Record<string, unknown> = { adapter: device.info.description };
 for (const architecture of ['bert', 'llama'] as const) {
   const names = Object.keys(SETTINGS).filter((name) => SETTINGS[name]!.architecture === architecture);
   const chosen = names.filter((name) => asked.length === 0 || asked.includes(name));
-  const cost = architecture === 'bert' && (asked.length === 0 || asked.includes('neurgrad'));
-  if (chosen.length === 0 && !cost) continue;
+  const wanted = (name: string): boolean => asked.length === 0 || asked.includes(name);
+  const cost = architecture === 'bert' && wanted('neurgrad');
+  const tokens = architecture === 'bert' ? 16 : 40;
+  const integrated = architecture === 'bert' ? 'integrated-bert' : 'integrated-llama40';
+  if (chosen.length === 0 && !cost && !wanted(integrated)) continue;
   const model = randomModel(device, architecture);
   for (const name of chosen) results[name] = await measureSweeps(model, SETTINGS[name]!);
   if (cost) results.neurgrad = await measureNeurGrad(model);
+  if (wanted(integrated))
+    results[integrated] = await measureIntegrated(
+      model,
+      Array.from({ length: tokens }, (_, i) => i + 5),
+      architecture === 'bert' ? tokens >> 1 : tokens - 1,
+    );
+  model.dispose();
+}
+if (asked.length === 0 || asked.includes('integrated-facts')) {
+  const { model, tokenizer } = await loadModel('examples/models/facts-bert', { device });
+  const { ids, position } = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+  results['integrated-facts'] = await measureIntegrated(model, ids, position);
   model.dispose();
 }
 device.destroy();

@@ -89,10 +89,19 @@ export function bertHooks(layers: number): HookTable {
   return { names, aliases };
 }
 
+/** Which tokens there are, and which are wanted of the last layer. */
+export interface BertTokens {
+  /** u32 [rows, length]: 0 hides a token. */
+  readonly keyMask?: Tensor;
+  /** One token a row, as row * length + position: all that the last layer works out after its keys and values. */
+  readonly read?: readonly number[];
+}
+
 export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
   readonly architecture = 'bert';
   readonly sites: readonly Site[] = ['pre', 'post'];
   readonly paperSite: Site = 'post';
+  readonly canReadOne = true;
 
   /** @param weights under the names of {@link bertShapes}; the model owns them from now on. */
   constructor(device: Device, config: BertConfig, weights: ReadonlyMap<string, Tensor>) {
@@ -117,10 +126,22 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
   }
 
   forward(input: CheckedInput, taps: Taps): Tensor {
+    const { rows, length, mask, read } = input;
+    const tokens = taps.shared(
+      (): BertTokens => ({
+        ...(mask ? { keyMask: integers(this.device, mask, [rows, length]) } : {}),
+        ...(read ? { read } : {}),
+      }),
+    );
+    return this.through(0, this.#embed(input, taps), taps, (layer, x) =>
+      this.layer(layer, x, taps, tokens()),
+    );
+  }
+
+  #embed(input: CheckedInput, taps: Taps): Tensor {
     const { rows, length } = input;
     const { hidden } = this.sizes;
-    const keyMask = taps.shared(() => input.mask && integers(this.device, input.mask, [rows, length]));
-    const embedded = scope(() => {
+    return scope(() => {
       const lookUp = (name: string, ids: readonly number[]) =>
         reshape(gatherRows(this.#weight(`bert.embeddings.${name}.weight`), ids), [rows, length, hidden]);
       const position = input.positionIds ?? input.ids.map((_, i) => i % length);
@@ -129,35 +150,44 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
       const sum = add(add(words, types), lookUp('position_embeddings', position));
       return taps.at('hook_full_embed', this.#norm(sum, 'bert.embeddings.LayerNorm'));
     });
-    return this.through(0, embedded, taps, (layer, x) => this.#layer(layer, x, keyMask(), taps));
   }
 
-  #layer(layer: number, input: Tensor, keyMask: Tensor | undefined, taps: Taps): Tensor {
-    const { heads, headSize } = this.sizes;
+  /** One layer, [rows, length, H] to the same; the last one to [rows, 1, H] where the tokens say which are read. */
+  layer(layer: number, input: Tensor, taps: Taps, { keyMask, read }: BertTokens = {}): Tensor {
+    const { heads, headSize, hidden } = this.sizes;
     const module = `bert.encoder.layer.${layer}`;
     const at = (name: string, value: Tensor) => taps.at(`blocks.${layer}.${name}`, value);
     const x = at('hook_resid_pre', input);
     const [rows, length] = x.shape as [number, number];
-    const byHead = (part: string) =>
-      reshape(this.#dense(x, `${module}.attention.self.${part}`), [rows, length, heads, headSize]);
+    const asking =
+      read && layer === this.sizes.layers - 1
+        ? reshape(gatherRows(reshape(x, [rows * length, hidden]), read), [rows, 1, hidden])
+        : x;
+    const byHead = (of: Tensor, part: string) =>
+      reshape(this.#dense(of, `${module}.attention.self.${part}`), [rows, of.dim(1), heads, headSize]);
     const z = attention(
-      at('attn.hook_q', byHead('query')),
-      at('attn.hook_k', byHead('key')),
-      at('attn.hook_v', byHead('value')),
+      at('attn.hook_q', byHead(asking, 'query')),
+      at('attn.hook_k', byHead(x, 'key')),
+      at('attn.hook_v', byHead(x, 'value')),
       {
         ...(keyMask ? { keyMask } : {}),
         onPattern: (pattern) => at('attn.hook_pattern', pattern),
       },
     );
-    const joined = reshape(at('attn.hook_z', z), [rows, length, heads * headSize]);
+    const joined = reshape(at('attn.hook_z', z), [rows, asking.dim(1), heads * headSize]);
     const attended = at('hook_attn_out', this.#dense(joined, `${module}.attention.output.dense`));
-    const middle = at('hook_resid_mid', add(attended, x));
+    const middle = at('hook_resid_mid', add(attended, asking));
     const normalised = at('ln1.hook_normalized', this.#norm(middle, `${module}.attention.output.LayerNorm`));
     const pre = at('mlp.hook_pre', this.#dense(normalised, `${module}.intermediate.dense`));
     const post = at('mlp.hook_post', gelu(pre));
     const out = at('hook_mlp_out', this.#dense(post, `${module}.output.dense`));
-    const sum = at('hook_resid_post', add(out, normalised));
-    return at('hook_normalized_resid_post', this.#norm(sum, `${module}.output.LayerNorm`));
+    return this.leave(layer, at('hook_resid_post', add(out, normalised)), taps);
+  }
+
+  /** From the sum after a layer's feed-forward to what the next one reads. */
+  leave(layer: number, sum: Tensor, taps: Taps): Tensor {
+    const normal = this.#norm(sum, `bert.encoder.layer.${layer}.output.LayerNorm`);
+    return taps.at(`blocks.${layer}.hook_normalized_resid_post`, normal);
   }
 
   head(rows: Tensor, taps: Taps, shape: readonly number[]): Tensor {

@@ -340,7 +340,6 @@ export function prepareRows(
     positionIds: undefined,
     tokenTypeIds: undefined,
   };
-  const positions = groups.flatMap((group, i) => new Array<number>(counts[i]!).fill(group.prefix.length));
   return {
     input,
     from,
@@ -350,7 +349,7 @@ export function prepareRows(
       const residuals = groups.map((g) => reshape(g.residual!, [-1, 1, sizes.hidden]));
       return residuals.length === 1 ? residuals[0]! : concat(residuals, 0);
     },
-    tokens: () => ({ positions: integers(device, positions), attend: attendToPrefixes(groups, counts) }),
+    tokens: () => rowTokens(device, groups, counts),
     options: {
       patch: patch.map((p) => ({ ...p, position: 0 })),
       ...(options.edit ? { edit: options.edit } : {}),
@@ -413,8 +412,20 @@ function checkHook(model: CausalModel, name: string, from: number, groups: numbe
     );
 }
 
-/** Each row attends to its group's prefix and to itself. */
-function attendToPrefixes(groups: readonly RowGroup[], counts: readonly number[]): Tokens['attend'] {
+/** `counts` rows of each group, each the last token after its group's prefix: it attends to that and to itself. */
+export function rowTokens(
+  device: Device,
+  groups: readonly Pick<RowGroup, 'prefix'>[],
+  counts: readonly number[],
+): Tokens {
+  const positions = groups.flatMap((group, i) => new Array<number>(counts[i]!).fill(group.prefix.length));
+  return { positions: integers(device, positions), attend: attendToPrefixes(groups, counts) };
+}
+
+function attendToPrefixes(
+  groups: readonly Pick<RowGroup, 'prefix'>[],
+  counts: readonly number[],
+): Tokens['attend'] {
   return (layer, q, k, v, onPattern) => {
     if (groups.length === 1) return attendRows(layer, q, k, v, groups[0]!.prefix, onPattern);
     let begin = 0;

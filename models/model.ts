@@ -80,6 +80,9 @@ export interface RunOptions {
    * The same gradients bit for bit, for one more forward. Goes with `patch`, not with the other options at names.
    */
   readonly recompute?: boolean;
+  /** `read`: BERT's last layer is worked out at the logits' positions only (after its keys and values, which need all), and
+   * its values are [B, 1, ...]. Default `all`. */
+  readonly lastLayer?: 'all' | 'read';
 }
 
 /** Tensors of one run; they live until `dispose()` (or `using`). */

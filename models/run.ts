@@ -26,7 +26,9 @@ export interface Architecture {
   readonly device: Device;
   readonly sizes: ModelSizes;
   readonly hooks: HookTable;
-  /** Residual after the last layer [B, S, H]. */
+  /** Whether `forward` heeds `read`. */
+  readonly canReadOne?: boolean;
+  /** Residual after the last layer [B, S, H]; [B, 1, H] where the input says which tokens are read. */
   forward(input: CheckedInput, taps: Taps): Tensor;
   /** Decoder input of some rows [R, H] of the residual; `all` where they are the whole [B * S, H]. */
   head(rows: Tensor, taps: Taps, shape: readonly number[]): Tensor;
@@ -43,6 +45,8 @@ export interface CheckedInput {
   readonly mask: readonly number[] | undefined;
   readonly positionIds: readonly number[] | undefined;
   readonly tokenTypeIds: readonly number[] | undefined;
+  /** Tokens that the last layer is wanted of, one a row, as row * length + position; absent: all. */
+  readonly read?: readonly number[];
 }
 
 /** @throws UserError naming what is wrong and where. */
@@ -108,11 +112,22 @@ export function checkOptions(
   input: CheckedInput,
   { vocabulary }: ModelSizes,
   options: RunOptions,
+  canReadOne = false,
 ): {
   readonly wanted: NonNullable<RunOptions['logits']>;
   readonly logitRows: number[] | null;
   readonly objectiveRows: number[] | null;
 } {
+  if (options.lastLayer === 'read') {
+    const { logits, grad, patch, edit } = options;
+    const one =
+      Array.isArray(logits) && (!grad || ('of' in grad.of && `${grad.of.position}` === `${logits}`));
+    if (!canReadOne || !one || patch || edit)
+      throw new UserError(
+        'input',
+        "lastLayer 'read' is for BERT, with logits at one position a row, which is the objective's, and without patches and edits",
+      );
+  }
   const wanted = options.logits ?? 'all';
   const objective = options.grad && typeof options.grad.of !== 'function' ? options.grad.of : null;
   const logitRows = typeof wanted === 'string' ? null : checkPositions('logits', wanted, input);
@@ -136,11 +151,19 @@ export function run(model: Architecture, modelInput: ModelInput, options: RunOpt
 }
 
 /** A run of an input that has been checked: {@link run}, or rows behind a cache. */
-export function runChecked(model: Architecture, input: CheckedInput, options: RunOptions): RunResult {
-  const { rows, length } = input;
+export function runChecked(model: Architecture, checked: CheckedInput, options: RunOptions): RunResult {
+  const { rows } = checked;
   const { vocabulary } = model.sizes;
-  const taps = new Taps(model.hooks, model.sizes, rows, length, options);
-  const { wanted, logitRows, objectiveRows } = checkOptions(input, model.sizes, options);
+  const taps = new Taps(model.hooks, model.sizes, rows, checked.length, options);
+  const places = checkOptions(checked, model.sizes, options, model.canReadOne);
+  const { wanted } = places;
+  const read = options.lastLayer === 'read' ? places.logitRows : null;
+  const input = read ? { ...checked, read } : checked;
+  const length = read ? 1 : checked.length;
+  // What has been read only is one token a row.
+  const ofResidual = (which: number[] | null) => (read && which ? [...which.keys()] : which);
+  const logitRows = ofResidual(places.logitRows);
+  const objectiveRows = ofResidual(places.objectiveRows);
   const forward = (): { logits: Tensor | null; gradients: Map<string, Tensor> } =>
     scope(() => {
       try {

@@ -5,7 +5,18 @@
  * target's p, log p or logit.
  */
 
-import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
+import { Bert } from '../models/bert.ts';
+import type { Prefix } from '../models/kvCache.ts';
+import { Llama } from '../models/llama.ts';
+import {
+  type LanguageModel,
+  type Objective,
+  type Quantity,
+  type RunOptions,
+  type RunResult,
+  runModel,
+  type Site,
+} from '../models/model.ts';
 import { type Conventions, type Direction, neurGrad, numbersOf, type Sign } from './conventions.ts';
 import { resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
@@ -52,6 +63,51 @@ export interface ProbedHooks {
   readonly target: Record<Quantity, number>;
 }
 
+/** A run of a prompt that is no larger than the neurons at one position need. */
+export interface PlainRun extends Disposable {
+  readonly run: RunResult;
+  /** What comes before the one token that was run, where the rest of the prompt is a cache. */
+  readonly prefix: Prefix | null;
+  dispose(): void;
+}
+
+/**
+ * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, BERT's last layer is
+ * worked out there only, and of Llama's last token everything but the token itself is a cache without a backward. So values
+ * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
+ */
+export function plainRun(
+  model: Bert | Llama,
+  probe: Probe,
+  at: number,
+  options: Pick<RunOptions, 'capture'> & {
+    readonly grad: { readonly at: readonly string[]; readonly of: Objective };
+  },
+): PlainRun {
+  const { ids, position } = probe;
+  const here = at === position;
+  const prefix =
+    model instanceof Llama && here && position === ids.length - 1 ? model.prefill(ids.slice(0, -1)) : null;
+  try {
+    const run =
+      prefix && model instanceof Llama
+        ? model.runRows({ prefix, ids: ids.slice(-1) }, options)
+        : model.run(probeRows(probe), {
+            ...options,
+            logits: [position],
+            lastLayer: model instanceof Bert && here ? 'read' : 'all',
+          });
+    const dispose = (): void => {
+      run.dispose();
+      prefix?.dispose();
+    };
+    return { run, prefix, dispose, [Symbol.dispose]: dispose };
+  } catch (error) {
+    prefix?.dispose();
+    throw error;
+  }
+}
+
 /** One forward and one backward; neurons are read at position `at`. `names` are feed-forward hooks. */
 export async function probeHooks(
   model: LanguageModel,
@@ -62,15 +118,14 @@ export async function probeHooks(
   target: number,
 ): Promise<ProbedHooks> {
   const { position } = probe;
-  using run = await runModel(model, probeRows(probe), {
-    capture: names,
-    grad: { at: names, of: { of, target: [target], position: [position] } },
-    logits: [position],
-  });
+  const options = { capture: names, grad: { at: names, of: { of, target: [target], position: [position] } } };
+  const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
+  using run = plain?.run ?? (await runModel(model, probeRows(probe), { ...options, logits: [position] }));
+  plain?.prefix?.dispose();
   const { width } = model.sizes;
-  const readAll = async (tensors: (typeof run)['captures']): Promise<Map<string, Float32Array>> => {
+  const readAll = async (tensors: RunResult['captures']): Promise<Map<string, Float32Array>> => {
     const read = await Promise.all(names.map((name) => tensors.get(name)!.read()));
-    return new Map(names.map((name, i) => [name, read[i]!.subarray(at * width, (at + 1) * width)]));
+    return new Map(names.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
   };
   const [logits, activation, gradient] = await Promise.all([
     run.logits.read(),
@@ -78,6 +133,11 @@ export async function probeHooks(
     readAll(run.gradients),
   ]);
   return { activation, gradient, target: targetValues(logits, target) };
+}
+
+/** One token's values [width] of all tokens', or of that token's alone. */
+export function neuronsAt(values: Float32Array, at: number, width: number): Float32Array {
+  return values.length === width ? values : values.subarray(at * width, (at + 1) * width);
 }
 
 /**

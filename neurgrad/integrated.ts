@@ -5,16 +5,35 @@
  * position is scaled at once (Dai et al. 2022, "Knowledge Neurons"), or one neuron alone. Points of the way are batch
  * rows of one forward and one backward.
  *
+ * Engine `naive` runs them as they stand. `auto` begins each point's row after the feed-forward of the layer scaled.
+ *
  * Scaling u or silu(g) in SwiGLU scales their product too, so that those sites need no care of their own.
  */
 
 import { UserError } from '../engine/errors.ts';
-import { gatherRows, mul, reshape, type Tensor, tensor } from '../engine/index.ts';
+import {
+  add,
+  gatherRows,
+  gelu,
+  linear,
+  matmul,
+  mul,
+  reshape,
+  scope,
+  silu,
+  sub,
+  sum,
+  type Tensor,
+  tensor,
+} from '../engine/index.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
 import { SplitLlama } from '../models/split.ts';
-import { probeHooks } from './gradients.ts';
+import { geluDerivative, injection, silu as silu64, siluDerivative } from './difference/injection.ts';
+import { injectNeurons } from './difference/ops.ts';
+import { neuronsAt, probeHooks } from './gradients.ts';
 import { checkNeuron, type Neuron, resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
 
 /** `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. */
 export type Endpoints = 'right' | 'linspace' | 'left' | 'mid' | 'gauss';
@@ -71,8 +90,10 @@ export interface IntegratedOptions {
   readonly endpoints?: Endpoints;
   /** Default `prob`. */
   readonly of?: Quantity;
-  /** Most batch rows of one pass; default 20. */
+  /** Most batch rows of one pass; default 20 of `naive`, else as many as fit. */
   readonly rowsPerPass?: number;
+  /** `naive` runs full passes; `auto` begins rows after the layer scaled (SPEC 9.11), where the model is whole. */
+  readonly engine?: 'auto' | 'naive';
   readonly onProgress?: (done: number, all: number) => void;
 }
 
@@ -103,16 +124,21 @@ interface Setup {
   readonly target: number;
   readonly of: Quantity;
   readonly points: readonly PathPoint[];
-  readonly rowsPerPass: number;
+  readonly rowsPerPass: number | undefined;
+  readonly engine: 'auto' | 'naive';
+  readonly onProgress: IntegratedOptions['onProgress'];
 }
 
 async function prepare(model: LanguageModel, probe: Probe, options: IntegratedOptions): Promise<Setup> {
-  const { steps = 20, endpoints = 'right', of = 'prob', rowsPerPass = 20 } = options;
+  const { steps = 20, endpoints = 'right', of = 'prob', engine = 'auto', rowsPerPass, onProgress } = options;
   const points = pathPoints(steps, endpoints);
   const at = neuronPosition(probe, options.neuronPosition);
   const target = await targetOrArgmax(model, probe, options.target);
-  return { model, probe, at, target, of, points, rowsPerPass };
+  return { model, probe, at, target, of, points, rowsPerPass, engine, onProgress };
 }
+
+/** Rows of one full pass. */
+const NAIVE_ROWS = 20;
 
 /** A neuron, or all of a layer's (`index` null), scaled by alpha in one batch row. */
 interface Scaled {
@@ -182,8 +208,18 @@ export async function integrateLayers(
   const site = resolveSite(options.site ?? 'paper', model);
   const layers = options.layers ?? Array.from({ length: model.sizes.layers }, (_, layer) => layer);
   for (const layer of layers) checkNeuron({ layer, index: 0, site }, model);
+  return setup.engine === 'auto' && beginsRows(model, probe, setup.at)
+    ? layersFromRows(model, setup, site, layers)
+    : layersFromPasses(setup, site, layers);
+}
+
+async function layersFromPasses(
+  setup: Setup,
+  site: Site,
+  layers: readonly number[],
+): Promise<LayerIntegrated[]> {
+  const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
-  const { at, points, rowsPerPass } = setup;
   const hooks = layers.map((layer) => siteHook(layer, site));
   const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
   // The point 0 rides along without weight, for completeness.
@@ -208,16 +244,18 @@ export async function integrateLayers(
       if (start + part.length === path.length) zero = values.at(-1)!;
     }
     for (let i = 0; i < width; i++) ig[i]! *= activation[i]!;
-    found.push({
-      layer,
-      ig,
-      sum: ig.reduce((a, b) => a + b, 0),
-      change: base.target[setup.of] - zero,
-    });
-    options.onProgress?.(done + 1, layers.length);
+    found.push(layerResult(layer, ig, base.target[setup.of] - zero));
+    setup.onProgress?.(done + 1, layers.length);
   }
   return found;
 }
+
+const layerResult = (layer: number, ig: Float64Array, change: number): LayerIntegrated => ({
+  layer,
+  ig,
+  sum: ig.reduce((a, b) => a + b, 0),
+  change,
+});
 
 /** Integrated gradients of single neurons: each goes from 0 to A alone. */
 export async function integrateNeurons(
@@ -228,7 +266,13 @@ export async function integrateNeurons(
 ): Promise<NeuronIntegrated[]> {
   for (const neuron of neurons) checkNeuron(neuron, model);
   const setup = await prepare(model, probe, options);
-  const { at, points, rowsPerPass } = setup;
+  return setup.engine === 'auto' && beginsRows(model, probe, setup.at)
+    ? neuronsFromRows(model, setup, neurons)
+    : neuronsFromPasses(setup, neurons);
+}
+
+async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Promise<NeuronIntegrated[]> {
+  const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
   const hooks = [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))];
   const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
@@ -254,7 +298,7 @@ export async function integrateNeurons(
         if (k === points.length) zeros[n] = values[row]!;
       }
       done += part.length;
-      options.onProgress?.(done, neurons.length * (points.length + 1));
+      setup.onProgress?.(done, neurons.length * (points.length + 1));
     }
   }
   return neurons.map((neuron, n) => ({
@@ -263,4 +307,217 @@ export async function integrateNeurons(
     change: base.target[setup.of] - zeros[n]!,
     zero: zeros[n]!,
   }));
+}
+
+/**
+ * The points that rows have to be run for: the plain prompt is alpha 1, and 0 is wanted for completeness in any case.
+ * `plain` is the weight of alpha 1.
+ */
+function rowPoints(points: readonly PathPoint[]): { path: PathPoint[]; plain: number } {
+  const path = points.filter(({ alpha }) => alpha !== 1);
+  if (!path.some(({ alpha }) => alpha === 0)) path.push({ alpha: 0, weight: 0 });
+  return { path, plain: points.find(({ alpha }) => alpha === 1)?.weight ?? 0 };
+}
+
+/** Feed-forward values of a layer at the neurons' position that a site's gradient is made of. */
+const insides = (model: LanguageModel): Site[] =>
+  model.architecture === 'bert' ? ['pre', 'post'] : ['pre', 'pre_linear', 'act', 'post'];
+
+/**
+ * Layers by SPEC 9.11: scaling z, or a factor of it, scales what the layer adds, W z. The cotangents at that sum are added
+ * over the points first; one product with W turns them into gradients of all neurons. Before the non-linearity a scaled
+ * value is no scaled output, and the gradients of each point are the neurons' own.
+ */
+async function layersFromRows(
+  model: SuffixModel,
+  setup: Setup,
+  site: Site,
+  layers: readonly number[],
+): Promise<LayerIntegrated[]> {
+  const { target, of, at } = setup;
+  const { device } = model;
+  const { width } = model.sizes;
+  const { path, plain } = rowPoints(setup.points);
+  const sites = insides(model);
+  const hook = (layer: number, which: Site): string => siteHook(layer, which);
+  using suffix = Suffix.open(model, setup.probe, at, {
+    target,
+    of,
+    capture: layers.flatMap((layer) => sites.map((which) => hook(layer, which))),
+    gradients: layers.map((layer) => hook(layer, site)),
+  });
+  const alphas = (from: number, to: number): Tensor =>
+    tensor(
+      device,
+      path.slice(from, to).map(({ alpha }) => alpha),
+      [to - from, 1],
+    );
+  const begin = (layer: number, from: number, to: number): Beginning => {
+    const value = (which: Site): Tensor => suffix.at(hook(layer, which));
+    const output = suffix.outWeight(layer);
+    if (site !== 'pre') {
+      // (alpha - 1) W z
+      const whole = linear(value('post'), output);
+      const entry = add(suffix.sum(layer), sub(mul(alphas(from, to), whole), whole));
+      const mark = entry.requireGrad();
+      return { sum: mark, mark };
+    }
+    const mark = mul(alphas(from, to), value('pre')).requireGrad();
+    const inside = model.architecture === 'bert' ? gelu(mark) : mul(silu(mark), value('pre_linear'));
+    return { sum: add(suffix.sum(layer), linear(sub(inside, value('post')), output)), mark };
+  };
+  const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
+    layers.includes(layer) ? path.length : 0,
+  );
+  const run = await suffix.run(counts, begin, {
+    target,
+    of,
+    rowsPerPass: setup.rowsPerPass,
+    onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
+  });
+  try {
+    const results: LayerIntegrated[] = [];
+    const order = counts.flatMap((count, layer) => (count > 0 ? [layer] : []));
+    for (const layer of layers) {
+      const meanGradient = scope(() => {
+        const weights = tensor(
+          device,
+          path.map(({ weight }) => weight),
+          [1, path.length],
+        );
+        const mean = matmul(weights, run.gradients.get(layer)!);
+        return site === 'pre' ? mean : matmul(mean, suffix.outWeight(layer));
+      });
+      try {
+        const read = async (which: Site): Promise<Float32Array> =>
+          neuronsAt(await suffix.plain.run.captures.get(hook(layer, which))!.read(), at, width);
+        const [means, own, activation, factor] = await Promise.all([
+          meanGradient.read(),
+          suffix.plain.run.gradients.get(hook(layer, site))!.read(),
+          read(site),
+          site === 'act' ? read('pre_linear') : site === 'pre_linear' ? read('act') : null,
+        ]);
+        const ownHere = neuronsAt(own, at, width);
+        const ig = Float64Array.from(
+          activation,
+          (a, i) => a * (plain * ownHere[i]! + means[i]! * (factor?.[i] ?? 1)),
+        );
+        const zero = order.indexOf(layer) * path.length + path.findIndex(({ alpha }) => alpha === 0);
+        results.push(layerResult(layer, ig, (await suffix.target(target))[of] - run.values[zero]![of]));
+      } finally {
+        meanGradient.dispose();
+      }
+    }
+    return results;
+  } finally {
+    for (const t of run.gradients.values()) t.dispose();
+  }
+}
+
+/** dz/da at a site whose value is a, of a neuron whose values are `pre` and, in Llama, `up`. */
+function derivative(model: LanguageModel, site: Site, pre: number, up: number, a: number): number {
+  if (site === 'post') return 1;
+  if (model.architecture === 'bert') return geluDerivative(a);
+  if (site === 'pre_linear') return silu64(pre);
+  return site === 'act' ? up : up * siluDerivative(a);
+}
+
+/** Single neurons: one scaled value adds a column of the output weights, and its gradient is the product with that column. */
+async function neuronsFromRows(
+  model: SuffixModel,
+  setup: Setup,
+  neurons: readonly Neuron[],
+): Promise<NeuronIntegrated[]> {
+  const { target, of, at } = setup;
+  const { layers, width } = model.sizes;
+  const { path, plain } = rowPoints(setup.points);
+  const sites = insides(model);
+  const used = [...new Set(neurons.map(({ layer }) => layer))];
+  using suffix = Suffix.open(model, setup.probe, at, {
+    target,
+    of,
+    capture: used.flatMap((layer) => sites.map((site) => siteHook(layer, site))),
+    gradients: [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))],
+  });
+  const readAll = async (tensors: ReadonlyMap<string, Tensor>) =>
+    new Map(
+      await Promise.all(
+        [...tensors].map(async ([name, t]) => [name, neuronsAt(await t.read(), at, width)] as const),
+      ),
+    );
+  const captures = await readAll(suffix.plain.run.captures);
+  const gradients = await readAll(suffix.plain.run.gradients);
+  const plainValues = neurons.map(({ layer, index, site }) => {
+    const one = (which: Site): number | undefined => captures.get(siteHook(layer, which))?.[index];
+    return {
+      activation: one(site)!,
+      gradient: gradients.get(siteHook(layer, site))![index]!,
+      pre: one('pre')!,
+      up: one('pre_linear') ?? 0,
+    };
+  });
+  // Rows by layer, each neuron's points one after the other.
+  const order = [...neurons.keys()].sort((a, b) => neurons[a]!.layer - neurons[b]!.layer || a - b);
+  const jobs = order.flatMap((n) => path.map((point) => ({ n, ...point })));
+  const counts = Array.from(
+    { length: layers },
+    (_, layer) => jobs.filter(({ n }) => neurons[n]!.layer === layer).length,
+  );
+  const first = counts.map((_, layer) => counts.slice(0, layer).reduce((a, b) => a + b, 0));
+  const jobsOf = (layer: number, from: number, to: number) =>
+    jobs.slice(first[layer]! + from, first[layer]! + to);
+  const columns = (layer: number, from: number, to: number, scale: (job: (typeof jobs)[0]) => number) => {
+    const some = jobsOf(layer, from, to);
+    return injectNeurons(
+      suffix.outWeight(layer),
+      some.map(({ n }) => neurons[n]!.index),
+      some.map(scale),
+    );
+  };
+  const run = await suffix.run(
+    counts,
+    (layer, from, to) => {
+      const change = columns(layer, from, to, ({ n, alpha }) => {
+        const { activation, pre, up } = plainValues[n]!;
+        return injection(model.architecture, neurons[n]!.site, pre, up, (alpha - 1) * activation);
+      });
+      const mark = add(suffix.sum(layer), change).requireGrad();
+      return { sum: mark, mark };
+    },
+    { target, of, rowsPerPass: setup.rowsPerPass, onProgress: setup.onProgress },
+  );
+  try {
+    const alongColumn = new Map<number, Float32Array>();
+    for (const [layer, gradient] of run.gradients) {
+      using products = scope(() =>
+        sum(
+          mul(
+            gradient,
+            columns(layer, 0, counts[layer]!, () => 1),
+          ),
+          -1,
+        ),
+      );
+      alongColumn.set(layer, await products.read());
+    }
+    const { [of]: whole } = await suffix.target(target);
+    const results: NeuronIntegrated[] = [];
+    for (const [place, n] of order.entries()) {
+      const neuron = neurons[n]!;
+      const { activation, gradient, pre, up } = plainValues[n]!;
+      const start = place * path.length;
+      const products = alongColumn.get(neuron.layer)!;
+      let mean = plain * gradient;
+      for (const [k, { alpha, weight }] of path.entries())
+        mean +=
+          weight *
+          products[start - first[neuron.layer]! + k]! *
+          derivative(model, neuron.site, pre, up, alpha * activation);
+      const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]![of];
+      results[n] = { ...neuron, ig: activation * mean, change: whole - zero, zero };
+    }
+    return results;
+  } finally {
+    for (const t of run.gradients.values()) t.dispose();
+  }
 }

@@ -59,6 +59,13 @@ export function siluChange(x: number, d: number): number {
   return d * logistic(x) + (x + d) * step;
 }
 
+/** d gelu(x) / dx */
+export const geluDerivative = (x: number): number =>
+  normalDistribution(x) + (x * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
+
+/** d silu(x) / dx */
+export const siluDerivative = (x: number): number => logistic(x) * (1 + x * logistic(-x));
+
 /** Change of the value that the output weights read, for a shift d at `site`. `up` is Llama's only. */
 export function injection(
   architecture: 'bert' | 'llama',

@@ -468,3 +468,34 @@ test('a thousand runs hold no more memory than one, and loading twice no more th
   expect(device.memory.saved).toBe(saved);
   expect(saved).toBe(0);
 });
+
+describe("lastLayer 'read'", () => {
+  const objective = { of: 'prob', target: [7, 8], position: [3, 1] } as const;
+  test('gives what the whole last layer has at the tokens read, and the same gradients', async () => {
+    const bert = models.get('bert')!;
+    const end = `blocks.${bert.sizes.layers - 1}.mlp.hook_post`;
+    const at = ['blocks.0.mlp.hook_post', end];
+    const options = { capture: at, grad: { at, of: objective }, logits: [3, 1] };
+    using whole = bert.run(input, options);
+    using read = bert.run(input, { ...options, lastLayer: 'read' });
+    const { width } = bert.sizes;
+    const rowsOf = (values: Float32Array) =>
+      [3, 6 + 1].flatMap((row) => [...values.subarray(row * width, (row + 1) * width)]);
+    close(await read.logits.read(), await whole.logits.read(), 'logits', 1e-6);
+    for (const kind of ['captures', 'gradients'] as const) {
+      close(await read[kind].get(at[0]!)!.read(), await whole[kind].get(at[0]!)!.read(), kind, 1e-6);
+      expect(read[kind].get(end)!.shape).toEqual([2, 1, width]);
+      close(await read[kind].get(end)!.read(), rowsOf(await whole[kind].get(end)!.read()), kind, 1e-6);
+    }
+  });
+  test('is refused where it could not mean that', () => {
+    const bert = models.get('bert')!;
+    const lastLayer = 'read';
+    const refused = (model: LanguageModel, options: object) =>
+      expect(() => model.run(input, { lastLayer, ...options })).toThrow("lastLayer 'read' is for BERT");
+    refused(bert, {});
+    refused(bert, { logits: [1, 1], grad: { at: ['hook_embed'], of: objective } });
+    refused(bert, { logits: [1, 1], patch: [] });
+    refused(models.get('llama')!, { logits: [1, 1] });
+  });
+});

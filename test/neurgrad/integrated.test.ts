@@ -3,9 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
-import { loadModelWeights, localFolder } from '../../models/index.ts';
+import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { Site } from '../../models/model.ts';
-import { integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
+import { ENDPOINTS, integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
+import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { golden } from './golden.ts';
 
 interface Case {
@@ -16,6 +17,7 @@ interface Case {
 const { cases } = JSON.parse(readFileSync('test/golden/manifest.json', 'utf8')) as {
   cases: Record<string, Case>;
 };
+const ENGINES = ['auto', 'naive'] as const;
 const SITES: readonly Site[] = ['post', 'act', 'pre_linear'];
 
 let device: Device;
@@ -85,22 +87,90 @@ describe.each(Object.entries(cases))('%s', (name, { model: folder, kind, toleran
           site: SITES[at('site', n)]!,
         }));
         const common = { target, neuronPosition: at('pos', group[0]!) - pad };
-        const right = await integrateNeurons(model, probe, neurons, common);
-        const mid = await integrateNeurons(model, probe, neurons, { ...common, steps: 7, endpoints: 'mid' });
-        const linspace = await integrateNeurons(model, probe, neurons, { ...common, endpoints: 'linspace' });
-        for (const [i, n] of group.entries()) {
-          near(right[i]!.ig, 'ig', n);
-          near(right[i]!.zero, 'p_zero', n);
-          near(mid[i]!.ig, 'ig_mid', n);
-          near(linspace[i]!.ig, 'ig_linspace', n);
+        for (const engine of ENGINES) {
+          const of = (rule: object) =>
+            integrateNeurons(model, probe, neurons, { ...common, engine, ...rule });
+          const right = await of({});
+          const mid = await of({ steps: 7, endpoints: 'mid' });
+          const linspace = await of({ endpoints: 'linspace' });
+          for (const [i, n] of group.entries()) {
+            near(right[i]!.ig, 'ig', n);
+            near(right[i]!.zero, 'p_zero', n);
+            near(mid[i]!.ig, 'ig_mid', n);
+            near(linspace[i]!.ig, 'ig_linspace', n);
+          }
         }
       }
       const { probe, target } = probeOf(0);
-      const joint = await integrateLayers(model, probe, { target, site: 'post' });
-      for (const { layer, ig } of joint)
-        for (const [i, value] of ig.entries()) near(value, 'ig_joint', layer * ig.length + i);
+      for (const engine of ENGINES) {
+        const joint = await integrateLayers(model, probe, { target, site: 'post', engine });
+        for (const { layer, ig } of joint)
+          for (const [i, value] of ig.entries()) near(value, 'ig_joint', layer * ig.length + i);
+      }
       for (const { sum, change } of await integrateLayers(model, probe, { target, endpoints: 'gauss' }))
         expect(Math.abs(sum - change)).toBeLessThan(2e-5);
+    } finally {
+      model.dispose();
+    }
+  });
+});
+
+describe.each([
+  ['facts-bert', 'The capital of France is [MASK].'],
+  ['stories260k', 'Once upon a time, there was a little'],
+])('%s: rows from the layer on', (name, text) => {
+  it('equal full passes at every site, by every rule, at the position read and before it', async () => {
+    const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
+    const probe = encodePrompt(model, tokenizer, text);
+    const last = model.sizes.layers - 1;
+    const largest = (values: ArrayLike<number>): number => Math.max(...Array.from(values, Math.abs));
+    try {
+      let rules = 0;
+      for (const [i, site] of model.sites.entries())
+        for (const neuronPosition of [probe.position, 2, 3]) {
+          const endpoints = ENDPOINTS[rules++ % ENDPOINTS.length]!;
+          const of = (['prob', 'logit', 'logprob'] as const)[i % 3]!;
+          const rule = { site, of, neuronPosition, steps: 5, endpoints };
+          const layers = [last, 1];
+          const [auto, naive] = [
+            await integrateLayers(model, probe, { ...rule, layers }),
+            await integrateLayers(model, probe, { ...rule, layers, engine: 'naive' }),
+          ];
+          for (const [k, want] of naive.entries()) {
+            const got = auto[k]!;
+            expect(got.layer).toBe(layers[k]);
+            const error = largest(got.ig.map((value, n) => value - want.ig[n]!));
+            expect(error).toBeLessThanOrEqual(2e-5 * largest(want.ig));
+            expect(Math.abs(got.change - want.change)).toBeLessThan(5e-6);
+          }
+          const neurons = [0, 1, last, 1].map((layer, n) => ({ layer, index: 17 * n + 5, site }));
+          const single = await integrateNeurons(model, probe, neurons, rule);
+          const slow = await integrateNeurons(model, probe, neurons, { ...rule, engine: 'naive' });
+          const scale = largest(slow.map(({ ig }) => ig));
+          for (const [k, want] of slow.entries()) {
+            expect(single[k]).toMatchObject(neurons[k]!);
+            expect(Math.abs(single[k]!.ig - want.ig)).toBeLessThanOrEqual(1e-4 * scale);
+            expect(Math.abs(single[k]!.zero - want.zero)).toBeLessThan(5e-6);
+            expect(Math.abs(single[k]!.change - want.change)).toBeLessThan(5e-6);
+          }
+        }
+    } finally {
+      model.dispose();
+    }
+  });
+
+  it('give the same bits for one layer, for all, and in passes of any size; and all memory back', async () => {
+    const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
+    const probe = encodePrompt(model, tokenizer, text);
+    try {
+      const used = () => device.memory.total - device.memory.pooled;
+      const before = used();
+      const all = await integrateLayers(model, probe);
+      const alone = await integrateLayers(model, probe, { layers: [1] });
+      const cut = await integrateLayers(model, probe, { rowsPerPass: 7 });
+      expect(alone[0]).toEqual(all[1]);
+      expect(cut).toEqual(all);
+      expect(used()).toBe(before);
     } finally {
       model.dispose();
     }

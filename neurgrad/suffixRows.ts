@@ -1,0 +1,316 @@
+/**
+ * Rows that leave the plain prompt after the feed-forward of some layer, with gradients there (SPEC 9.2 to 9.4, 9.6, 9.8).
+ *
+ * Nothing up to that layer is computed again. Rows join as the pass reaches their layer, so weights are read once for
+ * all. BERT: all tokens of the rest, in the last layer only the one that is read. Llama at the prompt's last token: one
+ * token a row behind the cached keys and values, forward and backward; at an earlier token: all tokens.
+ */
+
+import {
+  broadcastTo,
+  concat,
+  exp,
+  gatherRows,
+  grad,
+  logSoftmax,
+  noGrad,
+  pick,
+  reshape,
+  scope,
+  slice,
+  sum,
+  type Tensor,
+} from '../engine/index.ts';
+import { disown } from '../engine/scope.ts';
+import { Bert } from '../models/bert.ts';
+import { Taps } from '../models/hooks.ts';
+import { rowTokens } from '../models/kvCache.ts';
+import { Llama } from '../models/llama.ts';
+import type { LanguageModel, Quantity } from '../models/model.ts';
+import { type PlainRun, plainRun } from './gradients.ts';
+import { type Probe, targetValues } from './predict.ts';
+
+/** A model whose layers can be run one by one. */
+export type SuffixModel = Bert | Llama;
+
+/** Whether rows can begin at position `at` of a prompt: the model is whole, on one device, and the target sees `at`. */
+export function beginsRows(model: LanguageModel, probe: Probe, at: number): model is SuffixModel {
+  return model instanceof Bert || (model instanceof Llama && at <= probe.position);
+}
+
+/** What a layer's rows begin with, and what their gradient is wanted of (marked for it). */
+export interface Beginning {
+  /** [rows, H]: the sum after the feed-forward at the neurons' position. */
+  readonly sum: Tensor;
+  /** [rows, ...]; `sum` itself, or what it was made of. */
+  readonly mark: Tensor;
+}
+
+export interface SuffixRows {
+  /** In the order of the rows. */
+  readonly values: readonly Record<Quantity, number>[];
+  /** Of each layer that has rows, in their order; the caller's to dispose of. */
+  readonly gradients: ReadonlyMap<number, Tensor>;
+}
+
+export interface SuffixOptions {
+  readonly target: number;
+  readonly of: Quantity;
+  readonly rowsPerPass?: number | undefined;
+  readonly onProgress?: ((done: number, all: number) => void) | undefined;
+}
+
+/** The plain run of a prompt, and the rest of the model for rows that leave it. */
+export class Suffix implements Disposable {
+  readonly model: SuffixModel;
+  /** Captures, at the neurons' position alone where the model allows it, and gradients. */
+  readonly plain: PlainRun;
+  readonly #probe: Probe;
+  readonly #at: number;
+
+  private constructor(model: SuffixModel, probe: Probe, at: number, plain: PlainRun) {
+    this.model = model;
+    this.#probe = probe;
+    this.#at = at;
+    this.plain = plain;
+  }
+
+  /** `capture` and `gradients` are feed-forward hooks wanted of the plain run besides. */
+  static open(
+    model: SuffixModel,
+    probe: Probe,
+    at: number,
+    options: Pick<SuffixOptions, 'target' | 'of'> & {
+      readonly capture: readonly string[];
+      readonly gradients: readonly string[];
+    },
+  ): Suffix {
+    // What the target does not see is left out.
+    const ids = model instanceof Llama ? probe.ids.slice(0, probe.position + 1) : probe.ids;
+    const seen: Probe = { ...probe, ids };
+    const kept = Array.from({ length: model.sizes.layers }, (_, layer) => sumsOf(model, layer)).flat();
+    const plain = plainRun(model, seen, at, {
+      capture: [...options.capture, ...kept],
+      grad: {
+        at: options.gradients,
+        of: { of: options.of, target: [options.target], position: [probe.position] },
+      },
+    });
+    return new Suffix(model, seen, at, plain);
+  }
+
+  /** The target's values in the plain run. */
+  async target(target: number): Promise<Record<Quantity, number>> {
+    return targetValues(await this.plain.run.logits.read(), target);
+  }
+
+  /** A captured value at the neurons' position, [1, n], in the open scope. */
+  at(name: string): Tensor {
+    return rowOf(this.plain.run.captures.get(name)!, this.#at);
+  }
+
+  /** The sum after a layer's feed-forward at the neurons' position, [1, H]. */
+  sum(layer: number): Tensor {
+    return this.at(`blocks.${layer}.hook_resid_post`);
+  }
+
+  /** The weights out of a layer's feed-forward, [H, I]. */
+  outWeight(layer: number): Tensor {
+    const name =
+      this.model instanceof Bert
+        ? `bert.encoder.layer.${layer}.output.dense.weight`
+        : `model.layers.${layer}.mlp.down_proj.weight`;
+    return this.model.parameters.get(name)!;
+  }
+
+  /**
+   * Runs rows, `counts[layer]` of each layer, and takes the gradient of the target's value at their marks.
+   * @param begin makes rows [from, to) of a layer, their marks with `requireGrad`.
+   */
+  async run(
+    counts: readonly number[],
+    begin: (layer: number, from: number, to: number) => Beginning,
+    options: SuffixOptions,
+  ): Promise<SuffixRows> {
+    const all = counts.reduce((a, b) => a + b, 0);
+    const size = options.rowsPerPass ?? this.#rowsThatFit();
+    const values: Record<Quantity, number>[] = [];
+    const parts = new Map<number, Tensor[]>();
+    try {
+      for (let start = 0; start < all; start += size) {
+        const wave = cut(counts, start, Math.min(all, start + size));
+        const { logits, gradients } = this.#wave(wave, begin, options);
+        for (const [layer, gradient] of gradients) parts.set(layer, [...(parts.get(layer) ?? []), gradient]);
+        try {
+          const read = await logits.read();
+          const { vocabulary } = this.model.sizes;
+          for (let row = 0; row < read.length; row += vocabulary)
+            values.push(targetValues(read.subarray(row, row + vocabulary), options.target));
+        } finally {
+          logits.dispose();
+        }
+        options.onProgress?.(values.length, all);
+      }
+      const gradients = new Map([...parts].map(([layer, some]) => [layer, joined(some)]));
+      return { values, gradients };
+    } finally {
+      for (const some of parts.values()) for (const t of some) t.dispose();
+    }
+  }
+
+  #wave(
+    wave: readonly Part[],
+    begin: (layer: number, from: number, to: number) => Beginning,
+    { target, of }: SuffixOptions,
+  ): { logits: Tensor; gradients: Map<number, Tensor> } {
+    const { sizes, hooks } = this.model;
+    const taps = new Taps(hooks, sizes, 1, 1, {});
+    const made = scope(() => {
+      const marks: Tensor[] = [];
+      let x: Tensor | null = null;
+      for (let layer = wave[0]!.layer; layer < sizes.layers; layer++) {
+        const before: Tensor | null = x;
+        const joining = wave.find((part) => part.layer === layer);
+        x = scope((): Tensor => {
+          const rows = before ? [this.#layer(layer, before, taps)] : [];
+          if (joining) {
+            const { sum: entry, mark } = begin(layer, joining.from, joining.to);
+            const held = mark.view(mark.shape, mark.track);
+            disown(held);
+            marks.push(held);
+            rows.push(this.#enter(layer, entry, taps));
+          }
+          return rows.length === 1 ? rows[0]! : concat(rows, 0);
+        });
+        before?.dispose();
+      }
+      const count = x!.dim(0);
+      const last = reshape(this.#read(x!), [count, sizes.hidden]);
+      const logits = this.model.decode(this.model.head(last, taps, last.shape));
+      const targets = new Array<number>(count).fill(target);
+      const chosen = pick(of === 'logit' ? logits : logSoftmax(logits), targets);
+      const value = sum(of === 'prob' ? exp(chosen) : chosen);
+      const found = grad(value, marks, { unconnected: 'zero' });
+      for (const mark of marks) mark.dispose();
+      return { logits: logits.detach(), found };
+    });
+    for (const t of [made.logits, ...made.found]) disown(t);
+    return { logits: made.logits, gradients: new Map(wave.map(({ layer }, i) => [layer, made.found[i]!])) };
+  }
+
+  #layer(layer: number, x: Tensor, taps: Taps): Tensor {
+    const { model } = this;
+    const rows = x.dim(0);
+    const { length } = this.#probe.ids;
+    if (model instanceof Bert)
+      return model.layer(layer, x, taps, {
+        read: Array.from({ length: rows }, (_, row) => row * length + this.#probe.position),
+      });
+    const { prefix } = this.plain;
+    const tokens = prefix
+      ? rowTokens(model.device, [{ prefix }], [rows])
+      : model.tokens({
+          rows,
+          length,
+          ids: new Array<number>(rows * length).fill(0),
+          mask: undefined,
+          positionIds: undefined,
+          tokenTypeIds: undefined,
+        });
+    return model.layer(layer, x, tokens, taps);
+  }
+
+  /** Sums [rows, H] at the neurons' position among the plain prompt's other tokens, as the next layer reads them. */
+  #enter(layer: number, entry: Tensor, taps: Taps): Tensor {
+    const { model } = this;
+    const [rows, hidden] = entry.shape as [number, number];
+    const row = reshape(entry, [rows, 1, hidden]);
+    const x = model instanceof Bert ? model.leave(layer, row, taps) : row;
+    const at = this.#at;
+    const { position } = this.#probe;
+    const last = model instanceof Bert && layer === model.sizes.layers - 1;
+    if (this.plain.prefix || (last && at === position)) return x;
+    const around = withoutTape(this.plain.run.captures.get(sumsOf(model, layer).at(-1)!)!);
+    const repeat = (from: number, to: number): Tensor =>
+      broadcastTo(slice(around, [0, from], [1, to]), [rows, to - from, hidden]);
+    // The last layer leaves the token read alone, which another one cannot change any more.
+    if (last) return repeat(position, position + 1);
+    const tokens = around.dim(1);
+    return concat(
+      [...(at > 0 ? [repeat(0, at)] : []), x, ...(at < tokens - 1 ? [repeat(at + 1, tokens)] : [])],
+      1,
+    );
+  }
+
+  /** The tokens read, [rows, 1, H]. */
+  #read(x: Tensor): Tensor {
+    const [rows, tokens, hidden] = x.shape as [number, number, number];
+    if (tokens === 1) return x;
+    const which = Array.from({ length: rows }, (_, row) => row * tokens + this.#probe.position);
+    return gatherRows(reshape(x, [rows * tokens, hidden]), which);
+  }
+
+  #rowsThatFit(): number {
+    const { hidden, width, heads, layers, vocabulary } = this.model.sizes;
+    const { length } = this.#probe.ids;
+    const tokens = this.plain.prefix ? 1 : length;
+    const row = 4 * (tokens * layers * (16 * hidden + 5 * width + 3 * heads * length) + 3 * vocabulary);
+    return Math.max(1, Math.min(MOST_ROWS, Math.floor(TAPE_BYTES / row)));
+  }
+
+  dispose(): void {
+    this.plain.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Memory that the tape of one wave may take, about. */
+const TAPE_BYTES = 512 * 2 ** 20;
+const MOST_ROWS = 256;
+
+/** Rows [from, to) of a layer. */
+interface Part {
+  readonly layer: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Rows [start, end) of all, by layer. */
+function cut(counts: readonly number[], start: number, end: number): Part[] {
+  const parts: Part[] = [];
+  let first = 0;
+  for (const [layer, count] of counts.entries()) {
+    const from = Math.max(0, start - first);
+    const to = Math.min(count, end - first);
+    if (from < to) parts.push({ layer, from, to });
+    first += count;
+  }
+  return parts;
+}
+
+/** Hooks of a layer's sum after the feed-forward; the last one is what the next layer reads. */
+const sumsOf = (model: SuffixModel, layer: number): string[] => [
+  `blocks.${layer}.hook_resid_post`,
+  ...(model instanceof Bert ? [`blocks.${layer}.hook_normalized_resid_post`] : []),
+];
+
+/** Row `at` of [1, tokens, n], or the only one. */
+function rowOf(values: Tensor, at: number): Tensor {
+  const [, tokens, n] = values.shape as [number, number, number];
+  const from = tokens === 1 ? 0 : at;
+  return reshape(slice(withoutTape(values), [0, from], [1, from + 1]), [1, n]);
+}
+
+/** The plain run's values are constants of the rows. */
+const withoutTape = (values: Tensor): Tensor => values.view(values.shape, null);
+
+/** All rows; the parts stay the caller's. */
+function joined(parts: readonly Tensor[]): Tensor {
+  const all = noGrad(() =>
+    scope(() => (parts.length === 1 ? parts[0]!.view(parts[0]!.shape, null) : concat(parts, 0))),
+  );
+  disown(all);
+  return all;
+}
