@@ -46,7 +46,8 @@ const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} Mi
 export class MemoryPool {
   readonly #device: GPUDevice;
   readonly #clock: FenceClock;
-  readonly #free = new Map<string, PooledBuffer[]>();
+  /** By size class. */
+  readonly #free = { storage: new Map<number, PooledBuffer[]>(), staging: new Map<number, PooledBuffer[]>() };
   readonly #held = new Map<PooledBuffer, Purpose>();
   readonly #byPurpose: Record<Purpose, number> = {
     weights: 0,
@@ -58,6 +59,8 @@ export class MemoryPool {
   readonly #onDestroy: (buffer: PooledBuffer) => void;
   readonly budget: number;
   #pooled = 0;
+  /** Bytes from the driver: held and pooled. */
+  #total = 0;
   #peak = 0;
   #nextId = 1;
 
@@ -76,11 +79,7 @@ export class MemoryPool {
 
   /** Bytes held now. */
   report(): MemoryReport {
-    return { ...this.#byPurpose, pooled: this.#pooled, total: this.#total(), peak: this.#peak };
-  }
-
-  #total(): number {
-    return Object.values(this.#byPurpose).reduce((a, b) => a + b, this.#pooled);
+    return { ...this.#byPurpose, pooled: this.#pooled, total: this.#total, peak: this.#peak };
   }
 
   /**
@@ -99,18 +98,20 @@ export class MemoryPool {
   /** Only buffers last used by submit `newestUse` or before are taken from the pool. */
   #acquire(bytes: number, purpose: Purpose, newestUse: number, staging: boolean): PooledBuffer {
     const size = sizeClass(bytes);
-    const list = this.#free.get(`${staging}${size}`);
-    const at = list?.findLastIndex((b) => b.lastUse <= newestUse) ?? -1;
+    const list = this.#free[staging ? 'staging' : 'storage'].get(size);
+    let at = (list?.length ?? 0) - 1;
+    while (at >= 0 && list![at]!.lastUse > newestUse) at--;
     if (list && at >= 0) {
-      const [found] = list.splice(at, 1) as [PooledBuffer];
+      const found = list[at]!;
+      list.splice(at, 1);
       this.#pooled -= found.bytes;
       this.#hold(found, purpose);
       return found;
     }
-    if (this.#total() + size > this.budget) {
+    if (this.#total + size > this.budget) {
       this.trim();
-      if (this.#total() + size > this.budget) {
-        const held = this.#total();
+      if (this.#total + size > this.budget) {
+        const held = this.#total;
         const parts = Object.entries(this.#byPurpose).filter(([, b]) => b > 0);
         throw new OutOfMemoryError(
           `out of memory: ${megabytes(size)} for ${purpose} asked for with ${megabytes(held)} held (${parts
@@ -132,6 +133,8 @@ export class MemoryPool {
       staging,
       lastUse: 0,
     };
+    this.#total += size;
+    this.#peak = Math.max(this.#peak, this.#total);
     this.#hold(made, purpose);
     return made;
   }
@@ -139,7 +142,6 @@ export class MemoryPool {
   #hold(buffer: PooledBuffer, purpose: Purpose): void {
     this.#held.set(buffer, purpose);
     this.#byPurpose[purpose] += buffer.bytes;
-    this.#peak = Math.max(this.#peak, this.#total());
   }
 
   /** Accounts a held buffer to another purpose (an activation that a tape keeps is `saved`). */
@@ -158,23 +160,24 @@ export class MemoryPool {
     this.#held.delete(buffer);
     this.#byPurpose[purpose] -= buffer.bytes;
     this.#pooled += buffer.bytes;
-    const key = `${buffer.staging}${buffer.bytes}`;
-    const list = this.#free.get(key);
+    const free = this.#free[buffer.staging ? 'staging' : 'storage'];
+    const list = free.get(buffer.bytes);
     if (list) list.push(buffer);
-    else this.#free.set(key, [buffer]);
+    else free.set(buffer.bytes, [buffer]);
   }
 
   /** Gives every pooled buffer back to the driver. */
   trim(): void {
     this.#clock.flush();
-    for (const list of this.#free.values()) {
-      for (const buffer of list) {
+    for (const free of [this.#free.storage, this.#free.staging]) {
+      for (const buffer of [...free.values()].flat()) {
         this.#onDestroy(buffer);
         // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
         buffer.buffer.destroy();
         this.#pooled -= buffer.bytes;
+        this.#total -= buffer.bytes;
       }
+      free.clear();
     }
-    this.#free.clear();
   }
 }

@@ -21,6 +21,28 @@ export interface BufferWindow {
 const DISPATCHES_PER_SUBMIT = 100;
 /** Bind groups kept; past it all are dropped, which costs one rebuild. */
 const BIND_GROUPS_KEPT = 16384;
+
+interface KeptBindGroup {
+  readonly group: GPUBindGroup;
+  readonly layoutId: number;
+  readonly windows: readonly BufferWindow[];
+}
+
+/** A text as key would cost half a microsecond a dispatch. */
+function hash(layoutId: number, windows: readonly BufferWindow[]): number {
+  let h = layoutId;
+  for (const { buffer, offset, size } of windows) {
+    h = Math.imul(h ^ buffer.id, 0x9e3779b1);
+    h = Math.imul(h ^ offset, 0x85ebca6b);
+    h = Math.imul(h ^ size, 0xc2b2ae35);
+    h ^= h >>> 15;
+  }
+  return h;
+}
+
+const sameWindows = (a: readonly BufferWindow[], b: readonly BufferWindow[]): boolean =>
+  a.length === b.length &&
+  a.every((w, i) => w.buffer === b[i]!.buffer && w.offset === b[i]!.offset && w.size === b[i]!.size);
 const RING_SLOT = 256;
 const RING_SLOTS = 2 * DISPATCHES_PER_SUBMIT;
 
@@ -36,7 +58,9 @@ export class CommandQueue implements FenceClock {
   readonly #passing: ParameterPassing;
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, { layout: GPUBindGroupLayout; id: number }>();
-  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  /** By hash of layout and windows. */
+  readonly #bindGroups = new Map<number, KeptBindGroup[]>();
+  #bindGroupsKept = 0;
   readonly #scratch = new ArrayBuffer(MAX_PARAMS * 4);
   readonly #scratchU32 = new Uint32Array(this.#scratch);
   readonly #scratchI32 = new Int32Array(this.#scratch);
@@ -109,7 +133,7 @@ export class CommandQueue implements FenceClock {
       pass.setBindGroup(0, group);
       if (count > 0) pass.setImmediates(0, this.#scratch, 0, count * 4);
     }
-    pass.dispatchWorkgroups(...grid);
+    pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     for (const w of windows) w.buffer.lastUse = this.nextSerial;
     this.dispatches++;
     if (timestampWrites) this.#endPass();
@@ -161,25 +185,41 @@ export class CommandQueue implements FenceClock {
 
   /** Forgets bind groups that name a buffer about to be destroyed. */
   forget(buffer: PooledBuffer): void {
-    const name = `|${buffer.id}:`;
-    for (const key of this.#bindGroups.keys()) if (key.includes(name)) this.#bindGroups.delete(key);
+    for (const [key, kept] of this.#bindGroups) {
+      const left = kept.filter(({ windows }) => !windows.some((w) => w.buffer === buffer));
+      if (left.length === kept.length) continue;
+      this.#bindGroupsKept -= kept.length - left.length;
+      if (left.length > 0) this.#bindGroups.set(key, left);
+      else this.#bindGroups.delete(key);
+    }
   }
 
-  #bindGroup(entry: Pipeline, windows: readonly BufferWindow[], withParams: boolean): GPUBindGroup {
-    let key = `${entry.layoutId}`;
-    for (const w of windows) key += `|${w.buffer.id}:${w.offset}:${w.size}`;
-    const found = this.#bindGroups.get(key);
-    if (found) return found;
+  #bindGroup(
+    { layout, layoutId }: Pipeline,
+    windows: readonly BufferWindow[],
+    withParams: boolean,
+  ): GPUBindGroup {
+    const key = hash(layoutId, windows);
+    const found = this.#bindGroups
+      .get(key)
+      ?.find((k) => k.layoutId === layoutId && sameWindows(k.windows, windows));
+    if (found) return found.group;
     const entries: GPUBindGroupEntry[] = windows.map((w, binding) => ({
       binding,
       resource: { buffer: w.buffer.buffer, offset: w.offset, size: w.size },
     }));
     if (this.#ring && withParams)
       entries.push({ binding: windows.length, resource: { buffer: this.#ring, size: MAX_PARAMS * 4 } });
-    const made = this.#device.createBindGroup({ layout: entry.layout, entries });
-    if (this.#bindGroups.size >= BIND_GROUPS_KEPT) this.#bindGroups.clear();
-    this.#bindGroups.set(key, made);
-    return made;
+    const group = this.#device.createBindGroup({ layout, entries });
+    if (this.#bindGroupsKept >= BIND_GROUPS_KEPT) {
+      this.#bindGroups.clear();
+      this.#bindGroupsKept = 0;
+    }
+    const kept = this.#bindGroups.get(key);
+    if (kept) kept.push({ group, layoutId, windows });
+    else this.#bindGroups.set(key, [{ group, layoutId, windows }]);
+    this.#bindGroupsKept++;
+    return group;
   }
 
   #pipeline(kernel: Kernel): Pipeline {

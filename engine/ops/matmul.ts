@@ -5,10 +5,11 @@
 import {
   dequantise,
   isQuantised,
-  matmul as kernel,
+  type Kernel,
   linearGrid,
   type MatmulLanesVariant,
   type MatmulVariant,
+  matmul as matmulKernel,
   matmulLanes,
   storedRow,
 } from '../../kernels/index.ts';
@@ -74,7 +75,8 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
     (bias && (bias.rank !== 1 || bias.dim(0) !== w.dim(0)))
   )
     throw new ShapeError('linear', `x ${show(x)}, weight ${show(w)}${bias ? `, bias ${show(bias)}` : ''}`);
-  const rows = reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
+  const flat = x.rank === 2;
+  const rows = flat ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
   const shape = [...x.shape.slice(0, -1), w.dim(0)];
   if (!bias) return reshape(matmul(rows, w, { transB: true }), shape);
   const y = operation(
@@ -91,7 +93,7 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
       ];
     },
   );
-  return reshape(y, shape);
+  return flat ? y : reshape(y, shape);
 }
 
 /** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. */
@@ -164,6 +166,49 @@ export function lanesTiling(
   return { tileM: 16, tileN: 2, lanes: subgroupSize };
 }
 
+/** What a product's kernel is chosen by, beside its sizes. */
+type Form = Omit<MatmulVariant, 'tileM' | 'tileN' | 'groupM' | 'groupN'>;
+
+interface Choice {
+  readonly kernel: Kernel;
+  /** Rows and columns of C that a workgroup makes. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Workgroups that follow each other share columns. */
+  readonly rowsFirst: boolean;
+}
+
+const choices = new WeakMap<Capabilities, Map<string, Choice>>();
+
+/** The kernel for a product of m x n, remembered: naming a variant costs as much as all else of its dispatch. */
+function choose(m: number, n: number, form: Form, capabilities: Capabilities): Choice {
+  let known = choices.get(capabilities);
+  if (!known) {
+    known = new Map();
+    choices.set(capabilities, known);
+  }
+  const { transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate, weight } = form;
+  let flags = 0;
+  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate])
+    flags = 2 * flags + Number(on);
+  const key = `${m},${n},${flags},${weight}`;
+  const found = known.get(key);
+  if (found) return found;
+  const narrow = weight === 'f32' ? lanesTiling(m, capabilities) : null;
+  let made: Choice;
+  if (narrow) {
+    const { tileM, tileN, lanes } = narrow;
+    const kernel = matmulLanes({ transA, transB, bias, accumulate, ...narrow });
+    made = { kernel, rows: tileM, columns: tileN * lanes, rowsFirst: true };
+  } else {
+    const tile = tiling(m, n, capabilities.subgroupSize);
+    const [rows, columns] = [tile.tileM * tile.groupM, tile.tileN * tile.groupN];
+    made = { kernel: matmulKernel({ ...form, ...tile }), rows, columns, rowsFirst: false };
+  }
+  known.set(key, made);
+  return made;
+}
+
 /** Whether every range begins and ends at a multiple of 4, as four-wide access needs. */
 const quads = (ranges: readonly (readonly [number, number])[]): boolean =>
   ranges.every(([begin, end]) => begin % 4 === 0 && end % 4 === 0);
@@ -217,15 +262,10 @@ function run(
   const cutM = cut(m, ...(transA ? [] : [rows(a, k)]), rows(y, n));
   const cutN = cut(n, ...(transB ? [rows(b, ldb)] : []));
   const cutK = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
-  const base = {
-    transA,
-    transB,
-    vectorA: quads(transA ? cutM : cutK),
-    vectorB,
-    vectorC: quads(cutN),
-    tail: !quads(cutK),
-    weight: b.dtype,
-  } as const;
+  const vectorA = quads(transA ? cutM : cutK);
+  const vectorC = quads(cutN);
+  const weight = b.dtype;
+  const tail = !quads(cutK);
   const dispatch = (
     windows: { a: [number, number]; b: [number, number]; c: [number, number]; bias: [number, number] },
     sizes: { m: number; n: number; k: number; z: number },
@@ -233,17 +273,21 @@ function run(
     accumulate: boolean,
   ): void => {
     const withBias = bias !== null && !accumulate;
-    const narrow = base.weight === 'f32' ? lanesTiling(sizes.m, a.device.capabilities) : null;
-    const flags = { bias: withBias, accumulate };
-    const wide = { ...base, ...tiling(sizes.m, sizes.n, a.device.capabilities.subgroupSize), ...flags };
+    const { kernel, rows, columns, rowsFirst } = choose(
+      sizes.m,
+      sizes.n,
+      { transA, transB, vectorA, vectorB, vectorC, tail, bias: withBias, accumulate, weight },
+      a.device.capabilities,
+    );
+    const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
+    const [wa, wb, wc] = [
+      a.storage.window(...windows.a),
+      b.storage.window(...windows.b),
+      y.storage.window(...windows.c),
+    ];
     a.device.dispatch(
-      narrow ? matmulLanes({ transA, transB, ...narrow, ...flags }) : kernel(wide),
-      [
-        a.storage.window(...windows.a),
-        b.storage.window(...windows.b),
-        ...(withBias ? [bias.storage.window(...windows.bias)] : []),
-        y.storage.window(...windows.c),
-      ],
+      kernel,
+      withBias ? [wa, wb, bias.storage.window(...windows.bias), wc] : [wa, wb, wc],
       [
         sizes.m,
         sizes.n,
@@ -256,13 +300,7 @@ function run(
         first.a,
         first.c,
       ],
-      narrow
-        ? [Math.ceil(sizes.m / narrow.tileM), Math.ceil(sizes.n / (narrow.tileN * narrow.lanes)), sizes.z]
-        : [
-            Math.ceil(sizes.n / (wide.tileN * wide.groupN)),
-            Math.ceil(sizes.m / (wide.tileM * wide.groupM)),
-            sizes.z,
-          ],
+      rowsFirst ? [down, across, sizes.z] : [across, down, sizes.z],
       2 * sizes.m * sizes.n * sizes.k * sizes.z,
     );
   };
