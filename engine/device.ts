@@ -9,6 +9,7 @@
 import { type Kernel, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
 import { MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
+import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { type BufferWindow, CommandQueue } from './queue.ts';
 
@@ -57,9 +58,11 @@ export interface DeviceOptions {
 /** Dawn keeps Node alive and working only while its root object is referenced. */
 const roots = new Set<GPU>();
 
+const inNode = (): boolean => typeof process !== 'undefined' && process.versions?.node !== undefined;
+
 async function findGpu(options: DeviceOptions): Promise<GPU> {
   if (options.gpu) return options.gpu;
-  if (typeof process === 'undefined' || !process.versions?.node) {
+  if (!inNode()) {
     if (typeof navigator !== 'undefined' && navigator.gpu) return navigator.gpu;
     throw new DeviceError(
       'no-webgpu',
@@ -156,11 +159,13 @@ export class Device {
   readonly pool: MemoryPool;
   readonly queue: CommandQueue;
   readonly #root: GPU;
+  readonly #patience: Patience | null;
   #failure: Error | null = null;
   #destroyed = false;
 
   constructor(root: GPU, gpu: GPUDevice, info: DeviceInfo, capabilities: Capabilities, budget: number) {
     this.#root = root;
+    this.#patience = info.software && inNode() ? new Patience() : null;
     this.gpu = gpu;
     this.info = info;
     this.capabilities = capabilities;
@@ -264,7 +269,7 @@ export class Device {
         );
         this.queue.flush();
         try {
-          await staging.buffer.mapAsync(GPUMapMode.READ, 0, size);
+          await this.#wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
         } catch (cause) {
           await Promise.resolve();
           this.check();
@@ -286,8 +291,12 @@ export class Device {
   /** Waits until everything recorded so far has run. */
   async finish(): Promise<void> {
     this.queue.flush();
-    await this.gpu.queue.onSubmittedWorkDone();
+    await this.#wait(this.gpu.queue.onSubmittedWorkDone());
     this.check();
+  }
+
+  #wait(promise: Promise<undefined>): Promise<undefined> {
+    return this.#patience?.wait(promise) ?? promise;
   }
 
   /** Frees everything on the device and lets the process end. */

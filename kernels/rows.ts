@@ -2,8 +2,8 @@
  * Rows chosen by index: embedding lookup and its adjoint, one element a row and its adjoint.
  *
  * A table larger than a binding comes in windows [first, first + rows): an index outside the window is left alone, so
- * that one dispatch a window completes the result. The adjoint adds in order of position instead of with atomics: the first
- * position of each index sums all its positions, which is deterministic.
+ * that one dispatch a window completes the result. The adjoint adds in order of position instead of with atomics, which is
+ * deterministic: positions of one index are linked, and the first of them sums along its links.
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
@@ -36,11 +36,39 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
+/** Marks the first position of an index; the other bits of a link are the next position. */
+const FIRST = '0x80000000u';
+const NO_NEXT = '0x7fffffffu';
+
+/** link[r]: the next position of index[r], and whether r is its first. Grid: linear over count. */
+export function linkRows(): Kernel {
+  return {
+    name: 'rows.link',
+    bindings: [
+      { name: 'index', element: 'u32', access: 'read' },
+      { name: 'link', element: 'u32', access: 'read_write' },
+    ],
+    params: { count: 'u32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let r = ${LINEAR_INDEX};
+  if (r >= p.count) { return; }
+  let mine = index[r];
+  var before = r;
+  while (before > 0u && index[before - 1u] != mine) { before--; }
+  var next = r + 1u;
+  while (next < p.count && index[next] != mine) { next++; }
+  link[r] = select(next, ${NO_NEXT}, next == p.count) | select(0u, ${FIRST}, before == 0u);
+}`,
+  };
+}
+
 /** y[index[r] - first, :] += a[r, :] into a window already filled with 0. Grid: linear over count * width. */
 export function scatterAddRows(): Kernel {
   return {
     name: 'rows.scatter_add',
-    bindings: INDEXED('y'),
+    bindings: [...INDEXED('y'), { name: 'link', element: 'u32', access: 'read' }],
     params: { count: 'u32', width: 'u32', first: 'u32', rows: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
@@ -49,12 +77,10 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (i >= p.count * p.width) { return; }
   let r = i / p.width;
   let column = i % p.width;
-  let target_row = index[r];
-  let at = target_row - p.first;
-  if (at >= p.rows) { return; }
-  for (var s = 0u; s < r; s++) { if (index[s] == target_row) { return; } }
+  let at = index[r] - p.first;
+  if (at >= p.rows || (link[r] & ${FIRST}) == 0u) { return; }
   var sum = 0.0;
-  for (var s = r; s < p.count; s++) { if (index[s] == target_row) { sum += a[s * p.width + column]; } }
+  for (var s = r; s != ${NO_NEXT}; s = link[s] & ${NO_NEXT}) { sum += a[s * p.width + column]; }
   y[at * p.width + column] = sum;
 }`,
   };

@@ -5,6 +5,7 @@
 import {
   gatherRows as gatherKernel,
   linearGrid,
+  linkRows,
   pick as pickKernel,
   scatterAddRows as scatterKernel,
   storedRow,
@@ -75,15 +76,20 @@ export function scatterAddRows(rows: Tensor, index: Tensor | ArrayLike<number>, 
   const width = rows.dim(1);
   if (rows.storage.segments.length > 1) return scatterParts(rows, at, size);
   const y = zeros(rows.device, [size, width]);
-  if (rows.size > 0)
+  if (rows.size > 0) {
+    const link = empty(rows.device, [at.size], 'u32', 'scratch');
+    const [index, links] = [at.storage.window(), link.storage.window()];
+    rows.device.dispatch(linkRows(), [index, links], [at.size], linearGrid(at.size));
     for (const [begin, end] of commonRows('scatterAddRows', size, [{ storage: y.storage, rowLength: width }]))
       rows.device.dispatch(
         scatterKernel(),
-        [rows.storage.window(), at.storage.window(), y.storage.window(begin * width, end * width)],
+        [rows.storage.window(), index, y.storage.window(begin * width, end * width), links],
         [at.size, width, begin, end - begin],
         linearGrid(rows.size),
         rows.size,
       );
+    link.dispose();
+  }
   const result = operation('scatterAddRows', [rows], y, [at], (dy, saved) => [gatherRows(dy, saved[0]!)]);
   at.dispose();
   return result;

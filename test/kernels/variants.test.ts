@@ -127,6 +127,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   fill: [kernels.fill()],
   fmaCeiling: [kernels.fmaCeiling()],
   gatherRows: [kernels.gatherRows()],
+  linkRows: [kernels.linkRows()],
   matmul: matmuls(),
   matmulLanes: BOTH.flatMap((transA) =>
     BOTH.flatMap((transB) =>
