@@ -25,6 +25,17 @@ export interface GradOptions {
  * Gradients of `output` (contracted with the cotangent) with respect to each of `inputs`, in their shapes: f32, but f16 for an f16
  * input, where what is too large becomes infinite (f32 with `createGraph`).
  * @throws GradientError where an operation on the way has no gradient, or an input is not connected.
+ * @example
+ * ```ts
+ * import { grad, mul, openDevice, sum, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [1, 2, 3]).requireGrad();
+ * const [dx] = grad(sum(mul(mul(x, x), x)), [x], { createGraph: true });
+ * const [ddx] = grad(sum(dx!), [x]);
+ * console.log([...(await dx!.read())], [...(await ddx!.read())]); // → [ 3, 12, 27 ] [ 6, 12, 18 ]
+ * device.destroy();
+ * ```
  */
 export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOptions = {}): Tensor[] {
   const { createGraph = false, retainTape = createGraph, unconnected = 'error' } = options;

@@ -29,7 +29,18 @@ export interface Clipped {
   readonly norm: Tensor;
 }
 
-/** Gradients scaled by min(1, limit / (norm + 1e-6)), as PyTorch's `clip_grad_norm_` does. New tensors; no gradient. */
+/**
+ * Gradients scaled by min(1, limit / (norm + 1e-6)), as PyTorch's `clip_grad_norm_` does. New tensors; no gradient.
+ * @example
+ * ```ts
+ * import { clipByGlobalNorm, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const { gradients, norm } = clipByGlobalNorm([tensor(device, [3]), tensor(device, [4])], 0.5);
+ * console.log(await norm.item(), (await gradients[0]!.item()).toFixed(3)); // → 5 0.300
+ * device.destroy();
+ * ```
+ */
 export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): Clipped {
   return noGrad(() =>
     scope(() => {
@@ -44,6 +55,21 @@ export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): C
  * What {@link AdamW.step} is to multiply gradients by, instead of gradients that are clipped already: [2], the factor
  * min(1, limit / (norm + 1e-6)) / scale, and the norm. Where a gradient is not finite, the factor is 0 (and so is the norm).
  * @param scale what the loss was multiplied by; the norm is without it.
+ * @example
+ * ```ts
+ * import { AdamW, clipFactor, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const w = tensor(device, [1], [1], 'weights');
+ * const optimiser = new AdamW([w]);
+ * const gradients = [tensor(device, [Number.NaN])];
+ * const factor = clipFactor(gradients, 1);
+ * optimiser.step(gradients, factor); // recorded before anybody knows
+ * const [times] = await factor.read();
+ * if (times === 0) optimiser.takeBack();
+ * console.log(await w.item(), optimiser.steps); // → 1 0
+ * device.destroy();
+ * ```
  */
 export function clipFactor(gradients: readonly Tensor[], limit: number, scale = 1): Tensor {
   return noGrad(() =>

@@ -80,7 +80,17 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
   return dawn.create(flags);
 }
 
-/** Opens the machine's best adapter. @throws DeviceError where there is none. */
+/**
+ * Opens the machine's best adapter. @throws DeviceError where there is none.
+ * @example
+ * ```ts
+ * import { openDevice } from 'neurgrad/engine';
+ *
+ * const device = await openDevice({ mask: { f16: false }, memoryBudget: 2 ** 30 });
+ * console.log(device.capabilities.f16, device.memory.total); // → false 0
+ * device.destroy();
+ * ```
+ */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const gpu = await findGpu(options);
   let adapter: GPUAdapter | null;

@@ -21,6 +21,17 @@ export interface LossScaleState {
   readonly steps: number;
 }
 
+/**
+ * The scale of a training in mixed precision, kept on the host: what it depends on is read with each step anyway.
+ * @example
+ * ```ts
+ * import { LossScale } from 'neurgrad/engine';
+ *
+ * const scale = new LossScale({ initial: 1024, interval: 2 });
+ * for (const finite of [false, true, true]) scale.update(finite);
+ * console.log(scale.value); // → 1024
+ * ```
+ */
 export class LossScale {
   readonly #interval: number;
   readonly #largest: number;

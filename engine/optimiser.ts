@@ -43,6 +43,21 @@ interface Slot {
 
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
+/**
+ * The optimiser; parameters are updated in place.
+ * @example
+ * ```ts
+ * import { AdamW, grad, mul, openDevice, scope, sum, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const w = tensor(device, [1, -2], [2], 'weights').requireGrad();
+ * const optimiser = new AdamW([{ parameters: [w], decay: 0 }], { rate: 0.1 });
+ * for (let step = 0; step < 50; step++) scope(() => optimiser.step(grad(sum(mul(w, w)), [w])));
+ * console.log((await w.read()).every((value) => Math.abs(value) < 0.1)); // → true
+ * optimiser.dispose();
+ * device.destroy();
+ * ```
+ */
 export class AdamW {
   /** Learning rate of the next step. */
   rate: number;

@@ -11,6 +11,17 @@ import { noGrad, operation, recordingIsOn, type Tensor, withRecording } from './
 /**
  * fn(x), with nothing saved but x. `parameters` are the other tensors that `fn` reads and whose gradients are wanted.
  * `fn` must compute the same each time. Its gradient has no gradient of its own.
+ * @example
+ * ```ts
+ * import { gelu, grad, linear, openDevice, recompute, sum, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [1, 2], [1, 2]);
+ * const w = tensor(device, [1, 0, 0, 1], [2, 2]).requireGrad();
+ * const y = recompute((t) => gelu(linear(t, w)), x, [w]);
+ * console.log(grad(sum(y), [w])[0]!.shape); // → [ 2, 2 ]
+ * device.destroy();
+ * ```
  */
 export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: readonly Tensor[] = []): Tensor {
   const y = noGrad(() => scope(() => fn(x)));

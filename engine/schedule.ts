@@ -27,6 +27,16 @@ function schedule(
   };
 }
 
+/**
+ * Linear warm-up, then a cosine from the peak to the floor.
+ * @example
+ * ```ts
+ * import { warmupCosine } from 'neurgrad/engine';
+ *
+ * const rate = warmupCosine({ peak: 0.01, warmup: 10, steps: 100 });
+ * console.log(rate(5), rate(10), rate(100)); // → 0.005 0.01 0
+ * ```
+ */
 export const warmupCosine = (options: ScheduleOptions): Schedule =>
   schedule(options, (t) => (1 + Math.cos(Math.PI * t)) / 2);
 

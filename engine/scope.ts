@@ -65,6 +65,16 @@ export function keep<T>(value: T): T {
  * Runs `fn` and frees every tensor made inside that it neither returns (alone, in arrays, maps or plain objects) nor keeps.
  * The tape recorded inside lasts as long as the outermost scope; with `keepTape`, beyond it.
  * @throws TypeError if `fn` returns a promise: read results back outside.
+ * @example
+ * ```ts
+ * import { affine, mul, openDevice, scope, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [1, 2]);
+ * const y = scope(() => mul(affine(x, 2, 1), x)); // what affine made is freed
+ * console.log([...(await y.read())]); // → [ 3, 10 ]
+ * device.destroy();
+ * ```
  */
 export function scope<T>(fn: () => T, keepTape = false): T {
   const mine = new Scope(current);

@@ -41,6 +41,17 @@ let halves: WeakMap<Storage, Storage> | null = null;
 /**
  * Runs `fn`; what its operations save of activations for the backward is kept in f16 and widened when the backward comes to
  * it. Values of the forward stay f32; gradients are those of rounded activations. Weights are saved as they are.
+ * @example
+ * ```ts
+ * import { gelu, grad, halfTape, linear, openDevice, sum, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const [x, w] = [zeros(device, [64, 32]), zeros(device, [32, 32], 'weights').requireGrad()];
+ * const y = halfTape(() => sum(gelu(linear(x, w))));
+ * console.log(device.memory.saved); // → 8192
+ * console.log(grad(y, [w])[0]!.dtype); // → f32
+ * device.destroy();
+ * ```
  */
 export function halfTape<T>(fn: () => T): T {
   const before = halves;
@@ -241,7 +252,18 @@ export class Tensor implements Owned, Disposable {
 
 let recording = true;
 
-/** Runs `fn` without recording for gradients. */
+/**
+ * Runs `fn` without recording for gradients.
+ * @example
+ * ```ts
+ * import { mul, noGrad, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [1, 2]).requireGrad();
+ * console.log(mul(x, x).track !== null, noGrad(() => mul(x, x)).track); // → true null
+ * device.destroy();
+ * ```
+ */
 export function noGrad<T>(fn: () => T): T {
   const before = recording;
   recording = false;
@@ -303,7 +325,19 @@ export function empty(
   return new Tensor(new Storage(device, dtype, storedShape(dtype, shape), purpose), shape);
 }
 
-/** Host numbers to the device: f32 from numbers or Float32Array, row-major. @throws ShapeError if the counts differ. */
+/**
+ * Host numbers to the device: f32 from numbers or Float32Array, row-major. @throws ShapeError if the counts differ.
+ * @example
+ * ```ts
+ * import { add, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const a = tensor(device, [1, 2, 3, 4], [2, 2]);
+ * const b = tensor(device, [10, 20]);
+ * console.log([...(await add(a, b).read())]); // → [ 11, 22, 13, 24 ]
+ * device.destroy();
+ * ```
+ */
 export function tensor(
   device: Device,
   data: ArrayLike<number>,

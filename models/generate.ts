@@ -74,6 +74,18 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
 /**
  * Continues a prompt of at least one token.
  * @throws UserError for a bad option or a prompt that does not fit, before any GPU work.
+ * @example
+ * ```ts
+ * import { loadModel } from 'neurgrad';
+ * import { generate, Llama } from 'neurgrad/models';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/stories260k');
+ * if (!(model instanceof Llama)) throw new Error('needs a causal model');
+ * const prompt = tokenizer.encode('Once upon a time');
+ * const { ids } = await generate(model, prompt, { maxTokens: 12 });
+ * console.log(tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true }));
+ * model.device.destroy();
+ * ```
  */
 export async function generate(
   model: Llama | StreamedLlama | SplitLlama,

@@ -12,6 +12,18 @@ import type { LanguageModel } from './model.ts';
 /**
  * A model whose matrices are those of `model` rounded to f16 and whose vectors are its own; to be disposed of by itself.
  * @throws UserError for a model whose weights are not on the device.
+ * @example
+ * ```ts
+ * import { loadModel } from 'neurgrad';
+ * import { halved } from 'neurgrad/models';
+ *
+ * const { model } = await loadModel('examples/models/stories260k');
+ * const working = halved(model);
+ * console.log(working.parameters.get('model.layers.0.mlp.up_proj.weight')!.dtype); // → f16
+ * console.log(working.parameters.get('model.norm.weight')!.dtype); // → f32
+ * working.dispose();
+ * model.device.destroy();
+ * ```
  */
 export function halved(model: LanguageModel): LanguageModel {
   const weights = new Map(

@@ -12,6 +12,18 @@ import type { LanguageModel } from './model.ts';
 /**
  * @param random numbers in [0, 1), such as `seededRandom(seed)` gives.
  * @param deviation standard deviation; default 0.02, `initializer_range` of BERT and Llama.
+ * @example
+ * ```ts
+ * import { seededRandom } from 'neurgrad';
+ * import { openDevice } from 'neurgrad/engine';
+ * import { initialise, localFolder, readConfig } from 'neurgrad/models';
+ *
+ * const device = await openDevice();
+ * const config = await readConfig(await localFolder('examples/models/stories260k'));
+ * const model = initialise(device, { ...config, layers: 2 }, seededRandom(0));
+ * console.log(model.sizes.layers, model.hookNames.length); // → 2 34
+ * device.destroy();
+ * ```
  */
 export function initialise(
   device: Device,

@@ -24,6 +24,19 @@ export interface LoadOptions extends WeightOptions {
 /**
  * Opens a Llama whose weights stay in the folder and are read as they are needed: for models larger than the device.
  * @throws UserError naming the file, tensor or field that is wrong.
+ * @example
+ * ```ts
+ * import { openDevice } from 'neurgrad/engine';
+ * import { localFolder, runModel, streamModel } from 'neurgrad/models';
+ *
+ * const device = await openDevice();
+ * const model = await streamModel(await localFolder('examples/models/stories260k'), device);
+ * const run = await runModel(model, { ids: [[1, 403, 407]] }, { logits: [2] });
+ * console.log(run.logits.shape, model.parameters.size); // → [ 1, 512 ] 0
+ * run.dispose();
+ * model.dispose();
+ * device.destroy();
+ * ```
  */
 export async function streamModel(
   folder: ByteFolder,
@@ -62,7 +75,20 @@ export function checkVocabulary(
     );
 }
 
-/** Loads a model without its tokenizer. @throws UserError naming the file, tensor or field that is wrong. */
+/**
+ * Loads a model without its tokenizer. @throws UserError naming the file, tensor or field that is wrong.
+ * @example
+ * ```ts
+ * import { openDevice } from 'neurgrad/engine';
+ * import { loadModelWeights, localFolder } from 'neurgrad/models';
+ *
+ * const device = await openDevice();
+ * const folder = await localFolder('examples/models/stories260k');
+ * const model = await loadModelWeights(folder, device, { dtype: 'f16' });
+ * console.log(model.architecture, model.parameters.get('model.embed_tokens.weight')!.dtype); // → llama f16
+ * device.destroy();
+ * ```
+ */
 export async function loadModelWeights(
   folder: ByteFolder,
   device: Device,
@@ -82,6 +108,16 @@ export async function loadModelWeights(
 /**
  * Loads a model and its tokenizer from a local folder, or from the Hugging Face Hub through its cache.
  * @throws UserError naming the file, tensor or field that is wrong; nothing is left on the device then.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, predict } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * const [best] = await predict(model, prompt, 1);
+ * console.log(tokenizer.tokenOf(best!.id)); // → paris
+ * model.device.destroy();
+ * ```
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
   const folder = await resolveModelFolder(source);

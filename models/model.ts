@@ -61,6 +61,31 @@ export interface Objective {
   readonly position: readonly number[];
 }
 
+/**
+ * What a run does at named values, and which logits it computes.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const { ids, position } = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * const name = 'blocks.3.mlp.hook_post';
+ * const run = model.run(
+ *   { ids: [ids] },
+ *   {
+ *     patch: [{ name, position, neuron: 327, op: 'set', value: 0 }],
+ *     capture: [name],
+ *     grad: { at: [name], of: { of: 'prob', target: [tokenizer.idOf('paris')!], position: [position] } },
+ *     logits: [position],
+ *   },
+ * );
+ * console.log(run.logits.shape, run.captures.get(name)!.shape); // → [ 1, 12304 ] [ 1, 9, 512 ]
+ * const activation = await run.captures.get(name)!.read();
+ * console.log(activation[position * model.sizes.width + 327]); // → 0
+ * run.dispose();
+ * model.device.destroy();
+ * ```
+ */
 export interface RunOptions {
   readonly patch?: readonly Patch[];
   /** Any function of the tensor at a name (differentiable); applied after the patches there. */

@@ -49,7 +49,19 @@ export interface MemoryPlan {
 export const shapesOf = (config: ModelConfig): Map<string, readonly number[]> =>
   config.type === 'bert' ? bertShapes(config) : llamaShapes(config);
 
-/** @throws UserError where the checkpoint does not hold this model. */
+/**
+ * @throws UserError where the checkpoint does not hold this model.
+ * @example
+ * ```ts
+ * import { localFolder, openCheckpoint, planMemory, readConfig } from 'neurgrad/models';
+ *
+ * const folder = await localFolder('examples/models/stories260k');
+ * const checkpoint = await openCheckpoint(folder);
+ * const { weights } = planMemory(await readConfig(folder), checkpoint, { dtype: 'f16' });
+ * console.log(`${weights.layers} bytes in the layers' matrices`);
+ * await checkpoint.close();
+ * ```
+ */
 export function planMemory(
   config: ModelConfig,
   checkpoint: Pick<Checkpoint, 'name' | 'tensors' | 'unindexed' | 'shards' | 'bytes'>,

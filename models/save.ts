@@ -61,6 +61,21 @@ const toWrite = (name: string, t: Tensor): TensorToWrite => ({
  * Writes a model's folder, making it where it is missing; weights are float32.
  * @param tokenizer folder whose tokenizer files are copied.
  * @throws UserError `file` where the disk refuses.
+ * @example
+ * ```ts
+ * import { mkdtemp } from 'node:fs/promises';
+ * import { tmpdir } from 'node:os';
+ * import { join } from 'node:path';
+ * import { loadModel } from 'neurgrad';
+ * import { localFolder, readConfig, saveModel } from 'neurgrad/models';
+ *
+ * const source = await localFolder('examples/models/stories260k');
+ * const { model } = await loadModel('examples/models/stories260k');
+ * const path = await mkdtemp(join(tmpdir(), 'saved-'));
+ * await saveModel(path, model, await readConfig(source), source);
+ * console.log(await (await localFolder(path)).has('model.safetensors')); // → true
+ * model.device.destroy();
+ * ```
  */
 export async function saveModel(
   path: string,

@@ -41,7 +41,17 @@ export interface Tokenizer {
   singleToken(word: string, options: { kind: 'bert' | 'llama'; after?: string }): number;
 }
 
-/** Loads `tokenizer.json` and, where there is one, `tokenizer_config.json`. @throws UserError `tokenizer`. */
+/**
+ * Loads `tokenizer.json` and, where there is one, `tokenizer_config.json`. @throws UserError `tokenizer`.
+ * @example
+ * ```ts
+ * import { loadTokenizer, localFolder } from 'neurgrad/models';
+ *
+ * const tokenizer = await loadTokenizer(await localFolder('examples/models/facts-bert'));
+ * const ids = tokenizer.encode('Rome is located in [MASK].');
+ * console.log(ids.map((id) => tokenizer.tokenOf(id)).join(' ')); // → [CLS] rome is located in [MASK] . [SEP]
+ * ```
+ */
 export async function loadTokenizer(folder: ByteFolder): Promise<Tokenizer> {
   const fail = (what: string, cause?: unknown) =>
     new UserError('tokenizer', `${folder.name}: ${what}`, { cause });

@@ -39,7 +39,17 @@ export function outwardSign(activation: number): 1 | -1 {
   return activation < 0 ? -1 : 1;
 }
 
-/** NeurGrad of one neuron: its computed gradient along the axis, with the sign in front. */
+/**
+ * NeurGrad of one neuron: its computed gradient along the axis, with the sign in front.
+ * @example
+ * ```ts
+ * import { neurGrad } from 'neurgrad';
+ *
+ * // A negative activation is shifted down: what lowers it is the gradient's opposite.
+ * console.log(neurGrad(-0.1, 0.03, { direction: 'outward', sign: '+' })); // → -0.03
+ * console.log(neurGrad(-0.1, 0.03, { direction: 'plain', sign: '+' })); // → 0.03
+ * ```
+ */
 export function neurGrad(
   activation: number,
   gradient: number,

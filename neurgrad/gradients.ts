@@ -143,6 +143,18 @@ export function neuronsAt(values: Float32Array, at: number, width: number): Floa
 /**
  * Activation, G_C and NeurGrad of all neurons for one prompt.
  * @throws UserError for an unknown site, a target outside the vocabulary or a position outside the prompt.
+ * @example
+ * ```ts
+ * import { encodePrompt, formatNeuron, loadModel, neuronAt, neuronGradients, strongest } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * const { neurgrad, p } = await neuronGradients(model, prompt);
+ * console.log(neurgrad.length, p > 0.9); // → 2048 true
+ * for (const flat of strongest(neurgrad, 2).positive)
+ *   console.log(formatNeuron(neuronAt(flat, model.sizes.width, 'post')), neurgrad[flat]!.toFixed(5));
+ * model.device.destroy();
+ * ```
  */
 export async function neuronGradients(
   model: LanguageModel,
@@ -183,7 +195,15 @@ function countZeros(values: Float32Array): number {
   return values.reduce((count, value) => (value === 0 ? count + 1 : count), 0);
 }
 
-/** Flat numbers of the neurons with the largest and the smallest (most negative) values, strongest first. */
+/**
+ * Flat numbers of the neurons with the largest and the smallest (most negative) values, strongest first.
+ * @example
+ * ```ts
+ * import { strongest } from 'neurgrad';
+ *
+ * console.log(strongest(Float32Array.of(1, -3, 2, 0), 2)); // → { positive: [ 2, 0 ], negative: [ 1 ] }
+ * ```
+ */
 export function strongest(values: Float32Array, count: number): { positive: number[]; negative: number[] } {
   const order = Array.from(values.keys()).sort((a, b) => values[b]! - values[a]! || a - b);
   return {

@@ -17,6 +17,12 @@ function decimals(value: number): number {
 /**
  * from, from + step, … up to `to`, and 0.
  * @throws UserError for values that are not finite, a step that is not above 0, an empty range or too many points.
+ * @example
+ * ```ts
+ * import { shiftGrid } from 'neurgrad';
+ *
+ * console.log(shiftGrid(-0.6, 0.6, 0.2).join(' ')); // → -0.6 -0.4 -0.2 0 0.2 0.4 0.6
+ * ```
  */
 export function shiftGrid(from: number, to: number, step: number): number[] {
   if (![from, to, step].every(Number.isFinite)) {

@@ -43,6 +43,14 @@ function maxVariance(total: number, bins: number, option: MaxVariance, capacity:
  * @param linear linear neurons in each bin.
  * @param tested neurons tested in each bin; only `capacity` reads it.
  * @returns all 0 where no neuron is linear.
+ * @example
+ * ```ts
+ * import { generality } from 'neurgrad';
+ *
+ * // Three of four layers have linear neurons, not equally many.
+ * const { value, coverage, distribution } = generality([4, 4, 2, 0], [10, 10, 10, 10]);
+ * console.log(value.toFixed(3), coverage, distribution.toFixed(3)); // → 0.640 0.75 0.853
+ * ```
  */
 export function generality(
   linear: readonly number[],
@@ -149,7 +157,20 @@ export interface Linearity {
   readonly maxVariance: MaxVariance;
 }
 
-/** Ratio of linear neurons, LG and PG of a set of prompts, each beside its nulls. */
+/**
+ * Ratio of linear neurons, LG and PG of a set of prompts, each beside its nulls.
+ * @example
+ * ```ts
+ * import { linearity } from 'neurgrad';
+ *
+ * const { ratio, lg, pg } = linearity({
+ *   r: [[0.99, 0.1], [-0.97, 0.96]],
+ *   layer: [[0, 1], [0, 1]],
+ *   layers: 2,
+ * });
+ * console.log(ratio, lg.coverage, pg.coverage); // → 0.75 1 1
+ * ```
+ */
 export function linearity(input: LinearityInput, option: MaxVariance = 'all', seed = 0): Linearity {
   const byLayer = {
     linear: new Array<number>(input.layers).fill(0),

@@ -55,6 +55,14 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
  * Reads `L20.N3781` or `L20.N3781@post`.
  * @param defaultSite the site of a neuron that names none: a name as {@link resolveSite} takes it.
  * @throws UserError for bad text, an unknown site, or a layer or index that the model does not have.
+ * @example
+ * ```ts
+ * import { flatIndex, formatNeuron, neuronSpace, parseNeuron } from 'neurgrad';
+ *
+ * const space = neuronSpace('llama', { layers: 32, width: 11008 });
+ * const neuron = parseNeuron('L20.N3781@post', space);
+ * console.log(flatIndex(neuron, 11008), formatNeuron(neuron)); // → 223941 L20.N3781@post
+ * ```
  */
 export function parseNeuron(text: string, space: NeuronSpace, defaultSite = 'paper'): Neuron {
   const match = /^L(\d+)\.N(\d+)(?:@(\w+))?$/i.exec(text.trim());
@@ -113,7 +121,15 @@ export function flatIndex(neuron: Pick<Neuron, 'layer' | 'index'>, width: number
   return neuron.layer * width + neuron.index;
 }
 
-/** The neuron with a flat number. */
+/**
+ * The neuron with a flat number.
+ * @example
+ * ```ts
+ * import { formatNeuron, neuronAt } from 'neurgrad';
+ *
+ * console.log(formatNeuron(neuronAt(1029, 512, 'post'), 'post')); // → L2.N5
+ * ```
+ */
 export function neuronAt(flat: number, width: number, site: Site): Neuron {
   return { layer: Math.floor(flat / width), index: flat % width, site };
 }

@@ -43,7 +43,16 @@ export interface Prediction {
   readonly p: number;
 }
 
-/** p, log p and logit of one token, for one row of logits. */
+/**
+ * p, log p and logit of one token, for one row of logits.
+ * @example
+ * ```ts
+ * import { targetValues } from 'neurgrad';
+ *
+ * const { prob, logprob, logit } = targetValues(Float32Array.of(1, 0, 0), 0);
+ * console.log(prob.toFixed(4), logprob.toFixed(4), logit); // → 0.5761 -0.5514 1
+ * ```
+ */
 export function targetValues(logits: Float32Array, target: number): Record<Quantity, number> {
   let top = Number.NEGATIVE_INFINITY;
   for (const logit of logits) top = Math.max(top, logit);
@@ -77,6 +86,15 @@ export async function probeLogits(model: LanguageModel, probe: Probe): Promise<F
 /**
  * What the model answers at the probe position.
  * @returns the `top` most probable tokens, best first.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, predict } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'Rome is located in [MASK].');
+ * for (const { id, p } of await predict(model, prompt, 2)) console.log(tokenizer.tokenOf(id), p > 0.01);
+ * model.device.destroy();
+ * ```
  */
 export async function predict(model: LanguageModel, probe: Probe, top = 5): Promise<Prediction[]> {
   return topPredictions(await probeLogits(model, probe), top);

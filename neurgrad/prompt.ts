@@ -28,6 +28,15 @@ function shorten(text: string): string {
 /**
  * Encodes a prompt with the model's special tokens and finds the probe position.
  * @throws UserError where a BERT prompt has no [MASK] or several, and where the prompt is empty or longer than the model.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const { ids, position } = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * console.log(ids.length, position, tokenizer.tokenOf(ids[position]!)); // → 9 6 [MASK]
+ * model.device.destroy();
+ * ```
  */
 export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: string): Prompt {
   const ids = tokenizer.encode(text);
@@ -56,6 +65,15 @@ function maskPosition(tokenizer: Tokenizer, ids: readonly number[], text: string
  * BERT: the word alone. Causal: the token that follows the prompt, after a space where the target starts with a letter
  * or digit and the prompt does not end in one. A vocabulary entry with its mark (`▁Paris`, `##ing`) is taken as it is.
  * @throws UserError where the target is empty, unknown or several tokens; the message shows the pieces.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, resolveTarget } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/stories260k');
+ * const prompt = encodePrompt(model, tokenizer, 'Once upon a');
+ * console.log(tokenizer.tokenOf(resolveTarget(model, tokenizer, prompt, 'time'))); // → ▁time
+ * model.device.destroy();
+ * ```
  */
 export function resolveTarget(
   model: Pick<LanguageModel, 'architecture'>,

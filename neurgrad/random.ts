@@ -4,7 +4,16 @@
  * Generator: mulberry32 (Tommy Ettinger, public domain), 32 bits of state, enough to choose neurons by.
  */
 
-/** Numbers in [0, 1) from a 32-bit seed. */
+/**
+ * Numbers in [0, 1) from a 32-bit seed.
+ * @example
+ * ```ts
+ * import { drawWithoutReplacement, seededRandom } from 'neurgrad';
+ *
+ * const random = seededRandom(1);
+ * console.log(drawWithoutReplacement(3, 3, random).sort()); // → [ 0, 1, 2 ]
+ * ```
+ */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -32,6 +32,12 @@ function constant(values: readonly number[]): boolean {
  * Pearson's correlation.
  * @returns -1 to 1; 0 where either side is constant or there are fewer than two pairs; NaN where a value is NaN.
  * @throws RangeError where the lengths differ.
+ * @example
+ * ```ts
+ * import { pearson } from 'neurgrad';
+ *
+ * console.log(pearson([1, 2, 3], [2, 4, 6]), pearson([1, 2, 3], [5, 5, 5])); // → 1 0
+ * ```
  */
 export function pearson(x: Numbers, y: Numbers): number {
   const [a, b] = pairs('pearson', x, y);
@@ -45,6 +51,12 @@ export function pearson(x: Numbers, y: Numbers): number {
  * Spearman's rank correlation; ties share the mean of their ranks.
  * @returns as {@link pearson}.
  * @throws RangeError where the lengths differ.
+ * @example
+ * ```ts
+ * import { spearman } from 'neurgrad';
+ *
+ * console.log(spearman([1, 2, 3, 4], [1, 10, 100, 1000])); // → 1
+ * ```
  */
 export function spearman(x: Numbers, y: Numbers): number {
   const [a, b] = pairs('spearman', x, y);
@@ -159,6 +171,13 @@ export const RANGE_SLACK = 1e-9;
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
  * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range.
+ * @example
+ * ```ts
+ * import { fitCurve } from 'neurgrad';
+ *
+ * const { slope, r, points } = fitCurve([-2, -1, 0, 1, 2], [0.1, 0.2, 0.3, 0.4, 0.5]);
+ * console.log(slope.toFixed(3), r.toFixed(3), points); // → 0.100 1.000 4
+ * ```
  */
 export function fitCurve(shifts: Numbers, values: Numbers, options: FitOptions = {}): CurveFit {
   const [s, v] = pairs('fitCurve', shifts, values);

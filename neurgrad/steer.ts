@@ -58,7 +58,20 @@ export interface Steering {
 
 const logit = (p: number): number => Math.log(p) - Math.log1p(-p);
 
-/** @throws UserError for a goal outside (0, 1), or numbers that are no whole ones above 0. */
+/**
+ * @throws UserError for a goal outside (0, 1), or numbers that are no whole ones above 0.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, resolveTarget, steer } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * const target = resolveTarget(model, tokenizer, prompt, 'paris');
+ * const { before, reached, success } = await steer(model, prompt, { target, to: 0.5 });
+ * console.log(before > 0.9, Math.abs(reached - 0.5) < 0.01, success); // → true true true
+ * model.device.destroy();
+ * ```
+ */
 export async function steer(model: LanguageModel, probe: Probe, options: SteerOptions): Promise<Steering> {
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
   checkTarget(target, model.sizes.vocabulary);

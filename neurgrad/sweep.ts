@@ -187,6 +187,18 @@ async function runRowPatches(
  * Sweeps neurons of one prompt.
  * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite and where
  *   no shift but 0 lies within the fit's range.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, parseNeuron, shiftGrid, sweep } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+ * const neurons = [parseNeuron('L3.N327', model)];
+ * const { neurons: curves } = await sweep(model, prompt, { neurons, shifts: shiftGrid(-2, 2, 0.5) });
+ * const { slope, neurgrad, r, p, shifts } = curves[0]!;
+ * console.log(shifts.length === p.length, Math.abs(r) <= 1, Math.sign(slope) === Math.sign(neurgrad)); // → true true true
+ * model.device.destroy();
+ * ```
  */
 export async function sweep(model: LanguageModel, probe: Probe, options: SweepOptions): Promise<Sweep> {
   const { neurons, direction = 'outward', sign = '+', of = 'prob' } = options;

@@ -49,6 +49,19 @@ export function addSums(sums: ActivationSums, more: ActivationSums): void {
   }
 }
 
+/**
+ * The thresholds, sides and ranking that the sums of the training prompts make.
+ * @example
+ * ```ts
+ * import { countActivation, emptySums, fitActivation, predictActivation } from 'neurgrad/probing';
+ *
+ * const sums = emptySums(2, 1);
+ * countActivation(sums, Float32Array.of(1), 0);
+ * countActivation(sums, Float32Array.of(3), 1);
+ * const prober = fitActivation(sums);
+ * console.log(prober.threshold[0], [...predictActivation(prober, [2.5], 2, [1])]); // → 2 [ 1 ]
+ * ```
+ */
 export function fitActivation(sums: ActivationSums): ActivationProber {
   const classes = sums.prompts.length;
   const neurons = sums.square.length;

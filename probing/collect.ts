@@ -47,6 +47,23 @@ export interface GradientReader extends Disposable {
   dispose(): void;
 }
 
+/**
+ * Reads with a cache where the model has one, else in full passes. @throws UserError as a run does.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel } from 'neurgrad';
+ * import { openReader } from 'neurgrad/probing';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/facts-bert');
+ * const prompt = encodePrompt(model, tokenizer, 'Rome is located in [MASK].');
+ * const candidates = ['italy', 'spain'].map((word) => tokenizer.idOf(word)!);
+ * const reader = openReader(model, { site: 'post', of: 'prob', direction: 'outward', sign: '+' });
+ * const [reading] = await reader.read([prompt], candidates, []);
+ * console.log(reading!.gradients.length, reading!.probabilities[0]! > reading!.probabilities[1]!); // → 4096 true
+ * reader.dispose();
+ * model.device.destroy();
+ * ```
+ */
 export function openReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
   return model instanceof Llama || model instanceof StreamedLlama
     ? cachedReader(model, conventions)

@@ -137,7 +137,16 @@ export interface Evaluation {
 /** Resamples of a bootstrap. */
 const RESAMPLES = 1000;
 
-/** Accuracies of resamples of the test prompts. */
+/**
+ * Accuracies of resamples of the test prompts.
+ * @example
+ * ```ts
+ * import { bootstrap, middle } from 'neurgrad/probing';
+ *
+ * const [low, high] = middle(bootstrap([true, true, true, false], 0));
+ * console.log(low < 0.75 && 0.75 < high); // → true
+ * ```
+ */
 export function bootstrap(correct: readonly boolean[], seed: number): number[] {
   const random = seededRandom(seed);
   return Array.from({ length: RESAMPLES }, () => {

@@ -46,7 +46,20 @@ export function proberSizes(neurons: number): number[] {
   return sizes;
 }
 
-/** The prober that a task's counters make. */
+/**
+ * The prober that a task's counters make.
+ * @example
+ * ```ts
+ * import { emptyCounts, fitProber, markGradients, polar, predictSizes } from 'neurgrad/probing';
+ *
+ * // Two candidates, two neurons; the first neuron's gradient is positive for the right one.
+ * const gradients = Float32Array.of(0.2, -0.1, -0.3, -0.2);
+ * const counts = emptyCounts(2);
+ * polar.count(counts, gradients, 2, 0, 'paper');
+ * const prober = fitProber(polar, 'paper', counts);
+ * console.log([...prober.polarity], [...predictSizes(prober, markGradients(gradients, 2), 2, [1])]); // → [ 1, -1 ] [ 0 ]
+ * ```
+ */
 export function fitProber(kind: ProberKind, variant: Variant, { plus, minus }: Counts): Prober {
   const neurons = plus.length;
   const polarity = new Int8Array(neurons);

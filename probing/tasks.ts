@@ -279,6 +279,12 @@ export const TASKS: readonly Task[] = [
 /**
  * Tasks by name or folder, whatever case: `all`, or a list with commas.
  * @throws UserError naming the nearest match.
+ * @example
+ * ```ts
+ * import { parseTasks } from 'neurgrad/probing';
+ *
+ * console.log(parseTasks('GED,FEVER').map(({ name }) => name)); // → [ 'GED', 'FEVER' ]
+ * ```
  */
 export function parseTasks(list: string): Task[] {
   if (list.trim().toLowerCase() === 'all') return [...TASKS];

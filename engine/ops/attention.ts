@@ -85,6 +85,18 @@ const LONG = 2 ** 22;
  * softmax(q k^T / sqrt(D)) v: q [B, Q, heads, D], k and v [B, K, keyHeads, D] with heads a multiple of keyHeads; head h
  * attends with key head floor(h / group). Result [B, Q, heads, D]. One kernel, or where the pattern is to be seen, several
  * (equal but for rounding). @throws ShapeError
+ * @example
+ * ```ts
+ * import { attention, openDevice, tensor, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * // One batch, two tokens, one head of size 4; equal scores mix the values equally.
+ * const [q, k] = [zeros(device, [1, 2, 1, 4]), zeros(device, [1, 2, 1, 4])];
+ * const v = tensor(device, [1, 1, 1, 1, 3, 3, 3, 3], [1, 2, 1, 4]);
+ * const z = await attention(q, k, v, { causal: true }).read();
+ * console.log(z[0], z[4]); // → 1 2
+ * device.destroy();
+ * ```
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const [batch, , heads, headSize] = q.shape as [number, number, number, number];

@@ -32,6 +32,15 @@ const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 /**
  * op(a) op(b) over the last two axes: [..., M, K] x [..., K, N] -> [..., M, N]; leading axes broadcast.
  * @throws ShapeError
+ * @example
+ * ```ts
+ * import { matmul, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const [a, b] = [tensor(device, [1, 2, 3, 4], [2, 2]), tensor(device, [5, 6], [1, 2])];
+ * console.log([...(await matmul(a, b, { transB: true }).read())]); // → [ 17, 39 ]
+ * device.destroy();
+ * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const { transA = false, transB = false } = options;
@@ -66,7 +75,18 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   });
 }
 
-/** x w^T + bias: x [..., K], w [N, K] as checkpoints store it, bias [N]. @throws ShapeError */
+/**
+ * x w^T + bias: x [..., K], w [N, K] as checkpoints store it, bias [N]. @throws ShapeError
+ * @example
+ * ```ts
+ * import { linear, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const [x, w] = [tensor(device, [1, 2], [1, 2]), tensor(device, [1, 0, 0, 1, 1, 1], [3, 2])];
+ * console.log([...(await linear(x, w, tensor(device, [10, 20, 30])).read())]); // → [ 11, 22, 33 ]
+ * device.destroy();
+ * ```
+ */
 export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
   if (
     w.rank !== 2 ||

@@ -45,7 +45,18 @@ function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
     throw new ShapeError(op, `x ${show(x)} with ${vectors.map(show).join(', ')}`);
 }
 
-/** (x - mean) / sqrt(variance + eps) * weight + bias over the last axis (population variance). */
+/**
+ * (x - mean) / sqrt(variance + eps) * weight + bias over the last axis (population variance).
+ * @example
+ * ```ts
+ * import { full, layerNorm, openDevice, tensor, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const y = layerNorm(tensor(device, [1, 3], [1, 2]), full(device, [2], 1), zeros(device, [2]), 0);
+ * console.log([...(await y.read())]); // → [ -1, 1 ]
+ * device.destroy();
+ * ```
+ */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   check('layerNorm', x, weight, bias);
   const y = empty(x.device, x.shape);

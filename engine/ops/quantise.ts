@@ -13,6 +13,15 @@ import { toF32 } from './matmul.ts';
 /**
  * x [rows, length] (f32, f16 or bf16) stored as `dtype`; has no gradient. 16-bit results round to nearest; int8 and int4
  * have a scale for each 32 numbers of a row (docs/quantisation.md). @throws ShapeError
+ * @example
+ * ```ts
+ * import { convert, openDevice, tensor, toF32 } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const half = convert(tensor(device, [1, 0.1], [1, 2]), 'f16');
+ * console.log(half.dtype, [...(await toF32(half).read())]); // → f16 [ 1, 0.0999755859375 ]
+ * device.destroy();
+ * ```
  */
 export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): Tensor {
   x.use();

@@ -31,7 +31,18 @@ function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, s
   return integers(x.device, index);
 }
 
-/** table[index[r], :] for table [V, W]: [R, W]. The table may be stored in any format. @throws ShapeError for an index outside. */
+/**
+ * table[index[r], :] for table [V, W]: [R, W]. The table may be stored in any format. @throws ShapeError for an index outside.
+ * @example
+ * ```ts
+ * import { gatherRows, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const table = tensor(device, [0, 1, 10, 11, 20, 21], [3, 2]);
+ * console.log([...(await gatherRows(table, [2, 0]).read())]); // → [ 20, 21, 0, 1 ]
+ * device.destroy();
+ * ```
+ */
 export function gatherRows(table: Tensor, index: Tensor | ArrayLike<number>): Tensor {
   table.use();
   if (table.rank !== 2) throw new ShapeError('gatherRows', `table ${show(table)} must have two axes`);

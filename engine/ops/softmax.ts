@@ -82,7 +82,18 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   return y;
 }
 
-/** Softmax over the last axis, shape kept. @throws ShapeError */
+/**
+ * Softmax over the last axis, shape kept. @throws ShapeError
+ * @example
+ * ```ts
+ * import { openDevice, softmax, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const p = softmax(tensor(device, [0, 0, 0, 0], [2, 2]), { causal: true });
+ * console.log([...(await p.read())]); // → [ 1, 0, 0.5, 0.5 ]
+ * device.destroy();
+ * ```
+ */
 export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
   const y = run(x, false, options);
   return withOutput('softmax', x, y, (dy, y) => [backward(y, dy, false, options.scale ?? 1)]);
@@ -202,7 +213,18 @@ function unpickOnes(logits: Tensor, label: Tensor): Tensor {
   return unpick(ones, label, logits.dim(1));
 }
 
-/** Mean cross-entropy over the rows whose label is in the vocabulary (-100 is not counted): the loss of language models. */
+/**
+ * Mean cross-entropy over the rows whose label is in the vocabulary (-100 is not counted): the loss of language models.
+ * @example
+ * ```ts
+ * import { crossEntropy, openDevice, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const loss = crossEntropy(zeros(device, [3, 8]), [5, -100, 0]);
+ * console.log((await loss.item()).toFixed(4), Math.log(8).toFixed(4)); // → 2.0794 2.0794
+ * device.destroy();
+ * ```
+ */
 export function crossEntropy(logits: Tensor, labels: ArrayLike<number>): Tensor {
   const vocabulary = logits.dim(-1);
   let counted = 0;

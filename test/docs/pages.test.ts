@@ -3,20 +3,11 @@
  * compiles strictly and runs against the built package.
  */
 
-import { execFileSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { compile, programFolder, run } from './programs.ts';
 
 const pages = readdirSync('docs')
   .filter((name) => name.endsWith('.md'))
@@ -52,45 +43,20 @@ describe.each(linked)('%s', (page) => {
 describe('programs', () => {
   let folder: string;
   beforeAll(() => {
-    // Below the package's own folder, so that `neurgrad` means this package.
-    mkdirSync('dist', { recursive: true });
-    folder = mkdtempSync(resolve('dist/docs-'));
-    symlinkSync(resolve('examples'), join(folder, 'examples'));
-    for (const name of programs) {
-      const text = readFileSync(`docs/${name}.md`, 'utf8');
-      const code = [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block!).join('\n');
-      writeFileSync(join(folder, `${name}.mts`), code);
-    }
-    const compilerOptions = {
-      target: 'ES2022',
-      lib: ['ES2023', 'DOM', 'DOM.Iterable', 'ESNext.Disposable'],
-      module: 'NodeNext',
-      strict: true,
-      exactOptionalPropertyTypes: true,
-      noUncheckedIndexedAccess: true,
-      types: ['node'],
-    };
-    writeFileSync(
-      join(folder, 'tsconfig.json'),
-      JSON.stringify({ compilerOptions, files: programs.map((name) => `${name}.mts`) }),
-    );
+    const code = (page: string): string =>
+      [...readFileSync(`docs/${page}.md`, 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)]
+        .map(([, block]) => block!)
+        .join('\n');
+    folder = programFolder(new Map(programs.map((page) => [page, code(page)])));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   test('compile', () => {
-    try {
-      execFileSync('node', [resolve('node_modules/typescript/bin/tsc'), '-p', folder], { encoding: 'utf8' });
-    } catch (error) {
-      expect.fail((error as { stdout: string }).stdout);
-    }
+    expect(compile(folder)).toBe('');
   });
 
   test.each(programs)('%s runs', (name) => {
-    const out = execFileSync('node', [join(folder, `${name}.mjs`)], {
-      cwd: folder,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const out = run(folder, `${name}.mjs`);
     expect(out.length).toBeGreaterThan(20);
     expect(out).not.toMatch(/NaN|undefined/);
   });
