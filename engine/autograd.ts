@@ -10,6 +10,7 @@ import { toF32 } from './ops/matmul.ts';
 import { scope } from './scope.ts';
 import { empty, full, type Node, type Tensor, type Track, withRecording, zeros } from './tensor.ts';
 
+/** How a backward is done, and what becomes of its tape. */
 export interface GradOptions {
   /** Cotangent of the output, of its shape; default 1 for an output of size 1. */
   readonly cotangent?: Tensor;

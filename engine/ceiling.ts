@@ -7,6 +7,7 @@ import type { Device } from './device.ts';
 import type { KernelProfile } from './profiler.ts';
 import { full, type Tensor } from './tensor.ts';
 
+/** What a machine does at most. */
 export interface Ceiling {
   /** Bytes read and written by a copy. */
   readonly bytesPerSecond: number;
@@ -57,6 +58,7 @@ export interface KernelRates {
   readonly share: number | null;
 }
 
+/** A profile's row in GFLOP/s, GB/s and the share of the ceiling that is nearer. */
 export function ratesOf({ flops, bytes, nanoseconds }: KernelProfile, ceiling?: Ceiling): KernelRates {
   if (!nanoseconds) return { gflops: null, gbytes: null, share: null };
   const [gflops, gbytes] = [flops / nanoseconds, bytes / nanoseconds];

@@ -23,6 +23,7 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor {
   return scope(() => reshape(sqrt(sumOfSquares(tensors)), []));
 }
 
+/** Clipped gradients. */
 export interface Clipped {
   readonly gradients: Tensor[];
   /** The norm before clipping, a scalar. */

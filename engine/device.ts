@@ -13,6 +13,7 @@ import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { type BufferWindow, CommandQueue } from './queue.ts';
 
+/** What a device can do, each of which can be masked off. */
 export interface Capabilities {
   /** 16-bit floats in shaders. */
   readonly f16: boolean;
@@ -31,6 +32,7 @@ export interface Capabilities {
   readonly workgroupBytes: number;
 }
 
+/** What the adapter says of itself. */
 export interface DeviceInfo {
   readonly vendor: string;
   readonly architecture: string;
@@ -40,6 +42,7 @@ export interface DeviceInfo {
   readonly software: boolean;
 }
 
+/** Which adapter, and what to do without. */
 export interface DeviceOptions {
   /** An entry point of WebGPU to use instead of Dawn or `navigator.gpu`. */
   readonly gpu?: GPU;

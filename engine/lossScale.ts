@@ -5,6 +5,7 @@
 
 import { UserError } from './errors.ts';
 
+/** How the scale begins and changes. */
 export interface LossScaleOptions {
   /** Default 2^16. */
   readonly initial?: number;
@@ -38,6 +39,7 @@ export class LossScale {
   #value: number;
   #steps = 0;
 
+  /** At the options' start. */
   constructor({ initial = 2 ** 16, interval = 2000, largest = 2 ** 24 }: LossScaleOptions = {}) {
     this.#value = initial;
     this.#interval = interval;
@@ -49,10 +51,12 @@ export class LossScale {
     return this.#value;
   }
 
+  /** For a checkpoint. */
   get state(): LossScaleState {
     return { value: this.#value, steps: this.#steps };
   }
 
+  /** Goes on from a checkpoint. */
   restore({ value, steps }: LossScaleState): void {
     this.#value = value;
     this.#steps = steps;

@@ -8,6 +8,7 @@
 
 import { OutOfMemoryError } from './errors.ts';
 
+/** What device memory is held for. */
 export type Purpose = 'weights' | 'activations' | 'saved' | 'scratch' | 'staging';
 
 /** One GPU buffer of the pool. `id` names it in bind group keys; it is never reused by another buffer. */

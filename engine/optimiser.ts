@@ -10,6 +10,7 @@ import { ShapeError } from './errors.ts';
 import { commonRows } from './storage.ts';
 import { full, type Tensor, zeros } from './tensor.ts';
 
+/** Settings of all parameters; {@link ParameterGroup} has those of some. */
 export interface AdamWOptions {
   /** Learning rate; default 1e-3. `AdamW.rate` may be changed between steps. */
   readonly rate?: number;

@@ -40,4 +40,5 @@ function schedule(
 export const warmupCosine = (options: ScheduleOptions): Schedule =>
   schedule(options, (t) => (1 + Math.cos(Math.PI * t)) / 2);
 
+/** Linear warm-up, then a line from the peak to the floor. */
 export const warmupLinear = (options: ScheduleOptions): Schedule => schedule(options, (t) => 1 - t);

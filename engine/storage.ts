@@ -75,6 +75,7 @@ export class Storage {
   #references = 1;
   #kept = 0;
 
+  /** Elements of a shape, with no defined contents; `host` where the host writes them first. @throws OutOfMemoryError */
   constructor(
     device: Device,
     dtype: DType,
@@ -106,14 +107,17 @@ export class Storage {
     this.segments = segments;
   }
 
+  /** Whether anybody still refers to the elements. */
   get alive(): boolean {
     return this.#references > 0;
   }
 
+  /** One more reference. */
   retain(): void {
     this.#references++;
   }
 
+  /** One reference less; the last gives the buffers back to the pool. */
   release(): void {
     if (--this.#references === 0) for (const s of this.segments) this.device.pool.release(s.buffer);
   }

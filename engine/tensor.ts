@@ -16,6 +16,7 @@ import type { Purpose } from './memory.ts';
 import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
 
+/** Elements of a shape. */
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** The place of a value in the graph of operations; a leaf has no node. Tensors that share it are the same value. */
@@ -140,6 +141,7 @@ export class Node implements Owned {
   }
 }
 
+/** A shape over elements on a device: contiguous, row-major, never changed but by the optimiser. Scopes free it. */
 export class Tensor implements Owned, Disposable {
   readonly storage: Storage;
   readonly shape: readonly number[];
@@ -155,21 +157,27 @@ export class Tensor implements Owned, Disposable {
     if (!unowned) own(this);
   }
 
+  /** Where it lives. */
   get device(): Device {
     return this.storage.device;
   }
+  /** How its elements are stored. */
   get dtype(): DType {
     return this.storage.dtype;
   }
+  /** Elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
+  /** Axes. */
   get rank(): number {
     return this.shape.length;
   }
+  /** Its place in the graph, or null where nothing is recorded of it. */
   get track(): Track | null {
     return this.#track;
   }
+  /** Whether this handle has been given back. */
   get disposed(): boolean {
     return this.#disposed;
   }
@@ -239,12 +247,14 @@ export class Tensor implements Owned, Disposable {
     );
   }
 
+  /** Gives this handle back; the elements go with the last one, and with the tapes that saved them. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
     disown(this);
     this.storage.release();
   }
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -392,5 +402,6 @@ export function full(
   return y;
 }
 
+/** A tensor of zeros. */
 export const zeros = (device: Device, shape: readonly number[], purpose?: Purpose): Tensor =>
   full(device, shape, 0, purpose);

@@ -103,7 +103,7 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
   readonly paperSite: Site = 'post';
   readonly canReadOne = true;
 
-  /** @param weights under the names of {@link bertShapes}; the model owns them from now on. */
+  /** Takes over the weights. @param weights under the names of {@link bertShapes}. */
   constructor(device: Device, config: BertConfig, weights: ReadonlyMap<string, Tensor>) {
     super(device, config, weights, bertHooks(config.layers));
   }

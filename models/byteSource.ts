@@ -17,6 +17,7 @@ export interface ByteSource {
   read(begin: number, end: number): Promise<Uint8Array>;
   /** Fills all of `target` from `begin` on. @throws UserError as `read`. */
   readInto(begin: number, target: Uint8Array): Promise<void>;
+  /** Gives the file back. */
   close(): Promise<void>;
 }
 
@@ -24,6 +25,7 @@ export interface ByteSource {
 export interface ByteFolder {
   /** For error messages: the folder's path or Hub id. */
   readonly name: string;
+  /** Whether there is such a file. */
   has(name: string): Promise<boolean>;
   /** The caller closes what it opens. @throws UserError where there is no such file. */
   open(name: string): Promise<ByteSource>;

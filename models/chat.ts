@@ -7,6 +7,7 @@ import { Template } from '@huggingface/jinja';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
 
+/** One message of a conversation. */
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string;

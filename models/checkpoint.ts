@@ -17,6 +17,7 @@ export interface TensorEntry extends TensorSpan {
   readonly shard: string;
 }
 
+/** The tensors of one model, in one file or in shards; only headers are in memory. */
 export interface Checkpoint {
   /** The folder's path or Hub id. */
   readonly name: string;
@@ -33,6 +34,7 @@ export interface Checkpoint {
   readInto(tensor: TensorEntry, byteOffset: number, target: Uint8Array): Promise<void>;
   /** The whole tensor as float32 (see decode.ts): for small ones. @throws UserError for an unknown name. */
   readFloat32(name: string): Promise<Float32Array>;
+  /** Gives the files back. */
   close(): Promise<void>;
 }
 

@@ -30,6 +30,7 @@ export interface LlamaConfig extends ModelSizes {
   readonly endIds: readonly number[];
 }
 
+/** `config.json` in this project's words. */
 export type ModelConfig = BertConfig | LlamaConfig;
 
 const FILE = 'config.json';

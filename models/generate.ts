@@ -12,6 +12,7 @@ import type { Llama } from './llama.ts';
 import { SplitLlama } from './split.ts';
 import { prefillAll, type StreamedLlama } from './stream.ts';
 
+/** How the next token is chosen. */
 export interface SamplingOptions {
   /** 0 (default) takes the most probable token; above 0 logits are divided by it and a token is drawn. */
   readonly temperature?: number;
@@ -23,6 +24,7 @@ export interface SamplingOptions {
   readonly random?: () => number;
 }
 
+/** How a text goes on, and where it ends. */
 export interface GenerateOptions extends SamplingOptions {
   /** Most tokens to add; default as many as the model has positions for. */
   readonly maxTokens?: number;
@@ -32,6 +34,7 @@ export interface GenerateOptions extends SamplingOptions {
   readonly onToken?: (id: number) => boolean | undefined;
 }
 
+/** The tokens added, and why there are no more. */
 export interface Generated {
   readonly ids: readonly number[];
   /** A stop token, `maxTokens`, the model's last position, or the callback. */

@@ -13,6 +13,7 @@ import type { ResolveOptions } from './hubRequests.ts';
 
 export type { DownloadProgress, ResolveOptions } from './hubRequests.ts';
 
+/** Where models come from unless HF_ENDPOINT says otherwise. */
 export const HUB = 'https://huggingface.co';
 
 /** A Hub id: `name` or `org/name`, in the characters that the Hub allows. */

@@ -15,11 +15,13 @@ export interface DownloadProgress {
   readonly total: number;
 }
 
+/** Which revision, from which cache. */
 export interface ResolveOptions {
   /** Branch, tag or commit; default `main`. */
   readonly revision?: string | undefined;
   /** Default: HF_TOKEN, else the file that `hf auth login` wrote. */
   readonly token?: string | undefined;
+  /** Told as bytes arrive. */
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
   /** Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;

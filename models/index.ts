@@ -17,7 +17,7 @@ export * from './model.ts';
 export * from './plan.ts';
 export { readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 export { configToJson, loadOptimiser, saveModel, saveOptimiser } from './save.ts';
-export { layerRanges, SplitLlama } from './split.ts';
+export { layerRanges, type OpenText, SplitLlama } from './split.ts';
 export * from './storage.ts';
 export { prefillAll, StreamedLlama } from './stream.ts';
 export * from './synth.ts';

@@ -97,10 +97,12 @@ export class Prefix implements Disposable {
     if (this.#logits) yield this.#logits;
   }
 
+  /** Frees its own keys and values; those of a prefix before it stay. */
   dispose(): void {
     for (const t of this.#tensors()) t.dispose();
     this.#logits = null;
   }
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -110,6 +112,7 @@ function joined(parts: readonly Tensor[]): Tensor {
   return parts.length === 1 ? parts[0]!.view(parts[0]!.shape, null) : concat(parts, 1);
 }
 
+/** What a prefill goes on from, and what it keeps. */
 export interface PrefillOptions {
   /** The tokens before these: computed once, shared by all that extend it. */
   readonly prefix?: Prefix;
@@ -262,6 +265,7 @@ export interface RowOptions {
   /** First layer to run: earlier layers are in the `residual` given. Default 0. */
   readonly from?: number;
   readonly patch?: readonly RowPatch[];
+  /** As in {@link RunOptions}. */
   readonly edit?: RunOptions['edit'];
   readonly capture?: readonly string[];
   readonly grad?: {

@@ -100,7 +100,7 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
   readonly paperSite: Site = 'pre_linear';
   readonly #rotary: RotaryTable;
 
-  /** @param weights under the names of {@link llamaShapes}; the model owns them from now on. */
+  /** Takes over the weights. @param weights under the names of {@link llamaShapes}. */
   constructor(device: Device, config: LlamaConfig, weights: ReadonlyMap<string, Tensor>) {
     super(device, config, weights, llamaHooks(config.layers));
     this.#rotary = rotaryTable(device, config.positions, config.headSize, config.ropeTheta);
@@ -208,6 +208,7 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
     return linear(rows, this.#weight(this.sizes.tied ? 'model.embed_tokens' : 'lm_head'));
   }
 
+  /** Frees the weights and the table of positions. */
   override dispose(): void {
     super.dispose();
     this.#rotary.cosine.dispose();

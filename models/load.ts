@@ -16,6 +16,7 @@ import { StreamedLlama } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
 import { loadWeights, type WeightOptions } from './weights.ts';
 
+/** Where a model's weights go, and in which numbers. */
 export interface LoadOptions extends WeightOptions {
   /** Where to put the weights; default: a device opened for this model, closed with `device.destroy()`. */
   readonly device?: Device;
@@ -55,6 +56,7 @@ export async function streamModel(
   }
 }
 
+/** A model with its tokenizer. */
 export interface LoadedModel {
   readonly model: LanguageModel;
   readonly tokenizer: Tokenizer;

@@ -117,6 +117,7 @@ export interface RunResult extends Disposable {
   /** Keyed by the name as asked for. Feed-forward sites [B, S, I]; residual [B, S, H]; q, k, v, z [B, S, heads, head size]; pattern [B, heads, S, S]. */
   readonly captures: ReadonlyMap<string, Tensor>;
   readonly gradients: ReadonlyMap<string, Tensor>;
+  /** Frees the logits, captures and gradients. */
   dispose(): void;
 }
 
@@ -140,6 +141,7 @@ export interface LanguageModel {
   readonly weightDtype?: WeightDtype;
   /** Parameters under their current Hugging Face names. Call `requireGrad()` on those to be trained. */
   readonly parameters: ReadonlyMap<string, Tensor>;
+  /** Frees the weights. */
   dispose(): void;
 }
 

@@ -12,6 +12,7 @@ import type { ModelConfig } from './config.ts';
 import { llamaShapes } from './llama.ts';
 import { storedAs, type WeightDtype } from './storage.ts';
 
+/** What the model is to do in the memory that is planned. */
 export interface PlanOptions {
   readonly dtype?: WeightDtype;
   /** Tokens of a prompt; default 64 or as many as the model takes. */

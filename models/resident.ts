@@ -11,6 +11,7 @@ import { type Architecture, type CheckedInput, run } from './run.ts';
 /** The layer that a parameter is of, or -1. */
 const layerOfParameter = (name: string): number => Number(/\.layers?\.(\d+)\./.exec(name)?.[1] ?? -1);
 
+/** A model whose weights are all on the device; {@link Bert} and {@link Llama} are such. */
 export abstract class ResidentModel<Config extends ModelSizes> implements Architecture {
   readonly device: Device;
   readonly sizes: Config;
@@ -25,22 +26,29 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
     this.hooks = hooks;
   }
 
+  /** Residual after the last layer [B, S, H]. */
   abstract forward(input: CheckedInput, taps: Taps): Tensor;
+  /** Decoder input of rows [R, H] of the residual. */
   abstract head(rows: Tensor, taps: Taps, shape: readonly number[]): Tensor;
+  /** Logits [R, V] of decoder input [R, H]. */
   abstract decode(rows: Tensor): Tensor;
 
+  /** See {@link LanguageModel.hookNames}. */
   get hookNames(): readonly string[] {
     return this.hooks.names;
   }
 
+  /** See {@link LanguageModel.resolveHook}. @throws UserError */
   resolveHook(name: string): string {
     return resolveHook(this.hooks, name);
   }
 
+  /** See {@link LanguageModel.run}. @throws UserError before any GPU work. */
   run(input: ModelInput, options: RunOptions = {}): RunResult {
     return run(this, input, options);
   }
 
+  /** Whether a parameter was marked, so that runs leave a tape. */
   trains(): boolean {
     return [...this.parameters.values()].some((t) => t.track !== null);
   }
@@ -65,6 +73,7 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
     return [...this.parameters].flatMap(([name, t]) => (layerOfParameter(name) === layer ? [t] : []));
   }
 
+  /** Frees the weights. */
   dispose(): void {
     for (const t of this.parameters.values()) t.dispose();
   }

@@ -80,6 +80,14 @@ export function layerRanges(layers: number, count: number): [number, number][] {
   });
 }
 
+/** A text that goes on in the processes' caches. */
+export interface OpenText {
+  /** Adds tokens. @returns logits [V] after them. @throws UserError for tokens that do not fit. */
+  extend(ids: readonly number[]): Promise<Float32Array>;
+  /** Frees the caches. */
+  dispose(): void;
+}
+
 /** `runAsync` instead of `run`; edits, which are functions, cannot be sent. */
 export class SplitLlama implements LanguageModel {
   readonly architecture = 'llama';
@@ -149,7 +157,7 @@ export class SplitLlama implements LanguageModel {
    * A text whose tokens come one after the other: each process keeps keys and values of its layers.
    * `extend` gives the logits [V] after the tokens added. @throws UserError for tokens that do not fit
    */
-  openText(): { extend(ids: readonly number[]): Promise<Float32Array>; dispose(): void } {
+  openText(): OpenText {
     const text = this.#texts++;
     let length = 0;
     return {

@@ -12,6 +12,7 @@ import type { Dtype } from './safetensors.ts';
 
 /** Numbers of the weights on the device; arithmetic is float32 always. */
 export const WEIGHT_DTYPES = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
+/** One of {@link WEIGHT_DTYPES}. */
 export type WeightDtype = (typeof WEIGHT_DTYPES)[number];
 
 /** @throws UserError for anything else. */

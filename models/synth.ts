@@ -12,7 +12,9 @@ import { fileError } from './byteSource.ts';
 import { type LlamaConfig, parseConfig } from './config.ts';
 import { llamaShapes } from './llama.ts';
 
+/** Llama 2's sizes. */
 export const PRESETS = ['llama2-7b', 'llama2-13b', 'llama2-70b'] as const;
+/** One of {@link PRESETS}. */
 export type Preset = (typeof PRESETS)[number];
 
 const SIZES: Record<Preset, { hidden: number; width: number; layers: number; heads: number; keys: number }> =
@@ -22,6 +24,7 @@ const SIZES: Record<Preset, { hidden: number; width: number; layers: number; hea
     'llama2-70b': { hidden: 8192, width: 28672, layers: 80, heads: 64, keys: 8 },
   };
 const BYTES = { bf16: 2, f16: 2, f32: 4 } as const;
+/** Numbers of a checkpoint without knowledge. */
 export type SynthDtype = keyof typeof BYTES;
 
 /** `max_shard_size` of Hugging Face `save_pretrained` when Llama 2 was published. */
@@ -29,6 +32,7 @@ const SHARD_BYTES = 10e9;
 /** Numbers drawn and written at a time. */
 const CHUNK = 2 ** 20;
 
+/** Which checkpoint to write. */
 export interface SynthOptions {
   /** A preset, or the `config.json` of any Llama. */
   readonly preset: Preset | object;
@@ -38,9 +42,11 @@ export interface SynthOptions {
   /** Draw the matrices; default sparse. */
   readonly seed?: number | undefined;
   readonly shardBytes?: number;
+  /** Told after each piece, in bytes. */
   readonly onProgress?: (bytes: number, total: number) => void;
 }
 
+/** The files written, relative to their folder. */
 export interface Synthesised {
   readonly files: readonly string[];
   /** Of all tensors. */

@@ -10,6 +10,7 @@ import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
 
+/** Text to token ids and back. */
 export interface Tokenizer {
   /** Largest id + 1. */
   readonly vocabularySize: number;

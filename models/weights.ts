@@ -14,12 +14,14 @@ import { storedAs, type WeightDtype } from './storage.ts';
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
 
+/** How far loading is, in bytes of the checkpoint. */
 export interface LoadProgress {
   readonly bytes: number;
   readonly total: number;
   readonly tensor: string;
 }
 
+/** In which numbers weights are kept. */
 export interface WeightOptions {
   /** How matrices are kept (storage.ts); default f32. */
   readonly dtype?: WeightDtype;
@@ -159,6 +161,7 @@ export class WeightLoader {
     this.#options.onProgress?.({ bytes: this.bytes, total: this.#total, tensor: name });
   }
 
+  /** Frees the upload buffers; loaded tensors are the caller's. */
   dispose(): void {
     this.#staging.dispose();
   }

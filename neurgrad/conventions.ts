@@ -15,6 +15,7 @@ export type Direction = 'outward' | 'plain';
 /** In front of NeurGrad; `-` is the paper's eq. (1) to the letter. */
 export type Sign = '+' | '-';
 
+/** What the numbers of a result mean; docs/conventions.md says what each choice is. */
 export interface Conventions {
   readonly site: Site;
   readonly of: Quantity;
@@ -30,8 +31,11 @@ export function numbersOf(model: LanguageModel): Conventions['dtype'] {
   return weights === 'f32' ? 'float32' : `float32 with ${weights} weights`;
 }
 
+/** All directions, the default first. */
 export const DIRECTIONS: readonly Direction[] = ['outward', 'plain'];
+/** All signs, the default first. */
 export const SIGNS: readonly Sign[] = ['+', '-'];
+/** All quantities, the default first. */
 export const QUANTITIES: readonly Quantity[] = ['prob', 'logprob', 'logit'];
 
 /** sign(a0) with sign(0) = +1, and -0 counting as 0. */

@@ -21,6 +21,7 @@ import { type Conventions, type Direction, neurGrad, numbersOf, type Sign } from
 import { resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
 
+/** What gradients are taken of, and where. */
 export interface GradientOptions {
   /** Token id; default the model's argmax, which costs a forward pass more. */
   readonly target?: number | undefined;

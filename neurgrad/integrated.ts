@@ -37,8 +37,10 @@ import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRo
 
 /** `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. */
 export type Endpoints = 'right' | 'linspace' | 'left' | 'mid' | 'gauss';
+/** All rules, the default first. */
 export const ENDPOINTS: readonly Endpoints[] = ['right', 'linspace', 'left', 'mid', 'gauss'];
 
+/** A point of the way from the baseline (0) to the activation (1), and its weight in the mean. */
 export interface PathPoint {
   readonly alpha: number;
   /** Weights sum to 1. */
@@ -87,6 +89,7 @@ function gaussLegendre(n: number): PathPoint[] {
   });
 }
 
+/** What is integrated, along which points. */
 export interface IntegratedOptions {
   /** Token id; default the model's argmax. */
   readonly target?: number | undefined;
@@ -102,6 +105,7 @@ export interface IntegratedOptions {
   readonly rowsPerPass?: number;
   /** `naive` runs full passes; `auto` begins rows after the layer scaled (SPEC 9.11), where the model is whole. */
   readonly engine?: 'auto' | 'naive';
+  /** Told after each pass how many of all rows are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
 

@@ -24,6 +24,7 @@ export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
  */
 export type MaxVariance = 'all' | 'capacity';
 
+/** How evenly linear neurons lie over bins: value = coverage × distribution, each 0 to 1. */
 export interface Generality {
   /** coverage * distribution. */
   readonly value: number;
@@ -141,6 +142,7 @@ export interface LinearityInput {
   readonly layers: number;
 }
 
+/** How many neurons of a set of prompts are linear, and how generally. */
 export interface Linearity {
   /** Share of (prompt, neuron) pairs that are linear. */
   readonly ratio: number;

@@ -14,6 +14,7 @@ import { neuronGradients } from './gradients.ts';
 import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
 import { checkTarget, type Probe, probeRows, targetValues } from './predict.ts';
 
+/** Where the probability is to go, and how far neurons may be shifted for it. */
 export interface SteerOptions {
   readonly target: number;
   /** Probability to reach, above 0 and below 1. */
@@ -27,6 +28,7 @@ export interface SteerOptions {
   /** How near is near enough; default 0.01. */
   readonly tolerance?: number;
   readonly site?: Site | 'paper';
+  /** Told after each round. */
   readonly onRound?: (round: SteerRound) => void;
 }
 
@@ -37,6 +39,7 @@ export interface SteeredNeuron extends Neuron {
   readonly neurgrad: number;
 }
 
+/** One round of choosing shifts and looking what they did. */
 export interface SteerRound {
   /** p that first-order estimates foretold, and what came. */
   readonly predicted: number;
@@ -44,6 +47,7 @@ export interface SteerRound {
   readonly neurons: number;
 }
 
+/** The shifts found, and the probabilities before and with them. */
 export interface Steering {
   readonly target: number;
   readonly goal: number;

@@ -25,6 +25,7 @@ import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
 import { type FitOptions, fitCurve, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
 
+/** Which neurons are shifted, how far, and what is measured. */
 export interface SweepOptions {
   readonly neurons: readonly Neuron[];
   /** Shifts; 0 is added, order does not matter. Default the paper's -10, -9.8 … 10. */
@@ -76,6 +77,7 @@ export interface NeuronCurve extends Neuron {
   readonly values: readonly number[];
 }
 
+/** Curves of one prompt's neurons, and how they were computed. */
 export interface Sweep {
   /** What ran. */
   readonly engine: 'naive' | 'differences' | 'rows';

@@ -16,11 +16,13 @@ import { drawWithoutReplacement, seededRandom } from './random.ts';
 import { pearson } from './statistics.ts';
 import { sweep } from './sweep.ts';
 
+/** How many prompts and neurons a check takes, and from which seed. */
 export interface VerifyOptions {
   /** Neurons drawn a prompt; default 40. */
   readonly neurons?: number;
   /** Default 1. */
   readonly seed?: number;
+  /** Told how many of all steps are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
 
@@ -42,6 +44,7 @@ export interface ConventionRow {
   readonly minus: number;
 }
 
+/** Correlations of all readings of NeurGrad with G_E, on both axes. */
 export interface ConventionCheck {
   readonly rows: readonly ConventionRow[];
   readonly pairs: number;
@@ -92,6 +95,7 @@ export async function verifyConventions(
   };
 }
 
+/** What the sweep by differences and full forwards agree to. */
 export interface ExactCheck {
   readonly rows: number;
   /** Largest difference of p between the engines, and float32's own step at that p. */
@@ -150,6 +154,7 @@ export async function verifyExact(
   };
 }
 
+/** What this engine and another program agree to. */
 export interface ParityCheck {
   readonly prompts: number;
   /** Largest |difference| of a logit, and the largest |logit|. */

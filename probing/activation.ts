@@ -8,6 +8,7 @@
 
 import { argmax } from './prober.ts';
 
+/** What training prompts leave behind, to fit thresholds from. */
 export interface ActivationSums {
   /** Training prompts of each class. */
   readonly prompts: Int32Array;
@@ -17,6 +18,7 @@ export interface ActivationSums {
   readonly square: Float64Array;
 }
 
+/** A fitted Act prober. */
 export interface ActivationProber {
   readonly threshold: Float64Array;
   /** [classes, neurons]: 1 above, -1 not above. */
@@ -24,6 +26,7 @@ export interface ActivationProber {
   readonly ranking: Int32Array;
 }
 
+/** Sums of no prompts yet. */
 export function emptySums(classes: number, neurons: number): ActivationSums {
   return {
     prompts: new Int32Array(classes),
@@ -32,6 +35,7 @@ export function emptySums(classes: number, neurons: number): ActivationSums {
   };
 }
 
+/** Adds one training prompt: its activations [neurons] and its class. */
 export function countActivation(sums: ActivationSums, activation: Float32Array, gold: number): void {
   const neurons = activation.length;
   sums.prompts[gold]!++;

@@ -19,6 +19,7 @@ export interface Leak {
   readonly source: number;
 }
 
+/** What is in one split. */
 export interface SplitAudit {
   readonly file: string | null;
   readonly rows: number;
@@ -33,6 +34,7 @@ export interface SplitAudit {
   readonly ambiguous: number;
 }
 
+/** What is in one task's splits, and what they share. */
 export interface TaskAudit {
   readonly task: string;
   readonly splits: Readonly<Record<Split, SplitAudit>>;
@@ -45,6 +47,7 @@ export interface TaskAudit {
 /** What identifies a row in its file, its own number aside. */
 const IDENTIFIERS = new Set(['uuid', 'index', 'id']);
 
+/** A row as it stands in its file, but for numbers that only name it. */
 export function exactKey({ row }: TaskRow): string {
   const fields = Object.entries(row).filter(([name]) => !IDENTIFIERS.has(name));
   return JSON.stringify(fields.sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -55,6 +58,7 @@ export function contentKey({ question }: Pick<TaskRow, 'question'>): string {
   return normalised(question.text);
 }
 
+/** Counts leaks, duplicates and contradictions of one task. */
 export function auditTask(task: Task, data: TaskData): TaskAudit {
   const exact = keysOf(data, exactKey);
   const content = keysOf(data, contentKey);
@@ -126,6 +130,7 @@ export function leakShare(
 /** Share of common rows from which two splits count as the same. */
 export const SAME_SPLIT = 0.99;
 
+/** What is wrong with a release, by kind. */
 export interface AuditSummary {
   /** Tasks whose valid and test are the same, at 99% of rows or more. */
   readonly validIsTest: readonly string[];
@@ -139,6 +144,7 @@ export interface AuditSummary {
   readonly badRows: number;
 }
 
+/** The audit of a whole release in one record. */
 export function summariseAudits(audits: readonly TaskAudit[]): AuditSummary {
   const sharing = (from: Split, other: Split, by: 'content' | 'source' = 'content') =>
     audits

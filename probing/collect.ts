@@ -25,6 +25,7 @@ export interface ReadablePrompt {
   readonly position: number;
 }
 
+/** What one pass over a prompt and its candidates gives. */
 export interface Reading {
   /** p of each candidate at the probe position, over the whole vocabulary. */
   readonly probabilities: readonly number[];
@@ -34,6 +35,7 @@ export interface Reading {
   readonly gradients: Float32Array;
 }
 
+/** What a prober's gradients are of; see {@link Conventions}. */
 export type ReadingConventions = Pick<Conventions, 'site' | 'of' | 'direction' | 'sign'>;
 
 /** Reads prompts of one task. */
@@ -44,6 +46,7 @@ export interface GradientReader extends Disposable {
     candidates: readonly number[],
     prefix: readonly number[],
   ): Promise<Reading[]>;
+  /** Frees the caches. */
   dispose(): void;
 }
 

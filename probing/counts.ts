@@ -6,13 +6,16 @@
 /** Paper (default) or the authors' released code; SPEC 7 says where they differ. */
 export type Variant = 'paper' | 'release';
 
+/** Both variants, the default first. */
 export const VARIANTS: readonly Variant[] = ['paper', 'release'];
 
+/** Training prompts that speak for +1 and for -1, a neuron each. */
 export interface Counts {
   readonly plus: Int32Array;
   readonly minus: Int32Array;
 }
 
+/** Counters of no prompts yet. */
 export function emptyCounts(neurons: number): Counts {
   return { plus: new Int32Array(neurons), minus: new Int32Array(neurons) };
 }

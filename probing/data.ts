@@ -7,7 +7,9 @@ import type { ByteFolder, ByteSource } from '../models/index.ts';
 import { UserError } from '../neurgrad/index.ts';
 import { type Question, type Row, readRow, type Task } from './task.ts';
 
+/** The splits of a task. */
 export const SPLITS = ['train', 'valid', 'test'] as const;
+/** One of {@link SPLITS}. */
 export type Split = (typeof SPLITS)[number];
 
 /** Names that other exporters give the splits. */
@@ -32,6 +34,7 @@ export interface BadRow {
   readonly problem: string;
 }
 
+/** Rows of one split's file, sorted into questions and others. */
 export interface SplitRows {
   /** File the rows came from, relative to the folder; null where there is none. */
   readonly file: string | null;
@@ -39,6 +42,7 @@ export interface SplitRows {
   readonly bad: readonly BadRow[];
 }
 
+/** All rows of a task. */
 export type TaskData = Readonly<Record<Split, SplitRows>>;
 
 /** @returns null where the folder has none of the task's files. @throws UserError for a file that cannot be read. */
@@ -144,6 +148,7 @@ export interface ProblemCount {
 /** Rows listed of each problem. */
 const LISTED = 20;
 
+/** Problems from the most frequent on. */
 export function countProblems(bad: readonly BadRow[]): ProblemCount[] {
   const problems = new Map<string, number[]>();
   for (const { index, problem } of bad) problems.set(problem, [...(problems.get(problem) ?? []), index]);

@@ -8,6 +8,7 @@ import { type ByteFolder, fileError, localFolder, safeName } from '../models/byt
 import { isHubId } from '../models/hub.ts';
 import { asUserError, type Hub, openHub } from '../models/hubRequests.ts';
 
+/** Which revision of a data set on the Hub. */
 export interface DataFolderOptions {
   /** Branch, tag or commit; default `main`. */
   readonly revision?: string;

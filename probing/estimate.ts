@@ -9,6 +9,7 @@ import { SPLITS } from './data.ts';
 import type { TaskPlan } from './prompts.ts';
 import { prefixesOf } from './run.ts';
 
+/** What a run will take. */
 export interface Estimate {
   readonly prompts: number;
   /** Floating-point operations. */
@@ -26,6 +27,7 @@ type Sizes = Pick<
   'layers' | 'hidden' | 'width' | 'heads' | 'keyValueHeads' | 'headSize' | 'vocabulary'
 >;
 
+/** What a run has to read and evaluate. */
 export interface Workload {
   readonly prompts: number;
   /** Valid and test prompts whose parts are kept at once, and of how many tasks: of the largest one, or of all shards'. */
@@ -48,6 +50,7 @@ function layerWeights(sizes: Sizes, causal: boolean): number {
   return layers * (hidden * headSize * (2 * heads + 2 * keyValueHeads) + (causal ? 3 : 2) * hidden * width);
 }
 
+/** Operations and bytes of a workload, by counting; no device is asked. */
 export function estimate(architecture: 'bert' | 'llama', sizes: Sizes, work: Workload): Estimate {
   const causal = architecture === 'llama';
   const layers = layerWeights(sizes, causal);

@@ -28,7 +28,9 @@ import {
 } from './prober.ts';
 import { shuffle, textSeed } from './splits.ts';
 
+/** The probers that read gradients. */
 export const KINDS = [polar, magn] as const;
+/** `polar` or `magn`. */
 export type KindName = (typeof KINDS)[number]['name'];
 
 /** What training prompts leave behind: counters of the real labels first, then of each permutation. */
@@ -39,6 +41,7 @@ export interface Training {
   readonly activation: ActivationSums;
 }
 
+/** Counters of no prompts yet, for the real labels and each permutation. */
 export function emptyTraining(candidates: number, neurons: number, permutations: number): Training {
   const lists = () => Array.from({ length: 1 + permutations }, () => emptyCounts(neurons));
   return { prompts: 0, polar: lists(), magn: lists(), activation: emptySums(candidates, neurons) };
@@ -94,6 +97,7 @@ export interface Evaluated {
   readonly activation: ArrayLike<number>;
 }
 
+/** Lower and upper end. */
 export type Interval = readonly [number, number];
 
 /** A way to answer, on the test prompts. */
@@ -104,6 +108,7 @@ export interface MethodResult {
   readonly predictions: readonly number[];
 }
 
+/** Accuracies with permuted labels. */
 export interface NullResult {
   /** Test accuracies of probers fitted, selected and tested on permuted labels. */
   readonly accuracies: readonly number[];
@@ -124,6 +129,7 @@ export interface ProberResult extends MethodResult {
   readonly null: NullResult | null;
 }
 
+/** One task's row of Table 3, with everything it rests on. */
 export interface Evaluation {
   readonly gold: readonly number[];
   readonly rand: number;

@@ -53,4 +53,5 @@ function vote(
   for (let c = 0, at = neuron; c < votes.length; c++, at += neurons) if (marks[at]! & wanted) votes[c]!++;
 }
 
+/** The paper's second prober; see this file's head. */
 export const magn: ProberKind = { name: 'magn', count, vote };

@@ -47,4 +47,5 @@ function vote(
   }
 }
 
+/** The paper's first prober; see this file's head. */
 export const polar: ProberKind = { name: 'polar', count, vote };

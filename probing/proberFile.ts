@@ -52,14 +52,16 @@ const about = v.object({
   }),
 });
 
+/** What a prober was fitted on, and how. */
 export type ProberAbout = v.InferOutput<typeof about>;
 
+/** A prober and what is known of it. */
 export interface SavedProber {
   readonly about: ProberAbout;
   readonly prober: Prober;
 }
 
-/** @param path without its endings. */
+/** Writes `path.safetensors` and `path.json`, each under its name only when it is whole. @param path without endings. @throws UserError */
 export async function saveProber(path: string, { about: facts, prober }: SavedProber): Promise<void> {
   await writeTensorFile(
     `${path}.safetensors`,

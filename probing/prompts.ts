@@ -18,8 +18,10 @@ import type { Language, Task } from './task.ts';
  */
 export type LabelTokens = 'continuation' | 'release';
 
+/** Both ways, the default first. */
 export const LABEL_TOKENS: readonly LabelTokens[] = ['continuation', 'release'];
 
+/** The part of a model that prompts are made for. */
 export type PromptModel = Pick<LanguageModel, 'architecture'> & {
   readonly sizes: Pick<LanguageModel['sizes'], 'positions'>;
 };
@@ -27,6 +29,7 @@ export type PromptModel = Pick<LanguageModel, 'architecture'> & {
 /** What stands before the question, by language. */
 export type Contexts = Readonly<Partial<Record<Language, string>>>;
 
+/** One question as tokens. */
 export interface TaskPrompt {
   /** Row of the split's file. */
   readonly index: number;
@@ -36,6 +39,7 @@ export interface TaskPrompt {
   readonly position: number;
 }
 
+/** How many prompts, with which demonstrations. */
 export interface PromptOptions {
   /** Most training prompts. */
   readonly rows: number;
@@ -47,6 +51,7 @@ export interface PromptOptions {
   readonly labelTokens: LabelTokens;
 }
 
+/** All prompts of a task, and what was left out. */
 export interface TaskPlan {
   readonly task: Task;
   readonly contexts: Contexts;

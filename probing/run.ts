@@ -68,6 +68,7 @@ export interface TaskRecord {
   readonly gold: Readonly<Record<Split, readonly number[]>>;
 }
 
+/** What of a plan its evaluation needs. */
 export function recordTask(
   plan: TaskPlan,
   tokenOf: (id: number) => string,
@@ -114,6 +115,7 @@ export function prefixesOf(plan: TaskPlan): ReadonlyMap<Language, number[]> {
   );
 }
 
+/** Which part of a run, and who is told. */
 export interface CollectOptions {
   readonly shard?: Shard;
   /** Tasks whose results are there already. */

@@ -15,6 +15,7 @@ import type { Task } from './task.ts';
 export const RELEASED_SIZES: Readonly<Record<Split, number>> = { train: 6000, valid: 1000, test: 1000 };
 const PARTS = 8;
 
+/** Splits, and what became of the other rows. */
 export interface CleanSplits {
   readonly rows: Readonly<Record<Split, readonly TaskRow[]>>;
   /** What became of the rows that are in no split. */
@@ -45,6 +46,7 @@ export function textSeed(text: string, seed: number): number {
   return hash >>> 0;
 }
 
+/** Splits that share nothing, of all rows of a task; the seed decides which row goes where. */
 export function cleanSplits(task: Task, data: TaskData, seed: number): CleanSplits {
   const all = SPLITS.flatMap((split) => data[split].rows);
   const bad = SPLITS.reduce((sum, split) => sum + data[split].bad.length, 0);

@@ -7,9 +7,12 @@
 
 import * as v from 'valibot';
 
+/** A record of a task's file, whatever its fields. */
 export type Row = Readonly<Record<string, unknown>>;
 
+/** Languages of the release. */
 export const LANGUAGES = ['de', 'en', 'es', 'fr', 'zh'] as const;
+/** One of {@link LANGUAGES}. */
 export type Language = (typeof LANGUAGES)[number];
 
 /** The words around the data, in one language. */
@@ -29,6 +32,7 @@ export interface Field {
   readonly words?: boolean;
 }
 
+/** How a task's rows become questions. */
 export interface Task {
   /** As the paper's Table 3 names it. */
   readonly name: string;
@@ -60,6 +64,7 @@ export interface Question {
   readonly ambiguous: boolean;
 }
 
+/** A question, or why a row is none. */
 export type ReadRow = { readonly question: Question } | { readonly problem: string };
 
 const filled = v.pipe(v.string(), v.trim(), v.nonEmpty());

@@ -21,6 +21,7 @@ function english(
   return { en: { instruction, headings, ...(options ? { options } : {}), answer: 'Answer' } };
 }
 
+/** The 22 tasks of MCEval8K. */
 export const TASKS: readonly Task[] = [
   {
     name: 'GED',

@@ -19,6 +19,7 @@ export interface RotaryTable {
   readonly sine: Tensor;
 }
 
+/** A table for `positions` positions of heads of an even size. */
 export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
   const half = headSize / 2;
   const cosine = new Float32Array(positions * half);
@@ -61,13 +62,14 @@ export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, directi
   });
 }
 
+/** What a query may see, and how it is computed. */
 export interface AttentionOptions {
   /** u32 [batch, keys]: 0 hides a key from every query. */
   readonly keyMask?: Tensor;
   /** Query q sees keys 0 ... q + keys - queries. */
   readonly causal?: boolean;
   /**
-   * One kernel that keeps no pattern; default for long prompts (see {@link LONG}). Not where the pattern is to be seen,
+   * One kernel that keeps no pattern; default for long prompts (see `LONG` in this file). Not where the pattern is to be seen,
    * nor for heads that do not fit into registers.
    */
   readonly fused?: boolean;

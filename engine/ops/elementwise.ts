@@ -48,6 +48,7 @@ function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
 export function affine(x: Tensor, scale: number, shift: number): Tensor {
   return operation('affine', [x], runUnary('affine', x, scale, shift), [], (dy) => [affine(dy, scale, 0)]);
 }
+/** -x. */
 export const neg = (x: Tensor): Tensor => affine(x, -1, 0);
 
 /** numerator / x + shift. */
@@ -68,24 +69,32 @@ function unaryOp(name: UnaryName, derivative: ((x: Tensor) => Tensor) | null): (
     );
 }
 
+/** e^x. */
 export const exp: (x: Tensor) => Tensor = unaryOp('exp', (x) => exp(x));
+/** Natural logarithm; -Infinity at 0. */
 export const log: (x: Tensor) => Tensor = unaryOp('log', (x) => reciprocal(x));
+/** Square root. */
 export const sqrt: (x: Tensor) => Tensor = unaryOp('sqrt', (x) => affine(rsqrt(x), 0.5, 0));
 /** 1 / sqrt(x) */
 export const rsqrt: (x: Tensor) => Tensor = unaryOp('rsqrt', (x) => {
   const r = rsqrt(x);
   return affine(mul(mul(r, r), r), -0.5, 0);
 });
+/** |x|; its gradient at 0 is 0. */
 export const abs: (x: Tensor) => Tensor = unaryOp('abs', (x) => sign(x));
 /** -1, 0 or 1; its gradient is 0. */
 export const sign: (x: Tensor) => Tensor = unaryOp('sign', (x) => affine(x, 0, 0));
+/** Sine of radians. */
 export const sin: (x: Tensor) => Tensor = unaryOp('sin', (x) => cos(x));
+/** Cosine of radians. */
 export const cos: (x: Tensor) => Tensor = unaryOp('cos', (x) => neg(sin(x)));
+/** Hyperbolic tangent, exact at both ends. */
 export const tanh: (x: Tensor) => Tensor = unaryOp('tanh', (x) => affine(square(tanh(x)), -1, 1));
 /** The error function; derivative 2 / sqrt(pi) exp(-x^2). */
 export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
   affine(exp(neg(square(x))), 2 / Math.sqrt(Math.PI), 0),
 );
+/** 1 / (1 + e^-x), exact in both tails. */
 export const sigmoid: (x: Tensor) => Tensor = unaryOp('sigmoid', (x) => mul(sigmoid(x), sigmoid(neg(x))));
 /** x Phi(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), not the tanh approximation. */
 export const gelu: (x: Tensor) => Tensor = unaryOp('gelu', (x) => geluDerivative(x));
@@ -102,6 +111,7 @@ const siluDerivative: (x: Tensor) => Tensor = unaryOp('silu_derivative', (x) => 
   return mul(mul(s, affine(s, -1, 1)), affine(mul(x, affine(s, -2, 1)), 1, 2));
 });
 
+/** x². */
 export const square = (x: Tensor): Tensor => mul(x, x);
 
 /** The shape that two shapes broadcast to. @throws ShapeError */
@@ -223,6 +233,7 @@ export function stridedAxes(
   return { sizes, strides };
 }
 
+/** a + b, broadcast; the gradient of a repeated operand is summed. @throws ShapeError */
 export function add(a: Tensor, b: Tensor): Tensor {
   const [p, q] = [a.shape, b.shape];
   return operation('add', [a, b], runBinary('add', a, b), [], (dy, _, needs) => [
@@ -231,6 +242,7 @@ export function add(a: Tensor, b: Tensor): Tensor {
   ]);
 }
 
+/** a - b, broadcast. @throws ShapeError */
 export function sub(a: Tensor, b: Tensor): Tensor {
   const [p, q] = [a.shape, b.shape];
   return operation('sub', [a, b], runBinary('sub', a, b), [], (dy, _, needs) => [
@@ -239,6 +251,7 @@ export function sub(a: Tensor, b: Tensor): Tensor {
   ]);
 }
 
+/** a b elementwise, broadcast. @throws ShapeError */
 export function mul(a: Tensor, b: Tensor): Tensor {
   return operation('mul', [a, b], runBinary('mul', a, b), [a, b], (dy, [a, b], needs) => [
     needs[0] ? sumTo(mul(dy, b!), a!.shape) : null,
@@ -246,6 +259,7 @@ export function mul(a: Tensor, b: Tensor): Tensor {
   ]);
 }
 
+/** a / b elementwise, broadcast. @throws ShapeError */
 export function div(a: Tensor, b: Tensor): Tensor {
   return operation('div', [a, b], runBinary('div', a, b), [a, b], (dy, [a, b], needs) => [
     needs[0] ? sumTo(div(dy, b!), a!.shape) : null,

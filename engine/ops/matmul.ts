@@ -21,6 +21,7 @@ import { empty, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
 
+/** Which operands are read transposed. */
 export interface MatmulOptions {
   /** Use a's (b's) last two axes exchanged. */
   readonly transA?: boolean;

@@ -20,6 +20,7 @@ import { throughTwin } from './twin.ts';
 
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
+/** Scale and masks of the scores. */
 export interface SoftmaxOptions {
   /** Factor on the scores; default 1. */
   readonly scale?: number;
