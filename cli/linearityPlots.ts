@@ -1,20 +1,9 @@
 /** Figures of the linearity study: Figure 2, bars by layer, single curves. Drawn as those of the demo's report. */
 
 import * as Plot from '@observablehq/plot';
-import { parseHTML } from 'linkedom';
 import type { ExampleCurve, LayerCount, ModelSummary } from '../neurgrad/study/summary.ts';
-import { type Html, raw } from './html.ts';
-
-function draw(label: string, options: Plot.PlotOptions): Html {
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  const figure = Plot.plot({
-    ...options,
-    document: document as unknown as Document,
-    ariaLabel: label,
-    style: { background: 'transparent', fontFamily: 'inherit', fontSize: '12px', overflow: 'visible' },
-  });
-  return raw(figure.outerHTML);
-}
+import type { Html } from './html.ts';
+import { draw } from './plots.ts';
 
 /** Mean |r| against the range of shifts, one line a model (Figure 2). */
 export function straightnessByRange(

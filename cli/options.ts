@@ -2,10 +2,18 @@
  * Option values, checked at the door: a bad one is one line that names the option, and exit code 2.
  */
 
-import { InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../engine/errors.ts';
 import { WEIGHT_DTYPES } from '../models/index.ts';
-import { DIRECTIONS, parseRange, QUANTITIES, SIGNS } from '../neurgrad/index.ts';
+import {
+  DIRECTIONS,
+  type Direction,
+  parseRange,
+  QUANTITIES,
+  type Quantity,
+  SIGNS,
+  type Sign,
+} from '../neurgrad/index.ts';
 
 /** A whole number from `low` to `high`. */
 export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -52,13 +60,13 @@ export const siteOption = () =>
     '--site <name>',
     'feed-forward value: post, pre, pre_linear, act, or paper (BERT post, Llama pre_linear)',
   ).default('paper');
-export const ofOption = () =>
+const ofOption = () =>
   new Option('--of <quantity>', 'what is differentiated').choices(QUANTITIES).default('prob');
-export const directionOption = () =>
+const directionOption = () =>
   new Option('--direction <axis>', "axis of the shift: outward (along the activation's own sign) or plain")
     .choices(DIRECTIONS)
     .default('outward');
-export const signOption = () =>
+const signOption = () =>
   new Option('--sign <sign>', "sign of NeurGrad; - is the paper's eq. (1) to the letter")
     .choices(SIGNS)
     .default('+');
@@ -66,12 +74,35 @@ export const dtypeOption = () =>
   new Option('--dtype <type>', 'how weight matrices are kept; arithmetic is float32')
     .choices(WEIGHT_DTYPES)
     .default('f32');
-export const streamOption = () =>
+const streamOption = () =>
   new Option('--stream', 'leave the weights on disk and read each layer when its turn comes (Llama)');
-export const devicesOption = () =>
+const devicesOption = () =>
   new Option('--devices <n>', 'split the layers over this many processes, each with a device (Llama)')
     .argParser(integer(2))
     .conflicts('stream');
 export const memoryOption = () =>
   new Option('--memory <GB>', "the device's memory; a model that needs more is streamed").argParser(positive);
 export const jsonOption = () => new Option('--json', 'print one JSON document on standard output');
+
+/** A command with options, in the order of its help. */
+export const withOptions = (command: Command, ...options: readonly Option[]): Command =>
+  options.reduce((c, option) => c.addOption(option), command);
+
+export const targetOptions = () => [targetOption(), targetIdOption()];
+
+/** What a number of neurons means. */
+export interface ConventionOptions {
+  readonly site: string;
+  readonly of: Quantity;
+  readonly direction: Direction;
+  readonly sign: Sign;
+}
+export const conventionOptions = () => [siteOption(), ofOption(), directionOption(), signOption()];
+
+/** Where weights are kept, and how: `WeightsOptions` of session.ts. @param whose dtype is the default, where not f32. */
+export const weightsOptions = (whose?: string) => [
+  whose === undefined ? dtypeOption() : dtypeOption().default(undefined, whose),
+  streamOption(),
+  memoryOption(),
+  devicesOption(),
+];

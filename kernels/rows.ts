@@ -86,36 +86,35 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
-/** y[r] = a[r, index[r]], 0 where the index is outside the row. Grid: linear over count. */
-export function pick(): Kernel {
+/** A kernel over one index a row. Grid: linear over count, or count * width. */
+function indexed(name: string, body: string): Kernel {
   return {
-    name: 'rows.pick',
+    name: `rows.${name}`,
     bindings: INDEXED('y'),
     params: { count: 'u32', width: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
-  if (i >= p.count) { return; }
-  let at = index[i];
-  y[i] = select(0.0, a[i * p.width + min(at, p.width - 1u)], at < p.width);
+${body}
 }`,
   };
 }
 
+/** y[r] = a[r, index[r]], 0 where the index is outside the row. Grid: linear over count. */
+export const pick = (): Kernel =>
+  indexed(
+    'pick',
+    `  if (i >= p.count) { return; }
+  let at = index[i];
+  y[i] = select(0.0, a[i * p.width + min(at, p.width - 1u)], at < p.width);`,
+  );
+
 /** y[r, j] = j == index[r] ? a[r] : 0: the adjoint of pick. Grid: linear over count * width. */
-export function unpick(): Kernel {
-  return {
-    name: 'rows.unpick',
-    bindings: INDEXED('y'),
-    params: { count: 'u32', width: 'u32' },
-    workgroup: [LINEAR_GROUP, 1, 1],
-    body: `
-fn main(@builtin(global_invocation_id) gid: vec3u) {
-  let i = ${LINEAR_INDEX};
-  if (i >= p.count * p.width) { return; }
+export const unpick = (): Kernel =>
+  indexed(
+    'unpick',
+    `  if (i >= p.count * p.width) { return; }
   let r = i / p.width;
-  y[i] = select(0.0, a[r], i % p.width == index[r]);
-}`,
-  };
-}
+  y[i] = select(0.0, a[r], i % p.width == index[r]);`,
+  );

@@ -5,7 +5,7 @@
  * (WGSL may assume that infinities do not occur), so that a row with nothing to attend to is uniform, not NaN.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import { type Binding, type Kernel, memo } from './kernel.ts';
 import { groupReduction, ROW_GROUP, ROW_MAIN } from './reduce.ts';
 
 export interface SoftmaxVariant {
@@ -93,63 +93,68 @@ ${ROW_MAIN}
   };
 });
 
-/** WGSL that leaves `base`, the row's `largest` logit, and this lane's `part` of the sum of exponentials. */
-const LARGEST_AND_PART = (lanes: number): string => `
+/** A kernel over rows of logits and their labels; `ending` has the row's `base`, `largest` logit, `total` of exponentials, label `at`. */
+function crossEntropyKernel(
+  name: string,
+  outputs: readonly Binding[],
+  lanes: number,
+  ending: string,
+): Kernel {
+  return {
+    name: `${name}.${lanes}`,
+    bindings: [
+      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'label', element: 'u32', access: 'read' },
+      ...outputs,
+    ],
+    params: { rows: 'u32', length: 'u32' },
+    workgroup: [lanes, 1, 1],
+    body: `
+${groupReduction('largest', 'max(u, v)', lanes)}
+${groupReduction('total', 'u + v', lanes)}
+${ROW_MAIN}
   let base = row * p.length;
   var top = f32(-3.4028234e38);
   for (var i = lane; i < p.length; i += ${lanes}u) { top = max(top, a[base + i]); }
   let largest = reduce_largest(top, lane);
   var part = 0.0;
-  for (var i = lane; i < p.length; i += ${lanes}u) { part += exp(a[base + i] - largest); }`;
-
-/** loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). Grid: groups, rows. */
-export const crossEntropy = memo((lanes: number = ROW_GROUP): Kernel => {
-  return {
-    name: `cross_entropy.${lanes}`,
-    bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'label', element: 'u32', access: 'read' },
-      { name: 'loss', element: 'f32', access: 'read_write' },
-    ],
-    params: { rows: 'u32', length: 'u32' },
-    workgroup: [lanes, 1, 1],
-    body: `
-${groupReduction('largest', 'max(u, v)', lanes)}
-${groupReduction('total', 'u + v', lanes)}
-${ROW_MAIN}
-${LARGEST_AND_PART(lanes)}
+  for (var i = lane; i < p.length; i += ${lanes}u) { part += exp(a[base + i] - largest); }
   let total = reduce_total(part, lane);
-  if (lane == 0u) {
-    let at = label[row];
-    loss[row] = select(0.0, log(total) - (a[base + min(at, p.length - 1u)] - largest), at < p.length);
-  }
+  let at = label[row];
+${ending}
 }`,
   };
-});
+}
+
+/** loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). Grid: groups, rows. */
+export const crossEntropy = memo(
+  (lanes: number = ROW_GROUP): Kernel =>
+    crossEntropyKernel(
+      'cross_entropy',
+      [{ name: 'loss', element: 'f32', access: 'read_write' }],
+      lanes,
+      `
+  if (lane == 0u) {
+    loss[row] = select(0.0, log(total) - (a[base + min(at, p.length - 1u)] - largest), at < p.length);
+  }`,
+    ),
+);
 
 /** da = dloss[row] (softmax(a) - onehot(label)); 0 in rows that are not counted. Grid: groups, rows. */
-export const crossEntropyBackward = memo((lanes: number = ROW_GROUP): Kernel => {
-  return {
-    name: `cross_entropy_backward.${lanes}`,
-    bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'label', element: 'u32', access: 'read' },
-      { name: 'dloss', element: 'f32', access: 'read' },
-      { name: 'da', element: 'f32', access: 'read_write' },
-    ],
-    params: { rows: 'u32', length: 'u32' },
-    workgroup: [lanes, 1, 1],
-    body: `
-${groupReduction('largest', 'max(u, v)', lanes)}
-${groupReduction('total', 'u + v', lanes)}
-${ROW_MAIN}
-${LARGEST_AND_PART(lanes)}
-  let share = 1.0 / reduce_total(part, lane);
-  let at = label[row];
+export const crossEntropyBackward = memo(
+  (lanes: number = ROW_GROUP): Kernel =>
+    crossEntropyKernel(
+      'cross_entropy_backward',
+      [
+        { name: 'dloss', element: 'f32', access: 'read' },
+        { name: 'da', element: 'f32', access: 'read_write' },
+      ],
+      lanes,
+      `
+  let share = 1.0 / total;
   let weight = select(0.0, dloss[row], at < p.length);
   for (var i = lane; i < p.length; i += ${lanes}u) {
     da[base + i] = weight * (exp(a[base + i] - largest) * share - select(0.0, 1.0, i == at));
-  }
-}`,
-  };
-});
+  }`,
+    ),
+);

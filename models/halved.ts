@@ -6,6 +6,7 @@
 import { UserError } from '../engine/errors.ts';
 import { convert } from '../engine/index.ts';
 import { Bert } from './bert.ts';
+import { buildModel } from './build.ts';
 import { Llama } from './llama.ts';
 import type { LanguageModel } from './model.ts';
 
@@ -26,10 +27,10 @@ import type { LanguageModel } from './model.ts';
  * ```
  */
 export function halved(model: LanguageModel): LanguageModel {
+  if (!(model instanceof Bert || model instanceof Llama))
+    throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
   const weights = new Map(
     [...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.view(t.shape, null)]),
   );
-  if (model instanceof Bert) return new Bert(model.device, model.sizes, weights);
-  if (model instanceof Llama) return new Llama(model.device, model.sizes, weights);
-  throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
+  return buildModel(model.device, model.sizes, weights);
 }

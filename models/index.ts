@@ -1,6 +1,7 @@
 /** Models: files, tokenizers, BERT and Llama with patch points. */
 
 export { Bert, bertHooks, bertShapes } from './bert.ts';
+export * from './build.ts';
 export * from './byteSource.ts';
 export * from './chat.ts';
 export { type Checkpoint, matchTensors, openCheckpoint } from './checkpoint.ts';

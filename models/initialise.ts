@@ -4,9 +4,8 @@
  */
 
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
-import { Bert, bertShapes } from './bert.ts';
+import { buildModel, shapesOf } from './build.ts';
 import type { ModelConfig } from './config.ts';
-import { Llama, llamaShapes } from './llama.ts';
 import type { LanguageModel } from './model.ts';
 
 /**
@@ -31,16 +30,15 @@ export function initialise(
   random: () => number,
   deviation = 0.02,
 ): LanguageModel {
-  const shapes = config.type === 'bert' ? bertShapes(config) : llamaShapes(config);
   const weights = new Map<string, Tensor>();
-  for (const [name, shape] of shapes) {
+  for (const [name, shape] of shapesOf(config)) {
     const size = shape.reduce((a, b) => a * b, 1);
     const values = new Float32Array(size);
     if (/norm\.weight$/i.test(name)) values.fill(1);
     else if (!name.endsWith('bias')) fillNormal(values, random, deviation);
     weights.set(name, tensor(device, values, shape, 'weights'));
   }
-  return config.type === 'bert' ? new Bert(device, config, weights) : new Llama(device, config, weights);
+  return buildModel(device, config, weights);
 }
 
 /** Box and Muller (1958): two normal numbers from two uniform ones. */

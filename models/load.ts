@@ -5,12 +5,11 @@
 import { UserError } from '../engine/errors.ts';
 import type { Device } from '../engine/index.ts';
 import { openDevice } from '../engine/index.ts';
-import { Bert, bertShapes } from './bert.ts';
+import { buildModel, shapesOf } from './build.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type ModelConfig, readConfig } from './config.ts';
 import { resolveModelFolder } from './hub.ts';
-import { Llama, llamaShapes } from './llama.ts';
 import type { LanguageModel } from './model.ts';
 import { StreamedLlama } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
@@ -99,9 +98,8 @@ export async function loadModelWeights(
   const config = await readConfig(folder);
   const checkpoint = await openCheckpoint(folder);
   try {
-    if (config.type === 'bert')
-      return new Bert(device, config, await loadWeights(device, checkpoint, bertShapes(config), options));
-    return new Llama(device, config, await loadWeights(device, checkpoint, llamaShapes(config), options));
+    const weights = await loadWeights(device, checkpoint, shapesOf(config), options);
+    return buildModel(device, config, weights);
   } finally {
     await checkpoint.close();
   }

@@ -6,10 +6,9 @@
  */
 
 import { bytesOf, storedShape } from '../engine/storage.ts';
-import { bertShapes } from './bert.ts';
+import { shapesOf } from './build.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { llamaShapes } from './llama.ts';
 import { storedAs, type WeightDtype } from './storage.ts';
 
 /** What the model is to do in the memory that is planned. */
@@ -45,10 +44,6 @@ export interface MemoryPlan {
   /** The most at any time where layers are read from disk as they are needed: two of them, and one layer's backward. */
   readonly streamed: number;
 }
-
-/** Shapes of all parameters of a model. */
-export const shapesOf = (config: ModelConfig): Map<string, readonly number[]> =>
-  config.type === 'bert' ? bertShapes(config) : llamaShapes(config);
 
 /**
  * @throws UserError where the checkpoint does not hold this model.

@@ -7,17 +7,10 @@
  *   sign M * g, all of them where they tie.
  */
 
-import type { Counts, Variant } from './counts.ts';
 import { MARK, neuronCount } from './marks.ts';
 import type { ProberKind } from './prober.ts';
 
-function count(
-  counts: Counts,
-  gradients: Float32Array,
-  candidates: number,
-  gold: number,
-  variant: Variant,
-): void {
+const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant) => {
   const neurons = neuronCount(gradients, candidates);
   const { plus, minus } = counts;
   for (let n = 0; n < neurons; n++) {
@@ -34,16 +27,9 @@ function count(
     } else if (above === candidates - 1) plus[n]!++;
     else if (below === candidates - 1) minus[n]!++;
   }
-}
+};
 
-function vote(
-  votes: Int32Array,
-  marks: Uint8Array,
-  neurons: number,
-  neuron: number,
-  polarity: number,
-  variant: Variant,
-): void {
+const vote: ProberKind['vote'] = (votes, marks, neurons, neuron, polarity, variant) => {
   // A polarity of 0 makes all candidates equal: all vote, which changes nothing.
   if (polarity === 0) return;
   const wanted = polarity > 0 ? MARK.largest : MARK.smallest;
@@ -51,7 +37,7 @@ function vote(
   for (let c = 0, at = neuron; c < votes.length; c++, at += neurons) if (marks[at]! & wanted) holders++;
   if (variant === 'paper' && holders > 1) return;
   for (let c = 0, at = neuron; c < votes.length; c++, at += neurons) if (marks[at]! & wanted) votes[c]!++;
-}
+};
 
 /** The paper's second prober; see this file's head. */
 export const magn: ProberKind = { name: 'magn', count, vote };

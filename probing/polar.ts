@@ -6,17 +6,10 @@
  * - release: R = sum of sign g[p, y] minus the signs of the wrong candidates; a neuron adds sign R * sign g.
  */
 
-import type { Counts, Variant } from './counts.ts';
 import { MARK, neuronCount } from './marks.ts';
 import type { ProberKind } from './prober.ts';
 
-function count(
-  counts: Counts,
-  gradients: Float32Array,
-  candidates: number,
-  gold: number,
-  variant: Variant,
-): void {
+const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant) => {
   const neurons = neuronCount(gradients, candidates);
   const { plus, minus } = counts;
   for (let c = 0; c < candidates; c++) {
@@ -28,16 +21,9 @@ function count(
       else if (row[n]! < 0) opposite[n]!++;
     }
   }
-}
+};
 
-function vote(
-  votes: Int32Array,
-  marks: Uint8Array,
-  neurons: number,
-  neuron: number,
-  polarity: number,
-  variant: Variant,
-): void {
+const vote: ProberKind['vote'] = (votes, marks, neurons, neuron, polarity, variant) => {
   if (polarity === 0) return;
   const agrees = polarity > 0 ? MARK.above0 : MARK.below0;
   const against = variant === 'release' ? (MARK.above0 | MARK.below0) & ~agrees : 0;
@@ -45,7 +31,7 @@ function vote(
     if (marks[at]! & agrees) votes[c]!++;
     else if (marks[at]! & against) votes[c]!--;
   }
-}
+};
 
 /** The paper's first prober; see this file's head. */
 export const polar: ProberKind = { name: 'polar', count, vote };

@@ -11,23 +11,14 @@ import {
   SplitLlama,
   StreamedLlama,
   streamText,
-  type WeightDtype,
 } from '../../models/index.ts';
 import { encodePrompt } from '../../neurgrad/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import {
-  devicesOption,
-  dtypeOption,
-  integer,
-  jsonOption,
-  memoryOption,
-  modelOption,
-  streamOption,
-} from '../options.ts';
+import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { type ModelCard, readModelCard, withModel } from '../session.ts';
+import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
 
-interface Options {
+interface Options extends WeightsOptions {
   readonly model: string;
   readonly prompt: string;
   readonly chat?: boolean;
@@ -37,10 +28,6 @@ interface Options {
   readonly topK?: number;
   readonly topP: number;
   readonly seed: number;
-  readonly dtype: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly json?: boolean;
 }
 
@@ -54,31 +41,24 @@ const number =
   };
 
 export function addGenerate(program: Command): void {
-  program
-    .command('generate')
-    .description('text that a causal model (Llama) writes after a prompt')
-    .addOption(modelOption())
-    .addOption(new Option('--prompt <text>', 'the text to go on from').makeOptionMandatory())
-    .addOption(new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"))
-    .addOption(new Option('--system <text>', 'with --chat: the system message'))
-    .addOption(new Option('--max-tokens <n>', 'most tokens to write').argParser(integer(1)).default(100))
-    .addOption(
-      new Option('--temperature <t>', '0: always the most probable token; above: drawn')
-        .argParser(number(Number.MAX_VALUE, 'It must be 0 or a number above it.'))
-        .default(0),
-    )
-    .addOption(new Option('--top-k <n>', 'draw among this many most probable tokens').argParser(integer(1)))
-    .addOption(
-      new Option('--top-p <share>', 'draw among the tokens that hold this share of probability')
-        .argParser(number(1, 'It must be above 0 and at most 1.'))
-        .default(1),
-    )
-    .addOption(new Option('--seed <n>', 'of the draws').argParser(integer(0)).default(0))
-    .addOption(dtypeOption())
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(jsonOption())
+  withOptions(
+    program.command('generate').description('text that a causal model (Llama) writes after a prompt'),
+    modelOption(),
+    new Option('--prompt <text>', 'the text to go on from').makeOptionMandatory(),
+    new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),
+    new Option('--system <text>', 'with --chat: the system message'),
+    new Option('--max-tokens <n>', 'most tokens to write').argParser(integer(1)).default(100),
+    new Option('--temperature <t>', '0: always the most probable token; above: drawn')
+      .argParser(number(Number.MAX_VALUE, 'It must be 0 or a number above it.'))
+      .default(0),
+    new Option('--top-k <n>', 'draw among this many most probable tokens').argParser(integer(1)),
+    new Option('--top-p <share>', 'draw among the tokens that hold this share of probability')
+      .argParser(number(1, 'It must be above 0 and at most 1.'))
+      .default(1),
+    new Option('--seed <n>', 'of the draws').argParser(integer(0)).default(0),
+    ...weightsOptions(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

@@ -1,79 +1,53 @@
 /** `neurgrad gradients`: activation, G_C and NeurGrad of every neuron, by one backward. */
 
 import { type Command, Option } from 'commander';
-import type { WeightDtype } from '../../models/index.ts';
 import { type TensorToWrite, writeSafetensors } from '../../models/safetensors.ts';
 import {
-  type Direction,
   describeConventions,
   encodePrompt,
   formatNeuron,
   type NeuronGradients,
   neuronAt,
   neuronGradients,
-  type Quantity,
   resolveSite,
-  type Sign,
   strongest,
 } from '../../neurgrad/index.ts';
 import {
-  devicesOption,
-  directionOption,
-  dtypeOption,
+  type ConventionOptions,
+  conventionOptions,
   integer,
   jsonOption,
-  memoryOption,
   modelOption,
-  ofOption,
   promptOption,
-  signOption,
-  siteOption,
-  streamOption,
-  targetIdOption,
-  targetOption,
+  targetOptions,
+  weightsOptions,
+  withOptions,
 } from '../options.ts';
 import { checkOutFile, openOutput } from '../output.ts';
-import { readModelCard, withModel } from '../session.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions {
+interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
   readonly model: string;
   readonly prompt: string;
-  readonly site: string;
-  readonly of: Quantity;
-  readonly direction: Direction;
-  readonly sign: Sign;
   readonly top: number;
   readonly out?: string;
-  readonly dtype: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly json?: boolean;
 }
 
 export function addGradients(program: Command): void {
-  program
-    .command('gradients')
-    .description('activation, G_C and NeurGrad of every neuron, by one backward')
-    .addOption(modelOption())
-    .addOption(promptOption())
-    .addOption(targetOption())
-    .addOption(targetIdOption())
-    .addOption(siteOption())
-    .addOption(ofOption())
-    .addOption(directionOption())
-    .addOption(signOption())
-    .addOption(
-      new Option('--top <n>', 'strongest neurons to list, of either sign').argParser(integer(1)).default(10),
-    )
-    .addOption(new Option('--out <file>', 'write all neurons to a safetensors file'))
-    .addOption(dtypeOption())
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(jsonOption())
+  withOptions(
+    program.command('gradients').description('activation, G_C and NeurGrad of every neuron, by one backward'),
+    modelOption(),
+    promptOption(),
+    ...targetOptions(),
+    ...conventionOptions(),
+    new Option('--top <n>', 'strongest neurons to list, of either sign').argParser(integer(1)).default(10),
+    new Option('--out <file>', 'write all neurons to a safetensors file'),
+    ...weightsOptions(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

@@ -1,45 +1,28 @@
 /** `neurgrad predict`: what the model answers at the probe position. */
 
 import { type Command, Option } from 'commander';
-import type { WeightDtype } from '../../models/index.ts';
 import { encodePrompt, predict } from '../../neurgrad/index.ts';
-import {
-  devicesOption,
-  dtypeOption,
-  integer,
-  jsonOption,
-  memoryOption,
-  modelOption,
-  promptOption,
-  streamOption,
-} from '../options.ts';
+import { integer, jsonOption, modelOption, promptOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { readModelCard, withModel } from '../session.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
-interface Options {
+interface Options extends WeightsOptions {
   readonly model: string;
   readonly prompt: string;
   readonly top: number;
-  readonly dtype: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly json?: boolean;
 }
 
 export function addPredict(program: Command): void {
-  program
-    .command('predict')
-    .description('the most probable tokens at [MASK], or after the prompt')
-    .addOption(modelOption())
-    .addOption(promptOption())
-    .addOption(new Option('--top <n>', 'how many').argParser(integer(1)).default(5))
-    .addOption(dtypeOption())
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(jsonOption())
+  withOptions(
+    program.command('predict').description('the most probable tokens at [MASK], or after the prompt'),
+    modelOption(),
+    promptOption(),
+    new Option('--top <n>', 'how many').argParser(integer(1)).default(5),
+    ...weightsOptions(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

@@ -3,15 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import type { WeightDtype } from '../../models/index.ts';
-import {
-  type Direction,
-  type LanguageModel,
-  type Quantity,
-  resolveSite,
-  type Sign,
-  UserError,
-} from '../../neurgrad/index.ts';
+import { type LanguageModel, resolveSite, UserError } from '../../neurgrad/index.ts';
 import { fileHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import {
@@ -51,28 +43,32 @@ import {
   workloadOf,
 } from '../../probing/index.ts';
 import {
-  devicesOption,
-  directionOption,
-  dtypeOption,
+  type ConventionOptions,
+  conventionOptions,
   integer,
   jsonOption,
-  memoryOption,
   modelOption,
-  ofOption,
-  signOption,
-  siteOption,
-  streamOption,
+  weightsOptions,
+  withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
 import { finishedTasks, finishRun, finishTask, openRun } from '../probeRun.ts';
 import { describeSummary, describeTask, type ProbeManifest } from '../probeTable.ts';
 import { startProgress } from '../progress.ts';
-import { describeAdapter, type ModelCard, readModelCard, type Session, withModel } from '../session.ts';
+import {
+  describeAdapter,
+  type ModelCard,
+  readModelCard,
+  type Session,
+  type WeightsOptions,
+  withModel,
+} from '../session.ts';
 import { figure, table } from '../table.ts';
 import { openData } from './data.ts';
 
-interface RunOptions {
+interface RunOptions extends ConventionOptions, WeightsOptions {
+  readonly dtype: NonNullable<WeightsOptions['dtype']>;
   readonly model: string;
   readonly data: string;
   readonly tasks: string;
@@ -85,15 +81,7 @@ interface RunOptions {
   readonly shots: string;
   readonly permutations: number;
   readonly seed: number;
-  readonly site: string;
-  readonly of: Quantity;
-  readonly direction: Direction;
-  readonly sign: Sign;
   readonly shard?: Shard;
-  readonly dtype: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly keepParts?: boolean;
   readonly dryRun?: boolean;
   readonly json?: boolean;
@@ -105,16 +93,12 @@ interface ReportOptions {
   readonly json?: boolean;
 }
 
-interface ApplyOptions {
+interface ApplyOptions extends WeightsOptions {
   readonly model: string;
   readonly prober: string;
   readonly question?: string;
   readonly rows?: string;
   readonly language: Language;
-  readonly dtype?: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly json?: boolean;
 }
 
@@ -133,64 +117,42 @@ const keepPartsOption = () =>
 
 export function addProbe(program: Command): void {
   const probe = program.command('probe').description('find skill neurons and let them answer (MCEval8K)');
-  probe
-    .command('run')
-    .description("Table 3 for a model: Rand, LM-Prob, Polar, Magn, beside the paper's")
-    .addOption(modelOption())
-    .addOption(
-      new Option(
-        '--data <dir>',
-        'folder of MCEval8K or of files in its format, or a Hub data set',
-      ).makeOptionMandatory(),
-    )
-    .addOption(new Option('--tasks <list>', 'all, or names with commas').default('all'))
-    .addOption(
-      new Option('--out <dir>', 'folder of the run; an unfinished one goes on').makeOptionMandatory(),
-    )
-    .addOption(
-      new Option('--splits <kind>', 'released: as the files are; clean: disjoint, deduplicated, balanced')
-        .choices(['released', 'clean'])
-        .default('released'),
-    )
-    .addOption(new Option('--rows <n>', 'most training prompts a task').argParser(integer(1)).default(6000))
-    .addOption(
-      new Option(
-        '--evaluation-rows <n>',
-        'most valid and test prompts a task; default a sixth of --rows',
-      ).argParser(integer(1)),
-    )
-    .addOption(
-      new Option('--variant <name>', "the paper's probers or the released code's")
-        .choices(VARIANTS)
-        .default('paper'),
-    )
-    .addOption(
-      new Option('--label-tokens <mode>', 'continuation: what follows the prompt; release: the label alone')
-        .choices(LABEL_TOKENS)
-        .default('continuation'),
-    )
-    .addOption(new Option('--shots <n>', 'demonstrations of each label').choices(['0', '1']).default('1'))
-    .addOption(
-      new Option('--permutations <n>', 'of the labels, for the null').argParser(integer(0, 1000)).default(20),
-    )
-    .addOption(new Option('--seed <n>', 'of all draws').argParser(integer(0)).default(0))
-    .addOption(siteOption())
-    .addOption(ofOption())
-    .addOption(directionOption())
-    .addOption(signOption())
-    .addOption(
-      new Option(
-        '--shard <i/n>',
-        'read every n-th unit only, default what Slurm or Kubernetes says; "probe report" puts them together',
-      ).argParser(shard),
-    )
-    .addOption(dtypeOption())
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(keepPartsOption())
-    .addOption(new Option('--dry-run', 'plan and estimate, read nothing'))
-    .addOption(jsonOption())
+  withOptions(
+    probe.command('run').description("Table 3 for a model: Rand, LM-Prob, Polar, Magn, beside the paper's"),
+    modelOption(),
+    new Option(
+      '--data <dir>',
+      'folder of MCEval8K or of files in its format, or a Hub data set',
+    ).makeOptionMandatory(),
+    new Option('--tasks <list>', 'all, or names with commas').default('all'),
+    new Option('--out <dir>', 'folder of the run; an unfinished one goes on').makeOptionMandatory(),
+    new Option('--splits <kind>', 'released: as the files are; clean: disjoint, deduplicated, balanced')
+      .choices(['released', 'clean'])
+      .default('released'),
+    new Option('--rows <n>', 'most training prompts a task').argParser(integer(1)).default(6000),
+    new Option(
+      '--evaluation-rows <n>',
+      'most valid and test prompts a task; default a sixth of --rows',
+    ).argParser(integer(1)),
+    new Option('--variant <name>', "the paper's probers or the released code's")
+      .choices(VARIANTS)
+      .default('paper'),
+    new Option('--label-tokens <mode>', 'continuation: what follows the prompt; release: the label alone')
+      .choices(LABEL_TOKENS)
+      .default('continuation'),
+    new Option('--shots <n>', 'demonstrations of each label').choices(['0', '1']).default('1'),
+    new Option('--permutations <n>', 'of the labels, for the null').argParser(integer(0, 1000)).default(20),
+    new Option('--seed <n>', 'of all draws').argParser(integer(0)).default(0),
+    ...conventionOptions(),
+    new Option(
+      '--shard <i/n>',
+      'read every n-th unit only, default what Slurm or Kubernetes says; "probe report" puts them together',
+    ).argParser(shard),
+    ...weightsOptions(),
+    keepPartsOption(),
+    new Option('--dry-run', 'plan and estimate, read nothing'),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `
@@ -211,19 +173,16 @@ The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/ta
     .action(async (options: ReportOptions) => {
       await report(options.out, options.json ?? false, options.keepParts ?? false);
     });
-  probe
-    .command('apply')
-    .description('let a fitted prober answer new questions')
-    .addOption(modelOption())
-    .addOption(new Option('--prober <path>', 'such as runs/probe/probers/FEVER-magn').makeOptionMandatory())
-    .addOption(new Option('--question <text>', 'a question laid out as the task does, or its first line'))
-    .addOption(new Option('--rows <file>', "JSON list of rows in the task's format, labels optional"))
-    .addOption(new Option('--language <code>', 'of --question').choices(LANGUAGES).default('en'))
-    .addOption(dtypeOption().default(undefined, "the prober's"))
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(jsonOption())
+  withOptions(
+    probe.command('apply').description('let a fitted prober answer new questions'),
+    modelOption(),
+    new Option('--prober <path>', 'such as runs/probe/probers/FEVER-magn').makeOptionMandatory(),
+    new Option('--question <text>', 'a question laid out as the task does, or its first line'),
+    new Option('--rows <file>', "JSON list of rows in the task's format, labels optional"),
+    new Option('--language <code>', 'of --question').choices(LANGUAGES).default('en'),
+    ...weightsOptions("the prober's"),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

@@ -12,8 +12,8 @@ import {
   positive,
   promptOption,
   siteOption,
-  targetIdOption,
-  targetOption,
+  targetOptions,
+  withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { readModelCard, withModel } from '../session.ts';
@@ -39,19 +39,22 @@ const probability = (text: string): number => {
 };
 
 export function addSteer(program: Command): void {
-  program
-    .command('steer')
-    .description('shift few neurons together, chosen by NeurGrad, until a word has the probability asked for')
-    .addOption(modelOption())
-    .addOption(promptOption())
-    .addOption(targetOption())
-    .addOption(targetIdOption())
-    .addOption(new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory())
-    .addOption(new Option('--max-neurons <k>', 'most neurons to shift').argParser(integer(1)).default(32))
-    .addOption(new Option('--range <r>', 'largest shift of one neuron').argParser(positive).default(2))
-    .addOption(new Option('--rounds <n>', 'rounds of choosing and looking').argParser(integer(1)).default(10))
-    .addOption(siteOption())
-    .addOption(jsonOption())
+  withOptions(
+    program
+      .command('steer')
+      .description(
+        'shift few neurons together, chosen by NeurGrad, until a word has the probability asked for',
+      ),
+    modelOption(),
+    promptOption(),
+    ...targetOptions(),
+    new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),
+    new Option('--max-neurons <k>', 'most neurons to shift').argParser(integer(1)).default(32),
+    new Option('--range <r>', 'largest shift of one neuron').argParser(positive).default(2),
+    new Option('--rounds <n>', 'rounds of choosing and looking').argParser(integer(1)).default(10),
+    siteOption(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

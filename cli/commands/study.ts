@@ -5,13 +5,12 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
-import type { WeightDtype } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
 import { fileHash, isModelFile, type ModelStamp, StudyFolder } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
 import { detectShard, parseShard } from '../../neurgrad/study/shard.ts';
-import { devicesOption, dtypeOption, integer, memoryOption, streamOption } from '../options.ts';
+import { integer, weightsOptions, withOptions } from '../options.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import {
@@ -21,9 +20,10 @@ import {
   type Placement,
   placeWeights,
   readModelCard,
+  type WeightsOptions,
 } from '../session.ts';
 
-interface Options {
+interface Options extends WeightsOptions {
   readonly plan?: string;
   readonly preset?: Preset;
   readonly model?: readonly string[];
@@ -35,44 +35,33 @@ interface Options {
   readonly ig?: number;
   readonly out: string;
   readonly shard?: string;
-  readonly dtype?: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly printPlan?: boolean;
 }
 
 export function addStudy(program: Command): void {
-  program
-    .command('study')
-    .description('sweep many neurons of many prompts: linearity, G_C, IG and NeurGrad against G_E')
-    .addOption(new Option('--plan <file>', 'the plan, as JSON; it may name a "preset" to start from'))
-    .addOption(
-      new Option('--preset <name>', "seed: the paper's protocol; clean: its stricter one").choices(
-        Object.keys(PRESETS),
-      ),
-    )
-    .addOption(new Option('--model <dir...>', "folders or Hugging Face ids, instead of the plan's"))
-    .addOption(new Option('--prompts <path>', 'JSONL file, or a folder of facts and templates'))
-    .addOption(new Option('--format <name>', 'of the prompts').choices(['jsonl', 'myriadlama', 'pararel']))
-    .addOption(new Option('--count <n>', 'prompts').argParser(integer(1)))
-    .addOption(new Option('--neurons <n>', 'neurons a prompt').argParser(integer(1)))
-    .addOption(
-      new Option('--figure <PxN>', 'prompts and neurons of Figure 2, such as 10x300; 0x0 leaves it out'),
-    )
-    .addOption(new Option('--ig <n>', 'prompts with integrated gradients; 0 for none').argParser(integer(0)))
-    .addOption(new Option('--out <dir>', 'folder of the study').makeOptionMandatory())
-    .addOption(
-      new Option(
-        '--shard <i/n>',
-        'this process takes share i of n, from 1; default what Slurm or Kubernetes says',
-      ),
-    )
-    .addOption(dtypeOption().default(undefined, "the plan's"))
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(new Option('--print-plan', 'print the whole plan and end'))
+  withOptions(
+    program
+      .command('study')
+      .description('sweep many neurons of many prompts: linearity, G_C, IG and NeurGrad against G_E'),
+    new Option('--plan <file>', 'the plan, as JSON; it may name a "preset" to start from'),
+    new Option('--preset <name>', "seed: the paper's protocol; clean: its stricter one").choices(
+      Object.keys(PRESETS),
+    ),
+    new Option('--model <dir...>', "folders or Hugging Face ids, instead of the plan's"),
+    new Option('--prompts <path>', 'JSONL file, or a folder of facts and templates'),
+    new Option('--format <name>', 'of the prompts').choices(['jsonl', 'myriadlama', 'pararel']),
+    new Option('--count <n>', 'prompts').argParser(integer(1)),
+    new Option('--neurons <n>', 'neurons a prompt').argParser(integer(1)),
+    new Option('--figure <PxN>', 'prompts and neurons of Figure 2, such as 10x300; 0x0 leaves it out'),
+    new Option('--ig <n>', 'prompts with integrated gradients; 0 for none').argParser(integer(0)),
+    new Option('--out <dir>', 'folder of the study').makeOptionMandatory(),
+    new Option(
+      '--shard <i/n>',
+      'this process takes share i of n, from 1; default what Slurm or Kubernetes says',
+    ),
+    ...weightsOptions("the plan's"),
+    new Option('--print-plan', 'print the whole plan and end'),
+  )
     .addHelpText(
       'after',
       `

@@ -1,96 +1,66 @@
 /** `neurgrad sweep`: p against the shift of single neurons, and the empirical gradient G_E. */
 
 import { type Command, Option } from 'commander';
-import type { WeightDtype } from '../../models/index.ts';
 import {
   checkFitRange,
-  type Direction,
   encodePrompt,
   formatNeuron,
   parseNeurons,
-  type Quantity,
-  type Sign,
   type Sweep,
   sweep,
 } from '../../neurgrad/index.ts';
 import {
-  devicesOption,
-  directionOption,
-  dtypeOption,
+  type ConventionOptions,
+  conventionOptions,
   jsonOption,
-  memoryOption,
   modelOption,
-  ofOption,
   positive,
   promptOption,
   range,
-  signOption,
-  siteOption,
-  streamOption,
-  targetIdOption,
-  targetOption,
+  targetOptions,
+  weightsOptions,
+  withOptions,
 } from '../options.ts';
 import { checkOutFile, openOutput, toJson, writeOutFile } from '../output.ts';
 import { startProgress } from '../progress.ts';
-import { readModelCard, withModel } from '../session.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions {
+interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
   readonly model: string;
   readonly prompt: string;
   readonly neurons: string;
-  readonly site: string;
-  readonly of: Quantity;
-  readonly direction: Direction;
-  readonly sign: Sign;
   readonly range: number[];
   readonly fit: number;
   readonly withZero?: boolean;
   readonly intercept?: boolean;
   readonly engine: 'auto' | 'naive';
   readonly out?: string;
-  readonly dtype: WeightDtype;
-  readonly stream?: boolean;
-  readonly memory?: number;
-  readonly devices?: number;
   readonly json?: boolean;
 }
 
 export function addSweep(program: Command): void {
-  program
-    .command('sweep')
-    .description('shift single neurons, read p, fit the empirical gradient')
-    .addOption(modelOption())
-    .addOption(promptOption())
-    .addOption(new Option('--neurons <list>', 'such as L0.N3,L1.N7 or L2.N5@pre').makeOptionMandatory())
-    .addOption(targetOption())
-    .addOption(targetIdOption())
-    .addOption(siteOption())
-    .addOption(ofOption())
-    .addOption(directionOption())
-    .addOption(signOption())
-    .addOption(
-      new Option('--range <from:to:step>', 'shifts; 0 is always among them')
-        .argParser(range)
-        .default(range('-2:2:0.2'), '-2:2:0.2'),
-    )
-    .addOption(
-      new Option('--fit <range>', 'slope and r use the shifts within ± this').argParser(positive).default(2),
-    )
-    .addOption(new Option('--with-zero', 'count the point at shift 0 in r'))
-    .addOption(new Option('--intercept', 'fit a line with intercept in place of one through the origin'))
-    .addOption(
-      new Option('--engine <name>', 'naive: full forward passes; auto: the best there is')
-        .choices(['auto', 'naive'])
-        .default('auto'),
-    )
-    .addOption(new Option('--out <file>', 'write the JSON document to a file too'))
-    .addOption(dtypeOption())
-    .addOption(streamOption())
-    .addOption(memoryOption())
-    .addOption(devicesOption())
-    .addOption(jsonOption())
+  withOptions(
+    program.command('sweep').description('shift single neurons, read p, fit the empirical gradient'),
+    modelOption(),
+    promptOption(),
+    new Option('--neurons <list>', 'such as L0.N3,L1.N7 or L2.N5@pre').makeOptionMandatory(),
+    ...targetOptions(),
+    ...conventionOptions(),
+    new Option('--range <from:to:step>', 'shifts; 0 is always among them')
+      .argParser(range)
+      .default(range('-2:2:0.2'), '-2:2:0.2'),
+    new Option('--fit <range>', 'slope and r use the shifts within ± this').argParser(positive).default(2),
+    new Option('--with-zero', 'count the point at shift 0 in r'),
+    new Option('--intercept', 'fit a line with intercept in place of one through the origin'),
+    new Option('--engine <name>', 'naive: full forward passes; auto: the best there is')
+      .choices(['auto', 'naive'])
+      .default('auto'),
+    new Option('--out <file>', 'write the JSON document to a file too'),
+    ...weightsOptions(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

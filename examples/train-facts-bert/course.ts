@@ -2,7 +2,8 @@
 
 import type { Tokenizer } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
-import { batchesOf, passRandom, shuffle } from '../training/order.ts';
+import { shuffle } from '../../probing/index.ts';
+import { batchesOf, passRandom } from '../training/order.ts';
 import { type Fact, type Masked, readFacts, SentenceMaker, type Templates } from './facts.ts';
 
 /** Share of the sentences whose object is masked; in the others it is another token. */

@@ -3,19 +3,11 @@
  */
 
 import { seededRandom } from '../../neurgrad/index.ts';
+import { shuffle } from '../../probing/index.ts';
 
 /** A generator of its own for every (seed, pass): nothing has to be replayed to reach a pass. */
 export function passRandom(seed: number, pass: number): () => number {
   return seededRandom(Math.imul(seed + 1, 0x9e3779b1) ^ Math.imul(pass + 1, 0x85ebca6b));
-}
-
-/** Fisher and Yates, in place. */
-export function shuffle<Item>(items: Item[], random: () => number): Item[] {
-  for (let i = items.length - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [items[i], items[j]] = [items[j]!, items[i]!];
-  }
-  return items;
 }
 
 /**

@@ -1,11 +1,11 @@
 /** `neurgrad data` and `neurgrad probe` as a user runs them, on small rows of our own. */
 
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { claims } from '../probing/rows.ts';
+import { neurgrad } from './command.ts';
 
 const MODEL = 'examples/models/facts-bert';
 const folder = mkdtempSync(join(tmpdir(), 'neurgrad-probe-cli-'));
@@ -21,19 +21,6 @@ beforeAll(() => {
   write('test', claims(8, 40));
 });
 afterAll(() => rmSync(folder, { recursive: true }));
-
-function neurgrad(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['dist/cli/main.js', ...args], {
-      env: { ...process.env, NO_COLOR: '1', HF_HUB_OFFLINE: '1' },
-    });
-    let [out, err] = ['', ''];
-    child.stdout.on('data', (part) => (out += part));
-    child.stderr.on('data', (part) => (err += part));
-    child.on('error', reject);
-    child.on('close', (code) => resolve({ code, out, err }));
-  });
-}
 
 const probe = (...more: string[]) =>
   neurgrad('probe', 'run', '--model', MODEL, '--data', data, '--tasks', 'FEVER', '--shots', '0', ...more);

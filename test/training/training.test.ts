@@ -22,7 +22,7 @@ import {
   tensor,
 } from '../../engine/index.ts';
 import { batchInput, readFacts, SentenceMaker } from '../../examples/train-facts-bert/facts.ts';
-import { batchesOf, passRandom, shuffle } from '../../examples/training/order.ts';
+import { batchesOf, passRandom } from '../../examples/training/order.ts';
 import { Trainer } from '../../examples/training/trainer.ts';
 import {
   bertShapes,
@@ -37,6 +37,7 @@ import {
   saveModel,
 } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
+import { shuffle } from '../../probing/index.ts';
 import { normal, upload } from '../engine/support.ts';
 import { bert, llama, losses, rows, schedule, values } from './toy.ts';
 
