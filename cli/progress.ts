@@ -11,8 +11,15 @@ export interface Progress {
   stop(): void;
 }
 
-/** Seconds between two lines of a log. */
-const LOG_SECONDS = 5;
+/** Seconds between two lines of a log: more of them as the work goes on. */
+const logSeconds = (spent: number): number => Math.max(5, Math.min(60, spent / 20));
+
+const perSecond = (rate: number): string => (rate < 10 ? rate.toFixed(1) : `${Math.round(rate)}`);
+
+function duration(seconds: number): string {
+  if (seconds < 120) return `${Math.ceil(seconds)} s`;
+  return seconds < 7200 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
 
 /**
  * @param label what is being done.
@@ -46,7 +53,7 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
         started = true;
       }
       const seconds = (performance.now() - began) / 1000;
-      single.update(done, { rate: Math.round(done / Math.max(seconds, 1e-3)) });
+      single.update(done, { rate: perSecond(done / Math.max(seconds, 1e-3)) });
     },
     stop() {
       single.stop();
@@ -60,12 +67,12 @@ function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progres
   return {
     update(done, all) {
       const now = performance.now();
-      if (done < all && now - told < LOG_SECONDS * 1000) return;
+      if (done < all && now - told < logSeconds((now - began) / 1000) * 1000) return;
       told = now;
       const seconds = (now - began) / 1000;
       const rate = done / Math.max(seconds, 1e-3);
-      const left = done < all ? `, ${Math.ceil((all - done) / rate)} s left` : `, ${seconds.toFixed(1)} s`;
-      stream.write(`${label}: ${done}/${all} ${unit}, ${Math.round(rate)}/s${left}\n`);
+      const left = done < all ? `, ${duration((all - done) / rate)} left` : `, ${seconds.toFixed(1)} s`;
+      stream.write(`${label}: ${done}/${all} ${unit}, ${perSecond(rate)}/s${left}\n`);
     },
     stop() {},
   };

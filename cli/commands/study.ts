@@ -164,7 +164,8 @@ async function runCommand(options: Options): Promise<void> {
   const device: Device = await openDevice();
   const keep = { ...options, dtype: plan.dtype };
   const note = (text: string): void => void process.stderr.write(`${text}\n`);
-  const progress = startProgress('study', 'units');
+  const progress = startProgress('study', 'points');
+  const choosing = startProgress('choose prompts', 'prompts');
   try {
     const places: Placement[] = [];
     for (const card of cards) places.push(await placeWeights(card, device, keep));
@@ -185,7 +186,11 @@ async function runCommand(options: Options): Promise<void> {
         const model = await openModel(card, device, places[number]!, keep);
         return { model, tokenizer: card.tokenizer, close: () => model.dispose() };
       },
-      onProgress: progress.update,
+      onProgress: (points, all) => {
+        choosing.stop();
+        progress.update(points, all);
+      },
+      onPrompts: choosing.update,
       onNote: note,
     });
     progress.stop();
@@ -194,6 +199,7 @@ async function runCommand(options: Options): Promise<void> {
       `${done} units done${share}, ${found} were there; next: neurgrad report ${options.out}\n`,
     );
   } finally {
+    choosing.stop();
     progress.stop();
     device.destroy();
   }

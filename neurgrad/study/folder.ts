@@ -9,6 +9,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -67,9 +68,9 @@ export const unitName = ({ model, kind, prompt }: Unit): string =>
 /** All units of a study, in order. `prompts` are there for each model. */
 export function unitsOf(plan: Plan, prompts: readonly number[]): Unit[] {
   return prompts.flatMap((count, model) => [
-    { model, kind: 'cost' as const, prompt: 0 },
     ...numbered(count, model, 'table'),
     ...numbered(Math.min(plan.figure.neurons > 0 ? plan.figure.prompts : 0, count), model, 'figure'),
+    { model, kind: 'cost' as const, prompt: 0 },
   ]);
 }
 
@@ -117,8 +118,9 @@ export function writeWhole(path: string, bytes: Uint8Array | string, mark = ''):
 }
 
 const LOCK = /^lock-(\d+)-of-(\d+)\.json$/;
-/** A lock of another machine that has not been touched for so long is a dead process's. */
-const STALE_SECONDS = 600;
+/** A lock is touched this often, and one of another machine that was not touched for so long is a dead process's. */
+const BEAT_SECONDS = 25;
+const STALE_SECONDS = 100;
 
 export class StudyFolder implements Disposable {
   readonly path: string;
@@ -133,7 +135,7 @@ export class StudyFolder implements Disposable {
     this.#lock = lock;
     this.#mark = mark;
     if (lock) {
-      this.#heart = setInterval(() => touch(lock), 60_000);
+      this.#heart = setInterval(() => touch(lock), BEAT_SECONDS * 1000);
       this.#heart.unref();
     }
   }
@@ -198,8 +200,23 @@ export class StudyFolder implements Disposable {
     }
   }
 
-  keepNote(name: string, value: unknown): void {
-    writeWhole(join(this.path, name), JSON.stringify({ study: this.manifest.study, value }), this.#mark);
+  /** Keeps a value that all shares must agree on. @returns what is kept: the first that came. */
+  keepNote<Value>(name: string, value: Value): Value {
+    const kept = this.note<Value>(name);
+    if (kept !== null) return kept;
+    const file = join(this.path, name);
+    // Not whole, or of another study.
+    rmSync(file, { force: true });
+    const beside = `${file}${this.#mark}.first`;
+    writeWhole(beside, JSON.stringify({ study: this.manifest.study, value }));
+    try {
+      // Unlike a rename, fails where another share was faster.
+      linkSync(beside, file);
+    } catch (cause) {
+      if ((cause as { code?: string }).code !== 'EEXIST') renameSync(beside, file);
+    }
+    rmSync(beside, { force: true });
+    return this.note<Value>(name) ?? value;
   }
 
   partPath(unit: Unit): string {
@@ -303,16 +320,15 @@ function takeLock(path: string, shard: Shard): string {
       if (Number(match[2]) === shard.count && !same) continue;
       const file = join(path, name);
       const holder = holderOf(file);
-      if (holder) {
+      if (holder)
         throw new UserError(
           'study',
           `${path}: process ${holder} is at work on share ${match[1]}/${match[2]} of this folder; wait for it, or use another folder`,
         );
-      }
       rmSync(file, { force: true });
     }
     const file = openSync(mine, 'wx');
-    writeSync(file, JSON.stringify({ pid: process.pid, host: hostname() }));
+    writeSync(file, JSON.stringify({ pid: process.pid, host: hostname(), birth: birthOf(process.pid) }));
     closeSync(file);
     return mine;
   } catch (cause) {
@@ -322,13 +338,31 @@ function takeLock(path: string, shard: Shard): string {
   }
 }
 
+interface Holder {
+  readonly pid: number;
+  readonly host: string;
+  /** A number may be given to another process later, in containers soon: {@link birthOf}. */
+  readonly birth: string | null;
+}
+
 /** Who holds a lock, or null where its process is gone. */
 function holderOf(file: string): string | null {
   try {
-    const { pid, host } = JSON.parse(readFileSync(file, 'utf8')) as { pid: number; host: string };
-    if (host === hostname()) return isAlive(pid) ? `${pid}` : null;
+    const { pid, host, birth } = JSON.parse(readFileSync(file, 'utf8')) as Holder;
+    if (host === hostname()) return isAlive(pid) && birthOf(pid) === birth ? `${pid}` : null;
     const age = (Date.now() - statSync(file).mtimeMs) / 1000;
     return age < STALE_SECONDS ? `${pid} on ${host}` : null;
+  } catch {
+    return null;
+  }
+}
+
+/** When a process began, in the kernel's ticks; null where the system does not tell. */
+function birthOf(pid: number): string | null {
+  try {
+    // The name before it, in brackets, may hold spaces.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(')').at(-1)!.trim().split(' ');
+    return fields[19] ?? null;
   } catch {
     return null;
   }

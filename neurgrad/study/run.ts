@@ -29,7 +29,10 @@ export interface StudyOptions {
   readonly shard: Shard;
   /** Opens the plan's model by its number. */
   readonly open: (model: number) => Promise<OpenedModel>;
+  /** Points (a neuron at a shift) that this call computes; parts found done count for nothing. */
   readonly onProgress?: (done: number, all: number) => void;
+  /** Prompts chosen of a model. */
+  readonly onPrompts?: (done: number, all: number) => void;
   /** Told what a person should know: a damaged part, too few prompts. */
   readonly onNote?: (text: string) => void;
 }
@@ -48,7 +51,11 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
   const { plan } = folder.manifest;
   const note = options.onNote ?? (() => {});
   const counts: number[] = [];
-  let [done, found] = [0, 0];
+  const ours = (units: readonly Unit[]): Unit[] =>
+    units.filter((_, i) => i % options.shard.count === options.shard.index);
+  const pointsOf = (units: readonly Unit[]): number =>
+    units.reduce((sum, unit) => sum + unitPoints(plan, unit), 0);
+  let [done, found, points] = [0, 0, 0];
   for (const [number] of plan.models.entries()) {
     let opened: OpenedModel | null = null;
     const open = async (): Promise<OpenedModel> => {
@@ -56,24 +63,25 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
       return opened;
     };
     try {
-      const selection = await chosenPrompts(folder, plan, number, open, note);
+      const selection = await chosenPrompts(folder, plan, number, open, options);
       counts.push(selection.prompts.length);
-      const all = unitsOf(plan, counts);
-      const mine = all.filter((_, i) => i % options.shard.count === options.shard.index);
-      for (const unit of mine.filter(({ model }) => model === number)) {
-        if (folder.has(unit)) {
-          const damage = await folder.check(unit);
-          if (damage === null) {
-            found++;
-            options.onProgress?.(done + found, mine.length);
-            continue;
-          }
-          note(`${damage}; doing ${unitName(unit)} again`);
-        }
+      const todo: Unit[] = [];
+      for (const unit of ours(unitsOf(plan, counts))) {
+        if (unit.model !== number) continue;
+        if (await isThere(folder, unit, note)) found++;
+        else todo.push(unit);
+      }
+      // Models to come: as many prompts as the plan asks for.
+      const expected = plan.models.map((_, model) => counts[model] ?? plan.prompts.count);
+      const later = ours(unitsOf(plan, expected)).filter((unit) => unit.model > number && !folder.has(unit));
+      const all = points + pointsOf(todo) + pointsOf(later);
+      for (const unit of todo) {
         const { model } = await open();
-        folder.write(unit, await runUnit(model, plan, unit, selection.prompts[unit.prompt]!));
+        const told = (rows: number): void => options.onProgress?.(points + rows, all);
+        folder.write(unit, await runUnit(model, plan, unit, selection.prompts[unit.prompt]!, told));
         done++;
-        options.onProgress?.(done + found, mine.length);
+        points += unitPoints(plan, unit);
+        options.onProgress?.(points, all);
       }
     } finally {
       (opened as OpenedModel | null)?.close();
@@ -82,24 +90,47 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
   return { done, found };
 }
 
+/** Whether a unit's part is there and whole; a damaged one is said and moved aside. */
+async function isThere(folder: StudyFolder, unit: Unit, note: (text: string) => void): Promise<boolean> {
+  if (!folder.has(unit)) return false;
+  const damage = await folder.check(unit);
+  if (damage === null) return true;
+  note(`${damage}; doing ${unitName(unit)} again`);
+  return false;
+}
+
+/** Shifts of a unit's neurons, 0 among them. */
+function unitShifts(plan: Plan, { kind }: Unit): number[] {
+  const { from, to, step } = kind === 'figure' ? plan.figure.grid : plan.grid;
+  return shiftGrid(from, to, step);
+}
+
+const unitNeurons = (plan: Plan, { kind }: Unit): number =>
+  kind === 'figure' ? plan.figure.neurons : plan.neurons.perPrompt;
+
+/** Points that a unit sweeps: neurons times shifts but 0. */
+export function unitPoints(plan: Plan, unit: Unit): number {
+  if (unit.kind === 'cost') return 0;
+  return unitNeurons(plan, unit) * unitShifts(plan, unit).filter((shift) => shift !== 0).length;
+}
+
 async function chosenPrompts(
   folder: StudyFolder,
   plan: Plan,
   number: number,
   open: () => Promise<OpenedModel>,
-  note: (text: string) => void,
+  options: StudyOptions,
 ): Promise<Selection> {
   const kept = folder.note<Selection>(promptsFile(number));
   if (kept) return kept;
   const { model, tokenizer } = await open();
   const questions = readQuestions(plan.prompts, model.architecture);
-  const selection = await selectPrompts(model, tokenizer, questions, plan.prompts);
+  const selection = await selectPrompts(model, tokenizer, questions, plan.prompts, options.onPrompts);
   if (selection.prompts.length < plan.prompts.count)
-    note(
+    options.onNote?.(
       `${plan.models[number]}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
     );
-  folder.keepNote(promptsFile(number), selection);
-  return selection;
+  return folder.keepNote(promptsFile(number), selection);
 }
 
 /** The table of one unit. */
@@ -108,15 +139,14 @@ async function runUnit(
   plan: Plan,
   unit: Unit,
   prompt: SelectedPrompt,
+  onProgress: (points: number) => void,
 ): Promise<Column[]> {
   if (unit.kind === 'cost') return measureCost(model, plan, prompt);
   const figure = unit.kind === 'figure';
-  const { from, to, step } = figure ? plan.figure.grid : plan.grid;
-  const shifts = shiftGrid(from, to, step);
+  const shifts = unitShifts(plan, unit);
   const site = resolveSite(plan.neurons.site, model);
   const { width } = model.sizes;
-  const count = figure ? plan.figure.neurons : plan.neurons.perPrompt;
-  const flat = drawNeurons(model, plan.neurons, count, unit.prompt, figure ? 1 : 0);
+  const flat = drawNeurons(model, plan.neurons, unitNeurons(plan, unit), unit.prompt, figure ? 1 : 0);
   const result = await sweep(model, prompt, {
     neurons: flat.map((n) => neuronAt(n, width, site)),
     shifts,
@@ -126,6 +156,7 @@ async function runUnit(
     of: plan.of,
     fit: plan.fit as { range: number; includeZero: boolean; withIntercept: boolean },
     engine: plan.engine,
+    onProgress,
   });
   const zero = shifts.indexOf(0);
   const curves = result.neurons;

@@ -8,7 +8,7 @@ import { type Agreement, agreement, type Interval, share, type Weight, weight } 
 import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
 import { type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
-import type { Plan } from './plan.ts';
+import { canonical, type Plan } from './plan.ts';
 import { promptsFile } from './run.ts';
 import type { Selection } from './select.ts';
 
@@ -82,10 +82,20 @@ export async function summarise(folders: readonly StudyFolder[]): Promise<StudyS
       throw new UserError('report', `${folder.path}: is another study than ${first.path}`);
   const { plan, models: stamps, planHash, adapter, versions } = first.manifest;
   const selections = stamps.map((_, model) => {
-    const found = folders.map((folder) => folder.note<Selection>(promptsFile(model))).find(Boolean);
-    if (!found)
+    const found = folders.flatMap((folder) => {
+      const selection = folder.note<Selection>(promptsFile(model));
+      return selection ? [{ folder, selection }] : [];
+    });
+    if (found.length === 0)
       throw new UserError('report', `${first.path}: the study has not chosen its prompts yet; run it first`);
-    return found;
+    const [one, ...others] = found as [(typeof found)[0], ...typeof found];
+    for (const other of others)
+      if (canonical(other.selection) !== canonical(one.selection))
+        throw new UserError(
+          'report',
+          `${other.folder.path}: chose other prompts than ${one.folder.path}; run both on machines on which the model answers alike`,
+        );
+    return one.selection;
   });
   const units = unitsOf(
     plan,
@@ -168,7 +178,7 @@ function summariseModel(
     table2: linearity({ r, layer, layers: stamp.layers }, plan.maxVariance, seed),
     weight: { ...heavy, heaviestPrompt: prompts[heavy.heaviest.prompt]!.text },
     layers: layerCounts(stamp.layers, layer, r, slope),
-    figure2: straightness(plan, figure),
+    figure2: straightness(plan, stamp, figure),
     activations: {
       negative: mean(activation.map((a) => (a < 0 ? 1 : 0))),
       zero: activation.filter((a) => a === 0).length,
@@ -217,13 +227,14 @@ function shiftsOf(part: Part): number[] {
     .sort((a, b) => a - b);
 }
 
-function straightness(plan: Plan, parts: readonly Part[]): ModelSummary['figure2'] {
+function straightness(plan: Plan, stamp: ModelStamp, parts: readonly Part[]): ModelSummary['figure2'] {
   if (parts.length === 0) return [];
   const moved = shiftsOf(parts[0]!);
   const { from, to, step } = plan.figure.grid;
   const ranges = shiftGrid(0, Math.min(-from, to), step).filter((range) => range > 0);
   // Changes carried as differences are good to 1e-5 of themselves however small, so that no curve counts as flat here.
-  const floor = plan.engine === 'naive' ? NOISE_FLOOR : 0;
+  const carried = plan.engine === 'auto' && (stamp.weights ?? 'device') === 'device';
+  const floor = carried ? 0 : NOISE_FLOOR;
   const curves = parts.flatMap((part) => {
     const columns = moved.map((shift) => part.get(`d${shift}`)!);
     return Array.from(part.get('base')!, (base, i) => ({

@@ -11,16 +11,19 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
+import { seededRandom } from '../../neurgrad/random.ts';
 import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
 import { encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
@@ -29,6 +32,7 @@ import { runStudy } from '../../neurgrad/study/run.ts';
 import { drawNeurons } from '../../neurgrad/study/select.ts';
 import { detectShard, parseShard, type Shard, WHOLE } from '../../neurgrad/study/shard.ts';
 import { summarise } from '../../neurgrad/study/summary.ts';
+import { neurgrad } from '../cli/command.ts';
 
 const MODEL = 'examples/models/facts-bert';
 const root = mkdtempSync(join(tmpdir(), 'neurgrad-study-'));
@@ -259,6 +263,9 @@ describe('a study', () => {
       expect(() => open(whole, { index: 1, count: 3 })).toThrow('at work');
     }
     expect(existsSync(lock)).toBe(false);
+    // Numbers of processes are given again, in containers soon: this one's, but of another birth.
+    writeFileSync(lock, JSON.stringify({ pid: process.pid, host: hostname(), birth: '1' }));
+    open(whole)[Symbol.dispose]();
     // A process that is gone holds nothing; one on another machine does.
     const gone = spawnSync(process.execPath, ['-e', '0']).pid;
     writeFileSync(lock, JSON.stringify({ pid: gone, host: hostname() }));
@@ -266,6 +273,20 @@ describe('a study', () => {
     writeFileSync(lock, JSON.stringify({ pid: 1, host: 'elsewhere' }));
     expect(() => open(whole)).toThrow('process 1 on elsewhere');
     rmSync(lock);
+  });
+
+  it('has one choice of prompts: the first that came, and none where shares chose otherwise', async () => {
+    const [one, two] = [fresh(), fresh()];
+    for (const index of [0, 1]) await run([one, two][index]!, { index, count: 2 });
+    const folder = StudyFolder.read(one);
+    const kept = folder.note('prompts-0.json');
+    expect(folder.keepNote('prompts-0.json', { other: 1 })).toEqual(kept);
+    writeFileSync(join(one, 'prompts-0.json'), '{"study":');
+    expect(folder.keepNote('prompts-0.json', kept)).toEqual(kept);
+    const { study, value } = JSON.parse(readFileSync(join(two, 'prompts-0.json'), 'utf8'));
+    value.prompts.reverse();
+    writeFileSync(join(two, 'prompts-0.json'), JSON.stringify({ study, value }));
+    await expect(tables(one, two)).rejects.toThrow('chose other prompts');
   });
 
   it('tells a full disk, and keeps what was there', () => {
@@ -309,56 +330,67 @@ describe('part files', () => {
 });
 
 describe('the command', { timeout: 240_000 }, () => {
-  const command = (out: string): string[] => [
-    'dist/cli/main.js',
-    'study',
-    '--preset',
-    'seed',
-    '--model',
-    MODEL,
-    '--prompts',
-    PROMPTS,
-    '--count',
-    '6',
-    '--neurons',
-    '12',
-    '--figure',
-    '2x8',
-    '--ig',
-    '0',
-    '--out',
-    out,
-  ];
-  const finish = (out: string): string => {
-    const { status, stderr } = spawnSync(process.execPath, command(out), { encoding: 'utf8' });
-    expect(stderr.includes('error') ? stderr : '').toBe('');
-    expect(status).toBe(0);
-    const report = spawnSync(process.execPath, ['dist/cli/main.js', 'report', out], { encoding: 'utf8' });
-    expect(report.status).toBe(0);
-    return readdirSync(join(out, 'tables'))
-      .filter((name) => name !== 'cost.md')
-      .map((name) => readFileSync(join(out, 'tables', name), 'utf8'))
-      .join('\n');
+  const file = join(root, 'plan.json');
+  const subjects = ['France', 'Italy', 'Japan', 'Spain', 'Peru', 'Egypt', 'Norway', 'Cuba'];
+  const words = ['capital', 'king', 'language'];
+  const rows = subjects.flatMap((subject) =>
+    words.map((word) => ({ prompt: `The ${word} of ${subject} is [MASK].`, answer: 'paris' })),
+  );
+  const prompts = join(root, 'many.jsonl');
+  writeFileSync(prompts, rows.map((row) => JSON.stringify(row)).join('\n'));
+  writeFileSync(
+    file,
+    JSON.stringify({
+      models: [MODEL],
+      prompts: { path: prompts, count: rows.length, answeredRight: false },
+      neurons: { perPrompt: 8 },
+      figure: { prompts: 2, neurons: 4, grid: { from: -4, to: 4, step: 1 } },
+      integrated: { prompts: 2, steps: 2 },
+    }),
+  );
+  const command = (out: string): string[] => ['study', '--plan', file, '--out', out];
+  const finish = async (out: string): Promise<string> => {
+    const { code, err } = await neurgrad(...command(out));
+    expect(code, err).toBe(0);
+    return tables(out);
+  };
+  const partsOf = (out: string): string[] => {
+    const folder = join(out, 'parts');
+    return existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.parquet')) : [];
+  };
+  /** Which file it is, and when it was written: another one where it was written again. */
+  const identity = (out: string, name: string): string => {
+    const { ino, mtimeMs } = statSync(join(out, 'parts', name));
+    return `${ino} ${mtimeMs}`;
   };
 
-  it('goes on after being killed, and ends in the same bytes', async () => {
-    const expected = finish(fresh());
+  it('killed ten times at random moments, it goes on and ends in the same bytes, no part done twice', async () => {
+    const whole = fresh();
+    const expected = await finish(whole);
     const out = fresh();
-    const times = new Map<string, number>();
-    for (const [round, delay] of [900, 1700, 1300, 2100, 1500].entries()) {
-      const child = spawn(process.execPath, command(out), { stdio: 'ignore' });
-      await new Promise((resolve) => setTimeout(resolve, delay + 300 * round));
-      const ended = new Promise((resolve) => child.on('exit', resolve));
+    const random = seededRandom(10);
+    const seen = new Map<string, string>();
+    let struck = 0;
+    for (let kill = 0; kill < 10; kill++) {
+      const child = spawn(process.execPath, ['dist/cli/main.js', ...command(out)], { stdio: 'ignore' });
+      const ended = new Promise((resolve) => child.on('exit', (_, signal) => resolve(signal)));
+      // Every third falls into the start; the others come when another part is there, and a little later.
+      if (kill % 3 !== 0) while (child.exitCode === null && partsOf(out).length === seen.size) await wait(5);
+      await wait(random() * (kill % 3 === 0 ? 1500 : 150));
       child.kill('SIGKILL');
-      await ended;
-      const parts = join(out, 'parts');
-      for (const name of existsSync(parts) ? readdirSync(parts) : []) {
-        const bytes = readFileSync(join(parts, name)).length;
-        // A finished part is never written again.
-        if (name.endsWith('.parquet')) expect(times.get(name) ?? bytes).toBe(bytes);
-        if (name.endsWith('.parquet')) times.set(name, bytes);
-      }
+      if ((await ended) === 'SIGKILL') struck++;
+      for (const [name, was] of seen) expect(identity(out, name), name).toBe(was);
+      for (const name of partsOf(out)) seen.set(name, identity(out, name));
     }
-    expect(finish(out)).toBe(expected);
+    expect(struck).toBe(10);
+    expect(seen.size).toBeLessThan(partsOf(whole).length);
+    expect(await finish(out)).toBe(expected);
+    for (const [name, was] of seen) expect(identity(out, name), name).toBe(was);
+    expect(partsOf(out)).toEqual(partsOf(whole));
+    const bytes = (folder: string, name: string) => readFileSync(join(folder, 'parts', name));
+    for (const name of partsOf(whole))
+      if (!name.includes('cost')) expect(bytes(out, name).equals(bytes(whole, name)), name).toBe(true);
+    // Killed processes leave a lock and pieces behind; the last one leaves none of its own.
+    expect(readdirSync(out).filter((name) => name.startsWith('lock'))).toEqual([]);
   });
 });
