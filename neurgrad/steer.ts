@@ -8,7 +8,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import type { LanguageModel, Patch, Site } from '../models/model.ts';
+import { type LanguageModel, type Patch, runModel, type Site } from '../models/model.ts';
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
@@ -183,7 +183,7 @@ async function look(
     }),
   );
   const at = [...new Set(patch.map(({ name }) => name))];
-  using run = model.run(probeRows(probe), {
+  using run = await runModel(model, probeRows(probe), {
     patch,
     grad: { at, of: { of: 'prob', target: [target], position: [probe.position] } },
     logits: [probe.position],

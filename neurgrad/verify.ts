@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import type { LanguageModel } from '../models/model.ts';
+import { type LanguageModel, runModel } from '../models/model.ts';
 import { type Direction, outwardSign } from './conventions.ts';
 import { carriesDifferences, openBundle } from './difference/bundle.ts';
 import { rowChanges } from './difference/wave.ts';
@@ -185,7 +185,7 @@ export async function verifyParity(
         'verify',
         `the reference has ${logits.length} logits for ${ids.length} tokens; the model gives ${vocabulary} a token`,
       );
-    using run = model.run({ ids: [ids] });
+    using run = await runModel(model, { ids: [ids] });
     const own = await run.logits.read();
     for (let position = 0; position < ids.length; position++, positions++) {
       let [best, other] = [0, 0];

@@ -1,12 +1,11 @@
 /** `neurgrad study`: the paper's linearity study from a plan, in a folder that can be taken up again and shared out. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
-import { fileHash, isModelFile, type ModelStamp, StudyFolder } from '../../neurgrad/study/folder.ts';
+import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
 import { detectShard, parseShard } from '../../neurgrad/study/shard.ts';
@@ -135,21 +134,6 @@ function merge(base: unknown, over: unknown): unknown {
   return result;
 }
 
-function stamp(source: string, card: ModelCard, weights: Placement): ModelStamp {
-  const folder = card.folder.name;
-  const { layers, hidden, width } = card.sizes;
-  const files = readdirSync(folder).filter(isModelFile).sort();
-  return {
-    source,
-    architecture: card.architecture,
-    layers,
-    hidden,
-    width,
-    weights,
-    files: Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))])),
-  };
-}
-
 async function runCommand(options: Options): Promise<void> {
   const plan = readPlan(options);
   if (options.printPlan) {
@@ -173,7 +157,7 @@ async function runCommand(options: Options): Promise<void> {
       options.out,
       {
         plan,
-        models: cards.map((card, i) => stamp(plan.models[i]!, card, places[i]!)),
+        models: cards.map((card, i) => stampModel(plan.models[i]!, card.folder.name, card, places[i]!)),
         adapter: describeAdapter(device),
         versions: { neurgrad: version, node: process.versions.node, webgpu: dependencyVersion('webgpu') },
       },

@@ -25,6 +25,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
+import type { LanguageModel } from '../../models/model.ts';
 import { type Column, DamagedPart, encodePart, type Part, readPart } from './part.ts';
 import { canonical, type Plan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
@@ -53,6 +54,29 @@ export interface Manifest {
   readonly adapter: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly created: string;
+}
+
+/**
+ * What the numbers of a model in a local folder come from.
+ * @param source as in the plan.
+ */
+export function stampModel(
+  source: string,
+  folder: string,
+  model: Pick<LanguageModel, 'architecture' | 'sizes'>,
+  weights: NonNullable<ModelStamp['weights']> = 'device',
+): ModelStamp {
+  const { layers, hidden, width } = model.sizes;
+  const files = readdirSync(folder).filter(isModelFile).sort();
+  return {
+    source,
+    architecture: model.architecture,
+    layers,
+    hidden,
+    width,
+    weights,
+    files: Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))])),
+  };
 }
 
 /** One piece of work: a prompt of a model, or a model's costs. */

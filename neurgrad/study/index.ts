@@ -1,7 +1,8 @@
-/** The linearity study for programs (Node): a plan, a folder that can be taken up again, a summary. */
+/** The linearity study for programs, in Node alone: a plan, a folder that can be taken up again, a summary. `neurgrad/study` */
 
 export * from './agreement.ts';
 export * from './folder.ts';
+export * from './paper.ts';
 export * from './part.ts';
 export * from './plan.ts';
 export * from './prompts.ts';

@@ -359,7 +359,9 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.fill('#count', '6');
     await page.click('#steer button');
     await expect.poll(() => shown(page, 'paris'), { timeout: 30_000 }).toBeCloseTo(0.6, 2);
-    expect(await page.locator('#hand li').count()).toBeGreaterThanOrEqual(6);
+    const moved = await page.locator('#hand li').count();
+    expect(moved).toBeGreaterThanOrEqual(1);
+    expect(moved).toBeLessThanOrEqual(6);
   });
 
   it('comes back from a link', async () => {

@@ -329,7 +329,7 @@ describe('part files', () => {
   });
 });
 
-describe('the command', { timeout: 240_000 }, () => {
+describe('the command', { timeout: 600_000 }, () => {
   const file = join(root, 'plan.json');
   const subjects = ['France', 'Italy', 'Japan', 'Spain', 'Peru', 'Egypt', 'Norway', 'Cuba'];
   const words = ['capital', 'king', 'language'];

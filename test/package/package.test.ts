@@ -71,7 +71,9 @@ test('holds what it should and nothing else', () => {
 });
 
 test('public types know no any, and nothing is a default export', () => {
-  const rooms = entries.map((entry) => `dist/${entry === '.' ? 'neurgrad' : entry.slice(2)}/`);
+  const rooms = entries.map(
+    (entry) => `${dirname((own.exports[entry] as { types: string }).types).slice(2)}/`,
+  );
   const found = files
     .filter((path) => path.endsWith('.d.ts') && rooms.some((room) => path.startsWith(room)))
     .flatMap((path) => {

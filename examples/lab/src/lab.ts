@@ -38,6 +38,8 @@ const PASSING = new Set([
 /** Words that the answer lists. */
 export const WORDS = 10;
 const SWEEP_STEP = 0.2;
+/** Largest shift of a steered neuron: where curves are straight. */
+const STEER_RANGE = 2;
 
 /** What the page shows; each part null while there is none. */
 export interface View {
@@ -232,16 +234,16 @@ export class Lab {
     this.#show();
   }
 
-  /** Shifts the strongest neurons so that the target reaches a probability. */
+  /** Shifts few of the strongest neurons, within their linear range, so that the target reaches a probability. */
   async steer(wish: number, neurons: number): Promise<void> {
     const question = this.#question();
     if (!question) return;
-    const answer = await this.#long('steer', { question, wish, neurons, largest: 10 }, 'Steering');
+    const answer = await this.#long('steer', { question, wish, neurons, range: STEER_RANGE }, 'Steering');
     if (!answer) return;
     this.#move(answer.shifts);
     if (!answer.reached) {
       this.#say(
-        `${neurons} ${neurons === 1 ? 'neuron brings' : 'neurons bring'} the target to ${(100 * answer.p).toFixed(2)}% at most within ±10; take more neurons to come nearer.`,
+        `${neurons} ${neurons === 1 ? 'neuron brings' : 'neurons bring'} the target to ${(100 * answer.p).toFixed(2)}% at most within ±${STEER_RANGE}; take more neurons to come nearer.`,
       );
     }
   }

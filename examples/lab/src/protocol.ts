@@ -113,7 +113,7 @@ export interface Calls {
     answer: SweepAnswer;
   };
   steer: {
-    ask: { question: Question; wish: number; neurons: number; largest: number };
+    ask: { question: Question; wish: number; neurons: number; range: number };
     answer: SteerAnswer;
   };
   /** Models that need no network. */

@@ -10,11 +10,15 @@ import {
   type LanguageModel,
   neuronGradients,
   openDevice,
+  outwardSign,
+  type Patch,
   type Prediction,
   type Prompt,
   probeLogits,
   probeRows,
   resolveTarget,
+  siteHook,
+  steer,
   sweep,
   type Tokenizer,
   targetOrArgmax,
@@ -29,15 +33,17 @@ import type {
   ModelSource,
   Question,
   Scored,
+  Shift,
   Study,
   Token,
 } from '../protocol.ts';
 import type { Job } from './job.ts';
 import { openSource } from './sources.ts';
-import { steer, toPatch } from './steer.ts';
 
 /** Predictions that an answer lists. */
 const TOP = 50;
+/** Rounds of choosing shifts and looking. */
+const STEER_ROUNDS = 10;
 
 export class Session {
   readonly card: ModelCard;
@@ -151,12 +157,33 @@ export class Session {
     return { curve: neurons[0]!, target: this.#token(target) };
   }
 
-  async steer({ question, ...options }: Calls['steer']['ask'], job: Job): Promise<Calls['steer']['answer']> {
+  async steer(
+    { question, wish, neurons, range }: Calls['steer']['ask'],
+    job: Job,
+  ): Promise<Calls['steer']['answer']> {
     const prompt = this.#prompt(question);
     const target = await targetOrArgmax(this.#model, prompt, this.#target(prompt, question));
-    const { site, direction } = question;
-    const study = await neuronGradients(this.#model, prompt, { target, site, direction });
-    return steer(this.#model, prompt, study, options, job);
+    let round = 0;
+    const found = await steer(this.#model, prompt, {
+      target,
+      to: wish,
+      maxNeurons: neurons,
+      range,
+      tolerance: 1e-3,
+      rounds: STEER_ROUNDS,
+      site: question.site,
+      onRound: () => job.progress('Steering', ++round, STEER_ROUNDS, 'rows'),
+    });
+    return {
+      shifts: found.neurons.map(({ layer, index, site, shift, activation }) => ({
+        layer,
+        index,
+        site,
+        shift: question.direction === 'outward' ? shift : shift * outwardSign(activation),
+      })),
+      p: found.reached,
+      reached: found.success,
+    };
   }
 
   #prompt(question: Question): Prompt {
@@ -175,4 +202,16 @@ export class Session {
   #scored({ id, p }: Prediction): Scored {
     return { ...this.#token(id), p };
   }
+}
+
+/** A shift as the engine's patch. */
+function toPatch(shift: Shift, position: number, along: 'outward' | 'plain'): Patch {
+  return {
+    name: siteHook(shift.layer, shift.site),
+    position,
+    neuron: shift.index,
+    op: 'add',
+    value: shift.shift,
+    along,
+  };
 }
