@@ -11,25 +11,31 @@ import { toChart } from './chart.ts';
 import { loadPeers } from './peers.ts';
 import { type Report, type Row, toMarkdown, toText } from './rows.ts';
 import { attentionSuite } from './suites/attention.ts';
+import { backwardSuite } from './suites/backward.ts';
 import { hostSuite } from './suites/host.ts';
 import { limitsSuite } from './suites/limits.ts';
 import { loadSuite } from './suites/load.ts';
 import { matmulSuite } from './suites/matmul.ts';
 import { modelSuite } from './suites/model.ts';
+import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
 import type { Suite } from './suites/suite.ts';
+import { sweepSuite } from './suites/sweep.ts';
 
 const SUITES: Readonly<Record<string, Suite>> = {
   limits: limitsSuite,
   matmul: matmulSuite,
   attention: attentionSuite,
   model: modelSuite,
+  backward: backwardSuite,
+  sweep: sweepSuite,
+  probing: probingSuite,
   profile: profileSuite,
   host: hostSuite,
   load: loadSuite,
 };
-/** Suites that run only when they are named. */
-const BY_NAME = new Set(['load']);
+/** Suites that run only when they are named: each takes minutes without a GPU. */
+const BY_NAME = new Set(['backward', 'sweep', 'probing', 'load']);
 
 interface Options {
   readonly suite: readonly string[];

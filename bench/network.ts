@@ -1,11 +1,13 @@
 /**
- * BERT-base with random weights: the network that every contender runs, and its float64 reference.
+ * BERT-base and a Llama of its size with random weights: the networks that every contender runs, and BERT's float64 reference.
  *
  * Weights are drawn so that activations stay of unit size through twelve layers; names are Hugging Face's.
  */
 
-import { bertShapes } from '../models/bert.ts';
-import type { BertConfig } from '../models/config.ts';
+import { type Device, tensor } from '../engine/index.ts';
+import { Bert, bertShapes } from '../models/bert.ts';
+import type { BertConfig, LlamaConfig } from '../models/config.ts';
+import { Llama, llamaShapes } from '../models/llama.ts';
 import { randomNumbers } from './reference.ts';
 
 export const BERT_BASE: BertConfig = {
@@ -23,23 +25,52 @@ export const BERT_BASE: BertConfig = {
   tied: true,
 };
 
+/** As deep and wide as BERT-base. */
+export const LLAMA_12: LlamaConfig = {
+  type: 'llama',
+  layers: 12,
+  hidden: 768,
+  width: 2048,
+  heads: 12,
+  keyValueHeads: 12,
+  headSize: 64,
+  vocabulary: 32000,
+  positions: 512,
+  rmsNormEpsilon: 1e-5,
+  ropeTheta: 10000,
+  tied: false,
+  endIds: [],
+};
+
 export interface HostWeight {
   readonly shape: readonly number[];
   readonly data: Float32Array;
 }
 
 /** Norm weights near 1, biases small, matrices of variance 1 / fan-in. */
-export function randomBert(config: BertConfig): Map<string, HostWeight> {
+export function randomWeights(config: BertConfig | LlamaConfig): Map<string, HostWeight> {
   const weights = new Map<string, HostWeight>();
   let seed = 100;
-  for (const [name, shape] of bertShapes(config)) {
+  for (const [name, shape] of config.type === 'bert' ? bertShapes(config) : llamaShapes(config)) {
     const size = shape.reduce((a, b) => a * b, 1);
     const scale = shape.length === 1 ? 0.1 : 1 / Math.sqrt(shape[1]!);
     const data = randomNumbers(size, seed++, scale);
-    if (/LayerNorm\.weight$/.test(name)) for (let i = 0; i < size; i++) data[i]! += 1;
+    if (/norm\.weight$/i.test(name)) for (let i = 0; i < size; i++) data[i]! += 1;
     weights.set(name, { shape, data });
   }
   return weights;
+}
+
+/** The model on `device` with these weights. */
+export function onDevice(
+  device: Device,
+  config: BertConfig | LlamaConfig,
+  host: ReadonlyMap<string, HostWeight>,
+): Bert | Llama {
+  const weights = new Map(
+    [...host].map(([name, { shape, data }]) => [name, tensor(device, data, shape, 'weights')] as const),
+  );
+  return config.type === 'bert' ? new Bert(device, config, weights) : new Llama(device, config, weights);
 }
 
 /** x w^T + b in float64: x [rows, k], w [n, k]; four rows at a time share each load of w. */

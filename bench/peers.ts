@@ -6,6 +6,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { BertConfig, LlamaConfig } from '../models/config.ts';
+import { type Jax, type JaxArray, jaxGradients } from './jax.ts';
 import { BERT_BASE, type HostWeight } from './network.ts';
 import { bertModel, matmulModel } from './onnx.ts';
 
@@ -35,6 +37,17 @@ export interface Peer {
     ids: readonly (readonly number[])[],
     position: readonly number[],
   ) => Promise<PeerJob>;
+  /**
+   * One forward and one backward to every neuron after its activation, at all tokens, of the sum over rows of the target's
+   * log-probability at the row's position. `result` is the middle layer's gradient [batch, length, width].
+   */
+  readonly gradients?: (
+    config: BertConfig | LlamaConfig,
+    weights: ReadonlyMap<string, HostWeight>,
+    ids: readonly (readonly number[])[],
+    position: readonly number[],
+    target: readonly number[],
+  ) => Promise<PeerJob>;
 }
 
 /** `bench/` of the sources, also from `dist/bench`. */
@@ -54,18 +67,6 @@ interface Tf {
   tensor2d(data: Float32Array, shape: readonly number[]): TfTensor;
   matMul(a: TfTensor, b: TfTensor): TfTensor;
   slice(x: TfTensor, begin: readonly number[], size: readonly number[]): TfTensor;
-}
-interface JaxArray {
-  readonly ref: JaxArray;
-  reshape(shape: readonly number[]): JaxArray;
-  blockUntilReady(): Promise<JaxArray>;
-  data(): Promise<Float32Array>;
-  dispose(): void;
-}
-interface Jax {
-  init(device: string): Promise<readonly string[]>;
-  defaultDevice(device: string): string;
-  readonly numpy: { array(data: Float32Array): JaxArray; matmul(a: JaxArray, b: JaxArray): JaxArray };
 }
 interface OrtSession {
   readonly outputNames: readonly string[];
@@ -139,6 +140,23 @@ async function jaxjs(): Promise<Peer> {
           x.dispose();
           y.dispose();
         },
+      };
+    },
+    async gradients(config, weights, ids, position, target) {
+      const job = jaxGradients(jax, config, weights, ids, position, target);
+      return {
+        async run() {
+          const all = Object.values(job.run());
+          await Promise.all(all.map((gradient) => gradient.blockUntilReady()));
+          for (const gradient of all) gradient.dispose();
+        },
+        async result() {
+          const all = job.run();
+          const middle = await all[config.layers >> 1]!.ref.data();
+          jax.tree.dispose(all);
+          return middle;
+        },
+        dispose: job.dispose,
       };
     },
   };

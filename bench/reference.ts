@@ -55,6 +55,18 @@ export function matmulError(
   return worst;
 }
 
+/** Largest difference over the largest value; NaN counts as the largest there is. */
+export function relativeDifference(a: Float32Array, b: Float32Array): number {
+  if (a.length !== b.length) return Number.NaN;
+  let [worst, largest] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= worst)) worst = difference;
+    largest = Math.max(largest, Math.abs(b[i]!));
+  }
+  return worst / largest;
+}
+
 /** Throws where a benchmark's result is wrong: its time would mean nothing. */
 export function demand(what: string, error: number, tolerance: number): string {
   if (!(error <= tolerance))

@@ -6,11 +6,10 @@
  * batch against the same row alone, bit for bit.
  */
 
-import { type Tensor, tensor } from '../../engine/index.ts';
-import { Bert } from '../../models/bert.ts';
+import type { Tensor } from '../../engine/index.ts';
 import type { ModelInput, RunOptions } from '../../models/model.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import { BERT_BASE, bertReference, randomBert } from '../network.ts';
+import { BERT_BASE, bertReference, onDevice, randomWeights } from '../network.ts';
 import { demand, randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
 import { interleave, ratioOf } from '../timing.ts';
@@ -23,10 +22,8 @@ const logSoftmaxAt = (logits: Float64Array, id: number): number => {
 
 export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, only, progress }) => {
   progress('model: drawing BERT-base');
-  const host = randomBert(BERT_BASE);
-  const parameters = new Map<string, Tensor>();
-  for (const [name, { shape, data }] of host) parameters.set(name, tensor(device, data, shape, 'weights'));
-  const model = new Bert(device, BERT_BASE, parameters);
+  const host = randomWeights(BERT_BASE);
+  const model = onDevice(device, BERT_BASE, host);
   const names = Array.from({ length: BERT_BASE.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
   const rows: Row[] = [];
   const sizes: [number, number][] = small

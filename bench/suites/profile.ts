@@ -3,19 +3,15 @@
  * share of the nearer of the machine's two ceilings. `--trace FILE` writes every dispatch for chrome://tracing.
  */
 
-import { chromeTrace, measureCeiling, ratesOf, type Tensor, tensor } from '../../engine/index.ts';
-import { Bert } from '../../models/bert.ts';
-import { BERT_BASE, randomBert } from '../network.ts';
+import { chromeTrace, measureCeiling, ratesOf } from '../../engine/index.ts';
+import { BERT_BASE, onDevice, randomWeights } from '../network.ts';
 import type { Row } from '../rows.ts';
 import type { Suite } from './suite.ts';
 
 export const profileSuite: Suite = async ({ device, rounds, trace, progress }) => {
   progress('profile of BERT-base 1 x 16');
   const ceiling = await measureCeiling(device, rounds);
-  const parameters = new Map<string, Tensor>();
-  for (const [name, { shape, data }] of randomBert(BERT_BASE))
-    parameters.set(name, tensor(device, data, shape, 'weights'));
-  const model = new Bert(device, BERT_BASE, parameters);
+  const model = onDevice(device, BERT_BASE, randomWeights(BERT_BASE));
   const at = Array.from({ length: BERT_BASE.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
   const run = async (): Promise<void> => {
     using result = model.run(
