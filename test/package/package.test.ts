@@ -24,7 +24,9 @@ import { serve } from '../lab/site.ts';
 
 interface PackageJson {
   readonly version: string;
-  readonly exports: Readonly<Record<string, string | { readonly types: string; readonly default: string }>>;
+  readonly exports: Readonly<
+    Record<string, string | Readonly<Record<'types' | 'browser' | 'node' | 'default', string>>>
+  >;
   readonly dependencies: Readonly<Record<string, string>>;
 }
 
@@ -169,6 +171,12 @@ describe('in a browser', () => {
     );
     expect(text).not.toMatch(/requestAdapter|workgroup_size|safetensors/);
     expect(text.length).toBeLessThan(20_000);
+    const size = async (names: string): Promise<number> =>
+      (await bundle(`import ${names} from 'neurgrad/engine'; globalThis.used = ${names};`)).text.length;
+    const whole = (await bundle(`import * as all from 'neurgrad/engine'; globalThis.used = all;`)).text
+      .length;
+    expect(await size('{ tensor }')).toBeLessThan(0.1 * whole);
+    expect(await size('{ openDevice, tensor, matmul, grad }')).toBeLessThan(0.8 * whole);
   });
 
   test.skipIf(!executablePath)('a Vite project of its own computes', async () => {
