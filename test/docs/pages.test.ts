@@ -3,10 +3,11 @@
  * compiles strictly and runs against the built package.
  */
 
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { neurgrad } from '../cli/command.ts';
 import { compile, programFolder, run } from './programs.ts';
 
 const pages = readdirSync('docs')
@@ -61,18 +62,47 @@ describe('programs', () => {
     expect(out).not.toMatch(/NaN|undefined/);
   });
 
-  test('DuckDB reads the Parquet file with the query of the page', async () => {
-    const [, query] = /^```sql\n(.*?)^```$/ms.exec(readFileSync('docs/notebooks.md', 'utf8'))!;
-    const connection = await (await DuckDBInstance.create()).connect();
-    const reader = await connection.runAndReadAll(
-      query!.replace('rome.parquet', join(folder, 'rome.parquet')),
+  describe('DuckDB, with the queries of the page', () => {
+    const queries = [...readFileSync('docs/notebooks.md', 'utf8').matchAll(/^```sql\n(.*?)^```$/gms)].map(
+      ([, query]) => query!,
     );
-    const rows = reader.getRowObjects();
-    connection.closeSync();
-    expect(rows.map(({ layer, neuron }) => [layer, neuron])).toEqual([0, 1, 2, 3].map((layer) => [layer, 7]));
-    for (const { slope, r } of rows) {
-      expect(Number.isFinite(slope)).toBe(true);
-      expect(Math.abs(Number(r))).toBeLessThanOrEqual(1);
-    }
+    const ask = async (query: string): Promise<Record<string, unknown>[]> => {
+      const connection = await (await DuckDBInstance.create()).connect();
+      const reader = await connection.runAndReadAll(query);
+      const rows = reader.getRowObjects();
+      connection.closeSync();
+      return rows;
+    };
+
+    test('reads the curves of a sweep', async () => {
+      const rows = await ask(queries[0]!.replace('rome.parquet', join(folder, 'rome.parquet')));
+      expect(rows.map(({ layer, neuron }) => [layer, neuron])).toEqual(
+        [0, 1, 2, 3].map((layer) => [layer, 7]),
+      );
+      for (const { slope, r } of rows) {
+        expect(Number.isFinite(slope)).toBe(true);
+        expect(Math.abs(Number(r))).toBeLessThanOrEqual(1);
+      }
+    });
+
+    test('reads a whole study', async () => {
+      const prompts = [
+        ['The capital of France is [MASK].', 'paris'],
+        ['The capital of Norway is [MASK].', 'oslo'],
+      ].map(([prompt, answer]) => JSON.stringify({ prompt, answer }));
+      writeFileSync(join(folder, 'prompts.jsonl'), prompts.join('\n'));
+      const { code, err } = await neurgrad(
+        ...['study', '--preset', 'clean', '--model', 'examples/models/facts-bert'],
+        ...['--prompts', join(folder, 'prompts.jsonl'), '--count', '2', '--neurons', '12'],
+        ...['--figure', '0x0', '--ig', '0', '--out', join(folder, 'runs/tutorial')],
+      );
+      expect(code, err).toBe(0);
+      const rows = await ask(queries[1]!.replace('runs/tutorial', join(folder, 'runs/tutorial')));
+      expect(rows.map(({ layer }) => layer)).toEqual([0, 1, 2, 3]);
+      for (const { linear, corr } of rows) {
+        expect(Number(linear)).toSatisfy((share: number) => share >= 0 && share <= 1);
+        expect(Math.abs(Number(corr))).toBeLessThanOrEqual(1);
+      }
+    });
   });
 });
