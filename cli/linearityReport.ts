@@ -9,7 +9,7 @@ import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
 import { exampleCurve, polarityByLayer, straightnessByRange } from './linearityPlots.ts';
-import { reportStyle } from './reportStyle.ts';
+import { reportPage, tile } from './reportPage.ts';
 import { figure, signed } from './table.ts';
 
 /** A table as plain cells: one source for Markdown and HTML. */
@@ -239,8 +239,6 @@ export function whoWeighs({ weight, table1, prompts }: ModelSummary): string {
 }
 
 function modelSection(model: ModelSummary, summary: StudySummary): Html {
-  const tile = (value: string, label: string): Html =>
-    html`<li><strong>${value}</strong><span>${label}</span></li>`;
   return html`<section>
 <h2>${modelName(model.stamp.source)}</h2>
 <ul class="tiles">
@@ -274,18 +272,7 @@ export function renderStudy(summary: StudySummary, version: string): string {
   const { plan } = summary;
   const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
   const { from, to, step } = plan.grid;
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>neurgrad: ${plan.name}</title>
-<style>${raw(reportStyle)}</style>
-</head>
-<body>
-<main>
-<header>
+  const main = html`<header>
 <p class="eyebrow">neurgrad · linearity of neurons</p>
 <h1>${plan.name}</h1>
 <p class="lead">Neurons were shifted one at a time from ${from} to ${to} in steps of ${step}, and the target’s ${plan.of} read each time. How straight are the curves, and does one backward pass foretell their slopes?</p>
@@ -309,11 +296,6 @@ ${summary.models.map((model) => modelSection(model, summary))}
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')}</dd>
 <dt>Plan</dt><dd><code>${summary.planHash}</code></dd>
-</dl></section>
-</main>
-<footer>neurgrad ${version} · the numbers of this page are in summary.json and tables/</footer>
-</body>
-</html>
-`;
-  return page.text;
+</dl></section>`;
+  return reportPage(plan.name, main, `${version} · the numbers of this page are in summary.json and tables/`);
 }

@@ -5,26 +5,13 @@ import { PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { draw } from './plots.ts';
 import { describeRun, type ProbeSummary, share, table3 } from './probeTable.ts';
-import { reportStyle } from './reportStyle.ts';
+import { reportPage, tile } from './reportPage.ts';
 import { figure } from './table.ts';
 
 /** The page, from summary.json's data alone. */
 export function renderProbeReport(summary: ProbeSummary): string {
   const { macro, tasks, model } = summary;
-  const tile = (value: string, label: string): Html =>
-    html`<li><strong>${value}</strong><span>${label}</span></li>`;
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>neurgrad: skill neurons of ${model.name}</title>
-<style>${raw(reportStyle)}</style>
-</head>
-<body>
-<main>
-<header>
+  const main = html`<header>
 <p class="eyebrow">neurgrad · skill-neuron probing</p>
 <h1>Skill neurons of ${model.name}</h1>
 <p class="lead">Can a few neurons’ gradients answer where the model itself is unsure? For every candidate answer, one backward pass gives
@@ -42,13 +29,12 @@ ${[
 ${tableSection(summary)}
 ${tasks.map((task) => taskSection(task))}
 ${leftSection(summary)}
-${methodSection(summary)}
-</main>
-<footer>neurgrad ${summary.neurgrad} · ${summary.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in summary.json</footer>
-</body>
-</html>
-`;
-  return page.text;
+${methodSection(summary)}`;
+  return reportPage(
+    `skill neurons of ${model.name}`,
+    main,
+    `${summary.neurgrad} · ${summary.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in summary.json`,
+  );
 }
 
 function tableSection(summary: ProbeSummary): Html {

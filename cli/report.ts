@@ -5,7 +5,7 @@
 import { describeConventions, formatNeuron } from '../neurgrad/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { curveFigure, scatterFigure, sharedDomain, straightnessFigure } from './plots.ts';
-import { reportStyle } from './reportStyle.ts';
+import { reportPage, tile } from './reportPage.ts';
 import type { Comparison, Study } from './study.ts';
 import { figure, signed } from './table.ts';
 
@@ -45,29 +45,17 @@ const count = (value: number): string => value.toLocaleString('en');
 /** The page. */
 export function renderReport(report: Report): string {
   const { study } = report;
-  const page = html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>neurgrad: ${study.prompt.text}</title>
-<style>${raw(reportStyle)}</style>
-</head>
-<body>
-<main>
-${headSection(report)}
+  const main = html`${headSection(report)}
 ${answerSection(study)}
 ${agreementSection(study)}
 ${curvesSection(study)}
 ${tableSection(study)}
-${methodSection(report)}
-</main>
-<footer>neurgrad ${report.neurgrad} · ${report.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in report.json</footer>
-</body>
-</html>
-`;
-  return page.text;
+${methodSection(report)}`;
+  return reportPage(
+    study.prompt.text,
+    main,
+    `${report.neurgrad} · ${report.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in report.json`,
+  );
 }
 
 function headSection({ study, model, seconds }: Report): Html {
@@ -77,8 +65,6 @@ function headSection({ study, model, seconds }: Report): Html {
     parts.length === 2
       ? html`${parts[0]!}<mark>${target.token}</mark>${parts[1]!}`
       : html`${study.prompt.text} <mark>${target.token}</mark>`;
-  const tile = (value: string, label: string): Html =>
-    html`<li><strong>${value}</strong><span>${label}</span></li>`;
   return html`<header>
 <p class="eyebrow">neurgrad · neuron empirical gradients</p>
 <h1>${prompt}</h1>
