@@ -4,6 +4,16 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
+/** Compiler options as strict as there are, for a modern runtime. */
+export const STRICT = {
+  target: 'ES2022',
+  lib: ['ES2023', 'DOM', 'DOM.Iterable', 'ESNext.Disposable'],
+  module: 'NodeNext',
+  strict: true,
+  exactOptionalPropertyTypes: true,
+  noUncheckedIndexedAccess: true,
+} as const;
+
 /**
  * A folder with a file for each program, `NAME.mts`, and what they need to be compiled and run there: below the package's
  * own folder, so that `neurgrad` means this package.
@@ -16,16 +26,10 @@ export function programFolder(programs: ReadonlyMap<string, string>): string {
     writeFileSync(join(folder, `${name}.mts`), code);
     return `${name}.mts`;
   });
-  const compilerOptions = {
-    target: 'ES2022',
-    lib: ['ES2023', 'DOM', 'DOM.Iterable', 'ESNext.Disposable'],
-    module: 'NodeNext',
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    noUncheckedIndexedAccess: true,
-    types: ['node'],
-  };
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
+  writeFileSync(
+    join(folder, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions: { ...STRICT, types: ['node'] }, files }),
+  );
   return folder;
 }
 

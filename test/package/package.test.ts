@@ -20,6 +20,7 @@ import { chromium } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
+import { STRICT } from '../docs/programs.ts';
 import { serve } from '../lab/site.ts';
 
 interface PackageJson {
@@ -111,17 +112,7 @@ test('types hold for a strict project that checks its libraries too', () => {
     export type Curves = Sweep['neurons'];
     export default [sweep, ${entries.map((_, i) => `m${i}`)}] as const;`;
   writeFileSync(join(app, 'use.ts'), code);
-  const compilerOptions = {
-    target: 'ES2022',
-    lib: ['ES2023', 'DOM', 'DOM.Iterable', 'ESNext.Disposable'],
-    module: 'NodeNext',
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    noUncheckedIndexedAccess: true,
-    noEmit: true,
-    skipLibCheck: false,
-    types: [],
-  };
+  const compilerOptions = { ...STRICT, noEmit: true, skipLibCheck: false, types: [] };
   writeFileSync(join(app, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['use.ts'] }));
   try {
     run('node', resolve('node_modules/typescript/bin/tsc'), '-p', app);
