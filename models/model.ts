@@ -102,7 +102,8 @@ export interface RunOptions {
   readonly logits?: 'all' | 'none' | readonly number[];
   /**
    * Activation checkpointing, for training: the tape keeps each layer's input alone, and the backward runs the layer again.
-   * The same gradients bit for bit, for one more forward. Goes with `patch`, not with the other options at names.
+   * The same gradients bit for bit, for one more forward; without effect on a run that leaves no tape. Goes with `patch`, not
+   * with the other options at names.
    */
   readonly recompute?: boolean;
   /** `read`: BERT's last layer is worked out at the logits' positions only (after its keys and values, which need all), and
