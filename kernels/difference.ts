@@ -109,7 +109,8 @@ fn gelu_difference(x: vec4f, d: vec4f) -> vec4f {
   let area = d * (0.17392742257 * (phi_density(x + 0.06943184420 * d) + phi_density(x + 0.93056815580 * d))
     + 0.32607257743 * (phi_density(x + 0.33000947821 * d) + phi_density(x + 0.66999052179 * d)));
   let below = phi_cdf(x);
-  let step = select(phi_cdf(x + d) - below, area, abs(d) <= vec4f(1.0));
+  var step = area;
+  if (any(abs(d) > vec4f(1.0))) { step = select(phi_cdf(x + d) - below, area, abs(d) <= vec4f(1.0)); }
   return d * below + (x + d) * step;
 }
 `;
@@ -433,21 +434,88 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
+/** Numbers that {@link targetDifference} says of a row. */
+export const TARGET_FIELDS = 4;
+
 /**
- * What a target's probability does: y[row] = (F, dz_t), F = sum over the vocabulary of p_v (e^(dz_v - dz_t) - 1). Then p_t
- * changes by -p_t F / (1 + F), log p_t by -log(1 + F); the target's own term is exactly 0, so nothing cancels where p_t is
- * near 1. `at` holds (base row, target) a row. Grid: groups, rows.
+ * What a target's probability does: y[row] = (F, dz_t, movement, size), F = sum over the vocabulary of p_v (e^(dz_v - dz_t) - 1).
+ * Then p_t changes by -p_t F / (1 + F), log p_t by -log(1 + F); the target's own term is exactly 0, so nothing cancels where
+ * p_t is near 1. What rounding is relative to: movement, the same sum of absolute values, and size, the root mean square of
+ * dz over the vocabulary; plus `condition` times |F| and |dz_t|, how much more the shift itself is uncertain. `at` holds
+ * (base row, target, bits of the condition) a row. Grid: groups, rows.
  */
 export function targetDifference(lanes: number = ROW_GROUP): Kernel {
+  return targetKernel(
+    `difference.target.${lanes}`,
+    lanes,
+    [{ name: 'dz', element: 'f32', access: 'read' }],
+    {},
+    { record: 3, opening: '', change: (i) => `dz[row * p.length + ${i}]` },
+  );
+}
+
+/**
+ * The same of a shift in the last layer of a pre-norm model (SPEC 9.5), whose final residual x becomes x + c w: with
+ * z = U (g x) / s the plain logits and y = U (g w), the changes are z (s / t - 1) + c y / t, s and t the root mean squares
+ * before and after. One product y a neuron serves all its shifts. `at` holds (base row, target, bits of the
+ * condition, neuron, bits of c) a row.
+ */
+export function lineDifference(lanes: number = ROW_GROUP): Kernel {
+  return targetKernel(
+    `difference.line.${lanes}`,
+    lanes,
+    [
+      { name: 'z', element: 'f32', access: 'read' },
+      { name: 'x', element: 'f32', access: 'read' },
+      { name: 'w', element: 'f32', access: 'read' },
+      { name: 'line', element: 'f32', access: 'read' },
+    ],
+    { hidden: 'u32', eps: 'f32' },
+    {
+      record: 5,
+      opening: `
+  let neuron = at[5u * row + 3u];
+  let c = bitcast<f32>(at[5u * row + 4u]);
+  var before = 0.0;
+  var after = 0.0;
+  var change = 0.0;
+  for (var i = lane; i < p.hidden; i += ${lanes}u) {
+    let v = x[at[5u * row] * p.hidden + i];
+    let d = c * w[neuron * p.hidden + i];
+    before += v * v;
+    after += (v + d) * (v + d);
+    change += d * (2.0 * v + d);
+  }
+  let s = sqrt(reduce_total(before, lane) / f32(p.hidden) + p.eps);
+  let t = sqrt(reduce_total(after, lane) / f32(p.hidden) + p.eps);
+  let turn = -reduce_total(change, lane) / f32(p.hidden) / (t * (s + t));
+  let along = c / t;`,
+      change: (i) => `fma(along, line[neuron * p.length + ${i}], turn * z[base + ${i}])`,
+    },
+  );
+}
+
+function targetKernel(
+  name: string,
+  lanes: number,
+  bindings: Kernel['bindings'],
+  params: Kernel['params'],
+  row: {
+    /** Integers of `at` a row. */
+    readonly record: number;
+    readonly opening: string;
+    readonly change: (i: string) => string;
+  },
+): Kernel {
   return {
-    name: `difference.target.${lanes}`,
+    name,
     bindings: [
       { name: 'probability', element: 'f32', access: 'read' },
       { name: 'at', element: 'u32', access: 'read' },
-      { name: 'dz', element: 'f32', access: 'read' },
+      ...bindings,
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { rows: 'u32', length: 'u32' },
+    params: { rows: 'u32', length: 'u32', ...params },
     workgroup: [lanes, 1, 1],
     body: `
 ${EXPM1}
@@ -455,14 +523,29 @@ ${groupReduction('total', 'u + v', lanes)}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${GROUP_INDEX};
   if (row >= p.rows) { return; }
-  let base = at[2u * row] * p.length;
-  let reference = dz[row * p.length + at[2u * row + 1u]];
+  let base = at[${row.record}u * row] * p.length;
+  let target_at = at[${row.record}u * row + 1u];${row.opening}
+  let reference = ${row.change('target_at')};
   var part = 0.0;
+  var movement = 0.0;
+  var size = 0.0;
   for (var i = lane; i < p.length; i += ${lanes}u) {
-    part = fma(probability[base + i], expm1_(min(dz[row * p.length + i] - reference, ${LARGEST_EXPONENT})), part);
+    let change = ${row.change('i')};
+    let term = probability[base + i] * expm1_(min(change - reference, ${LARGEST_EXPONENT}));
+    part += term;
+    movement += abs(term);
+    size = fma(change, change, size);
   }
   let total = reduce_total(part, lane);
-  if (lane == 0u) { y[2u * row] = total; y[2u * row + 1u] = reference; }
+  let moved = reduce_total(movement, lane);
+  let extent = sqrt(reduce_total(size, lane) / f32(p.length));
+  let condition = bitcast<f32>(at[${row.record}u * row + 2u]);
+  if (lane == 0u) {
+    y[${TARGET_FIELDS}u * row] = total;
+    y[${TARGET_FIELDS}u * row + 1u] = reference;
+    y[${TARGET_FIELDS}u * row + 2u] = fma(condition, abs(total), moved);
+    y[${TARGET_FIELDS}u * row + 3u] = fma(condition, abs(reference), extent);
+  }
 }`,
   };
 }

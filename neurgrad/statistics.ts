@@ -2,7 +2,7 @@
  * Statistics of curves p(s) and of estimates against measurements (SPEC 4), on the host in float64.
  *
  * The one idea: a curve that does not move says nothing. Its r is 0 by rule, not 0/0: exactly flat input, and curves
- * whose whole movement lies below the float32 noise floor, max v - min v <= 1e-6 max |v|.
+ * whose whole movement lies below their noise: what is known of their rounding, else max v - min v <= 1e-6 max |v|.
  */
 
 import { linearRegression, sampleCorrelation, sampleRankCorrelation } from 'simple-statistics';
@@ -170,6 +170,7 @@ export const RANGE_SLACK = 1e-9;
  * Slope and r of a curve v(s) that has the point s = 0 (SPEC 4).
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
+ * @param noise what of v(s) - v(0) may be rounding, same length: flat is what never moves further. Default: {@link isFlat}.
  * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range.
  * @example
  * ```ts
@@ -179,7 +180,12 @@ export const RANGE_SLACK = 1e-9;
  * console.log(slope.toFixed(3), r.toFixed(3), points); // → 0.100 1.000 4
  * ```
  */
-export function fitCurve(shifts: Numbers, values: Numbers, options: FitOptions = {}): CurveFit {
+export function fitCurve(
+  shifts: Numbers,
+  values: Numbers,
+  options: FitOptions = {},
+  noise?: Numbers,
+): CurveFit {
   const [s, v] = pairs('fitCurve', shifts, values);
   const { range = 2, includeZero = false, withIntercept = false } = options;
   const zero = s.indexOf(0);
@@ -192,7 +198,46 @@ export function fitCurve(shifts: Numbers, values: Numbers, options: FitOptions =
 
   const x = used.map((i) => s[i]!);
   const dv = used.map((i) => v[i]! - base);
-  const flat = isFlat(inside.map((i) => v[i]!));
+  const flat = noise
+    ? moved.every((i) => Math.abs(v[i]! - base) <= noise[i]!)
+    : isFlat(inside.map((i) => v[i]!));
   const line = withIntercept ? lineFit(x, dv) : { slope: slopeThroughOrigin(x, dv), intercept: 0 };
   return { ...line, r: flat ? 0 : pearson(x, dv), flat, points: used.length };
+}
+
+/** Of a curve's changes d over the shifts s that count: what slope, intercept and r are made of. */
+export interface CurveSums {
+  /** sum of s d */
+  readonly moment: number;
+  /** mean of d */
+  readonly mean: number;
+  /** sum of (s - mean s)(d - mean d) */
+  readonly covariance: number;
+  /** sum of (d - mean d)^2, and what of it the line with intercept leaves over */
+  readonly variance: number;
+  readonly residue: number;
+  /** Whether any change exceeds its noise. */
+  readonly moves: boolean;
+}
+
+/**
+ * {@link fitCurve} of a curve of which the sums are known, not the points.
+ * @throws RangeError where no shift but 0 lies within the range.
+ */
+export function fitSums(shifts: Numbers, sums: CurveSums, options: FitOptions = {}): CurveFit {
+  const { range = 2, includeZero = false, withIntercept = false } = options;
+  const x = Array.from(shifts).filter((s) => Math.abs(s) <= range + RANGE_SLACK && (includeZero || s !== 0));
+  if (!x.some((s) => s !== 0)) throw new RangeError(`fitSums: no shift but 0 within ±${range}`);
+  const { moment, covariance, variance, residue } = sums;
+  const centre = mean(x);
+  const spread = constant(x) ? 0 : x.reduce((sum, s) => sum + (s - centre) ** 2, 0);
+  const slope = spread === 0 ? 0 : covariance / spread;
+  const line = withIntercept
+    ? { slope, intercept: sums.mean - slope * centre }
+    : { slope: moment / x.reduce((sum, s) => sum + s * s, 0), intercept: 0 };
+  // Near a straight line what is left over says more digits of 1 - r^2 than the sums do.
+  const straight = 1 - residue / variance;
+  const r =
+    straight > 0.5 ? Math.sign(covariance) * Math.sqrt(straight) : covariance / Math.sqrt(spread * variance);
+  return { ...line, r: sums.moves ? bounded(r) : 0, flat: !sums.moves, points: x.length };
 }

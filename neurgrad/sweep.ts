@@ -17,13 +17,13 @@ import {
   type Sign,
 } from './conventions.ts';
 import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts';
-import { sweepDifferences } from './difference/sweep.ts';
+import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
 import { paperGrid } from './grid.ts';
 import { isLinear } from './linearity.ts';
 import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
-import { type FitOptions, fitCurve, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
+import { type CurveFit, type FitOptions, fitCurve, fitSums, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
 
 /** Which neurons are shifted, how far, and what is measured. */
 export interface SweepOptions {
@@ -45,6 +45,8 @@ export interface SweepOptions {
   /** `naive` runs full forwards; `auto` carries differences through the rest of the model where it can,
    * or runs rows behind a cache where the weights are on disk. The result says which ran. */
   readonly engine?: 'auto' | 'naive';
+  /** Default true. False: slope and r alone, reduced on the device where it carries differences; `p` and `values` are empty. */
+  readonly points?: boolean;
   /** Most batch rows of one pass; default 64, fewer where a row is large. */
   readonly rowsPerPass?: number;
   /** Told after each pass how many of all rows are done. */
@@ -67,11 +69,13 @@ export interface NeuronCurve extends Neuron {
   readonly polarity: -1 | 0 | 1;
   /** |r| >= 0.95. */
   readonly linear: boolean;
-  /** The curve moves less than float32 noise: r and polarity are 0 by rule. */
+  /** The curve moves less than its noise within the fit's range: r and polarity are 0 by rule. */
   readonly flat: boolean;
+  /** What of a change of this neuron's values may be rounding, about: the largest within the fit's range. */
+  readonly noise: number;
   /** Ascending, with 0. */
   readonly shifts: readonly number[];
-  /** The target's probability at each shift. */
+  /** The target's probability at each shift; empty without `points`. */
   readonly p: readonly number[];
   /** The quantity swept at each shift: `p` itself for `prob`. */
   readonly values: readonly number[];
@@ -91,14 +95,9 @@ export interface Sweep {
   readonly neurons: readonly NeuronCurve[];
   /** Batch rows computed. */
   readonly rows: number;
-  /** What of a change of p may be rounding, about: `absolute` + `relative` * |change|. */
-  readonly noise: { readonly absolute: number; readonly relative: number };
   readonly conventions: Omit<Conventions, 'site'>;
   readonly fit: Required<FitOptions>;
 }
-
-/** Relative error of changes carried as differences, measured against float64 (test/neurgrad/difference.test.ts). */
-const DIFFERENCE_NOISE = 1e-5;
 
 /** Memory that the activations of one pass may take, about. */
 const PASS_BYTES = 128 * 2 ** 20;
@@ -185,6 +184,47 @@ async function runRowPatches(
   return read;
 }
 
+const NO_NOISE: Record<Quantity, number> = { prob: 0, logprob: 0, logit: 0 };
+
+/** A full forward's values, whose rounding is relative to themselves. */
+function ofForwards(values: Record<Quantity, number>): ChangedTarget {
+  const noise = (of: Quantity): number => NOISE_FLOOR * Math.abs(values[of]);
+  return { values, noise: { prob: noise('prob'), logprob: noise('logprob'), logit: noise('logit') } };
+}
+
+/** What is known of one neuron's curve. */
+interface Measured extends CurveFit {
+  readonly noise: number;
+  readonly p: readonly number[];
+  readonly values: readonly number[];
+}
+
+/** Fits of curves whose points were read: those of all shifts but 0, neuron by neuron. */
+function measure(
+  shifts: readonly number[],
+  neurons: number,
+  plain: Record<Quantity, number>,
+  read: readonly ChangedTarget[],
+  of: Quantity,
+  fit: Required<FitOptions>,
+): Measured[] {
+  const zero = shifts.indexOf(0);
+  const moved = shifts.length - 1;
+  return Array.from({ length: neurons }, (_, n) => {
+    const curve = read.slice(n * moved, (n + 1) * moved);
+    const points = [...curve.slice(0, zero), { values: plain, noise: NO_NOISE }, ...curve.slice(zero)];
+    const values = points.map((point) => point.values[of]);
+    const noise = points.map((point) => point.noise[of]);
+    const inside = noise.filter((_, i) => Math.abs(shifts[i]!) <= fit.range + RANGE_SLACK);
+    return {
+      ...fitCurve(shifts, values, fit, noise),
+      noise: Math.max(...inside),
+      p: points.map((point) => point.values.prob),
+      values,
+    };
+  });
+}
+
 /**
  * Sweeps neurons of one prompt.
  * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite and where
@@ -233,36 +273,65 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
         : model instanceof StreamedLlama && atEnd
           ? 'rows'
           : 'naive';
-  const read =
-    engine === 'differences'
-      ? await sweepDifferences(
-          model as DifferenceModel,
-          { probe, at, target },
+  const passOptions = {
+    ...(options.rowsPerPass ? { rowsPerPass: options.rowsPerPass } : {}),
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+  };
+  const sweepCase = { probe, at, target };
+  const axis = (neuron: Neuron): 1 | -1 => {
+    const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
+    return direction === 'outward' ? outwardSign(activation) : 1;
+  };
+  const shiftsOnly = shifts.filter((shift) => shift !== 0);
+  const measured: readonly Measured[] =
+    engine === 'differences' && options.points === false
+      ? (
+          await sweepSums(
+            model as DifferenceModel,
+            sweepCase,
+            {
+              neurons,
+              along: neurons.map(axis),
+              shifts: shiftsOnly,
+              of,
+              plain: base.target.prob,
+              range: fit.range,
+              includeZero: fit.includeZero,
+            },
+            passOptions,
+          )
+        ).map((sums) => ({
+          ...fitSums(shifts, { ...sums, moves: sums.moves > 0 }, fit),
+          noise: sums.noise,
+          p: [],
+          values: [],
+        }))
+      : measure(
+          shifts,
+          neurons.length,
           base.target,
-          jobs.map(({ n, s }) => {
-            const neuron = neurons[n]!;
-            const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
-            return { neuron, shift: shifts[s]! * (direction === 'outward' ? outwardSign(activation) : 1) };
-          }),
-          {
-            ...(options.rowsPerPass ? { rowsPerPass } : {}),
-            ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-          },
-        )
-      : engine === 'rows'
-        ? await runRowPatches(model as StreamedLlama, probe, patches, target, options)
-        : await runPatches(model, probe, patches, target, rowsPerPass, options.onProgress);
-  const measured = neurons.map(() => shifts.map(() => base.target));
-  jobs.forEach(({ n, s }, job) => {
-    measured[n]![s] = read[job]!;
-  });
+          engine === 'differences'
+            ? await sweepDifferences(
+                model as DifferenceModel,
+                sweepCase,
+                base.target,
+                jobs.map(({ n, s }) => ({ neuron: neurons[n]!, shift: shifts[s]! * axis(neurons[n]!) })),
+                passOptions,
+              )
+            : (engine === 'rows'
+                ? await runRowPatches(model as StreamedLlama, probe, patches, target, passOptions)
+                : await runPatches(model, probe, patches, target, rowsPerPass, options.onProgress)
+              ).map(ofForwards),
+          of,
+          fit,
+        );
 
   const curves = neurons.map((neuron, n): NeuronCurve => {
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;
     const gradient = base.gradient.get(name)![neuron.index]!;
-    const values = measured[n]!.map((at) => at[of]);
-    const { slope, intercept, r, flat } = fitCurve(shifts, values, fit);
+    const { slope, intercept, r, flat, noise, p, values } = measured[n]!;
+    const points = options.points !== false;
     return {
       ...neuron,
       activation,
@@ -274,9 +343,10 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
       polarity: flat ? 0 : slope > 0 ? 1 : slope < 0 ? -1 : 0,
       linear: isLinear(r),
       flat,
+      noise,
       shifts,
-      p: measured[n]!.map(({ prob }) => prob),
-      values,
+      p: points ? p : [],
+      values: points ? values : [],
     };
   });
   return {
@@ -287,10 +357,6 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     p: base.target.prob,
     neurons: curves,
     rows: jobs.length + 1,
-    noise:
-      engine === 'naive'
-        ? { absolute: NOISE_FLOOR * base.target.prob, relative: 0 }
-        : { absolute: 0, relative: DIFFERENCE_NOISE },
     conventions: { of, direction, sign, dtype: numbersOf(model) },
     fit,
   };

@@ -94,11 +94,16 @@ export interface Bundle extends Disposable {
   readonly head: Readonly<Record<string, Tensor>>;
   /** [cases, vocabulary] */
   readonly probabilities: Tensor;
-  /** Base logits of each case on the host. */
-  readonly logits: readonly Float32Array[];
+  /** [cases, vocabulary] */
+  readonly logits: Tensor;
   /** pre (gate) and, for Llama, up of all neurons [layers * width] at each case's position, on the host. */
   readonly pre: readonly Float32Array[];
   readonly up: readonly Float32Array[];
+  /** Root mean squares of the same, a number a layer for each case. */
+  readonly scales: {
+    readonly pre: readonly (readonly number[])[];
+    readonly up: readonly (readonly number[])[];
+  };
   readonly rotary: RotaryTable | null;
   /** Most keys of any case. */
   readonly keys: number;
@@ -185,27 +190,36 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
         all.dispose();
       }
     });
-  const held = [...packed.flatMap((layer) => Object.values(layer)), ...Object.values(head), probabilities];
+  const scalesOf = (values: Float32Array): number[] =>
+    Array.from({ length: sizes.layers }, (_, layer) => {
+      const some = values.subarray(layer * sizes.width, (layer + 1) * sizes.width);
+      return Math.sqrt(some.reduce((sum, value) => sum + value * value, 0) / sizes.width);
+    });
+  const held = [
+    ...packed.flatMap((layer) => Object.values(layer)),
+    ...Object.values(head),
+    probabilities,
+    logits,
+  ];
   if (table) held.push(table.cosine, table.sine);
   const dispose = (): void => {
     for (const t of held) t.dispose();
   };
   try {
-    const [flat, pre, up] = await Promise.all([
-      logits.read(),
+    const [pre, up] = await Promise.all([
       Promise.all(rowsAt('pre')),
       Promise.all(causal ? rowsAt('up') : []),
     ]);
-    const { vocabulary } = sizes;
     return {
       model,
       cases: places,
       layers: packed,
       head,
       probabilities,
-      logits: places.map((_, i) => flat.subarray(i * vocabulary, (i + 1) * vocabulary)),
+      logits,
       pre,
       up,
+      scales: { pre: pre.map(scalesOf), up: up.map(scalesOf) },
       rotary: table,
       keys: Math.max(...places.map((place) => place.keys)),
       dispose,
@@ -214,8 +228,6 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
   } catch (error) {
     dispose();
     throw error;
-  } finally {
-    logits.dispose();
   }
 }
 

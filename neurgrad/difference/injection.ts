@@ -79,3 +79,24 @@ export function injection(
   if (site === 'pre_linear') return d * silu(pre);
   return up * (site === 'act' ? d : siluChange(pre, d));
 }
+
+/**
+ * How uncertain {@link injection} is, relative to itself, where `pre` and `up` are uncertain by a share of their layer's root
+ * mean squares: a factor on that share. Large where silu(g) or u is near 0; 0 for a shift of the output weights' own input.
+ */
+export function injectionCondition(
+  architecture: 'bert' | 'llama',
+  site: Site,
+  at: { readonly pre: number; readonly up: number },
+  scale: { readonly pre: number; readonly up: number },
+  d: number,
+): number {
+  const value = (pre: number, up: number): number => injection(architecture, site, pre, up, d);
+  const whole = Math.abs(value(at.pre, at.up));
+  if (whole === 0) return 0;
+  const step = 1e-3;
+  const [dPre, dUp] = [step * scale.pre, step * scale.up];
+  const along = Math.abs(value(at.pre + dPre, at.up) - value(at.pre - dPre, at.up));
+  const across = Math.abs(value(at.pre, at.up + dUp) - value(at.pre, at.up - dUp));
+  return (along + across) / (2 * step * whole);
+}

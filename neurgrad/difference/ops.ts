@@ -18,10 +18,12 @@ import {
   tensor,
   zeros,
 } from '../../engine/index.ts';
+import { curveSums as curveKernel } from '../../kernels/curve.ts';
 import {
   addOwn,
   geluDifference as geluKernel,
   injectColumns,
+  lineDifference as lineKernel,
   mixDifference,
   NONE,
   normDifference as normKernel,
@@ -31,12 +33,25 @@ import {
   RECORD,
   scoreDifference,
   swigluDifference as swigluKernel,
+  TARGET_FIELDS,
   TOKEN_FIELDS,
   targetDifference as targetKernel,
 } from '../../kernels/difference.ts';
 import { groupGrid, type Kernel, linearGrid, type Norm } from '../../kernels/index.ts';
+import type { Quantity } from '../../models/model.ts';
 
-export { NONE };
+export { NONE, TARGET_FIELDS };
+
+/**
+ * Rounding of what a row says, relative to the terms before they cancel: of F to `movement`, of dz_t to `size`. Most of it is the
+ * plain run's: its logits are known to some 1e-5, and so is each p_v that a change is weighted with; it is the same factor for
+ * all neurons of a prompt. Measured against float64: test/neurgrad/difference.test.ts.
+ */
+export const DIFFERENCE_ROUNDING = 2e-5;
+
+/** Slack on |s| <= range in float32, whose decimals are rounded. */
+const RANGE_SLACK = 1e-6;
+const LARGEST_FLOAT = 3e38;
 
 export type TokenRecord = Readonly<Record<(typeof TOKEN_FIELDS)[number], number>>;
 
@@ -268,18 +283,92 @@ export function injectNeurons(w: Tensor, column: readonly number[], scale: reado
   });
 }
 
-/** (F, dz_t) of each row: see the kernel. `at` is (base row, target) a row, flat. */
-export function targetDifference(probability: Tensor, at: readonly number[], dLogits: Tensor): Tensor {
-  const rows = dLogits.dim(0);
-  const y = zeros(dLogits.device, [rows, 2]);
-  const index = integers(dLogits.device, at);
-  run(
-    targetKernel(dLogits.device.rowLanes),
-    [probability, index, dLogits, y],
-    [rows, dLogits.dim(1)],
-    groupGrid(rows),
-    8 * dLogits.size,
+/** Whose target a row moves, and how much more than the rest of it its shift is uncertain (injection.ts). */
+export interface TargetRow {
+  readonly base: number;
+  readonly target: number;
+  readonly condition: number;
+}
+
+/** (F, dz_t, movement, size) of each row: see the kernel. */
+export function targetDifference(probability: Tensor, rows: readonly TargetRow[], dLogits: Tensor): Tensor {
+  const records = rows.map(({ base, target, condition }) => [base, target, bits(condition)]);
+  return targets(targetKernel(dLogits.device.rowLanes), probability, records, [dLogits], [dLogits.dim(1)]);
+}
+
+/** A shift in the last layer: which of the lines, and how far along it. */
+export interface LineRow extends TargetRow {
+  readonly line: number;
+  readonly scale: number;
+}
+
+/** The same of rows along lines of the final residual x [cases, H]: columns w [lines, H], their logits [lines, V]. */
+export function lineDifference(
+  base: { readonly probabilities: Tensor; readonly logits: Tensor; readonly final: Tensor },
+  columns: Tensor,
+  lines: Tensor,
+  rows: readonly LineRow[],
+  eps: number,
+): Tensor {
+  const records = rows.map((row) => [row.base, row.target, bits(row.condition), row.line, bits(row.scale)]);
+  return targets(
+    lineKernel(lines.device.rowLanes),
+    base.probabilities,
+    records,
+    [base.logits, base.final, columns, lines],
+    [lines.dim(1), columns.dim(1), eps],
   );
-  index.dispose();
+}
+
+const float = new Float32Array(1);
+const integer = new Uint32Array(float.buffer);
+/** A float32 among integers. */
+function bits(value: number): number {
+  float[0] = value;
+  return integer[0]!;
+}
+
+function targets(
+  kernel: Kernel,
+  probability: Tensor,
+  records: readonly (readonly number[])[],
+  inputs: readonly Tensor[],
+  params: readonly number[],
+): Tensor {
+  const { device } = probability;
+  const rows = records.length;
+  const y = empty(device, [rows, TARGET_FIELDS]);
+  const at = integers(device, records.flat());
+  run(
+    kernel,
+    [probability, at, ...inputs, y],
+    [rows, ...params],
+    groupGrid(rows),
+    14 * rows * probability.dim(1),
+  );
+  at.dispose();
   return y;
+}
+
+/** Sums over each curve's rows of `moved` into y: see the kernel. `first` u32 [curves], shifts [points]. */
+export function reduceCurves(
+  how: {
+    readonly of: Quantity;
+    readonly plain: number;
+    readonly range: number;
+    readonly includeZero: boolean;
+  },
+  moved: Tensor,
+  first: Tensor,
+  shifts: Tensor,
+  y: Tensor,
+): void {
+  const range = Math.min(how.range * (1 + RANGE_SLACK), LARGEST_FLOAT);
+  run(
+    curveKernel(how.of),
+    [moved, first, shifts, y],
+    [first.size, shifts.size, how.plain, DIFFERENCE_ROUNDING, range, how.includeZero ? 1 : 0],
+    linearGrid(first.size),
+    30 * first.size * shifts.size,
+  );
 }

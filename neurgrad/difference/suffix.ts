@@ -8,6 +8,7 @@ import {
   gatherRows,
   integers,
   linear,
+  mul,
   reshape,
   rotary,
   scope,
@@ -50,6 +51,15 @@ export interface Suffix {
   leave(layer: number, sum: Tensor, token: Tensor): Tensor;
   /** Changes of the logits, [rows, vocabulary], from changes at the read positions. */
   logits(dx: Tensor, token: Tensor): Tensor;
+  /** Where nothing but the final norm and the decoder follow the last layer: changes of the residual are lines there. */
+  readonly lines: FinalLines | null;
+}
+
+/** A pre-norm model after its last layer (SPEC 9.5): logits U (g x) / rms(x). */
+export interface FinalLines {
+  readonly eps: number;
+  /** U (g w) of directions w [lines, H]. */
+  decode(directions: Tensor): Tensor;
 }
 
 export function openSuffix(bundle: Bundle): Suffix {
@@ -112,6 +122,7 @@ function bertSuffix(model: Bert, bundle: Bundle): Suffix {
   const eps = model.sizes.layerNormEpsilon;
   const at = (layer: number): string => `bert.encoder.layer.${layer}`;
   return {
+    lines: null,
     outWeight: (layer) => weight(`${at(layer)}.output.dense`),
     layer: (layer, dx, tokens) =>
       scope(() => {
@@ -165,7 +176,12 @@ function llamaSuffix(model: Llama, bundle: Bundle): Suffix {
   const at = (layer: number): string => `model.layers.${layer}`;
   const norm = (base: Tensor, token: Tensor, d: Tensor, name: string): Tensor =>
     normDifference('rms', base, token, d, weight(name), eps);
+  const decoder = weight(model.sizes.tied ? 'model.embed_tokens' : 'lm_head');
   return {
+    lines: {
+      eps,
+      decode: (directions) => scope(() => linear(mul(directions, weight('model.norm')), decoder)),
+    },
     outWeight: (layer) => weight(`${at(layer)}.mlp.down_proj`),
     layer: (layer, dx, tokens) =>
       scope(() => {
@@ -189,12 +205,6 @@ function llamaSuffix(model: Llama, bundle: Bundle): Suffix {
         return add(middle, linear(post, weight(`${at(layer)}.mlp.down_proj`)));
       }),
     leave: (_, sum) => sum.view(sum.shape, null),
-    logits: (dx, token) =>
-      scope(() =>
-        linear(
-          norm(bundle.head.final!, token, dx, 'model.norm'),
-          weight(model.sizes.tied ? 'model.embed_tokens' : 'lm_head'),
-        ),
-      ),
+    logits: (dx, token) => scope(() => linear(norm(bundle.head.final!, token, dx, 'model.norm'), decoder)),
   };
 }

@@ -6,12 +6,25 @@
  * then every token that may see it; in the last layer only the one that is read.
  */
 
-import { concat, integers, noGrad, scope, type Tensor } from '../../engine/index.ts';
+import { concat, empty, integers, noGrad, scope, type Tensor, tensor, zeros } from '../../engine/index.ts';
+import { CURVE_FIELDS } from '../../kernels/curve.ts';
+import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
 import type { Bundle } from './bundle.ts';
-import { injection } from './injection.ts';
-import { injectNeurons, NONE, type TokenRecord, targetDifference, tokenTensor } from './ops.ts';
-import { openSuffix, type Suffix } from './suffix.ts';
+import { injection, injectionCondition } from './injection.ts';
+import {
+  DIFFERENCE_ROUNDING,
+  injectNeurons,
+  lineDifference,
+  NONE,
+  reduceCurves,
+  TARGET_FIELDS,
+  type TargetRow,
+  type TokenRecord,
+  targetDifference,
+  tokenTensor,
+} from './ops.ts';
+import { type FinalLines, openSuffix, type Suffix } from './suffix.ts';
 
 /** One neuron of one prompt of a bundle, shifted by d along the plain axis. */
 export interface ShiftedRow {
@@ -26,6 +39,16 @@ export interface RowChanges {
   readonly f: Float32Array;
   /** Change of the target's logit. */
   readonly logit: Float32Array;
+  /** What of each may be rounding, about. */
+  readonly noise: { readonly f: Float32Array; readonly logit: Float32Array };
+}
+
+/** How rows are run. */
+export interface RowOptions {
+  readonly rowsPerPass?: number;
+  readonly onProgress?: (done: number, all: number) => void;
+  /** Default true: shifts in the last layer of a pre-norm model as lines (SPEC 9.5); false: as those of any other layer. */
+  readonly lines?: boolean;
 }
 
 /** A changed token: which row of the wave, where in its prompt. */
@@ -51,11 +74,93 @@ export function waveRows(bundle: Bundle): number {
 export async function rowChanges(
   bundle: Bundle,
   rows: readonly ShiftedRow[],
-  options: { readonly rowsPerPass?: number; readonly onProgress?: (done: number, all: number) => void } = {},
+  options: RowOptions = {},
 ): Promise<RowChanges> {
+  const fields = Array.from({ length: TARGET_FIELDS }, () => new Float32Array(rows.length));
+  await forEachWave(bundle, rows, options, async (moved, chosen) => {
+    try {
+      const read = await moved.read();
+      for (const [k, i] of chosen.entries())
+        for (const [at, field] of fields.entries()) field[i] = read[TARGET_FIELDS * k + at]!;
+    } finally {
+      moved.dispose();
+    }
+  });
+  const [f, logit, movement, extent] = fields as [Float32Array, Float32Array, Float32Array, Float32Array];
+  const rounding = (of: Float32Array): Float32Array => of.map((value) => DIFFERENCE_ROUNDING * value);
+  return { f, logit, noise: { f: rounding(movement), logit: rounding(extent) } };
+}
+
+/** The neurons of {@link curveSums}: of one case, all over the same shifts. */
+export interface Curves {
+  readonly neurons: readonly Neuron[];
+  /** 1 or -1 a neuron: its shifts are these times those given. */
+  readonly along: readonly number[];
+  readonly shifts: readonly number[];
+  readonly of: Quantity;
+  /** The plain probability. */
+  readonly plain: number;
+  /** |s| up to which points count; whether (0, 0) is one. */
+  readonly range: number;
+  readonly includeZero: boolean;
+}
+
+/**
+ * The sums of {@link CURVE_FIELDS} for each neuron of the bundle's only case, made on the device; nothing else is read back.
+ * The same from the points themselves: `fitCurve`.
+ */
+export async function curveSums(
+  bundle: Bundle,
+  curves: Curves,
+  options: RowOptions = {},
+): Promise<Record<(typeof CURVE_FIELDS)[number], number>[]> {
+  const { device } = bundle.model;
+  const { neurons, shifts } = curves;
+  const points = shifts.length;
+  const rows = neurons.flatMap((neuron, n) =>
+    shifts.map((shift): ShiftedRow => ({ case: 0, neuron, shift: curves.along[n]! * shift })),
+  );
+  const first = new Uint32Array(neurons.length).fill(NONE);
+  const waves: Tensor[] = [];
+  let count = 0;
+  try {
+    await forEachWave(bundle, rows, options, (moved, chosen) => {
+      waves.push(moved);
+      // A neuron's rows stay in their order, one after the other, over the ends of waves.
+      for (const [k, i] of chosen.entries()) if (i % points === 0) first[i / points] = count + k;
+      count += chosen.length;
+      return device.finish();
+    });
+    using sums = noGrad(() =>
+      scope(() => {
+        const y = empty(device, [neurons.length, CURVE_FIELDS.length]);
+        const moved = waves.length > 0 ? concat(waves, 0) : zeros(device, [1, TARGET_FIELDS]);
+        reduceCurves(curves, moved, integers(device, first), tensor(device, shifts, [points]), y);
+        return y;
+      }),
+    );
+    const read = await sums.read();
+    return neurons.map((_, n) => {
+      const values = CURVE_FIELDS.map((name, at) => [name, read[n * CURVE_FIELDS.length + at]!] as const);
+      return Object.fromEntries(values) as Record<(typeof CURVE_FIELDS)[number], number>;
+    });
+  } finally {
+    for (const wave of waves) wave.dispose();
+  }
+}
+
+/**
+ * Runs rows in waves of neighbouring layers, while the device still works on the one before.
+ * @param take gets a wave's [rows, TARGET_FIELDS] to dispose of, and which rows they are; done once what it gives is.
+ */
+async function forEachWave(
+  bundle: Bundle,
+  rows: readonly ShiftedRow[],
+  options: RowOptions,
+  take: (moved: Tensor, chosen: readonly number[]) => Promise<void>,
+): Promise<void> {
   const suffix = openSuffix(bundle);
   const size = options.rowsPerPass ?? waveRows(bundle);
-  const result = { f: new Float32Array(rows.length), logit: new Float32Array(rows.length) };
   const last = bundle.model.sizes.layers - 1;
   // A shift in the last layer away from the position that is read moves nothing.
   const order = [...rows.keys()]
@@ -64,27 +169,57 @@ export async function rowChanges(
       return neuron.layer < last || bundle.cases[c]!.at === bundle.cases[c]!.read;
     })
     .sort((a, b) => rows[a]!.neuron.layer - rows[b]!.neuron.layer || a - b);
+  const lines = options.lines === false ? null : suffix.lines;
+  const isLine = (i: number): boolean => lines !== null && rows[i]!.neuron.layer === last;
+  const parts = [order.filter((i) => !isLine(i)), order.filter(isLine)];
+  const waves = parts.flatMap((part) =>
+    Array.from({ length: Math.ceil(part.length / size) }, (_, w) => part.slice(w * size, (w + 1) * size)),
+  );
   let done = rows.length - order.length;
-  for (let start = 0; start < order.length; start += size) {
-    const chosen = order.slice(start, start + size);
+  let before: Promise<void> = Promise.resolve();
+  for (const chosen of waves) {
     const wave = chosen.map((i) => rows[i]!);
-    const moved = noGrad(() => runWave(bundle, suffix, wave));
-    try {
-      const read = await moved.read();
-      for (const [k, i] of chosen.entries()) {
-        result.f[i] = read[2 * k]!;
-        result.logit[i] = read[2 * k + 1]!;
-      }
-    } finally {
-      moved.dispose();
-    }
-    done += chosen.length;
-    options.onProgress?.(done, rows.length);
+    const moved = noGrad(() =>
+      lines && isLine(chosen[0]!) ? runLines(bundle, suffix, lines, wave) : runWave(bundle, suffix, wave),
+    );
+    const now = take(moved, chosen).then(() => {
+      done += chosen.length;
+      options.onProgress?.(done, rows.length);
+    });
+    // Awaited a wave later; an earlier error is told instead of its own.
+    now.catch(() => {});
+    await before;
+    before = now;
   }
-  return result;
+  await before;
 }
 
-/** (F, dz_t) of rows sorted by layer, [rows, 2]. */
+/** Rows of the last layer along the lines of their neurons, [rows, TARGET_FIELDS]. */
+function runLines(bundle: Bundle, suffix: Suffix, lines: FinalLines, rows: readonly ShiftedRow[]): Tensor {
+  const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
+  const lineOf = new Map(neurons.map((index, line) => [index, line]));
+  return scope(() => {
+    const columns = injectNeurons(
+      suffix.outWeight(rows[0]!.neuron.layer),
+      neurons,
+      neurons.map(() => 1),
+    );
+    const { probabilities, logits, head } = bundle;
+    return lineDifference(
+      { probabilities, logits, final: head.final! },
+      columns,
+      lines.decode(columns),
+      rows.map((row) => ({
+        ...targetRow(bundle, row),
+        line: lineOf.get(row.neuron.index)!,
+        scale: injectedBy(bundle, row),
+      })),
+      lines.eps,
+    );
+  });
+}
+
+/** What rows sorted by layer do to their targets, [rows, TARGET_FIELDS]. */
 function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): Tensor {
   const { device, sizes } = bundle.model;
   return scope(() => {
@@ -126,7 +261,7 @@ function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): T
     );
     return targetDifference(
       bundle.probabilities,
-      cases.flatMap((c) => [c, bundle.cases[c]!.target]),
+      rows.map((row) => targetRow(bundle, row)),
       suffix.logits(dx!, token),
     );
   });
@@ -151,18 +286,31 @@ function outputs(
   return found;
 }
 
+/** A neuron's plain values, `up` 0 where there is none, and root mean squares of its layer's. */
+function plainValues(bundle: Bundle, row: ShiftedRow) {
+  const { width } = bundle.model.sizes;
+  const { layer, index } = row.neuron;
+  const value = (of: readonly Float32Array[]): number => of[row.case]?.[layer * width + index] ?? 0;
+  const scale = (of: readonly (readonly number[])[]): number => of[row.case]?.[layer] ?? 0;
+  return {
+    at: { pre: value(bundle.pre), up: value(bundle.up) },
+    scale: { pre: scale(bundle.scales.pre), up: scale(bundle.scales.up) },
+  };
+}
+
 /** How much a row's shift adds to what its layer's output weights read. */
 function injectedBy(bundle: Bundle, row: ShiftedRow): number {
-  const { architecture, sizes } = bundle.model;
-  const { layer, index, site } = row.neuron;
-  const flat = layer * sizes.width + index;
-  return injection(
-    architecture,
-    site,
-    bundle.pre[row.case]![flat]!,
-    bundle.up[row.case]?.[flat] ?? 0,
-    row.shift,
-  );
+  const { at } = plainValues(bundle, row);
+  return injection(bundle.model.architecture, row.neuron.site, at.pre, at.up, row.shift);
+}
+
+function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
+  const { at, scale } = plainValues(bundle, row);
+  return {
+    base: row.case,
+    target: caseOf(bundle, row).target,
+    condition: injectionCondition(bundle.model.architecture, row.neuron.site, at, scale, row.shift),
+  };
 }
 
 const NOWHERE: TokenRecord = {

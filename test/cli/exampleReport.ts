@@ -26,6 +26,7 @@ function curve(
     intercept,
     r,
     flat,
+    noise: 1e-6,
     polarity: strength > 0 ? 1 : -1,
     linear: isLinear(r),
     shifts,

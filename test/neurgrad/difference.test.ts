@@ -12,6 +12,7 @@ import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import {
   geluChange,
   injection,
+  injectionCondition,
   normalDistribution,
   siluChange,
 } from '../../neurgrad/difference/injection.ts';
@@ -27,6 +28,7 @@ import {
   tokenTensor,
 } from '../../neurgrad/difference/ops.ts';
 import { rowChanges } from '../../neurgrad/difference/wave.ts';
+import { shiftGrid } from '../../neurgrad/grid.ts';
 import { neuronAt } from '../../neurgrad/neuron.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../../neurgrad/random.ts';
@@ -199,10 +201,20 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
       const dz = numbers(size, scale);
       const total = z.reduce((a, b) => a + Math.exp(b), 0);
       const p = Float32Array.from(z, (value) => Math.exp(value) / total);
-      const [f, logit] = await targetDifference(upload(p, [1, size]), [0, 5], upload(dz, [1, size])).read();
-      const sum = Array.from(p).reduce((a, b, i) => a + b * Math.expm1(dz[i]! - dz[5]!), 0);
-      expect(Math.abs(f! / sum - 1)).toBeLessThan(5e-6);
+      const found = await targetDifference(
+        upload(p, [1, size]),
+        [{ base: 0, target: 5, condition: 2 }],
+        upload(dz, [1, size]),
+      ).read();
+      const [f, logit, movement, extent] = found;
+      const terms = Array.from(p, (value, i) => value * Math.expm1(dz[i]! - dz[5]!));
+      const sum = terms.reduce((a, b) => a + b, 0);
+      const absolute = terms.reduce((a, b) => a + Math.abs(b), 0);
+      expect(Math.abs(f! - sum)).toBeLessThan(2e-7 * absolute + 1e-6 * Math.abs(sum));
       expect(logit).toBe(dz[5]);
+      expect(Math.abs(movement! / (absolute + 2 * Math.abs(sum)) - 1)).toBeLessThan(1e-6);
+      const root = Math.sqrt(dz.reduce((a, b) => a + b * b, 0) / size);
+      expect(Math.abs(extent! / (root + 2 * Math.abs(dz[5]!)) - 1)).toBeLessThan(1e-6);
     }
   });
 });
@@ -229,6 +241,12 @@ describe('injection', () => {
     expect(injection('bert', 'post', -1, 0, 0.25)).toBe(0.25);
     expect(injection('llama', 'act', 2, 3, 0.5)).toBe(1.5);
     expect(injection('llama', 'pre_linear', 0, 3, 0.5)).toBe(0);
+    const uncertain = (site: 'post' | 'pre_linear' | 'act', pre: number, up: number): number =>
+      injectionCondition('llama', site, { pre, up }, { pre: 1, up: 2 }, 0.5);
+    expect(uncertain('post', 0.01, 1)).toBe(0);
+    // c = d u: 2 / |u|; c = d silu(g), and silu(g) is about g / 2 + g^2 / 4 near 0.
+    expect(uncertain('act', 5, 0.1)).toBeCloseTo(20, 9);
+    expect(uncertain('pre_linear', 0.01, 3)).toBeCloseTo((0.5 + 0.005) / (0.005 + 0.000025), 2);
   });
 });
 
@@ -279,30 +297,117 @@ describe.each(MODELS)('%s', (name, texts) => {
         expect(Math.abs(value - naive.neurons[n]!.values[s]!)).toBeLessThan(5e-5);
   });
 
-  it('measures changes of p where subtracting forwards cannot', async () => {
+  it('measures changes of p where subtracting forwards cannot, to the noise it states', async () => {
     const errors: number[] = [];
+    const noises: number[] = [];
     const naiveErrors: number[] = [];
     for (const text of texts) {
       const prompt = encodePrompt(model, tokenizer, text);
       const plainP = reference(prompt);
       const target = plainP.indexOf(Math.max(...plainP));
-      const options = { neurons: draw(10), shifts: [1e-4, 0.2, 2], target, direction: 'plain' as const };
-      const auto = await sweep(model, prompt, options);
-      const naive = await sweep(model, prompt, { ...options, engine: 'naive' });
-      for (const [n, curve] of auto.neurons.entries())
-        for (const s of [1, 2, 3]) {
-          const shift = { neuron: curve, at: prompt.position, by: curve.shifts[s]! };
-          const want = reference(prompt, shift)[target]! - plainP[target]!;
-          errors.push(Math.abs((curve.p[s]! - curve.p[0]!) / want - 1));
+      const options = { neurons: draw(20), target, direction: 'plain' as const };
+      for (const by of [1e-4, 0.2, 2]) {
+        const shifts = { shifts: [by], fit: { range: by } };
+        const auto = await sweep(model, prompt, { ...options, ...shifts });
+        const naive = await sweep(model, prompt, { ...options, ...shifts, engine: 'naive' });
+        for (const [n, curve] of auto.neurons.entries()) {
+          const want =
+            reference(prompt, { neuron: curve, at: prompt.position, by })[target]! - plainP[target]!;
+          const error = Math.abs(curve.p[1]! - curve.p[0]! - want);
+          errors.push(error / Math.abs(want));
+          noises.push(curve.noise / Math.abs(want));
+          // The bound: no effect is too small for it.
+          expect(error, `L${curve.layer}.N${curve.index} by ${by}`).toBeLessThan(curve.noise);
           const other = naive.neurons[n]!.p;
-          if (s === 1) naiveErrors.push(Math.abs((other[s]! - other[0]!) / want - 1));
+          if (by === 1e-4) naiveErrors.push(Math.abs((other[1]! - other[0]!) / want - 1));
         }
+      }
     }
     const quantile = (values: number[], q: number): number =>
       values.sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;
     expect(quantile(errors, 0.5)).toBeLessThan(1e-5);
     expect(quantile(errors, 0.9)).toBeLessThan(5e-5);
+    // A bound that says something.
+    expect(quantile(noises, 0.5)).toBeLessThan(1e-4);
     expect(quantile(naiveErrors, 0.5)).toBeGreaterThan(0.05);
+  });
+
+  it('gives the same lines reduced on the device as from their points', async () => {
+    const prompt = encodePrompt(model, tokenizer, texts[0]);
+    const shifts = shiftGrid(-4, 4, 0.4);
+    const fits = [
+      {},
+      { includeZero: true, range: 3 },
+      { withIntercept: true, range: Number.POSITIVE_INFINITY },
+    ];
+    for (const [i, of] of (['prob', 'logprob', 'logit'] as const).entries()) {
+      const options = { neurons: draw(30), shifts, of, fit: fits[i]!, rowsPerPass: 47 };
+      const points = await sweep(model, prompt, options);
+      const sums = await sweep(model, prompt, { ...options, points: false });
+      for (const [n, want] of points.neurons.entries()) {
+        const got = sums.neurons[n]!;
+        const scale = Math.max(...want.values.map((value) => Math.abs(value - want.values[10]!)));
+        expect(Math.abs(got.slope - want.slope)).toBeLessThan(5e-7 * scale);
+        expect(Math.abs(got.intercept - want.intercept)).toBeLessThan(1e-6 * scale);
+        expect(Math.abs(got.r - want.r)).toBeLessThan(1e-6);
+        expect(got).toMatchObject({ flat: want.flat, polarity: want.polarity, p: [], values: [] });
+        expect(Math.abs(got.noise / want.noise - 1)).toBeLessThan(1e-5);
+      }
+      const alone = await sweep(model, prompt, {
+        ...options,
+        neurons: options.neurons.slice(3, 4),
+        points: false,
+      });
+      expect(alone.neurons[0]).toEqual(sums.neurons[3]);
+    }
+  });
+
+  it('runs the last layer along lines where nothing but norm and decoder follow', async () => {
+    const prompt = encodePrompt(model, tokenizer, texts[0]);
+    const last = model.sizes.layers - 1;
+    const cases = [{ probe: prompt, at: prompt.position, target: 300 }];
+    const rows = model.sites.flatMap((site) =>
+      [3, 40, 77].flatMap((index) =>
+        [-10, -1, 1e-4, 0.5, 2].map((shift) => ({ case: 0, neuron: { layer: last, index, site }, shift })),
+      ),
+    );
+    using bundle = await openBundle(model as never, cases);
+    const lines = await rowChanges(bundle, rows);
+    const waves = await rowChanges(bundle, rows, { lines: false });
+    if (model.architecture === 'bert') return void expect(lines).toEqual(waves);
+    const plainP = reference(prompt);
+    for (const [i, row] of rows.entries()) {
+      expect(Math.abs(lines.f[i]! - waves.f[i]!)).toBeLessThan(
+        lines.noise.f[i]! + 2e-6 * Math.abs(waves.f[i]!),
+      );
+      const after = reference(prompt, { neuron: row.neuron, at: prompt.position, by: row.shift });
+      const change = (-plainP[300]! * lines.f[i]!) / (1 + lines.f[i]!);
+      const want = after[300]! - plainP[300]!;
+      const noise = (plainP[300]! * lines.noise.f[i]!) / (1 + lines.f[i]!) ** 2;
+      expect(Math.abs(change - want)).toBeLessThan(noise);
+    }
+    expect((await rowChanges(bundle, rows, { rowsPerPass: 1 })).f).toEqual(lines.f);
+  });
+
+  it('calls flat what moves less than its own noise', async () => {
+    const prompt = encodePrompt(model, tokenizer, texts[0]);
+    const neurons = draw(40);
+    const { neurons: curves } = await sweep(model, prompt, { neurons, shifts: [-1, -0.5, 0.5, 1] });
+    const largest = Math.max(...curves.map((curve) => curve.noise));
+    const smallest = Math.min(...curves.map((curve) => curve.noise));
+    // A floor of its own for each: neurons differ in what their rounding can be.
+    expect(largest).toBeGreaterThan(3 * smallest);
+    for (const { p, noise, flat, r } of curves) {
+      expect(flat).toBe(p.every((value) => Math.abs(value - p[2]!) <= noise));
+      expect(r === 0).toBe(flat);
+    }
+    // The neurons' position is not read in the last layer: nothing moves there.
+    const still = await sweep(model, prompt, {
+      neurons: [{ ...neurons[0]!, layer: model.sizes.layers - 1 }],
+      shifts: [-1, 1],
+      neuronPosition: 1,
+    });
+    expect(still.neurons[0]).toMatchObject({ flat: true, r: 0, noise: 0, polarity: 0 });
   });
 
   it('gives a row alone the same bits as in a batch, and beside other prompts', async () => {
