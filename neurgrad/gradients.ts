@@ -69,6 +69,7 @@ export interface PlainRun extends Disposable {
   readonly run: RunResult;
   /** What comes before the one token that was run, where the rest of the prompt is a cache. */
   readonly prefix: Prefix | null;
+  /** Frees the run and its cache. */
   dispose(): void;
 }
 

@@ -42,6 +42,7 @@ const SEED = 95;
 
 const flat = (rows: ByPrompt): number[] => rows.flatMap((row) => Array.from(row));
 
+/** How well estimates agree with what was measured: [prompt][neuron] each, in the same order. */
 export function agreement(estimate: ByPrompt, measured: ByPrompt, sampling: Sampling): Agreement {
   const [x, y] = [flat(estimate), flat(measured)];
   const [mx, my] = [mean(x), mean(y)];
@@ -135,6 +136,7 @@ export interface Weight {
   readonly heaviest: { readonly prompt: number; readonly share: number };
 }
 
+/** Weighs prompts and signs of activations by the squares of G_E, [prompt][neuron]. */
 export function weight(activation: ByPrompt, slope: ByPrompt): Weight {
   const prompts = slope.map((row) => Array.from(row).reduce((sum, value) => sum + value ** 2, 0));
   const total = prompts.reduce((sum, value) => sum + value, 0) || 1;

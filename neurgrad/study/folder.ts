@@ -44,6 +44,7 @@ export interface ModelStamp {
   readonly files: Readonly<Record<string, string>>;
 }
 
+/** What binds a folder to one study. */
 export interface Manifest {
   readonly format: 'neurgrad study 1';
   readonly plan: Plan;
@@ -86,6 +87,7 @@ export interface Unit {
   readonly prompt: number;
 }
 
+/** Name of a unit, which is its part's file name. */
 export const unitName = ({ model, kind, prompt }: Unit): string =>
   `m${model}-${kind}-${String(prompt).padStart(5, '0')}`;
 
@@ -146,6 +148,7 @@ const LOCK = /^lock-(\d+)-of-(\d+)\.json$/;
 const BEAT_SECONDS = 25;
 const STALE_SECONDS = 100;
 
+/** The folder of a study, opened by one process for its share. */
 export class StudyFolder implements Disposable {
   readonly path: string;
   readonly manifest: Manifest;
@@ -243,14 +246,17 @@ export class StudyFolder implements Disposable {
     return this.note<Value>(name) ?? value;
   }
 
+  /** Where a part lies, or will lie. */
   partPath(unit: Unit): string {
     return join(this.path, 'parts', `${unitName(unit)}.parquet`);
   }
 
+  /** Whether a part is there. */
   has(unit: Unit): boolean {
     return existsSync(this.partPath(unit));
   }
 
+  /** Writes a part, which appears under its name when it is whole. @throws UserError where the disk refuses. */
   write(unit: Unit, columns: readonly Column[]): void {
     writeWhole(this.partPath(unit), encodePart(this.manifest.study, unitName(unit), columns), this.#mark);
   }
@@ -273,6 +279,7 @@ export class StudyFolder implements Disposable {
     }
   }
 
+  /** Lets another process have the share. */
   [Symbol.dispose](): void {
     clearInterval(this.#heart);
     if (this.#lock) rmSync(this.#lock, { force: true });

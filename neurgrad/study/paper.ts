@@ -2,6 +2,7 @@
 
 import type { ModelStamp } from './folder.ts';
 
+/** What the paper says of a model: share of linear neurons, correlations with G_E, LG and PG. */
 export interface PaperRow {
   readonly name: string;
   readonly linear: number;

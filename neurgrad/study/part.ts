@@ -10,6 +10,7 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
 
+/** One column of a part. */
 export interface Column {
   readonly name: string;
   readonly type: 'INT32' | 'FLOAT' | 'DOUBLE';

@@ -16,31 +16,31 @@ const grid = v.strictObject({ from: finite, to: finite, step: v.pipe(finite, v.g
 
 const schema = v.strictObject({
   name: v.optional(v.string(), 'study'),
-  /** Folders or Hugging Face ids. */
+  // Folders or Hugging Face ids.
   models: v.pipe(v.array(v.string()), v.minLength(1)),
-  /** How their weight matrices are kept. */
+  // How their weight matrices are kept.
   dtype: v.optional(v.picklist(WEIGHT_DTYPES), 'f32'),
   prompts: v.strictObject({
-    /** A JSONL file, or ParaRel's folder (`objects/`, `templates/`). */
+    // A JSONL file, or ParaRel's folder (`objects/`, `templates/`).
     path: v.string(),
     format: v.optional(v.picklist(['jsonl', 'myriadlama', 'pararel']), 'jsonl'),
     count,
     seed,
-    /** Keep prompts whose answer is the model's argmax. */
+    // Keep prompts whose answer is the model's argmax.
     answeredRight: v.optional(v.boolean(), true),
-    /** At most one prompt of a fact (subject and object). */
+    // At most one prompt of a fact (subject and object).
     onePerFact: v.optional(v.boolean(), false),
-    /** Leave prompts out that contain their answer. */
+    // Leave prompts out that contain their answer.
     hideAnswer: v.optional(v.boolean(), false),
   }),
   neurons: v.strictObject({
     perPrompt: count,
-    /** `shared`: the same for all prompts (the release); `perPrompt`: drawn anew. */
+    // `shared`: the same for all prompts (the release); `perPrompt`: drawn anew.
     sampling: v.optional(v.picklist(['shared', 'perPrompt']), 'perPrompt'),
     seed,
     site: v.optional(v.picklist(['paper', 'pre', 'pre_linear', 'act', 'post']), 'paper'),
   }),
-  /** Shifts of Tables 1 and 2. */
+  // Shifts of Tables 1 and 2.
   grid: v.optional(grid, { from: -2, to: 2, step: 0.2 }),
   fit: v.optional(
     v.strictObject({
@@ -54,7 +54,7 @@ const schema = v.strictObject({
   sign: v.optional(v.picklist(['+', '-']), '+'),
   of: v.optional(v.picklist(['prob', 'logprob', 'logit']), 'prob'),
   maxVariance: v.optional(v.picklist(['all', 'capacity']), 'all'),
-  /** Figure 2: fewer prompts, more neurons, a wider grid; count 0 leaves it out. */
+  // Figure 2: fewer prompts, more neurons, a wider grid; count 0 leaves it out.
   figure: v.optional(
     v.strictObject({
       prompts: count,
@@ -66,7 +66,7 @@ const schema = v.strictObject({
       neurons: 0,
     },
   ),
-  /** Integrated gradients of the sampled neurons in this many prompts; layer-joint. */
+  // Integrated gradients of the sampled neurons in this many prompts; layer-joint.
   integrated: v.optional(
     v.strictObject({
       prompts: count,
@@ -78,10 +78,25 @@ const schema = v.strictObject({
   engine: v.optional(v.picklist(['auto', 'naive']), 'auto'),
 });
 
+/** A plan with its defaults filled in; what each field means stands beside it in neurgrad/study/plan.ts. */
 export type Plan = v.InferOutput<typeof schema>;
+/** A plan as it is written, defaults left out. */
 export type PlanInput = v.InferInput<typeof schema>;
 
-/** Checks a plan and fills in what it leaves out. @throws UserError naming the field. */
+/**
+ * Checks a plan and fills in what it leaves out. @throws UserError naming the field.
+ * @example
+ * ```ts
+ * import { parsePlan } from 'neurgrad/study';
+ *
+ * const plan = parsePlan({
+ *   models: ['examples/models/facts-bert'],
+ *   prompts: { path: 'prompts.jsonl', count: 10 },
+ *   neurons: { perPrompt: 5 },
+ * });
+ * console.log(plan.grid, plan.direction); // → { from: -2, to: 2, step: 0.2 } outward
+ * ```
+ */
 export function parsePlan(json: unknown, name = 'plan'): Plan {
   const result = v.safeParse(schema, json);
   if (!result.success) {
@@ -133,4 +148,5 @@ export const PRESETS = {
     integrated: { prompts: 1000 },
   },
 } as const;
+/** One of {@link PRESETS}. */
 export type Preset = keyof typeof PRESETS;

@@ -22,6 +22,7 @@ export interface Question {
 /** Questions by number, made when asked for. */
 export interface Questions {
   readonly count: number;
+  /** Question `i`, 0 to count - 1. */
   at(i: number): Question;
 }
 

@@ -22,9 +22,11 @@ import type { Shard } from './shard.ts';
 export interface OpenedModel {
   readonly model: LanguageModel;
   readonly tokenizer: Tokenizer;
+  /** Frees the model. */
   close(): void;
 }
 
+/** Which share runs, with which models, and who is told. */
 export interface StudyOptions {
   readonly shard: Shard;
   /** Opens the plan's model by its number. */
@@ -37,6 +39,7 @@ export interface StudyOptions {
   readonly onNote?: (text: string) => void;
 }
 
+/** What a call has done of its share. */
 export interface StudyOutcome {
   /** Units of this share done now, and found done. */
   readonly done: number;

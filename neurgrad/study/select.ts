@@ -29,8 +29,10 @@ export const REASONS = [
   'another prompt of the same fact',
   'model answers otherwise',
 ] as const;
+/** One of {@link REASONS}. */
 export type Reason = (typeof REASONS)[number];
 
+/** The prompts of a model, and what became of the other questions. */
 export interface Selection {
   readonly prompts: readonly SelectedPrompt[];
   /** Questions looked at. */

@@ -5,12 +5,14 @@
 
 import { UserError } from '../../engine/errors.ts';
 
+/** One of several shares of the units, which are dealt out in turn. */
 export interface Shard {
   /** 0 to count - 1. */
   readonly index: number;
   readonly count: number;
 }
 
+/** All units. */
 export const WHOLE: Shard = { index: 0, count: 1 };
 
 /** `1/4` to `4/4`. @throws UserError */

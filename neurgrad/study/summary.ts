@@ -12,6 +12,7 @@ import { canonical, type Plan } from './plan.ts';
 import { promptsFile } from './run.ts';
 import type { Selection } from './select.ts';
 
+/** Neurons of one layer, over all prompts. */
 export interface LayerCount {
   readonly layer: number;
   readonly tested: number;
@@ -35,6 +36,7 @@ export interface ExampleCurve {
   readonly changes: readonly number[];
 }
 
+/** One model's results. */
 export interface ModelSummary {
   readonly stamp: ModelStamp;
   readonly paper: PaperRow | null;
@@ -63,6 +65,7 @@ export interface ModelSummary {
   readonly examples: readonly ExampleCurve[];
 }
 
+/** All that a study says, as data: `summary.json`. */
 export interface StudySummary {
   readonly plan: Plan;
   readonly planHash: string;
