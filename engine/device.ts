@@ -22,6 +22,8 @@ export interface Capabilities {
   readonly subgroupSize: number;
   /** Every subgroup has `subgroupSize` invocations. */
   readonly subgroupSizeFixed: boolean;
+  /** Matrices that a subgroup multiplies at once, f16 x f16 -> f32: [m, k] times [k, n]. Experimental: Dawn's toggle `allow_unsafe_apis`. */
+  readonly matrixUnit: { readonly m: number; readonly n: number; readonly k: number } | null;
   readonly immediates: boolean;
   readonly timestamps: boolean;
   /** Bytes of one storage binding; larger tensors are kept in several buffers. */
@@ -83,17 +85,24 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
   return dawn.create(flags);
 }
 
-/**
- * Opens the machine's best adapter. @throws DeviceError where there is none.
- * @example
- * ```ts
- * import { openDevice } from 'neurgrad/engine';
- *
- * const device = await openDevice({ mask: { f16: false }, memoryBudget: 2 ** 30 });
- * console.log(device.capabilities.f16, device.memory.total); // → false 0
- * device.destroy();
- * ```
- */
+interface SubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** The largest matrices that the adapter multiplies with f16 factors and f32 sums. */
+function matrixUnit(info: GPUAdapterInfo): Capabilities['matrixUnit'] {
+  const { subgroupMatrixConfigs = [] } = info as { subgroupMatrixConfigs?: readonly SubgroupMatrixConfig[] };
+  const [best] = subgroupMatrixConfigs
+    .filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
+    .sort((p, q) => q.M * q.N * q.K - p.M * p.N * p.K);
+  return best ? { m: best.M, n: best.N, k: best.K } : null;
+}
+
+/** Opens the machine's best adapter, whose kernels are chosen by guess. @throws DeviceError where there is none. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const gpu = await findGpu(options);
   let adapter: GPUAdapter | null;
@@ -110,6 +119,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       `no WebGPU adapter${options.adapterName ? ` named "${options.adapterName}"` : ''}; install a Vulkan driver, or Mesa's lavapipe (package mesa-vulkan-drivers) to run on the CPU`,
     );
   const mask = options.mask ?? {};
+  const matrices =
+    ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'].every((f) =>
+      adapter.features.has(f),
+    ) &&
+    mask.matrixUnit !== null &&
+    mask.f16 !== false &&
+    mask.subgroups !== false;
   const limits = adapter.limits as GPUSupportedLimits & { maxImmediateSize?: number };
   const capabilities: Capabilities = {
     f16: adapter.features.has('shader-f16') && mask.f16 !== false,
@@ -117,6 +133,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     subgroupSize: mask.subgroupSize ?? (adapter.info.subgroupMaxSize || 32),
     subgroupSizeFixed:
       adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize && mask.subgroupSizeFixed !== false,
+    matrixUnit: matrices ? matrixUnit(adapter.info) : null,
     immediates: (limits.maxImmediateSize ?? 0) >= 64 && mask.immediates !== false,
     timestamps: adapter.features.has('timestamp-query') && mask.timestamps !== false,
     // A binding is addressed by 32-bit byte counts in some drivers: stay below 2 GiB.
@@ -129,6 +146,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const features: GPUFeatureName[] = [];
   if (capabilities.f16) features.push('shader-f16');
   if (capabilities.subgroups) features.push('subgroups');
+  if (matrices) features.push('chromium-experimental-subgroup-matrix' as GPUFeatureName);
   if (capabilities.timestamps) features.push('timestamp-query');
   const requiredLimits: Record<string, number> = {
     maxBufferSize: capabilities.bufferBytes,
@@ -171,6 +189,8 @@ export class Device {
   readonly limits: GPUSupportedLimits;
   readonly pool: MemoryPool;
   readonly queue: CommandQueue;
+  /** The fastest kernel by class of product, where it was measured (tune.ts); else empty, and a prior decides. */
+  readonly tuning = new Map<string, string>();
   readonly #root: GPU;
   readonly #patience: Patience | null;
   #failure: Error | null = null;

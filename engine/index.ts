@@ -3,9 +3,10 @@
 export * from './autograd.ts';
 export * from './ceiling.ts';
 export * from './clip.ts';
-export { type Capabilities, Device, type DeviceInfo, type DeviceOptions, openDevice } from './device.ts';
+export { type Capabilities, Device, type DeviceInfo, type DeviceOptions } from './device.ts';
 export * from './errors.ts';
 export * from './lossScale.ts';
+export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
 export * from './ops/attention.ts';
 export * from './ops/elementwise.ts';
@@ -34,3 +35,4 @@ export {
   tensor,
   zeros,
 } from './tensor.ts';
+export { type OpenOptions, openDevice, tuneProducts } from './tune.ts';

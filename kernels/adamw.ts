@@ -4,7 +4,7 @@
 
 import { F16_BITS } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { WIDEN4 } from './matmul.ts';
+import { WIDEN4 } from './matmulParts.ts';
 import { NARROW_F16 } from './quantise.ts';
 
 export interface AdamWVariant {

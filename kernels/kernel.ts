@@ -19,6 +19,8 @@ export interface Kernel {
   readonly name: string;
   /** WGSL extensions to enable, e.g. `subgroups`; the caller sees to it that the device has them. */
   readonly enable?: readonly string[];
+  /** WGSL diagnostics to switch off, with the reason beside them. */
+  readonly off?: readonly string[];
   readonly bindings: readonly Binding[];
   /** Scalar parameters in order, at most 16 (64 bytes of immediates); read as `p.name` in the body. */
   readonly params: Readonly<Record<string, ScalarType>>;
@@ -80,6 +82,7 @@ export function groupGrid(groups: number): [number, number, number] {
 export function wgsl(kernel: Kernel, passing: ParameterPassing): string {
   const names = Object.entries(kernel.params);
   const lines = (kernel.enable ?? []).map((extension) => `enable ${extension};`);
+  for (const diagnostic of kernel.off ?? []) lines.push(`diagnostic(off, ${diagnostic});`);
   if (names.length > 0) {
     lines.push(`struct Params { ${names.map(([name, type]) => `${name}: ${type}`).join(', ')} }`);
     lines.push(

@@ -11,8 +11,17 @@
  */
 
 import { type Kernel, memo } from './kernel.ts';
+import {
+  epilogueParts,
+  type Finish,
+  finishName,
+  MATMUL_PARAMS,
+  matmulBases,
+  matmulBindings,
+  storeSum,
+} from './matmulParts.ts';
 
-export interface MatmulLanesVariant {
+export interface MatmulLanesVariant extends Finish {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
@@ -21,15 +30,12 @@ export interface MatmulLanesVariant {
   readonly tileN: number;
   /** Size of every subgroup of the device. */
   readonly lanes: number;
-  readonly bias: boolean;
-  /** C += instead of C =, for a K axis cut into windows. */
-  readonly accumulate: boolean;
 }
 
 const name = (v: MatmulLanesVariant): string =>
-  `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.bias ? '+' : ''}${v.accumulate ? '=' : ''}.${v.tileM}x${v.tileN}`;
+  `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.tileM}x${v.tileN}${finishName(v)}`;
 
-/** Parameters as of {@link matmul}. Grid: (ceil(m / tileM), ceil(n / (tileN lanes)), batches). */
+/** Grid: (ceil(m / tileM), ceil(n / (tileN lanes)), batches). */
 export const matmulLanes = memo((v: MatmulLanesVariant): Kernel => {
   const { tileM, tileN, lanes } = v;
   const rows = [...Array(tileM).keys()];
@@ -37,39 +43,19 @@ export const matmulLanes = memo((v: MatmulLanesVariant): Kernel => {
   const aAt = (m: number): string => (v.transA ? `ra${m} + at * p.lda` : `ra${m} + at`);
   const bAt = (j: number): string => (v.transB ? `rb${j} + k` : `rb${j} + k * p.n`);
   const column = (j: number): string => `col0 + ${j * lanes}u`;
-  const output = (m: number, j: number): string => {
-    const at = `c[c_base + (row0 + ${m}u) * p.ldc + ${column(j)}]`;
-    return `if (row0 + ${m}u < p.m) { ${at} = c${m}_${j}${v.bias ? ` + s${j}` : ''}${v.accumulate ? ` + ${at}` : ''}; }`;
-  };
   return {
     name: name(v),
     enable: ['subgroups'],
-    bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'b', element: 'f32', access: 'read' },
-      ...(v.bias ? ([{ name: 'bias', element: 'f32', access: 'read' }] as const) : []),
-      { name: 'c', element: 'f32', access: 'read_write' },
-    ],
-    params: {
-      m: 'u32',
-      n: 'u32',
-      k: 'u32',
-      batch_a: 'u32',
-      batch_b: 'u32',
-      batch_c: 'u32',
-      lda: 'u32',
-      ldc: 'u32',
-      a_first: 'u32',
-      c_first: 'u32',
-    },
+    bindings: matmulBindings('f32', 'f32', 'f32', v),
+    params: MATMUL_PARAMS,
     workgroup: [lanes, 1, 1],
     body: `
+${epilogueParts(v.epilogue, false).declarations}
+var<private> done: array<f32, ${tileM * tileN}>;
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row0 = wid.x * ${tileM}u;
   let col0 = wid.y * ${tileN * lanes}u + lane;
-  let a_base = p.a_first + wid.z * p.batch_a;
-  let b_base = wid.z * p.batch_b;
-  let c_base = p.c_first + wid.z * p.batch_c;
+  ${matmulBases('wid.z')}
   ${rows.map((m) => `let ra${m} = a_base + min(row0 + ${m}u, p.m - 1u)${v.transA ? '' : ' * p.lda'};`).join('\n  ')}
   ${columns.map((j) => `let rb${j} = b_base + min(${column(j)}, p.n - 1u)${v.transB ? ' * p.k' : ''};`).join('\n  ')}
   ${rows.flatMap((m) => columns.map((j) => `var c${m}_${j} = 0.0;`)).join('\n  ')}
@@ -88,12 +74,13 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
         .join('\n      ')}
     }
   }
-  ${columns
-    .map(
-      (j) =>
-        `if (${column(j)} < p.n) {\n    ${v.bias ? `let s${j} = bias[${column(j)}];\n    ` : ''}${rows.map((m) => output(m, j)).join('\n    ')}\n  }`,
-    )
-    .join('\n  ')}
+  // A loop: such a driver writes each store out for every lane, which takes it longer to compile than all the rest.
+  ${rows.flatMap((m) => columns.map((j) => `done[${m * tileN + j}] = c${m}_${j};`)).join('\n  ')}
+  for (var i = 0u; i < ${tileM * tileN}u; i++) {
+    let row = row0 + i / ${tileN}u;
+    let column = col0 + i % ${tileN}u * ${lanes}u;
+    if (row < p.m && column < p.n) { ${storeSum('done[i]', 'c_base + row * p.ldc + column', 'column', v, false)} }
+  }
 }`,
   };
 }, name);

@@ -15,9 +15,11 @@ import {
   integers,
   layerNorm,
   linear,
+  linearThen,
   reshape,
   scope,
   type Tensor,
+  type Then,
 } from '../engine/index.ts';
 import type { BertConfig } from './config.ts';
 import type { HookTable, Taps } from './hooks.ts';
@@ -125,6 +127,14 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
     );
   }
 
+  /** A dense layer and what follows it, in one kernel where nobody asks for the value between. */
+  #denseThen(x: Tensor, name: string, between: string, taps: Taps, then: Then): Tensor {
+    if (!taps.wants(between))
+      return linearThen(x, this.#weight(`${name}.weight`), this.#weight(`${name}.bias`), then);
+    const y = taps.at(between, this.#dense(x, name));
+    return 'with' in then ? add(then.with, y) : gelu(y);
+  }
+
   forward(input: CheckedInput, taps: Taps): Tensor {
     const { rows, length, mask, read } = input;
     const tokens = taps.shared(
@@ -175,13 +185,16 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
       },
     );
     const joined = reshape(at('attn.hook_z', z), [rows, asking.dim(1), heads * headSize]);
-    const attended = at('hook_attn_out', this.#dense(joined, `${module}.attention.output.dense`));
-    const middle = at('hook_resid_mid', add(attended, asking));
+    const dense = (from: Tensor, name: string, between: string, then: Then) =>
+      this.#denseThen(from, `${module}.${name}.dense`, `blocks.${layer}.${between}`, taps, then);
+    const middle = at(
+      'hook_resid_mid',
+      dense(joined, 'attention.output', 'hook_attn_out', { op: 'add', with: asking }),
+    );
     const normalised = at('ln1.hook_normalized', this.#norm(middle, `${module}.attention.output.LayerNorm`));
-    const pre = at('mlp.hook_pre', this.#dense(normalised, `${module}.intermediate.dense`));
-    const post = at('mlp.hook_post', gelu(pre));
-    const out = at('hook_mlp_out', this.#dense(post, `${module}.output.dense`));
-    return this.leave(layer, at('hook_resid_post', add(out, normalised)), taps);
+    const post = at('mlp.hook_post', dense(normalised, 'intermediate', 'mlp.hook_pre', { op: 'gelu' }));
+    const sum = dense(post, 'output', 'hook_mlp_out', { op: 'add', with: normalised });
+    return this.leave(layer, at('hook_resid_post', sum), taps);
   }
 
   /** From the sum after a layer's feed-forward to what the next one reads. */

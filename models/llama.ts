@@ -12,6 +12,7 @@ import {
   gatherRows,
   integers,
   linear,
+  linearThen,
   mul,
   type RotaryTable,
   reshape,
@@ -165,14 +166,25 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
     const [k, v] = this.keysAndValues(layer, normalised, tokens, taps);
     const z = tokens.attend(layer, q, k, v, (pattern) => at('attn.hook_pattern', pattern));
     const joined = reshape(at('attn.hook_z', z), [rows, length, heads * headSize]);
-    const attended = at('hook_attn_out', linear(joined, this.#weight(`${module}.self_attn.o_proj`)));
-    const middle = at('hook_resid_mid', add(x, attended));
+    const residual = (name: string, to: Tensor, from: Tensor, weight: string): Tensor =>
+      taps.wants(`blocks.${layer}.${name}`)
+        ? add(to, at(name, linear(from, this.#weight(`${module}.${weight}`))))
+        : linearThen(from, this.#weight(`${module}.${weight}`), undefined, { op: 'add', with: to });
+    const middle = at('hook_resid_mid', residual('hook_attn_out', x, joined, 'self_attn.o_proj'));
     const again = at('ln2.hook_normalized', this.#norm(middle, `${module}.post_attention_layernorm`));
     const gate = at('mlp.hook_pre', linear(again, this.#weight(`${module}.mlp.gate_proj`)));
-    const up = at('mlp.hook_pre_linear', linear(again, this.#weight(`${module}.mlp.up_proj`)));
-    const post = at('mlp.hook_post', mul(at('mlp.hook_act', silu(gate)), up));
-    const out = at('hook_mlp_out', linear(post, this.#weight(`${module}.mlp.down_proj`)));
-    return at('hook_resid_post', add(middle, out));
+    const upward = this.#weight(`${module}.mlp.up_proj`);
+    // One kernel where nobody asks for what lies between.
+    const apart = ['mlp.hook_pre_linear', 'mlp.hook_act'].some((name) =>
+      taps.wants(`blocks.${layer}.${name}`),
+    );
+    const product = (): Tensor => {
+      if (!apart) return linearThen(again, upward, undefined, { op: 'swiglu', with: gate });
+      const up = at('mlp.hook_pre_linear', linear(again, upward));
+      return mul(at('mlp.hook_act', silu(gate)), up);
+    };
+    const post = at('mlp.hook_post', product());
+    return at('hook_resid_post', residual('hook_mlp_out', middle, post, 'mlp.down_proj'));
   }
 
   /** Keys, turned by their positions, and values of a layer's normalised input, [rows, length, keyValueHeads, headSize]. */

@@ -27,6 +27,8 @@ export interface Diagnosis {
     readonly software: boolean;
     readonly features: readonly string[];
     readonly capabilities: Device['capabilities'];
+    /** The kernel by class of matrix products, where it was measured (`NEURGRAD_AUTOTUNE=1`). */
+    readonly tuning: Readonly<Record<string, string>>;
   } | null;
   /** A product of two 33 × 33 matrices against the same in float64. */
   readonly selfCheck: { readonly ok: boolean; readonly largestError: number } | null;
@@ -79,6 +81,7 @@ async function diagnose(): Promise<Diagnosis> {
         software,
         features: [...device.features].sort(),
         capabilities: device.capabilities,
+        tuning: Object.fromEntries(device.tuning),
       };
       selfCheck = await checkMatmul(device);
       if (software) advice.push('this adapter runs on the CPU: results are right, but a GPU is far faster');
@@ -127,6 +130,11 @@ async function checkMatmul(device: Device): Promise<{ ok: boolean; largestError:
   return { ok: largestError <= 1e-4, largestError };
 }
 
+const products = (tuning: Readonly<Record<string, string>>): string =>
+  Object.entries(tuning)
+    .map(([name, kernel]) => `${name}: ${kernel}`)
+    .join('\n') || 'kernels chosen by guess; NEURGRAD_AUTOTUNE=1 measures them';
+
 function describe(diagnosis: Diagnosis): string {
   const { adapter, selfCheck } = diagnosis;
   const megabytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MiB`;
@@ -142,6 +150,7 @@ function describe(diagnosis: Diagnosis): string {
       ['features', adapter.features.join(', ') || 'none beyond the core'],
       ['largest binding', megabytes(capabilities.bindingBytes)],
       ['largest buffer', megabytes(capabilities.bufferBytes)],
+      ['matrix products', products(adapter.tuning)],
       ['workgroup', `${capabilities.invocations} invocations, ${capabilities.workgroupBytes} bytes`],
     );
   }

@@ -2,22 +2,13 @@
  * Matrix products: batched, in all transpositions, with the weight side possibly split over buffers or stored in 16 bits.
  */
 
-import {
-  dequantise,
-  isQuantised,
-  type Kernel,
-  linearGrid,
-  type MatmulLanesVariant,
-  type MatmulVariant,
-  matmul as matmulKernel,
-  matmulLanes,
-  storedRow,
-} from '../../kernels/index.ts';
-import type { Capabilities } from '../device.ts';
+import { dequantise, isQuantised, linearGrid, storedRow } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
+import { type Precision, productKernel } from '../matmulChoice.ts';
 import { commonRows } from '../storage.ts';
-import { empty, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, isRecording, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { add, gelu, mul, silu } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
 
@@ -26,6 +17,8 @@ export interface MatmulOptions {
   /** Use a's (b's) last two axes exchanged. */
   readonly transA?: boolean;
   readonly transB?: boolean;
+  /** Default: f32. The others need a device with matrix units. */
+  readonly precision?: Precision;
 }
 
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
@@ -44,7 +37,7 @@ const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transA = false, transB = false } = options;
+  const { transA = false, transB = false, precision = 'f32' } = options;
   if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', `${show(a)} x ${show(b)}: both need two axes`);
   const [k, kb] = [a.dim(transA ? -2 : -1), b.dim(transB ? -1 : -2)];
   if (k !== kb)
@@ -55,7 +48,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (b.rank === 2 && a.rank > 2 && !transA) {
     // One big product instead of a batch: its weight gradient is one product, too.
     const rows = reshape(a, [sizeOf(a.shape.slice(0, -1)), k]);
-    const y = matmul(rows, b, { transB });
+    const y = matmul(rows, b, { transB, precision });
     return reshape(y, [...a.shape.slice(0, -1), y.dim(1)]);
   }
   const batch = batchShape(a, b);
@@ -65,15 +58,29 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       ? t
       : broadcastTo(t, [...batch, t.dim(-2), t.dim(-1)]);
   const [u, v] = [match(a), match(b)];
-  const y = run(u, v, transA, transB, batch, null);
+  const y = run(u, v, transA, transB, batch, null, PLAIN, precision);
   return operation('matmul', [u, v], y, [u, v], (dy, saved, needs) => {
     const [p, q] = saved as [Tensor, Tensor];
     const dp = () =>
-      transA ? matmul(q, dy, { transA: transB, transB: true }) : matmul(dy, q, { transB: !transB });
+      transA
+        ? matmul(q, dy, { transA: transB, transB: true, precision })
+        : matmul(dy, q, { transB: !transB, precision });
     const dq = () =>
-      transB ? matmul(dy, p, { transA: true, transB: transA }) : matmul(p, dy, { transA: !transA });
+      transB
+        ? matmul(dy, p, { transA: true, transB: transA, precision })
+        : matmul(p, dy, { transA: !transA, precision });
     return [needs[0] ? sumTo(dp(), p.shape) : null, needs[1] ? sumTo(dq(), q.shape) : null];
   });
+}
+
+function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): void {
+  if (
+    w.rank !== 2 ||
+    x.rank < 1 ||
+    x.dim(-1) !== w.dim(1) ||
+    (bias && (bias.rank !== 1 || bias.dim(0) !== w.dim(0)))
+  )
+    throw new ShapeError('linear', `x ${show(x)}, weight ${show(w)}${bias ? `, bias ${show(bias)}` : ''}`);
 }
 
 /**
@@ -89,13 +96,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
  * ```
  */
 export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
-  if (
-    w.rank !== 2 ||
-    x.rank < 1 ||
-    x.dim(-1) !== w.dim(1) ||
-    (bias && (bias.rank !== 1 || bias.dim(0) !== w.dim(0)))
-  )
-    throw new ShapeError('linear', `x ${show(x)}, weight ${show(w)}${bias ? `, bias ${show(bias)}` : ''}`);
+  checkLinear(x, w, bias);
   const flat = x.rank === 2;
   const rows = flat ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
   const shape = [...x.shape.slice(0, -1), w.dim(0)];
@@ -115,6 +116,45 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
     },
   );
   return flat ? y : reshape(y, shape);
+}
+
+/** What is done to the rows of a linear layer: nothing, GELU, the addition of a residual, SiLU of a gate times them. */
+export type Then =
+  | { readonly op: 'none' | 'gelu' }
+  | { readonly op: 'add' | 'swiglu'; readonly with: Tensor };
+const PLAIN: Then = { op: 'none' };
+
+/**
+ * {@link linear} and the operation after it in one kernel: gelu(y), residual + y or silu(gate) * y, with the bits of the
+ * operations apart. Where gradients are recorded it is the operations apart, whose tape holds what theirs need.
+ * @throws ShapeError
+ * @example
+ * ```ts
+ * import { linearThen, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const [x, w] = [tensor(device, [1, 2], [1, 2]), tensor(device, [1, 0, 0, 1], [2, 2])];
+ * const y = linearThen(x, w, undefined, { op: 'add', with: tensor(device, [10, 20], [1, 2]) });
+ * console.log([...(await y.read())]); // → [ 11, 22 ]
+ * device.destroy();
+ * ```
+ */
+export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then: Then): Tensor {
+  const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
+  if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none') {
+    const y = linear(x, w, bias);
+    if (!('with' in then)) return then.op === 'gelu' ? gelu(y) : y;
+    return then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y);
+  }
+  checkLinear(x, w, bias);
+  const shape = [...x.shape.slice(0, -1), w.dim(0)];
+  if ('with' in then && (then.with.dtype !== 'f32' || then.with.shape.join() !== shape.join()))
+    throw new ShapeError(
+      'linear',
+      `${then.op} of ${then.with.dtype} ${show(then.with)} to [${shape.join(', ')}]`,
+    );
+  const rows = reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
+  return reshape(run(rows, w, false, true, [], bias ?? null, then), shape);
 }
 
 /** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. */
@@ -155,81 +195,6 @@ function batchShape(a: Tensor, b: Tensor): number[] {
   });
 }
 
-/**
- * Tile and workgroup by shape and subgroup width: the result does not depend on them, only the time. A workgroup holds at
- * least two subgroups; wide ones suit GPUs, narrow ones the CPU's vectors, where more groups than cores matter more.
- */
-export function tiling(
-  m: number,
-  n: number,
-  subgroup: number,
-): Pick<MatmulVariant, 'tileM' | 'tileN' | 'groupM' | 'groupN'> {
-  const tileM = m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8;
-  const tileN = n < 8 || tileM === 1 ? 4 : 8;
-  const rows = Math.ceil(m / tileM);
-  const lanes = 2 * subgroup;
-  const groupM = rows > 1 ? (subgroup >= 32 && rows >= 8 ? 8 : 2) : 1;
-  return { tileM, tileN, groupM, groupN: lanes / groupM };
-}
-
-/** Widest subgroup that is taken for a CPU's vector, whose lanes are loaded one by one (matmulLanes.ts). */
-const NARROW_SUBGROUP = 8;
-
-/**
- * Tile of the kernel for narrow subgroups, or null where it does not apply: few rows are as fast with plain loads. The
- * result is the same, only the time differs.
- */
-export function lanesTiling(
-  m: number,
-  { subgroups, subgroupSize, subgroupSizeFixed }: Capabilities,
-): Pick<MatmulLanesVariant, 'tileM' | 'tileN' | 'lanes'> | null {
-  if (m <= 8 || !subgroups || !subgroupSizeFixed || subgroupSize > NARROW_SUBGROUP) return null;
-  return { tileM: 16, tileN: 2, lanes: subgroupSize };
-}
-
-/** What a product's kernel is chosen by, beside its sizes. */
-type Form = Omit<MatmulVariant, 'tileM' | 'tileN' | 'groupM' | 'groupN'>;
-
-interface Choice {
-  readonly kernel: Kernel;
-  /** Rows and columns of C that a workgroup makes. */
-  readonly rows: number;
-  readonly columns: number;
-  /** Workgroups that follow each other share columns. */
-  readonly rowsFirst: boolean;
-}
-
-const choices = new WeakMap<Capabilities, Map<string, Choice>>();
-
-/** The kernel for a product of m x n, remembered: naming a variant costs as much as all else of its dispatch. */
-function choose(m: number, n: number, form: Form, capabilities: Capabilities): Choice {
-  let known = choices.get(capabilities);
-  if (!known) {
-    known = new Map();
-    choices.set(capabilities, known);
-  }
-  const { transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate, weight } = form;
-  let flags = 0;
-  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate])
-    flags = 2 * flags + Number(on);
-  const key = `${m},${n},${flags},${weight}`;
-  const found = known.get(key);
-  if (found) return found;
-  const narrow = weight === 'f32' ? lanesTiling(m, capabilities) : null;
-  let made: Choice;
-  if (narrow) {
-    const { tileM, tileN, lanes } = narrow;
-    const kernel = matmulLanes({ transA, transB, bias, accumulate, ...narrow });
-    made = { kernel, rows: tileM, columns: tileN * lanes, rowsFirst: true };
-  } else {
-    const tile = tiling(m, n, capabilities.subgroupSize);
-    const [rows, columns] = [tile.tileM * tile.groupM, tile.tileN * tile.groupN];
-    made = { kernel: matmulKernel({ ...form, ...tile }), rows, columns, rowsFirst: false };
-  }
-  known.set(key, made);
-  return made;
-}
-
 /** Whether every range begins and ends at a multiple of 4, as four-wide access needs. */
 const quads = (ranges: readonly (readonly [number, number])[]): boolean =>
   ranges.every(([begin, end]) => begin % 4 === 0 && end % 4 === 0);
@@ -242,10 +207,14 @@ function run(
   transB: boolean,
   batch: readonly number[],
   bias: Tensor | null,
+  then: Then = PLAIN,
+  precision: Precision = 'f32',
 ): Tensor {
+  const extra = 'with' in then ? then.with : null;
   a.use();
   b.use();
   bias?.use();
+  extra?.use();
   if (a.dtype !== 'f32' || b.dtype === 'u32' || (bias && bias.dtype !== 'f32'))
     throw new ShapeError('matmul', `dtypes ${a.dtype} x ${b.dtype}`);
   const m = a.dim(transA ? -1 : -2);
@@ -257,14 +226,14 @@ function run(
   const vectorB = transB ? k % 4 === 0 : n % 4 === 0;
   if (b.dtype !== 'f32' && !vectorB) {
     const wide = toF32(b, 'weights');
-    const y = run(a, wide, transA, transB, batch, bias);
+    const y = run(a, wide, transA, transB, batch, bias, then, precision);
     wide.dispose();
     return y;
   }
   if (transA && transB && a.storage.segments.length > 1 && sizeOf(batch) === 1) {
     // A^T is cut along K, which B^T has inside its rows: (B A)^T is the same product cut where both can be.
     const wide = toF32(b);
-    const turned = run(wide, a, false, false, batch, null);
+    const turned = run(wide, a, false, false, batch, null, PLAIN, precision);
     const result = noGrad(() => transpose(turned));
     for (const t of [wide, turned]) t.dispose();
     return result;
@@ -280,13 +249,18 @@ function run(
   const cut = (size: number, ...operands: Parameters<typeof commonRows>[2][number][]) =>
     batches > 1 ? whole(size) : commonRows('matmul', size, operands);
   const rows = (t: Tensor, rowLength: number) => ({ storage: t.storage, rowLength });
-  const cutM = cut(m, ...(transA ? [] : [rows(a, k)]), rows(y, n));
+  const cutM = cut(m, ...(transA ? [] : [rows(a, k)]), ...(extra ? [rows(extra, n)] : []), rows(y, n));
   const cutN = cut(n, ...(transB ? [rows(b, ldb)] : []));
   const cutK = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
-  const vectorA = quads(transA ? cutM : cutK);
-  const vectorC = quads(cutN);
-  const weight = b.dtype;
-  const tail = !quads(cutK);
+  const layout = {
+    transA,
+    transB,
+    vectorA: quads(transA ? cutM : cutK),
+    vectorB,
+    vectorC: quads(cutN),
+    tail: !quads(cutK),
+    weight: b.dtype,
+  } as const;
   const dispatch = (
     windows: { a: [number, number]; b: [number, number]; c: [number, number]; bias: [number, number] },
     sizes: { m: number; n: number; k: number; z: number },
@@ -294,12 +268,8 @@ function run(
     accumulate: boolean,
   ): void => {
     const withBias = bias !== null && !accumulate;
-    const { kernel, rows, columns, rowsFirst } = choose(
-      sizes.m,
-      sizes.n,
-      { transA, transB, vectorA, vectorB, vectorC, tail, bias: withBias, accumulate, weight },
-      a.device.capabilities,
-    );
+    const finish = { bias: withBias, accumulate, epilogue: then.op };
+    const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, finish, precision, a.device);
     const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
     const [wa, wb, wc] = [
       a.storage.window(...windows.a),
@@ -308,7 +278,15 @@ function run(
     ];
     a.device.dispatch(
       kernel,
-      withBias ? [wa, wb, bias.storage.window(...windows.bias), wc] : [wa, wb, wc],
+      withBias || extra
+        ? [
+            wa,
+            wb,
+            ...(withBias ? [bias.storage.window(...windows.bias)] : []),
+            ...(extra ? [extra.storage.window(...windows.c)] : []),
+            wc,
+          ]
+        : [wa, wb, wc],
       [
         sizes.m,
         sizes.n,

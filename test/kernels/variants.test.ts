@@ -107,7 +107,37 @@ function matmuls(): Kernel[] {
     [4, 8],
     [2, 4],
   ]);
+  every({ epilogue: 'gelu', bias: true }, [[8, 8]]);
+  every({ epilogue: 'add' }, [[4, 8]]);
+  every({ epilogue: 'swiglu' }, [[2, 8]]);
   return variants.map(kernels.matmul);
+}
+
+const BLOCKS = [
+  { blockM: 4, blockN: 64, blockK: 32, tileM: 1, tileN: 4 },
+  { blockM: 16, blockN: 64, blockK: 32, tileM: 4, tileN: 4 },
+  { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
+] as const;
+const EPILOGUES = ['none', 'gelu', 'add', 'swiglu'] as const;
+
+function matmulBlocks(): Kernel[] {
+  const plain = { bias: false, accumulate: false, weight: 'f32' } as const;
+  return BLOCKS.flatMap((block) =>
+    BOTH.flatMap((transA) =>
+      BOTH.flatMap((transB) =>
+        BOTH.flatMap((vectorC) => {
+          const base = { transA, transB, vectorC, ...block };
+          return [
+            ...EPILOGUES.map((epilogue) => kernels.matmulBlock({ ...base, ...plain, bias: true, epilogue })),
+            ...(['f16', 'bf16', 'int8', 'int4'] as const).map((weight) =>
+              kernels.matmulBlock({ ...base, ...plain, weight }),
+            ),
+            kernels.matmulBlock({ ...base, ...plain, accumulate: true }),
+          ];
+        }),
+      ),
+    ),
+  );
 }
 
 /** Variants by the name of the function that makes them. */
@@ -132,7 +162,43 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   matmulLanes: BOTH.flatMap((transA) =>
     BOTH.flatMap((transB) =>
       BOTH.map((bias) =>
-        kernels.matmulLanes({ transA, transB, tileM: 16, tileN: 2, lanes: 8, bias, accumulate: !bias }),
+        kernels.matmulLanes({ transA, transB, tileM: 16, tileN: 4, lanes: 8, bias, accumulate: !bias }),
+      ).concat(
+        EPILOGUES.slice(1).map((epilogue) =>
+          kernels.matmulLanes({
+            transA,
+            transB,
+            tileM: 16,
+            tileN: 2,
+            lanes: 8,
+            bias: false,
+            accumulate: false,
+            epilogue,
+          }),
+        ),
+      ),
+    ),
+  ),
+  matmulBlock: matmulBlocks(),
+  matmulUnits: [8, 16].flatMap((unit) =>
+    BOTH.flatMap((transA) =>
+      BOTH.flatMap((transB) =>
+        BOTH.flatMap((split) =>
+          EPILOGUES.map((epilogue) =>
+            kernels.matmulUnits({
+              transA,
+              transB,
+              unitM: unit,
+              unitN: unit,
+              unitK: unit,
+              lanes: 32,
+              split,
+              bias: true,
+              accumulate: false,
+              epilogue,
+            }),
+          ),
+        ),
       ),
     ),
   ),
@@ -232,9 +298,9 @@ describe('all kernels', () => {
         kernel.name,
       ).toBeLessThanOrEqual(256);
       expect(kernel.bindings.length, kernel.name).toBeLessThanOrEqual(8);
-      const shared = [...kernel.body.matchAll(/var<workgroup> \w+: array<f32, (\d+)>/g)];
+      const shared = [...kernel.body.matchAll(/var<workgroup> \w+: array<(f16|f32|vec4f), (\d+)>/g)];
       expect(
-        shared.reduce((n, match) => n + 4 * Number(match[1]), 0),
+        shared.reduce((n, [, type, count]) => n + ({ f16: 2, f32: 4 }[type!] ?? 16) * Number(count), 0),
         kernel.name,
       ).toBeLessThanOrEqual(16384);
     }

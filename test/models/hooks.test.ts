@@ -499,3 +499,24 @@ describe("lastLayer 'read'", () => {
     refused(models.get('llama')!, { logits: [1, 1] });
   });
 });
+
+describe('a patch point inside a fused kernel', () => {
+  test.each(['bert', 'llama'])('takes the operations apart where it is observed: %s', async (name) => {
+    const model = models.get(name)!;
+    const last = model.hookNames.filter((n) => n.endsWith('hook_resid_post')).at(-1)!;
+    const inside = model.hookNames.filter((n) =>
+      /hook_attn_out|hook_mlp_out|mlp\.hook_(pre|pre_linear|act)$/.test(n),
+    );
+    const count = async (names: readonly string[]): Promise<[Float32Array, number]> => {
+      const before = device.queue.dispatches;
+      const found = await capture(model, names);
+      return [found.get(last)!, device.queue.dispatches - before];
+    };
+    const [fused, few] = await count([last]);
+    const [apart, many] = await count([last, ...inside]);
+    expect(inside.length).toBeGreaterThan(4);
+    expect(many).toBeGreaterThan(few);
+    expect(apart).toEqual(fused);
+    for (const one of inside) expect((await capture(model, [last, one])).get(last), one).toEqual(fused);
+  });
+});

@@ -1,0 +1,221 @@
+/**
+ * Which kernel computes a product: by what the device can do, then by what was measured on it (tune.ts), then by a prior.
+ *
+ * All candidates sum in one order (kernels/matmulParts.ts), so the choice may depend on anything: only the time differs.
+ */
+
+import {
+  type Finish,
+  type Kernel,
+  type MatmulBlockVariant,
+  type MatmulLanesVariant,
+  type MatmulVariant,
+  matmul,
+  matmulBlock,
+  matmulLanes,
+  matmulUnits,
+  unitsBlock,
+} from '../kernels/index.ts';
+import type { Capabilities } from './device.ts';
+import { DeviceError } from './errors.ts';
+
+/**
+ * How a product is computed: in f32; on matrix units with factors split into two f16 numbers, nearly as exact; or with
+ * factors rounded to f16, whose sums are f32 still.
+ */
+export type Precision = 'f32' | 'split-f16' | 'f16';
+
+export interface ProductShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** How the operands of a product lie. */
+export type OperandLayout = Pick<
+  MatmulVariant,
+  'transA' | 'transB' | 'vectorA' | 'vectorB' | 'vectorC' | 'tail' | 'weight'
+>;
+
+export interface Choice {
+  readonly name: string;
+  readonly kernel: (finish: Finish) => Kernel;
+  /** Rows and columns of C that a workgroup makes. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Workgroups that follow each other share columns: x counts blocks of rows. */
+  readonly rowsFirst: boolean;
+}
+
+/**
+ * Tile and workgroup of the kernel that runs everywhere, by shape and subgroup width. A workgroup holds at least two
+ * subgroups; wide ones suit GPUs, narrow ones the CPU's vectors, where more groups than cores matter more.
+ */
+export function tiling(
+  m: number,
+  n: number,
+  subgroup: number,
+): Pick<MatmulVariant, 'tileM' | 'tileN' | 'groupM' | 'groupN'> {
+  const tileM = m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8;
+  const tileN = n < 8 || tileM === 1 ? 4 : 8;
+  const rows = Math.ceil(m / tileM);
+  const lanes = 2 * subgroup;
+  const groupM = rows > 1 ? (subgroup >= 32 && rows >= 8 ? 8 : 2) : 1;
+  return { tileM, tileN, groupM, groupN: lanes / groupM };
+}
+
+/** Widest subgroup that is taken for a CPU's vector, whose lanes are loaded one by one (matmulLanes.ts). */
+const NARROW_SUBGROUP = 8;
+
+/** Tile of the kernel for narrow subgroups, or null where it does not apply: few rows are as fast with plain loads. */
+export function lanesTiling(
+  m: number,
+  n: number,
+  { subgroups, subgroupSize, subgroupSizeFixed }: Capabilities,
+): Pick<MatmulLanesVariant, 'tileM' | 'tileN' | 'lanes'> | null {
+  if (m <= 8 || !subgroups || !subgroupSizeFixed || subgroupSize > NARROW_SUBGROUP) return null;
+  return { tileM: m >= 64 ? 32 : 16, tileN: n > 2 * subgroupSize ? 4 : 2, lanes: subgroupSize };
+}
+
+type Block = Pick<MatmulBlockVariant, 'blockM' | 'blockN' | 'blockK' | 'tileM' | 'tileN'>;
+
+/** Blocks through workgroup memory, for decoding, few rows, and many. */
+export const BLOCKS: readonly Block[] = [
+  { blockM: 4, blockN: 64, blockK: 32, tileM: 1, tileN: 4 },
+  { blockM: 16, blockN: 64, blockK: 32, tileM: 4, tileN: 4 },
+  { blockM: 64, blockN: 64, blockK: 16, tileM: 8, tileN: 8 },
+  { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
+];
+
+/** The blocks that suit `m` rows, best guess first: none more than half empty where a smaller one is left. */
+function blocks({ m, n }: ProductShape, capabilities: Capabilities): Block[] {
+  const prior = m <= 4 ? 0 : m <= 32 ? 1 : 2;
+  return BLOCKS.filter(
+    ({ blockM, blockN, blockK, tileM, tileN }, i) =>
+      n >= blockN &&
+      (i === prior || (i > 0 && m > blockM / 2)) &&
+      4 * blockK * (blockM + blockN) <= capabilities.workgroupBytes &&
+      (blockM / tileM) * (blockN / tileN) <= capabilities.invocations &&
+      Math.ceil(m / blockM) <= 65535,
+  ).sort((p, q) => Number(q === BLOCKS[prior]) - Number(p === BLOCKS[prior]));
+}
+
+/** Every kernel that can compute this product on this device, best guess first. */
+export function candidates(shape: ProductShape, layout: OperandLayout, capabilities: Capabilities): Choice[] {
+  const { transA, transB, vectorC, weight } = layout;
+  const choices: Choice[] = [];
+  const lanes = weight === 'f32' ? lanesTiling(shape.m, shape.n, capabilities) : null;
+  if (lanes)
+    choices.push({
+      name: `lanes ${lanes.tileM}x${lanes.tileN}`,
+      kernel: (finish) => matmulLanes({ transA, transB, ...lanes, ...finish }),
+      rows: lanes.tileM,
+      columns: lanes.tileN * lanes.lanes,
+      rowsFirst: true,
+    });
+  const tile = tiling(shape.m, shape.n, capabilities.subgroupSize);
+  const tiles: Choice = {
+    name: `tiles ${tile.tileM}x${tile.tileN}`,
+    kernel: (finish) => matmul({ ...layout, ...tile, ...finish }),
+    rows: tile.tileM * tile.groupM,
+    columns: tile.tileN * tile.groupN,
+    rowsFirst: false,
+  };
+  const narrow = capabilities.subgroupSize <= NARROW_SUBGROUP;
+  if (narrow) choices.push(tiles);
+  if (layout.vectorA && layout.vectorB)
+    for (const block of blocks(shape, capabilities))
+      choices.push({
+        name: `block ${block.blockM}x${block.blockN}`,
+        kernel: (finish) => matmulBlock({ transA, transB, vectorC, weight, ...block, ...finish }),
+        rows: block.blockM,
+        columns: block.blockN,
+        rowsFirst: false,
+      });
+  if (!narrow) choices.push(tiles);
+  return choices;
+}
+
+/** Rows of the products that stand for a class each: everything up to so many rows and beyond the one before. */
+export const ROW_CLASSES = [1, 4, 16, 64, 512] as const;
+
+/** Products among which one kernel is the fastest: by rows, layout and format of the weights. */
+export function productClass(m: number, { transA, transB, weight }: OperandLayout): string {
+  const rows = ROW_CLASSES.find((most) => m <= most) ?? ROW_CLASSES.at(-1);
+  return `${weight}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''} ${rows} rows`;
+}
+
+/** What a device knows about its kernels. */
+interface Chooser {
+  readonly capabilities: Capabilities;
+  readonly tuning: ReadonlyMap<string, string>;
+}
+
+/** The kernel for a product: the one measured to be fastest in its class if it applies, else the best guess. */
+export function choose(
+  shape: ProductShape,
+  layout: OperandLayout,
+  { capabilities, tuning }: Chooser,
+): Choice {
+  const all = candidates(shape, layout, capabilities);
+  const fastest = tuning.size > 0 ? tuning.get(productClass(shape.m, layout)) : undefined;
+  return all.find((choice) => choice.name === fastest) ?? all[0]!;
+}
+
+/** The kernel for matrix units, for f32 operands. @throws DeviceError where the device has none. */
+export function unitsChoice(
+  precision: Exclude<Precision, 'f32'>,
+  { transA, transB, weight }: OperandLayout,
+  { matrixUnit, subgroupSize }: Capabilities,
+): Choice {
+  if (!matrixUnit || weight !== 'f32')
+    throw new DeviceError(
+      'precision',
+      matrixUnit
+        ? `precision ${precision} needs f32 operands, got ${weight}`
+        : `precision ${precision} needs matrix units, which this device does not offer (docs/architecture.md)`,
+    );
+  const unit = { unitM: matrixUnit.m, unitN: matrixUnit.n, unitK: matrixUnit.k };
+  const [blockM, blockN] = unitsBlock(unit);
+  const split = precision === 'split-f16';
+  return {
+    name: `units ${precision}`,
+    kernel: (finish) => matmulUnits({ transA, transB, ...unit, lanes: subgroupSize, split, ...finish }),
+    rows: blockM,
+    columns: blockN,
+    rowsFirst: false,
+  };
+}
+
+/** A kernel, ready to be dispatched, and what its workgroups make. */
+export type ProductKernel = Omit<Choice, 'name' | 'kernel'> & { readonly kernel: Kernel };
+
+const chosen = new WeakMap<Capabilities, Map<string, ProductKernel>>();
+
+/** The kernel for a product, remembered: naming a variant costs as much as all else of its dispatch. */
+export function productKernel(
+  shape: ProductShape,
+  layout: OperandLayout,
+  finish: Finish,
+  precision: Precision,
+  device: Chooser,
+): ProductKernel {
+  const { capabilities, tuning } = device;
+  let known = chosen.get(capabilities);
+  if (!known) {
+    known = new Map();
+    chosen.set(capabilities, known);
+  }
+  const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
+  let flags = 0;
+  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, finish.bias, finish.accumulate])
+    flags = 2 * flags + Number(on);
+  const key = `${shape.m},${shape.n},${flags},${weight},${finish.epilogue},${precision},${tuning.size}`;
+  const found = known.get(key);
+  if (found) return found;
+  const { kernel, rows, columns, rowsFirst } =
+    precision === 'f32' ? choose(shape, layout, device) : unitsChoice(precision, layout, capabilities);
+  const made = { kernel: kernel(finish), rows, columns, rowsFirst };
+  known.set(key, made);
+  return made;
+}

@@ -1,0 +1,61 @@
+/** Where measurements of an adapter are kept between runs: a folder under Node, IndexedDB in a browser. */
+
+export interface TuningStore {
+  /** What was kept under this name, or null. */
+  read(name: string): Promise<string | null>;
+  write(name: string, text: string): Promise<void>;
+}
+
+/** `NEURGRAD_CACHE`, else `neurgrad` in XDG's cache folder. */
+async function folder(): Promise<string> {
+  const { homedir } = await import('node:os');
+  const { join } = await import('node:path');
+  const { NEURGRAD_CACHE, XDG_CACHE_HOME } = process.env;
+  return NEURGRAD_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'neurgrad');
+}
+
+const files: TuningStore = {
+  async read(name) {
+    const { readFile } = await import('node:fs/promises');
+    const { join } = await import('node:path');
+    return readFile(join(await folder(), `${name}.json`), 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+  },
+  async write(name, text) {
+    const { mkdir, rename, writeFile } = await import('node:fs/promises');
+    const { join } = await import('node:path');
+    const path = join(await folder(), `${name}.json`);
+    await mkdir(await folder(), { recursive: true });
+    // Under another name first: a process that reads meanwhile sees a whole file.
+    const temporary = `${path}.${process.pid}`;
+    await writeFile(temporary, text);
+    await rename(temporary, path);
+  },
+};
+
+/** One request of IndexedDB on the only table there is. */
+function request<T>(mode: IDBTransactionMode, ask: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const opening = indexedDB.open('neurgrad', 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore('tuning');
+    opening.onerror = () => reject(opening.error);
+    opening.onsuccess = () => {
+      const asked = ask(opening.result.transaction('tuning', mode).objectStore('tuning'));
+      asked.onsuccess = () => resolve(asked.result);
+      asked.onerror = () => reject(asked.error);
+    };
+  });
+}
+
+const database: TuningStore = {
+  async read(name) {
+    return (await request<string | undefined>('readonly', (store) => store.get(name))) ?? null;
+  },
+  async write(name, text) {
+    await request('readwrite', (store) => store.put(text, name));
+  },
+};
+
+export const tuningStore = (): TuningStore => (typeof indexedDB === 'undefined' ? files : database);

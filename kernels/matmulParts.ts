@@ -1,0 +1,174 @@
+/**
+ * What all matrix product kernels share: parameters, how a stored weight is read four numbers at a time, what is done to a
+ * finished sum before it is stored (the epilogue), and the store of a tile of registers.
+ *
+ * One order of summation for all of them: every output is one chain acc = fma(a, b, acc) over k ascending. Which kernel
+ * runs may therefore depend on anything (rows, device, a measurement) without changing a bit, and a row is the same
+ * alone and in any batch. Cutting K over workgroups or lanes would break this rule, and is not done. Epilogues are the
+ * expressions of the operations they replace, applied to the same rounded sum.
+ */
+
+import { F16_BITS, type HalfFormat } from './copy.ts';
+import type { Binding, ScalarType } from './kernel.ts';
+import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
+
+/**
+ * m, n, k; strides of one batch in elements (0 repeats that operand); leading sizes of A and C and first elements a_first,
+ * c_first, so that A and C can be windows of wider matrices.
+ */
+export const MATMUL_PARAMS = {
+  m: 'u32',
+  n: 'u32',
+  k: 'u32',
+  batch_a: 'u32',
+  batch_b: 'u32',
+  batch_c: 'u32',
+  lda: 'u32',
+  ldc: 'u32',
+  a_first: 'u32',
+  c_first: 'u32',
+} as const satisfies Record<string, ScalarType>;
+
+/** First elements of the operands of this product of the batch; `z` is its number. */
+export const matmulBases = (z: string): string => `let a_base = p.a_first + ${z} * p.batch_a;
+  let b_base = ${z} * p.batch_b;
+  let c_base = p.c_first + ${z} * p.batch_c;`;
+
+/** Four 16-bit numbers, two a word, as f32. */
+export const WIDEN4: Record<HalfFormat, string> = {
+  f16: `
+fn widen4(w: vec2u) -> vec4f {
+  return vec4f(bitcast<f32>(widen_bits(w.x & 0xffffu)), bitcast<f32>(widen_bits(w.x >> 16u)),
+    bitcast<f32>(widen_bits(w.y & 0xffffu)), bitcast<f32>(widen_bits(w.y >> 16u)));
+}`,
+  bf16: `
+fn widen4(w: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
+}`,
+};
+
+/** How the array `b` of weights is declared and read; all formats but f32 are read four numbers at a time. */
+export interface WeightReader {
+  readonly declarations: string;
+  readonly element: string;
+  /** Expression of four neighbouring numbers, by the number of the quad. */
+  readonly quad: (at: string) => string;
+  /** Elements that a row of `length` takes up: quantised rows are filled up to whole groups. */
+  readonly stored: (length: string) => string;
+}
+
+export function weightReader(weight: WeightFormat, vector: boolean): WeightReader {
+  const plain = (length: string): string => length;
+  if (weight === 'f32')
+    return {
+      declarations: '',
+      element: vector ? 'vec4f' : 'f32',
+      quad: (at) => `b[${at}]`,
+      stored: plain,
+    };
+  if (isQuantised(weight))
+    return {
+      declarations: dequantise4(weight),
+      element: 'u32',
+      quad: (at) => `dequantise4(${at})`,
+      stored: (length) =>
+        `((${length} + ${QUANTISED_GROUP - 1}u) / ${QUANTISED_GROUP}u * ${QUANTISED_GROUP}u)`,
+    };
+  return {
+    declarations: `${weight === 'f16' ? F16_BITS : ''}${WIDEN4[weight]}`,
+    element: 'vec2u',
+    quad: (at) => `widen4(b[${at}])`,
+    stored: plain,
+  };
+}
+
+/**
+ * What is done to a sum (bias included) before it is stored: nothing, GELU, the addition of a residual, or SwiGLU, which
+ * multiplies it with the SiLU of a gate. Residual and gate are the binding `extra`, laid out as C.
+ */
+export type Epilogue = 'none' | 'gelu' | 'add' | 'swiglu';
+
+interface EpilogueParts {
+  readonly declarations: string;
+  /** Expression of the finished value of `value` (vec4f with `vector`, else f32), stored at c[at]. */
+  readonly finish: (value: string, at: string) => string;
+}
+
+export function epilogueParts(epilogue: Epilogue | undefined, vector: boolean): EpilogueParts {
+  const of4 = (expression: (x: string) => string, x: string): string =>
+    vector ? expression(x) : `${expression(`vec4f(${x})`)}.x`;
+  switch (epilogue) {
+    case undefined:
+    case 'none':
+      return { declarations: '', finish: (value) => value };
+    case 'gelu':
+      return {
+        declarations: `${NORMAL_DISTRIBUTION}fn gelu4(x: vec4f) -> vec4f { return x * phi_cdf(x); }`,
+        finish: (value) => of4((x) => `gelu4(${x})`, value),
+      };
+    case 'add':
+      return { declarations: '', finish: (value, at) => `extra[${at}] + (${value})` };
+    case 'swiglu':
+      return {
+        declarations: `${LOGISTIC}fn silu4(x: vec4f) -> vec4f { return x * sigmoid4(x); }`,
+        finish: (value, at) => `${of4((x) => `silu4(${x})`, `extra[${at}]`)} * (${value})`,
+      };
+  }
+}
+
+/** What a kernel does with its sums. */
+export interface Finish {
+  readonly bias: boolean;
+  /** C += instead of C =, for a K axis cut into windows; without bias and epilogue. */
+  readonly accumulate: boolean;
+  /** Default: none. */
+  readonly epilogue?: Epilogue;
+}
+
+/** Tells variants apart in kernel names. */
+export const finishName = ({ bias, accumulate, epilogue }: Finish): string =>
+  `${bias ? '+' : ''}${accumulate ? '=' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
+
+/** Bindings of a product in order: a, b, and where they are used bias and extra, c. */
+export function matmulBindings(a: string, b: string, c: string, { bias, epilogue }: Finish): Binding[] {
+  const extra = epilogue === 'add' || epilogue === 'swiglu';
+  return [
+    { name: 'a', element: a, access: 'read' },
+    { name: 'b', element: b, access: 'read' },
+    ...(bias ? ([{ name: 'bias', element: c, access: 'read' }] as const) : []),
+    ...(extra ? ([{ name: 'extra', element: c, access: 'read' }] as const) : []),
+    { name: 'c', element: c, access: 'read_write' },
+  ];
+}
+
+/** Statement that stores one sum: `value` (of type T) at c[at], with the bias at [column]. */
+export function storeSum(value: string, at: string, column: string, finish: Finish, vector: boolean): string {
+  const sum = `${value}${finish.bias ? ` + bias[${column}]` : ''}${finish.accumulate ? ` + c[${at}]` : ''}`;
+  return `c[${at}] = ${epilogueParts(finish.epilogue, vector).finish(sum, at)};`;
+}
+
+/** Statements that store the registers c{row}_{quad} of a tile at (row0, col0); `vector` as for C in four-wide stores. */
+export function storeTile(
+  rows: readonly number[],
+  quads: readonly number[],
+  vector: boolean,
+  finish: Finish,
+): string {
+  const lines: string[] = [];
+  for (const q of quads)
+    for (const j of vector ? [0] : [0, 1, 2, 3]) {
+      const column = `col0 + ${4 * q + j}u`;
+      const by = vector ? ' / 4u' : '';
+      lines.push(`if (${column} < p.n) {`);
+      for (const m of rows) {
+        const at = `(c_base + (row0 + ${m}u) * p.ldc + ${column})${by}`;
+        const value = `c${m}_${q}${vector ? '' : `.${'xyzw'[j]}`}`;
+        lines.push(
+          `  if (row0 + ${m}u < p.m) { ${storeSum(value, at, `(${column})${by}`, finish, vector)} }`,
+        );
+      }
+      lines.push('}');
+    }
+  return lines.join('\n  ');
+}

@@ -1,0 +1,82 @@
+/** A linear layer with the operation after it in one kernel, against the operations apart, bit for bit. */
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  add,
+  type Device,
+  gelu,
+  grad,
+  linear,
+  linearThen,
+  mul,
+  silu,
+  type Tensor,
+  type Then,
+} from '../../engine/index.ts';
+import { compute, expectSameBits, normal, open, upload } from './support.ts';
+
+const devices: Device[] = [];
+beforeAll(async () => {
+  // Narrow subgroups, and plain tiles; blocks through workgroup memory store as tiles do.
+  devices.push(await open(), await open({ mask: { subgroups: false } }));
+});
+afterAll(() => {
+  for (const device of devices) device.destroy();
+});
+
+const apart = (y: Tensor, then: Then): Tensor =>
+  'with' in then ? (then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y)) : gelu(y);
+
+describe.each(['gelu', 'add', 'swiglu'] as const)('%s after a linear layer', (op) => {
+  // A driver on a CPU takes seconds to compile each.
+  it('has the bits of the operations apart', { timeout: 600_000 }, async () => {
+    for (const device of devices)
+      for (const [m, n, k, bias] of [
+        [20, 67, 36, true],
+        [9, 64, 30, false],
+        [1, 72, 40, true],
+      ] as const) {
+        const [got, want] = await compute(() => {
+          const [x, w, b, r] = [
+            normal([m, k], 1),
+            normal([n, k], 2, 0.3),
+            normal([n], 3),
+            normal([m, n], 4),
+          ].map((t) => upload(device, t)) as [Tensor, Tensor, Tensor, Tensor];
+          const then: Then = op === 'gelu' ? { op } : { op, with: r };
+          const s = bias ? b : undefined;
+          return [linearThen(x, w, s, then), apart(linear(x, w, s), then)];
+        });
+        expect(got!.shape).toEqual(want!.shape);
+        expect(want!.data.some((v) => v !== 0)).toBe(true);
+        expectSameBits(got!.data, want!.data, `${m} x ${n} x ${k}`);
+      }
+  });
+
+  it('has the gradients of the operations apart', async () => {
+    const device = devices[0]!;
+    const gradients = (fused: boolean) =>
+      compute(() => {
+        const [x, w, b, r] = [normal([3, 8], 5), normal([4, 8], 6), normal([4], 7), normal([3, 4], 8)].map(
+          (t) => upload(device, t).requireGrad(),
+        ) as [Tensor, Tensor, Tensor, Tensor];
+        const then: Then = op === 'gelu' ? { op } : { op, with: r };
+        const y = fused ? linearThen(x, w, b, then) : apart(linear(x, w, b), then);
+        return grad(y, op === 'gelu' ? [x, w, b] : [x, w, b, r], {
+          cotangent: upload(device, normal([3, 4], 9)),
+        });
+      });
+    const [ours, theirs] = [await gradients(true), await gradients(false)];
+    ours.forEach((g, i) => {
+      expectSameBits(g.data, theirs[i]!.data);
+    });
+  });
+});
+
+it('a residual of another shape is refused', () => {
+  const device = devices[0]!;
+  const [x, w, r] = [normal([3, 8], 1), normal([4, 8], 2), normal([4, 3], 3)].map((t) => upload(device, t));
+  expect(() => linearThen(x!, w!, undefined, { op: 'add', with: r! })).toThrow(
+    /linear: add of f32 \[4, 3\] to \[3, 4\]/,
+  );
+});
