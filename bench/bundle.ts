@@ -3,7 +3,7 @@
  * this Node, Dawn's binary, the built project, its benchmarks and the golden tests with their runner.
  *
  * Packages are found by following `dependencies` from the roots; what is only for other platforms or for building stays
- * behind. Needs `tar` and `xz` here, and only `tar` with xz there.
+ * behind. Needs `tar` and `xz` here; there `tar` with xz, or Python 3 in their place.
  */
 
 import { execFileSync } from 'node:child_process';
@@ -102,7 +102,14 @@ function main(output: string): void {
     );
     writeFileSync(
       join(folder, 'README.txt'),
-      'neurgrad for Linux x64 with a Vulkan driver.\n\nbin/neurgrad doctor   what this machine offers\nbin/golden            the golden tests\nbin/bench             the benchmarks (--help)\n',
+      `neurgrad ${version} for Linux x64 with a Vulkan driver; nothing is installed or fetched.
+
+Unpack with "tar xJf FILE", or without xz by "python3 -m tarfile -e FILE".
+
+bin/neurgrad doctor   what this machine offers, and a self-check
+bin/golden            the golden tests
+bin/bench --small     the benchmarks (--help lists the suites)
+`,
     );
     if (output === 'folder') {
       console.log(folder);

@@ -3,13 +3,15 @@
  */
 
 import { writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import { Command } from 'commander';
+import { parseHTML } from 'linkedom';
 import { version } from '../cli/package.ts';
+import { table } from '../cli/table.ts';
 import { openDevice } from '../engine/index.ts';
 import { toChart } from './chart.ts';
 import { loadPeers } from './peers.ts';
-import { type Report, type Row, toMarkdown, toText } from './rows.ts';
+import { bySuite, grid, type Report, type Row, toMarkdown } from './rows.ts';
 import { attentionSuite } from './suites/attention.ts';
 import { backwardSuite } from './suites/backward.ts';
 import { hostSuite } from './suites/host.ts';
@@ -21,6 +23,7 @@ import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
 import type { Suite } from './suites/suite.ts';
 import { sweepSuite } from './suites/sweep.ts';
+import { processorClock, wallClock } from './timing.ts';
 
 const SUITES: Readonly<Record<string, Suite>> = {
   limits: limitsSuite,
@@ -48,6 +51,16 @@ interface Options {
   readonly markdown?: string;
   readonly svg?: string;
   readonly trace?: string;
+}
+
+/** One table a suite. */
+function toText(rows: readonly Row[]): string {
+  return [...bySuite(rows)]
+    .map(([suite, part]) => {
+      const { head, body } = grid(part);
+      return `${suite}\n${table(head, body)}`;
+    })
+    .join('\n\n');
 }
 
 async function main(argv: readonly string[]): Promise<void> {
@@ -83,7 +96,7 @@ async function main(argv: readonly string[]): Promise<void> {
         device,
         peers,
         rounds: Number(options.rounds),
-        clock: device.info.software ? 'processor' : 'wall',
+        clock: device.info.software ? processorClock(availableParallelism()) : wallClock,
         small: options.small,
         only: options.only ?? '',
         progress,
@@ -107,7 +120,8 @@ async function main(argv: readonly string[]): Promise<void> {
   const command = `npm run bench -- ${argv.filter((a, i) => !/^--(json|markdown|svg|trace)$/.test(a) && !/^--(json|markdown|svg|trace)$/.test(argv[i - 1] ?? '')).join(' ')}`;
   if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`);
   if (options.markdown) writeFileSync(options.markdown, toMarkdown(report, command.trim()));
-  if (options.svg) writeFileSync(options.svg, toChart(report));
+  const { document } = parseHTML('<!doctype html><html><body></body></html>');
+  if (options.svg) writeFileSync(options.svg, toChart(report, document));
   device.destroy();
 }
 

@@ -2,7 +2,6 @@
  * What a suite measures, one row a shape, and how it is told: a table for people, Markdown for docs, JSON for machines.
  */
 
-import { table } from '../cli/table.ts';
 import { geometricMean } from './timing.ts';
 
 export interface Row {
@@ -41,12 +40,13 @@ const digits = (value: number): string =>
         ? value.toFixed(2)
         : value.toPrecision(2);
 
-interface Grid {
+export interface Grid {
   readonly head: string[];
   readonly body: string[][];
 }
 
-function grid(rows: readonly Row[]): Grid {
+/** A table of one suite's rows; the geometric mean of their ratios comes last. */
+export function grid(rows: readonly Row[]): Grid {
   const names = (of: (row: Row) => object): string[] => [
     ...new Set(rows.flatMap((row) => Object.keys(of(row)))),
   ];
@@ -87,16 +87,6 @@ export function bySuite(rows: readonly Row[]): Map<string, Row[]> {
   const suites = new Map<string, Row[]>();
   for (const row of rows) suites.set(row.suite, [...(suites.get(row.suite) ?? []), row]);
   return suites;
-}
-
-/** One table a suite, for a terminal. */
-export function toText(rows: readonly Row[]): string {
-  return [...bySuite(rows)]
-    .map(([suite, part]) => {
-      const { head, body } = grid(part);
-      return `${suite}\n${table(head, body)}`;
-    })
-    .join('\n\n');
 }
 
 /** The report as a page of docs. */

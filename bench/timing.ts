@@ -8,17 +8,18 @@
  * cores: other programs on the machine then stretch nothing.
  */
 
-import { availableParallelism } from 'node:os';
+/** Milliseconds; only differences mean something. In a browser there is only the wall's. */
+export type Clock = () => number;
 
-/** `wall`, or `processor`: processor time of all threads, divided by the number of cores or (`one core`) not. */
-export type Clock = 'wall' | 'processor' | 'one core';
+export const wallClock: Clock = () => performance.now();
 
-/** Milliseconds by a clock; only differences mean something. */
-function read(clock: Clock): number {
-  if (clock === 'wall') return performance.now();
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000 / (clock === 'processor' ? availableParallelism() : 1);
-}
+/** Processor time of all threads of this process, shared out over `cores`. Node's. */
+export const processorClock =
+  (cores: number): Clock =>
+  () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000 / cores;
+  };
 
 /** Does its work once and waits until it is done. */
 export type Contender = () => Promise<void>;
@@ -70,9 +71,9 @@ export async function interleave<Name extends string>(
   for (let round = 0; round < rounds; round++)
     for (let i = 0; i < names.length; i++) {
       const name = names[(i + round) % names.length]!;
-      const begin = read(clock);
+      const begin = clock();
       await contenders[name]();
-      taken.get(name)!.push(read(clock) - begin);
+      taken.get(name)!.push(clock() - begin);
     }
   return Object.fromEntries(names.map((name) => [name, summarise(taken.get(name)!)])) as Record<Name, Times>;
 }

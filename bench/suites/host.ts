@@ -6,7 +6,7 @@
 import { add, affine, type Device, linear, openDevice, scope, tensor } from '../../engine/index.ts';
 import { randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
-import { interleave } from '../timing.ts';
+import { interleave, processorClock } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
 const DISPATCHES = 2000;
@@ -35,7 +35,7 @@ export const hostSuite: Suite = async ({ rounds, progress }) => {
     const device = await openDevice({ backend: 'null', mask: { immediates } });
     const work = await loops(device);
     for (let turn = 0; turn < WARM_UP; turn++) for (const loop of Object.values(work)) await loop();
-    const times = await interleave(work, Math.max(rounds, 9), 'one core');
+    const times = await interleave(work, Math.max(rounds, 9), processorClock(1));
     for (const [op, t] of Object.entries(times))
       rows.push({
         suite: 'host',
