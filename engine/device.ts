@@ -78,6 +78,8 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
   const dawn = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, dawn.globals);
   const flags = [
+    // The pool hands out buffers as they were left: nothing may count on zeros, and clearing costs a pass over all memory.
+    'disable-dawn-features=lazy_clear_resource_on_first_use',
     ...(options.toggles?.length ? [`enable-dawn-features=${options.toggles.join(',')}`] : []),
     ...(options.backend ? [`backend=${options.backend}`] : []),
     ...(options.adapterName ? [`adapter=${options.adapterName}`] : []),

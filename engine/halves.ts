@@ -5,23 +5,28 @@
 import { type HalfFormat, type Kernel, linearGrid, narrow, widen } from '../kernels/index.ts';
 import { commonRows, type Storage } from './storage.ts';
 
-function copy(kernel: Kernel, from: Storage, to: Storage): void {
+/** `pick` gives the kernel for a number of elements, and how many of them an invocation takes. */
+function copy(pick: (n: number) => [Kernel, number], from: Storage, to: Storage): void {
   const flat = [from, to].map((storage) => ({ storage, rowLength: 1 }));
-  for (const [begin, end] of commonRows(kernel.name, from.elements, flat))
+  for (const [begin, end] of commonRows('convert', from.elements, flat)) {
+    const n = end - begin;
+    const [kernel, each] = pick(n);
     from.device.dispatch(
       kernel,
       flat.map(({ storage }) => storage.window(begin, end)),
-      [end - begin],
-      linearGrid(Math.ceil((end - begin) / 2)),
+      [n],
+      linearGrid(Math.ceil(n / each)),
     );
+  }
 }
 
 /** Rounds to nearest; what is too large for f16 becomes its largest number, or with `infinite` infinity. */
 export function narrowInto(from: Storage, to: Storage, infinite = false): void {
-  copy(narrow(from.dtype as 'f32' | HalfFormat, to.dtype as HalfFormat, infinite), from, to);
+  copy(() => [narrow(from.dtype as 'f32' | HalfFormat, to.dtype as HalfFormat, infinite), 2], from, to);
 }
 
 /** Exact. */
 export function widenInto(from: Storage, to: Storage): void {
-  copy(widen(from.dtype as HalfFormat), from, to);
+  const dtype = from.dtype as HalfFormat;
+  copy((n) => (n % 8 === 0 ? [widen(dtype, true), 8] : [widen(dtype), 2]), from, to);
 }

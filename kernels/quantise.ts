@@ -6,7 +6,7 @@
  * arithmetic on u32, so that any device can read it.
  */
 
-import { F16_BITS, type HalfFormat } from './copy.ts';
+import { F16_BITS, type HalfFormat, readEight } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 
 export type QuantisedFormat = 'int8' | 'int4';
@@ -101,6 +101,51 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
     }
     y[at + 1u + w] = word;
   }
+}`,
+  };
+}
+
+/**
+ * As {@link quantise} where rows are whole groups (length a multiple of 32): a group is read once, eight numbers at a time,
+ * and kept in registers. Same bits. Grid: linear over n groups.
+ */
+export function quantiseWhole(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
+  const [top, bits] = [largestCode(to), BITS[to]];
+  const quads = Array.from({ length: 8 }, (_, i) => i);
+  const quad = (i: number): string => {
+    const shift = (bits * 4 * i) % 32;
+    return shift ? `(pack(codes(x${i}, scale)) << ${shift}u)` : `pack(codes(x${i}, scale))`;
+  };
+  const perWord = 8 / bits;
+  const stored = Array.from({ length: bits }, (_, w) => {
+    const parts = Array.from({ length: perWord }, (_, i) => quad(perWord * w + i));
+    return `y[at + ${1 + w}u] = ${parts.join(' | ')};`;
+  });
+  return {
+    name: `quantise.${from}.${to}.whole`,
+    bindings: [
+      { name: 'a', element: 'vec4u', access: 'read' },
+      { name: 'y', element: 'u32', access: 'read_write' },
+    ],
+    params: { n: 'u32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+${readEight(from)}
+fn codes(x: vec4f, scale: f32) -> vec4u {
+  let q = vec4i(clamp(round(x / scale), vec4f(-${top}.0), vec4f(${top}.0)));
+  return vec4u(select(vec4i(0), q, scale > 0.0)) & vec4u(${2 ** bits - 1}u);
+}
+fn pack(q: vec4u) -> u32 { return q.x | (q.y << ${bits}u) | (q.z << ${2 * bits}u) | (q.w << ${3 * bits}u); }
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let g = ${LINEAR_INDEX};
+  if (g >= p.n) { return; }
+${[0, 1, 2, 3].map((i) => `  let e${i} = eight(4u * g + ${i}u);`).join('\n')}
+${quads.map((i) => `  let x${i} = bitcast<vec4f>(e${i >> 1}.${i % 2 ? 'high' : 'low'});`).join('\n')}
+  let most = ${quads.map((i) => `abs(x${i})`).reduce((most, x) => `max(${most}, ${x})`)};
+  let scale = max(max(most.x, most.y), max(most.z, most.w)) / ${top}.0;
+  let at = g * ${groupWords(to)}u;
+  y[at] = bitcast<u32>(scale);
+  ${stored.join('\n  ')}
 }`,
   };
 }

@@ -2,7 +2,7 @@
  * Weights from one storage format to another on the device: narrowed to 16 bits, quantised to 8 or 4, or widened to f32.
  */
 
-import { isQuantised, linearGrid, QUANTISED_GROUP, quantise } from '../../kernels/index.ts';
+import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { narrowInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
@@ -45,9 +45,9 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
   if (x.size > 0)
     for (const [begin, end] of commonRows('convert', x.dim(0), operands))
       x.device.dispatch(
-        quantise(from, dtype),
+        length % QUANTISED_GROUP === 0 ? quantiseWhole(from, dtype) : quantise(from, dtype),
         operands.map((o) => o.storage.window(begin * o.rowLength, end * o.rowLength)),
-        [(end - begin) * groups, length, groups],
+        [(end - begin) * groups, length, groups].slice(0, length % QUANTISED_GROUP === 0 ? 1 : 3),
         linearGrid((end - begin) * groups),
       );
   return y;

@@ -220,7 +220,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],
-  widen: (['f16', 'bf16'] as const).map((format) => kernels.widen(format)),
+  widen: (['f16', 'bf16'] as const).flatMap((format) => [kernels.widen(format), kernels.widen(format, true)]),
 };
 const ALL = Object.values(VARIANTS).flat();
 
@@ -275,7 +275,7 @@ describe('all kernels', () => {
       .map(([name]) => name);
     expect(makers.length).toBeGreaterThan(20);
     // Checked beside what they are tested against: difference propagation, quantised storage.
-    const elsewhere = /[dD]ifference|^(addOwn|injectColumns|quantise|dequantise|narrow)$/;
+    const elsewhere = /[dD]ifference|^(addOwn|injectColumns|quantise|quantiseWhole|dequantise|narrow)$/;
     expect(makers.filter((name) => !(name in VARIANTS) && !elsewhere.test(name))).toEqual([]);
     expect(ALL.length).toBeGreaterThan(400);
   });

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   convert,
   type Device,
+  empty,
   gatherRows,
   grad,
   linear,
@@ -85,6 +86,19 @@ test('narrow rounds to nearest, ties to even, and widens back exactly', async ()
   }
 });
 
+test('every 16-bit number widens to the same bits eight at a time', async () => {
+  const every = Uint16Array.from({ length: 2 ** 16 }, (_, i) => i);
+  for (const format of ['f16', 'bf16'] as const) {
+    const wide = async (count: number) => {
+      const x = empty(device, [count], format);
+      device.queue.write(x.storage.segments[0]!.buffer, 0, new Uint8Array(every.buffer));
+      const y = toF32(x);
+      return (await words(y)).subarray(0, 2 ** 16 - 2);
+    };
+    same(await wide(2 ** 16), await wide(2 ** 16 - 2));
+  }
+});
+
 /** Nearest of all finite halves, ties to the even one; found among the two neighbours. */
 function nearestHalf(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? -1 : 1;
@@ -133,6 +147,28 @@ for (const dtype of ['int8', 'int4'] as const) {
             }
           }
         }
+    });
+
+    test('rows of whole groups, read eight numbers at a time, have the bits of rows read one by one', async () => {
+      const [rows, length] = [67, 96];
+      const data = numbers(rows * length, 29);
+      data.fill(0, 64, 96);
+      data[200] = 2 ** -140;
+      // The same rows with one number more: a last group of it alone, left out of the comparison.
+      const longer = Float32Array.from({ length: rows * (length + 1) }, (_, i) => {
+        const [row, at] = [Math.floor(i / (length + 1)), i % (length + 1)];
+        return at < length ? data[row * length + at]! : 1;
+      });
+      const group = 1 + bits;
+      for (const from of ['f32', 'f16', 'bf16'] as const) {
+        const stored = (x: Float32Array, n: number) => convert(tensor(device, x, [rows, n]), from);
+        const whole = await words(convert(stored(data, length), dtype));
+        const one = await words(convert(stored(longer, length + 1), dtype));
+        for (let row = 0; row < rows; row++) {
+          const [at, apart] = [row * 3 * group, row * 4 * group];
+          same(whole.slice(at, at + 3 * group), one.slice(apart, apart + 3 * group));
+        }
+      }
     });
 
     test('quantising 16-bit weights is quantising their values', async () => {
