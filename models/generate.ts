@@ -116,7 +116,7 @@ export async function generate(
 }
 
 /** A text whose tokens come one after the other, as {@link SplitLlama.openText}. */
-function cachedText(model: Llama | StreamedLlama): ReturnType<SplitLlama['openText']> {
+function cachedText(model: Llama | StreamedLlama): Omit<ReturnType<SplitLlama['openText']>, 'number'> {
   let cache: Prefix | null = null;
   return {
     async extend(ids) {

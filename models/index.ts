@@ -11,14 +11,21 @@ export { halved } from './halved.ts';
 export { isUrl, urlFolder } from './httpFolder.ts';
 export * from './hub.ts';
 export { initialise } from './initialise.ts';
-export { type PrefillOptions, Prefix, type RowGroup, type RowOptions, type RowPatch } from './kvCache.ts';
+export {
+  type Kept,
+  type PrefillOptions,
+  Prefix,
+  type RowGroup,
+  type RowOptions,
+  type RowPatch,
+} from './kvCache.ts';
 export { Llama, llamaHooks, llamaShapes } from './llama.ts';
 export * from './load.ts';
 export * from './model.ts';
 export * from './plan.ts';
 export { readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 export { configToJson, loadOptimiser, saveModel, saveOptimiser } from './save.ts';
-export { layerRanges, type OpenText, SplitLlama } from './split.ts';
+export { layerRanges, type OpenText, type SplitGradients, SplitLlama } from './split.ts';
 export * from './storage.ts';
 export { prefillAll, StreamedLlama } from './stream.ts';
 export * from './synth.ts';

@@ -120,6 +120,16 @@ export interface PrefillOptions {
   readonly logits?: boolean;
   /** Keep the result in one piece instead of sharing `prefix`: for generation, which drops the old prefix at once. */
   readonly merge?: boolean;
+  /** Where keys and values are put as the layers make them; default new maps. */
+  readonly into?: Kept;
+}
+
+/** Keys and values by layer. */
+export interface Kept {
+  /** [keyValueHeads, tokens, headSize] each. */
+  readonly keys: Map<number, Tensor>;
+  /** As the keys. */
+  readonly values: Map<number, Tensor>;
 }
 
 /**
@@ -137,17 +147,17 @@ export function* prefillPass(
   options: PrefillOptions = {},
 ): Pass<Prefix> {
   const { sizes, device } = model;
-  const { prefix, logits = false, merge = false } = options;
+  const { prefix, logits = false, merge = false, into } = options;
   checkIds(ids, sizes);
   checkLength((prefix?.length ?? 0) + ids.length, sizes);
   if (logits && ids.length === 0) throw new UserError('input', 'prefill: no token to give logits after');
   if (ids.length === 0) return new Prefix(prefix?.ids ?? [], prefix?.segments() ?? [], null);
   const taps = new Taps(model.hooks, sizes, 1, ids.length, {});
-  const { own, remember, tokens } = remembering(device, ids.length, prefix, merge);
+  const { own, remember, tokens } = remembering(device, ids.length, prefix, merge, into);
   let x: Tensor | null = null;
   let finished = false;
   try {
-    yield { stage: 'embed', next: 0 };
+    yield { stage: 'embed', next: 0, ids };
     x = loose(() => model.embed({ rows: 1, length: ids.length, ids }, taps));
     for (let layer = 0; layer < sizes.layers; layer++) {
       // Nobody reads what the last layer makes of these tokens, only its keys and values.
@@ -191,14 +201,14 @@ export function remembering(
   count: number,
   prefix: Prefix | undefined,
   merge: boolean,
+  own: Kept = { keys: new Map(), values: new Map() },
 ): {
-  readonly own: { readonly keys: Map<number, Tensor>; readonly values: Map<number, Tensor> };
+  readonly own: Kept;
   /** Keeps a layer's new keys and values; gives those of all tokens so far. */
   readonly remember: (layer: number, k: Tensor, v: Tensor) => [Tensor, Tensor];
   readonly tokens: Tokens;
 } {
   const past = prefix?.length ?? 0;
-  const own = { keys: new Map<number, Tensor>(), values: new Map<number, Tensor>() };
   const remember = (layer: number, k: Tensor, v: Tensor): [Tensor, Tensor] => {
     const fresh: [Tensor, Tensor] = [byKeyHead(k), byKeyHead(v)];
     const all: [Tensor, Tensor] = prefix?.length

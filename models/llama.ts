@@ -99,6 +99,8 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
   readonly architecture = 'llama';
   readonly sites: readonly Site[] = ['pre', 'pre_linear', 'act', 'post'];
   readonly paperSite: Site = 'pre_linear';
+  /** The row of each token, while the embedding's weight has those of some tokens only (stream.ts). */
+  embeddingRows: ReadonlyMap<number, number> | null = null;
   readonly #rotary: RotaryTable;
 
   /** Takes over the weights. @param weights under the names of {@link llamaShapes}. */
@@ -141,10 +143,12 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
 
   /** The residual before layer 0 [rows, length, H]. */
   embed({ rows, length, ids }: Pick<CheckedInput, 'rows' | 'length' | 'ids'>, taps: Taps): Tensor {
+    const row = this.embeddingRows;
+    const at = row ? ids.map((id) => row.get(id)!) : ids;
     return scope(() =>
       taps.at(
         'hook_embed',
-        reshape(gatherRows(this.#weight('model.embed_tokens'), ids), [rows, length, this.sizes.hidden]),
+        reshape(gatherRows(this.#weight('model.embed_tokens'), at), [rows, length, this.sizes.hidden]),
       ),
     );
   }

@@ -15,6 +15,8 @@ export interface Need {
   readonly stage: Stage;
   /** The stage after it, or null for the last. */
   readonly next: Stage | null;
+  /** Of the embedding: the tokens whose rows are read. */
+  readonly ids?: readonly number[];
 }
 
 export type Pass<Result> = Generator<Need, Result, void>;

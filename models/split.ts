@@ -9,7 +9,7 @@ import type { LlamaConfig } from './config.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
 import { checkIds, checkLength } from './kvCache.ts';
 import { llamaHooks } from './llama.ts';
-import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
+import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult, Site } from './model.ts';
 import { outlive } from './pass.ts';
 import { checkInput, checkOptions } from './run.ts';
 import type { Answer, HostTensor, Request } from './splitWorker.ts';
@@ -82,10 +82,20 @@ export function layerRanges(layers: number, count: number): [number, number][] {
 
 /** A text that goes on in the processes' caches. */
 export interface OpenText {
+  /** Its name among the texts of the processes. */
+  readonly number: number;
   /** Adds tokens. @returns logits [V] after them. @throws UserError for tokens that do not fit. */
   extend(ids: readonly number[]): Promise<Float32Array>;
   /** Frees the caches. */
   dispose(): void;
+}
+
+/** Gradients at names, of one target a row. */
+export interface SplitGradients {
+  /** Hook names. */
+  readonly at: readonly string[];
+  /** Quantity and targets. */
+  readonly of: Omit<Objective, 'position'>;
 }
 
 /** `runAsync` instead of `run`; edits, which are functions, cannot be sent. */
@@ -161,6 +171,7 @@ export class SplitLlama implements LanguageModel {
     const text = this.#texts++;
     let length = 0;
     return {
+      number: text,
       extend: async (ids) => {
         checkIds(ids, this.sizes);
         checkLength(length + ids.length, this.sizes);
@@ -183,7 +194,26 @@ export class SplitLlama implements LanguageModel {
     };
   }
 
-  async #run(modelInput: ModelInput, options: RunOptions): Promise<RunResult> {
+  /**
+   * A prompt's last token alone, behind the cache of the others: the bits of {@link Llama.prefill} and
+   * {@link Llama.runRows}. @throws UserError
+   */
+  async runLastAsync(
+    ids: readonly number[],
+    { capture, grad }: Pick<RunOptions, 'capture'> & { readonly grad: SplitGradients },
+  ): Promise<RunResult> {
+    const text = this.openText();
+    try {
+      if (ids.length > 1) await text.extend(ids.slice(0, -1));
+      const of = { ...grad.of, position: [0] };
+      const options = { ...(capture ? { capture } : {}), grad: { at: grad.at, of }, logits: [0] };
+      return await this.#inTurn(() => this.#run({ ids: [ids.slice(-1)] }, options, text.number));
+    } finally {
+      text.dispose();
+    }
+  }
+
+  async #run(modelInput: ModelInput, options: RunOptions, text?: number): Promise<RunResult> {
     const input = checkInput(modelInput, this.sizes);
     checkOptions(input, this.sizes, options);
     new Taps(this.hooks, this.sizes, input.rows, input.length, options).dispose();
@@ -208,6 +238,7 @@ export class SplitLlama implements LanguageModel {
         input,
         options,
         lowest,
+        ...(text === undefined ? {} : { text }),
         ...(residual ? { residual } : {}),
       });
       collect(answer);

@@ -6,10 +6,11 @@
 import { UserError } from '../engine/errors.ts';
 import { type Device, openDevice, type Tensor, tensor } from '../engine/index.ts';
 import { localFolder } from './byteSource.ts';
+import type { Tokens } from './causal.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfig, readConfig } from './config.ts';
 import { Taps } from './hooks.ts';
-import { decodeLast, Prefix, remembering } from './kvCache.ts';
+import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
 import { Llama, llamaShapes } from './llama.ts';
 import type { RunOptions } from './model.ts';
 import { loose } from './pass.ts';
@@ -41,6 +42,8 @@ export type Request =
       readonly residual?: HostTensor;
       /** Inputs of layers from this one on are kept for the backward. */
       readonly lowest: number;
+      /** The text whose next token the input is. */
+      readonly text?: number;
     }
   | { readonly do: 'backward'; readonly cotangent?: HostTensor }
   | {
@@ -78,6 +81,7 @@ interface Run {
   readonly input: CheckedInput;
   readonly options: RunOptions;
   readonly lowest: number;
+  readonly tokens: Tokens;
   readonly inputs: Map<number, Tensor>;
   /** Of the last layer's output, in the last process. */
   readonly cotangent: Tensor | null;
@@ -119,12 +123,13 @@ class Worker {
     return {};
   }
 
-  async #forward({ input, options, residual, lowest }: Request & { do: 'forward' }): Promise<Answer> {
+  async #forward({ input, options, residual, lowest, text }: Request & { do: 'forward' }): Promise<Answer> {
     const [model, device] = [this.#model!, this.#device!];
     this.#forget();
     const { rows, length } = input;
     const taps = new Taps(model.hooks, model.sizes, rows, length, partOf(model, options, false));
-    const tokens = model.tokens(input);
+    const prefix = text === undefined ? null : (this.#texts.get(text) ?? new Prefix([], [], null));
+    const tokens = prefix ? prepareRows(model, [{ prefix, ids: input.ids }]).tokens() : model.tokens(input);
     const inputs = new Map<number, Tensor>();
     let x = loose(() => (residual ? upload(device, residual) : model.embed(input, taps)));
     for (let layer = this.#first; layer < this.#end; layer++) {
@@ -137,14 +142,14 @@ class Worker {
     const head = last ? runHead(model, input, x, options) : null;
     const end = head?.gradients.get(residualName(model));
     const cotangent = end ? loose(() => end.view(end.shape, null)) : null;
-    this.#run = { input, options, lowest, inputs, cotangent };
+    this.#run = { input, options, lowest, tokens, inputs, cotangent };
     const answer: Answer = {
       ...(head ? {} : { residual: await download(x) }),
       ...(head && options.logits !== 'none' ? { logits: await download(head.logits) } : {}),
       captures: await downloadAll([...taps.captures, ...(head?.captures ?? [])]),
       gradients: await downloadAll([...(head?.gradients ?? [])].filter(([name]) => isFinal(model, name))),
     };
-    for (const t of [x, tokens.positions, tokens.keyMask]) t?.dispose();
+    x.dispose();
     taps.dispose();
     head?.dispose();
     return answer;
@@ -152,10 +157,9 @@ class Worker {
 
   async #backward({ cotangent: given }: Request & { do: 'backward' }): Promise<Answer> {
     const [model, device, run] = [this.#model!, this.#device!, this.#run!];
-    const { input, options, lowest, inputs } = run;
+    const { input, options, lowest, tokens, inputs } = run;
     const asked = options.grad?.at ?? [];
     const embedding = asked.some((name) => !isFinal(model, name) && layerOf(model, name) < 0);
-    const tokens = model.tokens(input);
     const gradients: [string, Tensor][] = [];
     let cotangent = given ? loose(() => upload(device, given)) : run.cotangent!;
     for (let layer = this.#end - 1; layer >= Math.max(this.#first, lowest); layer--) {
@@ -182,8 +186,7 @@ class Worker {
       cotangent: await download(cotangent),
       gradients: await downloadAll(gradients),
     };
-    for (const t of [cotangent, tokens.positions, tokens.keyMask, ...gradients.map(([, g]) => g)])
-      t?.dispose();
+    for (const t of [cotangent, ...gradients.map(([, g]) => g)]) t.dispose();
     this.#forget();
     return answer;
   }
@@ -211,7 +214,8 @@ class Worker {
 
   #forget(): void {
     for (const t of this.#run?.inputs.values() ?? []) t.dispose();
-    this.#run?.cotangent?.dispose();
+    for (const t of [this.#run?.cotangent, this.#run?.tokens.positions, this.#run?.tokens.keyMask])
+      t?.dispose();
     this.#run = null;
   }
 }

@@ -15,8 +15,9 @@ import type { Checkpoint } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { resolveHook, Taps } from './hooks.ts';
 import {
+  type Kept,
   type PrefillOptions,
-  type Prefix,
+  Prefix,
   prefillPass,
   prepareRows,
   type RowGroup,
@@ -31,6 +32,7 @@ import { WeightLoader, type WeightOptions } from './weights.ts';
 
 /** Mapped memory of the host, so that reading runs ahead of the device by as much. */
 const STAGING_BUFFERS = 12;
+const EMBEDDING = 'model.embed_tokens.weight';
 const FINAL = 'ln_final.hook_normalized';
 
 /** Where a pass starts. */
@@ -144,7 +146,7 @@ export function* runPass(
   let head: RunResult | null = null;
   let finished = false;
   try {
-    if (entry.embeds) yield { stage: 'embed', next: 0 };
+    if (entry.embeds) yield { stage: 'embed', next: 0, ids: input.ids };
     x = loose(() => entry.start(taps));
     for (let layer = entry.from; layer <= last; layer++) {
       yield { stage: layer, next: layer < last ? layer + 1 : 'head' };
@@ -290,6 +292,24 @@ export class StreamedLlama implements LanguageModel {
     return (await this.#wave([runPass(this.#model, rows.input, rows, rows.options)]))[0]!;
   }
 
+  /**
+   * A prompt's last token alone, behind the cache of the others, which rides the same wave: the weights are read once for
+   * both, and the bits are those of {@link Llama.prefill} and {@link Llama.runRows}. @throws UserError
+   */
+  async runLastAsync(ids: readonly number[], options: RowOptions): Promise<RunResult> {
+    const kept: Kept = { keys: new Map(), values: new Map() };
+    const before = ids.slice(0, -1);
+    // Its keys and values are there when the row comes to their layer.
+    const filling = new Prefix(before, [kept], null);
+    const rows = prepareRows(this.#model, [{ prefix: filling, ids: ids.slice(-1) }], options);
+    const [prefix, run] = await this.#wave<Prefix | RunResult>([
+      prefillPass(this.#model, before, { into: kept }),
+      runPass(this.#model, rows.input, rows, rows.options),
+    ]);
+    prefix!.dispose();
+    return run as RunResult;
+  }
+
   /** Runs passes in step, after the wave before. */
   #wave<Result>(passes: readonly Pass<Result>[]): Promise<Result[]> {
     const wave = this.#turn.then(() => this.#ride(passes));
@@ -311,7 +331,9 @@ export class StreamedLlama implements LanguageModel {
       for (;;) {
         const need = needs.find((each) => each !== null);
         if (!need) return results;
-        await this.#provide(need);
+        const here = needs.filter((each) => each?.stage === need.stage) as Need[];
+        const next = here.find((each) => each.next !== null)?.next ?? null;
+        await this.#provide({ stage: need.stage, next, ids: here.flatMap(({ ids }) => ids ?? []) });
         for (const i of passes.keys()) if (needs[i]?.stage === need.stage) advance(i);
       }
     } catch (error) {
@@ -324,11 +346,11 @@ export class StreamedLlama implements LanguageModel {
   }
 
   /** Brings a stage's weights to the device in place of the stage before, and begins to read the next. */
-  async #provide({ stage, next }: Need): Promise<void> {
+  async #provide({ stage, next, ids }: Need): Promise<void> {
     if (this.#present !== stage) {
       this.#free();
       if (this.#ahead && this.#ahead.stage !== stage) await this.#drop();
-      const loading = this.#ahead?.weights ?? this.#load(stage);
+      const loading = this.#ahead?.weights ?? (stage === 'embed' ? this.#loadRows(ids!) : this.#load(stage));
       this.#ahead = null;
       for (const [name, t] of await loading) this.#weights.set(name, t);
       this.#present = stage;
@@ -340,13 +362,20 @@ export class StreamedLlama implements LanguageModel {
     this.#ahead = { stage: next, weights };
   }
 
+  /** Of the embedding, the rows of these tokens. */
+  async #loadRows(ids: readonly number[]): Promise<Map<string, Tensor>> {
+    const rows = [...new Set(ids)].sort((a, b) => a - b);
+    const table = await this.#loader.loadRows(EMBEDDING, rows);
+    this.#model.embeddingRows = new Map(rows.map((id, row) => [id, row]));
+    return new Map([[EMBEDDING, table]]);
+  }
+
   async #load(stage: Stage): Promise<Map<string, Tensor>> {
     return this.#loader.loadAll(this.#loader.names.filter((name) => this.#belongs(name, stage)));
   }
 
   #belongs(name: string, stage: Stage): boolean {
-    const embedding = name === 'model.embed_tokens.weight';
-    if (stage === 'embed') return embedding;
+    const embedding = name === EMBEDDING;
     if (stage === 'head')
       return name === 'model.norm.weight' || (this.sizes.tied ? embedding : name === 'lm_head.weight');
     return name.startsWith(`model.layers.${stage}.`);
@@ -356,6 +385,7 @@ export class StreamedLlama implements LanguageModel {
   #free(): void {
     for (const t of this.#weights.values()) t.dispose();
     this.#weights.clear();
+    this.#model.embeddingRows = null;
     this.#present = null;
   }
 

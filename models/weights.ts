@@ -126,6 +126,25 @@ export class WeightLoader {
     return this.#convert(stored, kept);
   }
 
+  /**
+   * Some rows of a matrix, in the order given, to be disposed of by the caller: the same numbers as those of the whole.
+   * @throws UserError where the file cannot be read.
+   */
+  async loadRows(name: string, rows: readonly number[]): Promise<Tensor> {
+    const entry = this.#entries.get(name)!;
+    const [count, length] = this.#expected.get(name)! as [number, number];
+    const bytes = (entry.end - entry.begin) / count;
+    const raw = new Uint8Array(rows.length * bytes);
+    // Neighbours in the file that are neighbours here are one reading.
+    for (let from = 0, to = 0; from < rows.length; from = to) {
+      while (to < rows.length && rows[to] === rows[from]! + to - from) to++;
+      await this.#checkpoint.readInto(entry, rows[from]! * bytes, raw.subarray(from * bytes, to * bytes));
+    }
+    this.#tell(name, raw.byteLength);
+    const wide = tensor(this.#device, decodeFloat32(entry.dtype, raw), [rows.length, length], 'weights');
+    return this.#convert(wide, storedAs(name, [count, length], entry.dtype, this.#options.dtype ?? 'f32'));
+  }
+
   /** Several tensors: a second one is begun while the first arrives. @throws UserError; none is left then. */
   async loadAll(names: readonly string[]): Promise<Map<string, Tensor>> {
     const weights = new Map<string, Tensor>();

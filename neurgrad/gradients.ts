@@ -17,6 +17,8 @@ import {
   runModel,
   type Site,
 } from '../models/model.ts';
+import { SplitLlama } from '../models/split.ts';
+import { StreamedLlama } from '../models/stream.ts';
 import { type Conventions, type Direction, neurGrad, numbersOf, type Sign } from './conventions.ts';
 import { resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
@@ -122,7 +124,12 @@ export async function probeHooks(
   const { position } = probe;
   const options = { capture: names, grad: { at: names, of: { of, target: [target], position: [position] } } };
   const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
-  using run = plain?.run ?? (await runModel(model, probeRows(probe), { ...options, logits: [position] }));
+  const elsewhere = model instanceof StreamedLlama || model instanceof SplitLlama;
+  using run =
+    plain?.run ??
+    (await (elsewhere && at === position && position === probe.ids.length - 1
+      ? model.runLastAsync(probe.ids, options)
+      : runModel(model, probeRows(probe), { ...options, logits: [position] })));
   plain?.prefix?.dispose();
   const { width } = model.sizes;
   const readAll = async (tensors: RunResult['captures']): Promise<Map<string, Float32Array>> => {

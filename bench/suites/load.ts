@@ -1,12 +1,16 @@
 /**
- * Loading and streaming at the sizes of Llama 2, from synthetic checkpoints (sparse files: what a disk can do at most): the
- * reading rate beside `dd` on the same files, and one prompt's forward and NeurGrad of all neurons with weights on disk.
+ * Loading and streaming at the sizes of Llama 2, from synthetic checkpoints.
+ *
+ * Loading: seeded numbers, so that there are blocks to read, in turns with `dd` on the same file, with the file dropped from
+ * the system's cache before each (cold) or in it (warm). `dd` keeps nothing; on a device whose memory is the process's own,
+ * loading must also be given new memory by the system, so `dd` into a file in memory, which must too, stands beside it.
+ * Whole models: sparse files; one prompt's forward and NeurGrad of all neurons, with weights on the device or on disk.
  *
  * Not among the suites that run by themselves: 70B reads its 138 GB twice. `--small` takes two layers of each.
  */
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -24,19 +28,108 @@ import {
 } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/index.ts';
 import type { Row } from '../rows.ts';
-import type { Suite } from './suite.ts';
+import { median, quantile } from '../timing.ts';
+import type { Suite, SuiteContext } from './suite.ts';
 
 const PROBE = { ids: [1, 450, 7483, 310, 3444, 338], position: 5 };
 
-/** Bytes a second of `dd` over all shards. */
-function ddRate(folder: string, bytes: number): number {
+const shards = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => name.endsWith('.safetensors'))
+    .map((name) => join(folder, name));
+const run = (...args: string[]): void => void execFileSync('dd', args, { stdio: 'ignore' });
+
+/** Seconds of `dd` over all shards. */
+function ddSeconds(folder: string, to = '/dev/null'): number {
   const began = performance.now();
-  for (const file of readdirSync(folder).filter((name) => name.endsWith('.safetensors')))
-    execFileSync('dd', [`if=${join(folder, file)}`, 'of=/dev/null', 'bs=16M'], { stdio: 'ignore' });
-  return bytes / ((performance.now() - began) / 1000);
+  for (const file of shards(folder)) run(`if=${file}`, `of=${to}`, 'bs=16M');
+  return (performance.now() - began) / 1000;
 }
 
-export const loadSuite: Suite = async ({ device, small, only, progress }) => {
+/** A file system in memory, where there is one. */
+const MEMORY = '/dev/shm';
+const LAYERS = 4;
+
+/** Loading in turns with `dd`: medians of `rounds`, and the first of them by itself. */
+async function loadingRows(context: SuiteContext, path: string): Promise<Row[]> {
+  const { device, only, rounds, progress } = context;
+  const cases = (['bf16', 'int4', 'f32'] as const).flatMap((dtype) =>
+    (['cold', 'warm'] as const).map((cache) => ({
+      dtype,
+      cache,
+      shape: `llama2-7b, ${context.small ? 2 : LAYERS} layers, ${dtype}, loading, ${cache}`,
+    })),
+  );
+  const rows: Row[] = [];
+  for (const { dtype, cache, shape } of cases.filter((each) => each.shape.includes(only))) {
+    if (!existsSync(path))
+      await synthesise(path, {
+        preset: 'llama2-7b',
+        dtype: 'bf16',
+        layers: context.small ? 2 : LAYERS,
+        seed: 1,
+      });
+    const folder = await localFolder(path);
+    const evict = (): void => {
+      if (cache === 'cold') for (const file of shards(path)) run(`if=${file}`, 'iflag=nocache', 'count=0');
+    };
+    const times = {
+      load: [] as number[],
+      processor: [] as number[],
+      dd: [] as number[],
+      memory: [] as number[],
+    };
+    let bytes = 0;
+    for (let round = 0; round < rounds; round++) {
+      evict();
+      times.dd.push(ddSeconds(path));
+      evict();
+      if (existsSync(MEMORY)) {
+        const copy = join(MEMORY, `neurgrad-load-${process.pid}`);
+        times.memory.push(ddSeconds(path, copy));
+        rmSync(copy);
+        evict();
+      }
+      const [began, used] = [performance.now(), process.cpuUsage()];
+      const onProgress = (told: { bytes: number }): void => void (bytes = told.bytes);
+      const model = await loadModelWeights(folder, device, { dtype, onProgress });
+      times.load.push((performance.now() - began) / 1000);
+      const { user, system } = process.cpuUsage(used);
+      times.processor.push((user + system) / 1e6);
+      model.dispose();
+      await device.finish();
+      device.pool.trim();
+      progress(`${shape}: dd ${times.dd.at(-1)!.toFixed(2)} s, loading ${times.load.at(-1)!.toFixed(2)} s`);
+    }
+    const [ours, dd] = [median(times.load), median(times.dd)];
+    const sorted = times.load.toSorted((a, b) => a - b);
+    const overRounds = (others: readonly number[]): number =>
+      median(others.map((seconds, round) => seconds / times.load[round]!));
+    rows.push({
+      suite: 'load',
+      shape,
+      unit: 's',
+      ours,
+      spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / ours,
+      figures: {
+        'GB read': bytes / 1e9,
+        'GB/s': bytes / ours / 1e9,
+        'dd GB/s': bytes / dd / 1e9,
+        'first s': times.load[0]!,
+        'processor s': median(times.processor),
+        ...(times.memory.length > 0 ? { 'ratio to dd into memory': overRounds(times.memory) } : {}),
+      },
+      peers: {},
+      ratio: overRounds(times.dd),
+      ratioOf: 'our bytes a second / dd',
+      checked: `medians of ${rounds} in turns`,
+    });
+  }
+  return rows;
+}
+
+export const loadSuite: Suite = async (context) => {
+  const { device, small, only, progress } = context;
   const rows: Row[] = [];
   const scratch = mkdtempSync(join(tmpdir(), 'neurgrad-load-'));
   const cases: readonly (readonly [Preset, WeightDtype, 'resident' | 'streamed'])[] = [
@@ -45,6 +138,8 @@ export const loadSuite: Suite = async ({ device, small, only, progress }) => {
     ['llama2-70b', 'bf16', 'streamed'],
   ];
   try {
+    rows.push(...(await loadingRows(context, join(scratch, 'random'))));
+    rmSync(join(scratch, 'random'), { recursive: true, force: true });
     for (const [preset, dtype, how] of cases) {
       const shape = `${preset}${small ? ', 2 layers' : ''}, ${dtype}, ${how}`;
       if (!shape.includes(only)) continue;
@@ -56,7 +151,7 @@ export const loadSuite: Suite = async ({ device, small, only, progress }) => {
       const plan = planMemory(config, checkpoint, { dtype, tokens: PROBE.ids.length });
       await checkpoint.close();
       progress(`${shape}: dd`);
-      const dd = ddRate(path, plan.stored.bytes);
+      const dd = plan.stored.bytes / ddSeconds(path);
       let read = 0;
       let told = 0;
       const onProgress = ({ bytes }: { bytes: number }) => {

@@ -13,6 +13,7 @@ import {
   SplitLlama,
   type WeightDtype,
 } from '../../models/index.ts';
+import { neuronGradients } from '../../neurgrad/gradients.ts';
 import { integrateLayers } from '../../neurgrad/integrated.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 
@@ -89,7 +90,20 @@ test('text and integrated gradients over three processes are those of one', asyn
   await expect(generate(split, [1, 600])).rejects.toThrow('600 at 1 is outside 0..511');
   const probe = { ids: prompt, position: 4 };
   const asked = { target: 261, steps: 3, layers: [0, 4] };
-  expect(await integrateLayers(split, probe, asked)).toEqual(await integrateLayers(whole, probe, asked));
+  const [got, want] = [
+    await integrateLayers(split, probe, asked),
+    await integrateLayers(whole, probe, asked),
+  ];
+  for (const [i, { ig, sum }] of want.entries()) {
+    const scale = Math.max(...ig.map(Math.abs));
+    for (const [n, value] of ig.entries())
+      expect(Math.abs(got[i]!.ig[n]! - value)).toBeLessThan(1e-4 * scale);
+    expect(sum).not.toBe(0);
+  }
+  const found = await neuronGradients(split, probe, { target: 261 });
+  expect(found).toEqual(await neuronGradients(whole, probe, { target: 261 }));
+  const short = { ids: [5], position: 0 };
+  expect(await neuronGradients(split, short)).toEqual(await neuronGradients(whole, short));
   split.dispose();
   whole.dispose();
 });

@@ -6,16 +6,18 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { affine, type Device, openDevice } from '../../engine/index.ts';
 import {
+  type Checkpoint,
   type Llama,
   loadModelWeights,
   localFolder,
+  openCheckpoint,
   type RunOptions,
   type RunResult,
   type StreamedLlama,
   streamModel,
   type WeightDtype,
 } from '../../models/index.ts';
-import { sweep } from '../../neurgrad/index.ts';
+import { neuronGradients, sweep } from '../../neurgrad/index.ts';
 
 let device: Device;
 const scratch = mkdtempSync(join(tmpdir(), 'neurgrad-stream-'));
@@ -56,10 +58,16 @@ for (const [folder, dtype] of [
   describe(`${folder} in ${dtype}`, () => {
     let resident: Llama;
     let streamed: StreamedLlama;
+    let shapes: Checkpoint['tensors'];
+    let size = 0;
     beforeAll(async () => {
       const from = await localFolder(folder);
       resident = (await loadModelWeights(from, device, { dtype })) as Llama;
       streamed = await streamModel(from, device, { dtype });
+      const checkpoint = await openCheckpoint(from);
+      shapes = checkpoint.tensors;
+      size = checkpoint.bytes;
+      await checkpoint.close();
     });
     afterAll(() => {
       resident?.dispose();
@@ -97,13 +105,36 @@ for (const [folder, dtype] of [
       await both({ grad: { at: [], of } });
     });
 
+    test('NeurGrad at the last token, in one wave', async () => {
+      for (const ids of [IDS[0]!, [5]]) {
+        const probe = { ids, position: ids.length - 1 };
+        const before = streamed.bytesRead;
+        const got = await neuronGradients(streamed, probe, { target: 9 });
+        const read = streamed.bytesRead - before;
+        expect(got).toEqual(await neuronGradients(resident, probe, { target: 9 }));
+        expect(read).toBeLessThan(2 * size);
+      }
+    });
+
+    test('reads the rows of its tokens, not the embedding', async () => {
+      const before = streamed.bytesRead;
+      const [prefix] = await streamed.prefillAsync([{ ids: [7, 8, 3, 7] }]);
+      const whole = [...shapes].filter(([name]) => /^model\.layers\.\d+\..*weight$/.test(name));
+      const { begin, end, shape } = shapes.get('model.embed_tokens.weight')!;
+      const layers = whole.reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
+      expect(streamed.bytesRead - before).toBe(layers + (3 * (end - begin)) / shape[0]!);
+      prefix!.dispose();
+    });
+
     test('many prompts in one wave, rows behind them', async () => {
       const prompts = [IDS[0]!.slice(0, 6), IDS[1]!.slice(0, 3)];
       const before = streamed.bytesRead;
       const many = await streamed.prefillAsync(prompts.map((ids) => ({ ids, options: { logits: true } })));
       const wave = streamed.bytesRead - before;
       using alone = (await streamed.prefillAsync([{ ids: prompts[0]!, options: { logits: true } }]))[0]!;
-      expect(streamed.bytesRead - before).toBe(2 * wave);
+      const { begin, end, shape } = shapes.get('model.embed_tokens.weight')!;
+      const more = new Set(prompts.flat()).size - new Set(prompts[0]).size;
+      expect(streamed.bytesRead - before).toBe(2 * wave - (more * (end - begin)) / shape[0]!);
       const one = resident.prefill(prompts[0]!, { logits: true });
       const two = resident.prefill(prompts[1]!, { logits: true });
       for (const [got, want] of [
