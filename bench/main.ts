@@ -15,6 +15,7 @@ import { bySuite, grid, type Report, type Row, toMarkdown } from './rows.ts';
 import { attentionSuite } from './suites/attention.ts';
 import { backwardSuite } from './suites/backward.ts';
 import { hostSuite } from './suites/host.ts';
+import { integratedSuite } from './suites/integrated.ts';
 import { limitsSuite } from './suites/limits.ts';
 import { loadSuite } from './suites/load.ts';
 import { matmulSuite } from './suites/matmul.ts';
@@ -32,13 +33,14 @@ const SUITES: Readonly<Record<string, Suite>> = {
   model: modelSuite,
   backward: backwardSuite,
   sweep: sweepSuite,
+  integrated: integratedSuite,
   probing: probingSuite,
   profile: profileSuite,
   host: hostSuite,
   load: loadSuite,
 };
 /** Suites that run only when they are named: each takes minutes without a GPU. */
-const BY_NAME = new Set(['backward', 'sweep', 'probing', 'load']);
+const BY_NAME = new Set(['backward', 'sweep', 'integrated', 'probing', 'load']);
 
 interface Options {
   readonly suite: readonly string[];
