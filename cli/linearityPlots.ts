@@ -1,7 +1,7 @@
 /** Figures of the linearity study: Figure 2, bars by layer, single curves. Drawn as those of the demo's report. */
 
 import * as Plot from '@observablehq/plot';
-import type { ExampleCurve, LayerCount, ModelSummary } from '../neurgrad/study/summary.ts';
+import type { ExampleCurve, LayerCount, ModelSummary, Pair } from '../neurgrad/study/summary.ts';
 import type { Html } from './html.ts';
 import { draw } from './plots.ts';
 
@@ -56,6 +56,37 @@ export function polarityByLayer(layers: readonly LayerCount[]): Html {
         fill: (bar: (typeof bars)[number]) => `var(--${bar.kind})`,
       }),
       Plot.ruleY([0], { stroke: 'var(--ink)' }),
+    ],
+  });
+}
+
+/** An estimate against G_E, one dot a pair, by the sign of the activation. Root axes: effects have heavy tails. */
+export function scatter(pairs: readonly Pair[], estimate: 'gradient' | 'neurgrad', label: string): Html {
+  const most = Math.max(...pairs.flatMap((pair) => [Math.abs(pair[estimate]), Math.abs(pair.slope)]), 1e-12);
+  const domain = [-most, most];
+  const axis = { type: 'pow', exponent: 0.5, domain, ticks: 5, grid: true, tickFormat: '.1~r' } as const;
+  return draw(`${label} against G_E`, {
+    width: 420,
+    height: 360,
+    marginLeft: 56,
+    marginBottom: 40,
+    x: { ...axis, label },
+    y: { ...axis, label: 'measured G_E' },
+    marks: [
+      Plot.line(domain, {
+        x: (end: number) => end,
+        y: (end: number) => end,
+        stroke: 'var(--ink)',
+        strokeOpacity: 0.4,
+        strokeDasharray: '4 4',
+      }),
+      Plot.dot(pairs, {
+        x: estimate,
+        y: 'slope',
+        r: 2.5,
+        fill: (pair: Pair) => (pair.activation < 0 ? 'var(--muted)' : 'var(--positive)'),
+        fillOpacity: 0.6,
+      }),
     ],
   });
 }

@@ -8,7 +8,7 @@ import type { Agreement, Interval } from '../neurgrad/study/agreement.ts';
 import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
-import { exampleCurve, polarityByLayer, straightnessByRange } from './linearityPlots.ts';
+import { exampleCurve, polarityByLayer, scatter, straightnessByRange } from './linearityPlots.ts';
 import { reportPage, tile } from './reportPage.ts';
 import { figure, signed } from './table.ts';
 
@@ -27,6 +27,8 @@ const between = ({ low, high }: { low: number; high: number }): string =>
   `[${correlation(low)}, ${correlation(high)}]`;
 const estimate = (found: Interval): string => `${correlation(found.value)} ${between(found)}`;
 const shuffled = (found: NullDistribution): string => `${correlation(found.mean)} ${between(found)}`;
+
+const QUANTITY = { prob: 'probability', logprob: 'log-probability', logit: 'logit' } as const;
 
 /** Said of a model whose weights were not on the device: its sweeps subtract runs. */
 const PLACES = {
@@ -238,6 +240,14 @@ export function whoWeighs({ weight, table1, prompts }: ModelSummary): string {
   );
 }
 
+/** The prompt with its answer in place. */
+function answered({ prompt, answer }: { prompt: string; answer: string }): Html {
+  const [before, after] = prompt.split('[MASK]');
+  return after === undefined
+    ? html`${prompt} <mark>${answer}</mark>`
+    : html`${before!}<mark>${answer}</mark>${after}`;
+}
+
 function modelSection(model: ModelSummary, summary: StudySummary): Html {
   return html`<section>
 <h2>${modelName(model.stamp.source)}</h2>
@@ -253,13 +263,17 @@ ${[
 <h3>Table 1: estimates against G_E</h3>${tableHtml(table1(model, summary))}
 <p>${whySign(model, summary.plan.direction)}</p>
 <p>${whoWeighs(model)}</p>
+<div class="pair">
+<figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient: <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
+<figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad. ${model.pairs.length} pairs drawn of ${model.neurons}; root axes; dashed: equal.</figcaption></figure>
+</div>
 <h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
 <h3>By layer</h3>
-<figure>${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below.</figcaption></figure>
+<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below.</figcaption></figure>
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
-      html`<figure class="small"><figcaption><b>L${curve.layer}.N${curve.index}</b> r ${signed(curve.r, 3)} · G_E ${signed(curve.slope, 3)}<br>${curve.prompt} <mark>${curve.answer}</mark></figcaption>${exampleCurve(curve, `L${curve.layer}.N${curve.index}: value against shift`)}</figure>`,
+      html`<figure class="small"><figcaption><b>L${curve.layer}.N${curve.index}</b> r ${signed(curve.r, 3)} · G_E ${signed(curve.slope, 3)}<br>${answered(curve)}</figcaption>${exampleCurve(curve, `L${curve.layer}.N${curve.index}: value against shift`)}</figure>`,
   )}</div>
 <h3>Cost</h3>${tableHtml(costTable(model))}
 <details><summary>Prompts looked at and left out</summary>${tableHtml(promptTable(model))}</details>
@@ -269,19 +283,27 @@ ${[
 
 /** report.html */
 export function renderStudy(summary: StudySummary, version: string): string {
-  const { plan } = summary;
+  const { plan, units } = summary;
   const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
   const { from, to, step } = plan.grid;
   const main = html`<header>
 <p class="eyebrow">neurgrad · linearity of neurons</p>
-<h1>${plan.name}</h1>
-<p class="lead">Neurons were shifted one at a time from ${from} to ${to} in steps of ${step}, and the target’s ${plan.of} read each time. How straight are the curves, and does one backward pass foretell their slopes?</p>
+<h1>Neurons as straight lines: ${plan.name}</h1>
+<p class="lead">Neurons were shifted one at a time from ${from} to ${to} in steps of ${step}, and the target’s ${QUANTITY[plan.of]} read each time. How straight are the curves, and does one backward pass foretell their slopes?</p>
+<dl>
+<dt>G_E</dt><dd>empirical gradient: the measured slope within ±${plan.fit.range ?? 2}</dd>
+<dt>G_C</dt><dd>computed gradient, by one backward pass</dd>
+<dt>NeurGrad</dt><dd>G_C turned into the direction of the shift: the estimate of G_E without a sweep</dd>
+<dt>IG</dt><dd>integrated gradients, the baseline</dd>
+<dt>linear</dt><dd>a neuron whose curve correlates with a line, |r| ≥ 0.95, within ±2</dd>
+</dl>
+${units.done < units.all ? html`<p class="lead"><mark>Not finished: ${units.done} of ${units.all} units are done.</mark></p>` : raw('')}
 </header>
 ${
   withFigure.length === 0
     ? raw('')
     : html`<section><h2>Figure 2: how far a line holds</h2>
-<figure>${straightnessByRange(withFigure.map((model) => ({ name: modelName(model.stamp.source), figure2: model.figure2 })))}
+<figure class="middle">${straightnessByRange(withFigure.map((model) => ({ name: modelName(model.stamp.source), figure2: model.figure2 })))}
 <figcaption>Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95; upright: ±2, where slopes are fitted.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}

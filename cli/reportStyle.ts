@@ -32,6 +32,7 @@ section p { max-width: 72ch; margin: 0 0 8px; }
 .tiles strong { display: block; font-size: 26px; font-weight: 640; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--muted); font-size: 13px; line-height: 1.35; display: block; margin-top: 4px; }
 figure { margin: 0; min-width: 0; }
+figure.middle { max-width: 720px; }
 figure svg { display: block; width: 100%; height: auto; max-width: 100%; }
 figcaption { color: var(--muted); font-size: 13px; line-height: 1.45; margin-top: 8px; }
 .pair { display: grid; gap: 28px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); margin-bottom: 24px; }

@@ -15,6 +15,7 @@ import { table } from '../table.ts';
 
 interface Options {
   readonly out?: string;
+  readonly partial?: boolean;
   readonly json?: boolean;
 }
 
@@ -24,6 +25,7 @@ export function addReport(program: Command): void {
     .description("a study's tables and figures beside the paper's: report.html, summary.json, tables/*.md")
     .argument('<dir...>', 'folder of the study; several where each shard wrote its own')
     .addOption(new Option('--out <dir>', 'where to write; default the first folder'))
+    .addOption(new Option('--partial', 'of a study that is not finished: what is there so far'))
     .addOption(jsonOption())
     .addHelpText('after', '\nExample:\n  neurgrad report runs/linearity')
     .action(runReport);
@@ -31,7 +33,10 @@ export function addReport(program: Command): void {
 
 async function runReport(dirs: readonly string[], options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  const summary = await summarise(dirs.map((dir) => StudyFolder.read(dir)));
+  const summary = await summarise(
+    dirs.map((dir) => StudyFolder.read(dir)),
+    options,
+  );
   const out = options.out ?? dirs[0]!;
   try {
     mkdirSync(join(out, 'tables'), { recursive: true });

@@ -3,6 +3,7 @@
 import { UserError } from '../../engine/errors.ts';
 import { shiftGrid } from '../grid.ts';
 import { isLinear, type Linearity, linearity } from '../linearity.ts';
+import { drawWithoutReplacement, seededRandom } from '../random.ts';
 import { mean, NOISE_FLOOR, pearson, RANGE_SLACK } from '../statistics.ts';
 import { type Agreement, agreement, type Interval, share, type Weight, weight } from './agreement.ts';
 import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
@@ -63,10 +64,24 @@ export interface ModelSummary {
     readonly integrated: number | null;
   } | null;
   readonly examples: readonly ExampleCurve[];
+  /** Pairs drawn with the plan's seed, to see. */
+  readonly pairs: readonly Pair[];
 }
+
+/** One neuron of one prompt. */
+export interface Pair {
+  readonly activation: number;
+  readonly gradient: number;
+  readonly neurgrad: number;
+  readonly slope: number;
+}
+
+const PAIRS = 1000;
 
 /** All that a study says, as data: `summary.json`. */
 export interface StudySummary {
+  /** Units done of all; fewer where a part of the study was asked for. */
+  readonly units: { readonly done: number; readonly all: number };
   readonly plan: Plan;
   readonly planHash: string;
   readonly adapter: string;
@@ -76,9 +91,13 @@ export interface StudySummary {
 
 /**
  * Reads and checks every part of a study that may lie in several folders, one a shard.
+ * @param options `partial` takes the units that are done, at least one prompt of each model.
  * @throws UserError where folders differ in plan or model, a part is damaged, or units are missing.
  */
-export async function summarise(folders: readonly StudyFolder[]): Promise<StudySummary> {
+export async function summarise(
+  folders: readonly StudyFolder[],
+  options: { readonly partial?: boolean } = {},
+): Promise<StudySummary> {
   const [first] = folders as [StudyFolder];
   for (const folder of folders)
     if (folder.manifest.study !== first.manifest.study)
@@ -111,29 +130,30 @@ export async function summarise(folders: readonly StudyFolder[]): Promise<StudyS
     if (home) parts.set(unitName(unit), await home.readUnit(unit));
     else missing.push(unit);
   }
-  if (missing.length > 0)
+  const untouched = stamps.findIndex(
+    (_, model) =>
+      !units.some((unit) => unit.model === model && unit.kind === 'table' && parts.has(unitName(unit))),
+  );
+  if (options.partial && untouched >= 0)
+    throw new UserError('report', `${first.path}: no prompt of ${stamps[untouched]!.source} is done yet`);
+  if (missing.length > 0 && !options.partial)
     throw new UserError(
       'report',
-      `${first.path}: ${missing.length} of ${units.length} units are not done yet (the first: ${unitName(missing[0]!)}); run the study again to go on`,
+      `${first.path}: ${missing.length} of ${units.length} units are not done yet (the first: ${unitName(missing[0]!)}); run the study again to go on, or report --partial`,
     );
   return {
+    units: { done: parts.size, all: units.length },
     plan,
     planHash,
     adapter,
     versions,
     models: stamps.map((stamp, model) => {
-      const of = (kind: Unit['kind']): Part[] =>
-        units
-          .filter((unit) => unit.model === model && unit.kind === kind)
-          .map((unit) => parts.get(unitName(unit))!);
-      return summariseModel(
-        plan,
-        stamp,
-        selections[model]!,
-        of('table'),
-        of('figure'),
-        of('cost')[0] ?? null,
-      );
+      const done = (kind: Unit['kind']): Unit[] =>
+        units.filter((unit) => unit.model === model && unit.kind === kind && parts.has(unitName(unit)));
+      const of = (kind: Unit['kind']): Part[] => done(kind).map((unit) => parts.get(unitName(unit))!);
+      const all = selections[model]!;
+      const selection = { ...all, prompts: done('table').map(({ prompt }) => all.prompts[prompt]!) };
+      return summariseModel(plan, stamp, selection, of('table'), of('figure'), of('cost')[0] ?? null);
     }),
   };
 }
@@ -193,6 +213,7 @@ function summariseModel(
       integrated: cost.get('integrated')![0]! || null,
     },
     examples: examples(selection, table),
+    pairs: drawPairs(table, seed),
   };
 }
 
@@ -256,7 +277,19 @@ function straightness(plan: Plan, stamp: ModelStamp, parts: readonly Part[]): Mo
   });
 }
 
-/** The strongest neuron of each sign, the least straight one that moves, and a typical one. */
+function drawPairs(table: readonly Part[], seed: number): Pair[] {
+  const [activation, gradient, neurgrad, slope] = ['activation', 'gradient', 'neurgrad', 'slope'].map(
+    (name) => column(table, name).flatMap((row) => [...row]),
+  ) as [number[], number[], number[], number[]];
+  return drawWithoutReplacement(Math.min(PAIRS, slope.length), slope.length, seededRandom(seed)).map((i) => ({
+    activation: activation[i]!,
+    gradient: gradient[i]!,
+    neurgrad: neurgrad[i]!,
+    slope: slope[i]!,
+  }));
+}
+
+/** The strongest neurons of each sign and strong ones that are least straight, each of another prompt. */
 function examples(selection: Selection, parts: readonly Part[]): ExampleCurve[] {
   const all = parts.flatMap((part, prompt) =>
     Array.from(part.get('slope')!, (slope, i) => ({
@@ -273,8 +306,15 @@ function examples(selection: Selection, parts: readonly Part[]): ExampleCurve[] 
     .sort((a, b) => Math.abs(b.slope) - Math.abs(a.slope))
     .slice(0, Math.ceil(moving.length / 4));
   const bent = [...strong].sort((a, b) => Math.abs(a.r) - Math.abs(b.r));
-  const chosen = [bySlope[0], bySlope[1], bySlope.at(-1), bySlope.at(-2), bent[0], bent[1]];
-  return [...new Set(chosen.filter((one) => one !== undefined))].map(({ prompt, i, slope, r }) => {
+  const shown = new Set<number>();
+  const chosen = [bySlope, [...bySlope].reverse(), bent].flatMap((order) =>
+    [1, 2].flatMap(() => {
+      const next = order.find(({ prompt }) => !shown.has(prompt));
+      if (next) shown.add(next.prompt);
+      return next ? [next] : [];
+    }),
+  );
+  return chosen.map(({ prompt, i, slope, r }) => {
     const part = parts[prompt]!;
     const shifts = [...shiftsOf(part), 0].sort((a, b) => a - b);
     const { text, answer } = selection.prompts[prompt]!;
