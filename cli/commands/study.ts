@@ -4,11 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
+import { openCheckpoint, planMemory } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
+import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
-import { runStudy } from '../../neurgrad/study/run.ts';
-import { detectShard, parseShard } from '../../neurgrad/study/shard.ts';
+import { type OpenedModel, runStudy } from '../../neurgrad/study/run.ts';
+import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { integer, weightsOptions, withOptions } from '../options.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
@@ -32,9 +34,10 @@ interface Options extends WeightsOptions {
   readonly neurons?: number;
   readonly figure?: string;
   readonly ig?: number;
-  readonly out: string;
+  readonly out?: string;
   readonly shard?: string;
   readonly printPlan?: boolean;
+  readonly estimate?: boolean;
 }
 
 export function addStudy(program: Command): void {
@@ -53,18 +56,19 @@ export function addStudy(program: Command): void {
     new Option('--neurons <n>', 'neurons a prompt').argParser(integer(1)),
     new Option('--figure <PxN>', 'prompts and neurons of Figure 2, such as 10x300; 0x0 leaves it out'),
     new Option('--ig <n>', 'prompts with integrated gradients; 0 for none').argParser(integer(0)),
-    new Option('--out <dir>', 'folder of the study').makeOptionMandatory(),
+    new Option('--out <dir>', 'folder of the study'),
     new Option(
       '--shard <i/n>',
       'this process takes share i of n, from 1; default what Slurm or Kubernetes says',
     ),
     ...weightsOptions("the plan's"),
     new Option('--print-plan', 'print the whole plan and end'),
+    new Option('--estimate', 'time a few neurons, print what the study will take, and end'),
   )
     .addHelpText(
       'after',
       `
-Started again with the same plan it goes on where it stopped. Then: neurgrad report DIR
+--estimate first says how long it will take. Started again with the same plan it goes on where it stopped. Then: neurgrad report DIR
 
 Examples:
   neurgrad study --preset seed --model examples/models/facts-bert --prompts facts --format pararel --count 200 --out runs/seed
@@ -134,12 +138,42 @@ function merge(base: unknown, over: unknown): unknown {
   return result;
 }
 
+/** What a model's part of the study will take, as text. */
+async function describeCost(
+  plan: Plan,
+  number: number,
+  card: ModelCard,
+  place: Placement,
+  shard: Shard,
+  open: (number: number) => Promise<OpenedModel>,
+): Promise<string> {
+  const checkpoint = await openCheckpoint(card.folder);
+  const memory = planMemory(card.sizes, checkpoint, { dtype: plan.dtype });
+  await checkpoint.close();
+  const opened = await open(number);
+  const found = await estimateStudy(plan, opened);
+  opened.close();
+  const size = (bytes: number): string =>
+    bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  const time = (seconds: number): string =>
+    seconds < 5400 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  const { integrated } = found;
+  return [
+    `${plan.models[number]}: ${found.units} units, ${found.points} points; about ${size(found.bytes)} of parts`,
+    `  memory of the device: ${size(place === 'disk' ? memory.streamed : memory.resident)}${place === 'device' ? '' : `, weights on ${place}`}`,
+    `  ${Math.round(found.pointsPerSecond)} points a second${integrated.prompts > 0 ? `, integrated gradients ${integrated.seconds.toPrecision(2)} s a prompt` : ''}: ${time(found.seconds)}${shard.count > 1 ? `, ${time(found.seconds / shard.count)} for one share of ${shard.count}` : ''}`,
+  ].join('\n');
+}
+
 async function runCommand(options: Options): Promise<void> {
   const plan = readPlan(options);
   if (options.printPlan) {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;
   }
+  const { out } = options;
+  if (out === undefined && !options.estimate)
+    throw new UserError('out', 'a study needs --out, its folder (--estimate and --print-plan do not)');
   const shard = options.shard === undefined ? detectShard(process.env) : parseShard(options.shard);
   if (!existsSync(plan.prompts.path))
     throw new UserError('prompts', `${plan.prompts.path}: no such file or folder`);
@@ -153,8 +187,18 @@ async function runCommand(options: Options): Promise<void> {
   try {
     const places: Placement[] = [];
     for (const card of cards) places.push(await placeWeights(card, device, keep));
+    const open = async (number: number): Promise<OpenedModel> => {
+      const card = cards[number]!;
+      const model = await openModel(card, device, places[number]!, keep);
+      return { model, tokenizer: card.tokenizer, close: () => model.dispose() };
+    };
+    if (options.estimate || out === undefined) {
+      for (const [number, card] of cards.entries())
+        process.stdout.write(`${await describeCost(plan, number, card, places[number]!, shard, open)}\n`);
+      return;
+    }
     using folder = StudyFolder.open(
-      options.out,
+      out,
       {
         plan,
         models: cards.map((card, i) => stampModel(plan.models[i]!, card.folder.name, card, places[i]!)),
@@ -165,11 +209,7 @@ async function runCommand(options: Options): Promise<void> {
     );
     const { done, found } = await runStudy(folder, {
       shard,
-      open: async (number) => {
-        const card = cards[number]!;
-        const model = await openModel(card, device, places[number]!, keep);
-        return { model, tokenizer: card.tokenizer, close: () => model.dispose() };
-      },
+      open,
       onProgress: (points, all) => {
         choosing.stop();
         progress.update(points, all);
@@ -179,9 +219,7 @@ async function runCommand(options: Options): Promise<void> {
     });
     progress.stop();
     const share = shard.count > 1 ? ` of share ${shard.index + 1}/${shard.count}` : '';
-    process.stdout.write(
-      `${done} units done${share}, ${found} were there; next: neurgrad report ${options.out}\n`,
-    );
+    process.stdout.write(`${done} units done${share}, ${found} were there; next: neurgrad report ${out}\n`);
   } finally {
     choosing.stop();
     progress.stop();

@@ -1,6 +1,7 @@
 /** The linearity study for programs, in Node alone: a plan, a folder that can be taken up again, a summary. `neurgrad/study` */
 
 export * from './agreement.ts';
+export * from './estimate.ts';
 export * from './folder.ts';
 export * from './paper.ts';
 export * from './part.ts';

@@ -24,6 +24,7 @@ import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
+import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
 import { encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
@@ -231,6 +232,15 @@ describe('a study', () => {
     expect(await tables(both)).toBe(expected);
     expect(await tables(one, two)).toBe(expected);
     await expect(tables(one)).rejects.toThrow('3 of 6 units are not done yet');
+    const { units, models } = await summarise([StudyFolder.read(one)], { partial: true });
+    expect(units).toEqual({ done: 3, all: 6 });
+    expect(models[0]!.prompts.count).toBe(2);
+    const full = await summarise([StudyFolder.read(whole)]);
+    const curve = models[0]!.examples[0]!;
+    expect(full.models[0]!.examples.map(({ prompt }) => prompt)).toContain(curve.prompt);
+    expect(renderStudy(await summarise([StudyFolder.read(one)], { partial: true }), '0')).toContain(
+      '3 of 6 units are done',
+    );
   });
 
   it('does a part again that was cut short, and says so', async () => {
@@ -304,6 +314,19 @@ describe('a study', () => {
     const file = join(root, 'file');
     writeFileSync(file, '');
     expect(() => open(file)).toThrow(file);
+  });
+});
+
+describe('an estimate', () => {
+  it('counts what the plan asks for and times what it can', async () => {
+    const { model, tokenizer } = await loadModel(MODEL, { device });
+    const found = await estimateStudy(plan(), { model, tokenizer, close: () => {} });
+    model.dispose();
+    // 4 prompts of 6 neurons at 4 shifts; a figure of 5 neurons at 8.
+    expect(found).toMatchObject({ units: 6, points: 4 * 6 * 4 + 5 * 8 });
+    expect(found.integrated.prompts).toBe(1);
+    const { points, pointsPerSecond, integrated } = found;
+    expect(found.seconds).toBeCloseTo(points / pointsPerSecond + integrated.seconds, 9);
   });
 });
 
