@@ -1,6 +1,6 @@
 /** `neurgrad report`: tables, figures and one page from a study's folder, or from the folders of its shards. */
 
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { fileError } from '../../models/byteSource.ts';
@@ -39,7 +39,9 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   );
   const out = options.out ?? dirs[0]!;
   try {
-    mkdirSync(join(out, 'tables'), { recursive: true });
+    mkdirSync(out, { recursive: true });
+    // Not recursive: Node calls a read-only disk a missing file then.
+    if (!existsSync(join(out, 'tables'))) mkdirSync(join(out, 'tables'));
   } catch (cause) {
     throw fileError(out, cause);
   }
