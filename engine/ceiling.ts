@@ -59,7 +59,10 @@ export interface KernelRates {
 }
 
 /** A profile's row in GFLOP/s, GB/s and the share of the ceiling that is nearer. */
-export function ratesOf({ flops, bytes, nanoseconds }: KernelProfile, ceiling?: Ceiling): KernelRates {
+export function ratesOf(
+  { flops, bytes, nanoseconds }: Pick<KernelProfile, 'flops' | 'bytes' | 'nanoseconds'>,
+  ceiling?: Ceiling,
+): KernelRates {
   if (!nanoseconds) return { gflops: null, gbytes: null, share: null };
   const [gflops, gbytes] = [flops / nanoseconds, bytes / nanoseconds];
   const share = ceiling

@@ -19,7 +19,7 @@ export * from './ops/rows.ts';
 export * from './ops/shape.ts';
 export * from './ops/softmax.ts';
 export * from './optimiser.ts';
-export { chromeTrace, type KernelProfile, type KernelSpan } from './profiler.ts';
+export type { KernelProfile, KernelSpan } from './profiler.ts';
 export * from './recompute.ts';
 export * from './schedule.ts';
 export { keep, scope } from './scope.ts';
@@ -35,4 +35,5 @@ export {
   tensor,
   zeros,
 } from './tensor.ts';
+export { chromeTrace } from './trace.ts';
 export { type OpenOptions, openDevice, tuneProducts } from './tune.ts';

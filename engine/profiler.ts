@@ -16,26 +16,15 @@ export interface KernelProfile {
 /** One timed dispatch. */
 export interface KernelSpan {
   readonly kernel: string;
+  readonly flops: number;
+  /** Bytes of all bindings. */
+  readonly bytes: number;
   /** GPU nanoseconds since the first span. */
   readonly begin: number;
   readonly end: number;
 }
 
-/** Spans as Chrome's trace format: open it in chrome://tracing or Perfetto. */
-export function chromeTrace(spans: readonly KernelSpan[]): string {
-  return JSON.stringify({
-    displayTimeUnit: 'ns',
-    traceEvents: spans.map(({ kernel, begin, end }) => ({
-      name: kernel,
-      cat: 'kernel',
-      ph: 'X',
-      ts: begin / 1000,
-      dur: (end - begin) / 1000,
-      pid: 1,
-      tid: 1,
-    })),
-  });
-}
+type Work = Pick<KernelSpan, 'kernel' | 'flops' | 'bytes'>;
 
 interface Row {
   dispatches: number;
@@ -52,9 +41,9 @@ export class Profiler {
   readonly #device: GPUDevice;
   readonly #rows = new Map<string, Row>();
   #querySet: GPUQuerySet | null = null;
-  #pending: string[] = [];
+  #pending: Work[] = [];
   readonly #resolved: Promise<void>[] = [];
-  readonly #spans: { kernel: string; begin: bigint; end: bigint }[] = [];
+  readonly #spans: (Work & { begin: bigint; end: bigint })[] = [];
 
   constructor(device: GPUDevice, timed: boolean) {
     this.#device = device;
@@ -70,7 +59,7 @@ export class Profiler {
     this.#rows.set(kernel, row);
     if (!this.timed) return undefined;
     this.#querySet ??= this.#device.createQuerySet({ type: 'timestamp', count: 2 * CAPACITY });
-    const at = this.#pending.push(kernel) - 1;
+    const at = this.#pending.push({ kernel, flops, bytes }) - 1;
     return {
       querySet: this.#querySet,
       beginningOfPassWriteIndex: 2 * at,
@@ -85,9 +74,9 @@ export class Profiler {
   /** Called as a submit is about to be made: resolves its timestamps into a buffer that is read afterwards. */
   resolve(encoder: GPUCommandEncoder): (() => void) | undefined {
     if (this.#pending.length === 0 || !this.#querySet) return undefined;
-    const kernels = this.#pending;
+    const dispatches = this.#pending;
     this.#pending = [];
-    const size = kernels.length * 16;
+    const size = dispatches.length * 16;
     const raw = this.#device.createBuffer({
       size,
       usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
@@ -96,18 +85,18 @@ export class Profiler {
       size,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
-    encoder.resolveQuerySet(this.#querySet, 0, kernels.length * 2, raw, 0);
+    encoder.resolveQuerySet(this.#querySet, 0, dispatches.length * 2, raw, 0);
     encoder.copyBufferToBuffer(raw, 0, host, 0, size);
     return () => {
       this.#resolved.push(
         host.mapAsync(GPUMapMode.READ).then(() => {
           const times = new BigUint64Array(host.getMappedRange());
-          kernels.forEach((kernel, i) => {
-            const row = this.#rows.get(kernel);
+          dispatches.forEach((work, i) => {
+            const row = this.#rows.get(work.kernel);
             const begin = times[2 * i] ?? 0n;
             const end = times[2 * i + 1] ?? 0n;
             if (row && end > begin) row.nanoseconds += Number(end - begin);
-            this.#spans.push({ kernel, begin, end });
+            this.#spans.push({ ...work, begin, end });
           });
           host.destroy();
           raw.destroy();
@@ -124,7 +113,7 @@ export class Profiler {
       this.#spans[0]?.begin ?? 0n,
     );
     return this.#spans
-      .map(({ kernel, begin, end }) => ({ kernel, begin: Number(begin - first), end: Number(end - first) }))
+      .map((s) => ({ ...s, begin: Number(s.begin - first), end: Number(s.end - first) }))
       .sort((a, b) => a.begin - b.begin);
   }
 

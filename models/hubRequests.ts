@@ -38,6 +38,16 @@ export interface Hub {
   failure(): UserError | undefined;
 }
 
+/** Where Hugging Face's tools keep the token and downloaded models: their rule. */
+export async function hubFolders(
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<{ readonly home: string; readonly cacheRoot: string }> {
+  const { homedir } = await import('node:os');
+  const { join } = await import('node:path');
+  const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+  return { home, cacheRoot: env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub') };
+}
+
 /** @throws UserError where HF_ENDPOINT is no address. */
 export async function openHub(
   id: string,
@@ -45,11 +55,9 @@ export async function openHub(
   env: Readonly<Record<string, string | undefined>>,
   givenToken: string | undefined,
 ): Promise<Hub> {
-  const { homedir } = await import('node:os');
   const { join } = await import('node:path');
   const { readFile } = await import('node:fs/promises');
-  const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
-  const cacheRoot = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub');
+  const { home, cacheRoot } = await hubFolders(env);
   const endpoint = (env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
   if (!URL.canParse(endpoint) || !/^https?:/.test(endpoint)) {
     throw new UserError('hub', `HF_ENDPOINT is ${JSON.stringify(endpoint)}, no http(s) address`);

@@ -24,7 +24,7 @@ export const profileSuite: Suite = async ({ device, rounds, trace, progress }) =
   await run();
   device.startProfiling();
   await run();
-  if (trace) trace(chromeTrace(await device.profiledSpans()));
+  if (trace) trace(chromeTrace(await device.profiledSpans(), ceiling));
   const profile = await device.stopProfiling();
   model.dispose();
   const total = profile.reduce((sum, row) => sum + (row.nanoseconds ?? 0), 0);

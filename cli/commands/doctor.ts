@@ -1,11 +1,10 @@
 /** `neurgrad doctor`: what this machine offers, whether it computes right, and what to do where it does not. */
 
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { matmul, tensor } from '../../engine/index.ts';
+import { hubFolders } from '../../models/hubRequests.ts';
 import { type Device, openDevice, UserError } from '../../neurgrad/index.ts';
 import { EXIT } from '../exit.ts';
 import { jsonOption } from '../options.ts';
@@ -60,12 +59,6 @@ Exit code 0 where the machine can run models, 2 where something is missing.`,
     });
 }
 
-/** Where Hugging Face tools keep downloaded models. */
-function modelCache(env: NodeJS.ProcessEnv): string {
-  const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
-  return env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub');
-}
-
 async function diagnose(): Promise<Diagnosis> {
   const advice: string[] = [];
   let adapter: Diagnosis['adapter'] = null;
@@ -101,7 +94,7 @@ async function diagnose(): Promise<Diagnosis> {
     platform: `${process.platform} ${process.arch}`,
     adapter,
     selfCheck,
-    modelCache: modelCache(process.env),
+    modelCache: (await hubFolders(process.env)).cacheRoot,
     bundledModel: existsSync(bundledModel) ? bundledModel : null,
     ok: selfCheck?.ok ?? false,
     advice,

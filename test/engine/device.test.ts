@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   add,
   affine,
+  chromeTrace,
   type Device,
   DeviceError,
   DeviceLostError,
@@ -58,6 +59,32 @@ describe('the profiler', () => {
     expect(await device.stopProfiling()).toEqual([]);
     device.startProfiling();
     expect(await device.stopProfiling()).toEqual([]);
+  });
+
+  it('writes spans as a Chrome trace with rates and the share of the nearer ceiling', () => {
+    // 2000 operations and 500 bytes in a microsecond: 2 of 10 GFLOP/s, 0.5 of 1 GB/s.
+    const span = { kernel: 'k', flops: 2000, bytes: 500, begin: 3000, end: 4000 };
+    const trace = JSON.parse(chromeTrace([span], { flopsPerSecond: 10e9, bytesPerSecond: 1e9 }));
+    expect(trace.traceEvents).toEqual([
+      expect.objectContaining({
+        ...{ name: 'k', ph: 'X', ts: 3, dur: 1 },
+        args: { 'GFLOP/s': 2, 'GB/s': 0.5, 'share of ceiling': 0.5 },
+      }),
+    ]);
+  });
+
+  it('spans say the work of each dispatch', async () => {
+    device.startProfiling();
+    work(device);
+    const spans = await device.profiledSpans();
+    await device.stopProfiling();
+    const products = spans.filter((s) => s.kernel.startsWith('matmul'));
+    expect(products.length).toBe(device.capabilities.timestamps ? 3 : 0);
+    for (const product of products) {
+      expect(product.flops).toBe(2 * 33 * 64 * 20);
+      expect(product.bytes).toBe(4 * (33 * 64 + 64 * 20 + 33 * 20));
+      expect(product.end).toBeGreaterThanOrEqual(product.begin);
+    }
   });
 
   it('survives more dispatches than it can time at once', async () => {
