@@ -13,11 +13,13 @@ import type { Suite } from './suite.ts';
 
 type Shape = readonly [m: number, n: number, k: number];
 
-function shapes(small: boolean): Shape[] {
+function shapes(small: boolean, software: boolean): Shape[] {
   const grid: Shape[] = (small ? [16, 128] : [16, 128, 512]).flatMap((m) =>
     (small ? [768, 3072] : [768, 2304, 3072]).flatMap((n) => [768, 3072].map((k): Shape => [m, n, k])),
   );
-  return [...grid, [1, 4096, 4096], [16, 30522, 768]];
+  // What fills a GPU would take minutes on a processor.
+  const large: Shape[] = small || software ? [] : [4096, 8192].map((n): Shape => [n, n, n]);
+  return [...grid, [1, 4096, 4096], [16, 30522, 768], ...large];
 }
 
 /** Products queued in one timed go: about 0.4 GFLOP of work. */
@@ -25,7 +27,7 @@ const repeats = ([m, n, k]: Shape): number => Math.min(20, Math.max(1, Math.roun
 
 export const matmulSuite: Suite = async ({ device, peers, rounds, clock, small, only, progress }) => {
   const rows: Row[] = [];
-  for (const shape of shapes(small)) {
+  for (const shape of shapes(small, device.info.software)) {
     const [m, n, k] = shape;
     const name = `${m} x ${n} x ${k}`;
     if (!name.includes(only)) continue;
