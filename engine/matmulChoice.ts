@@ -65,7 +65,7 @@ export function tiling(
 }
 
 /** Widest subgroup that is taken for a CPU's vector, whose lanes are loaded one by one (matmulLanes.ts). */
-const NARROW_SUBGROUP = 8;
+export const NARROW_SUBGROUP = 8;
 
 /** Tile of the kernel for narrow subgroups, or null where it does not apply: few rows are as fast with plain loads. */
 export function lanesTiling(

@@ -1,76 +1,447 @@
 /**
- * Attention in one pass over the keys (online softmax; Milakov & Gimelshein 2018, Rabe & Staats 2021): scores and
- * probabilities never reach memory, and q, k, v are read where they lie, [batch, tokens, heads, size].
+ * Attention in blocks, without its probabilities in memory: online softmax forward (Milakov & Gimelshein 2018, Rabe &
+ * Staats 2021), and a backward that computes the probabilities again from the logarithm of each row's sum
+ * (FlashAttention; Dao et al. 2022): gradients of queries by rows, of keys and values by columns, without atomics.
  *
- * One invocation owns one query of one head and walks over its keys in order, so that a row does not depend on the batch
- * it rides in. Neighbouring invocations are neighbouring queries of one head: they read the same key at the same time.
+ * A workgroup owns `tile` rows of one side (queries, or keys) and walks over the other side in blocks, in order. Weights of
+ * a block: lanes take rows of the other side, whose products with the own rows go to workgroup memory. Sums over a block:
+ * lanes take columns, and the weights are handed round. So every number loaded is used `tile` times. Where a workgroup is one
+ * subgroup, own rows are handed round by shuffles (see matmulLanes.ts), else through workgroup memory.
+ *
+ * Queries of all heads that share a key head are rows of one walk: row r is query r / group of head r % group. Blocks begin
+ * at key (or query) 0 whatever the tile, and a block that a row does not see leaves its sums as they are, bit for bit: so
+ * a row depends neither on the batch it rides in nor on the rows beside it.
  */
 
-import { type Kernel, LINEAR_GROUP, LINEAR_INDEX, memo } from './kernel.ts';
+import { type Kernel, memo } from './kernel.ts';
 
-/** Sizes of a head that fit into registers. */
-export const fusesHead = (headSize: number): boolean => headSize % 4 === 0 && headSize <= 128;
+export interface AttentionVariant {
+  /** Sizes workgroup memory; with shuffles it does not matter. */
+  readonly headSize: number;
+  /** A key mask [batches, keys]: 0 hides that key from every query of the batch. */
+  readonly masked: boolean;
+  /** Invocations of a workgroup. */
+  readonly lanes: number;
+  /** Rows that a workgroup owns; at most `lanes` without shuffles. */
+  readonly tile: number;
+  /** Rows, and later columns, of the other side that a lane takes at a time. */
+  readonly each: number;
+  /** Rows of the other side in a block, a multiple of lanes * each. */
+  readonly block: number;
+  /** A workgroup is one subgroup. */
+  readonly shuffles: boolean;
+}
+
+const name = (v: AttentionVariant, pass: string): string =>
+  `attention.${pass}${v.shuffles ? '' : `.${v.headSize}`}${v.masked ? '.masked' : ''}.${v.tile}x${v.each}.${v.block}.${v.shuffles ? 'lanes' : 'group'}${v.lanes}`;
+
+const PARAMS = {
+  /** Queries times heads that share a key head. */
+  rows: 'u32',
+  queries: 'u32',
+  heads: 'u32',
+  group: 'u32',
+  keys: 'u32',
+  key_heads: 'u32',
+  /** Elements from a key to the next, and from a key head to the next. */
+  key_stride: 'u32',
+  head_stride: 'u32',
+  scale: 'f32',
+  causal: 'u32',
+  past: 'u32',
+  /** Of a head. */
+  size: 'u32',
+  /** Rows of all batches and heads. */
+  count: 'u32',
+} as const;
+
+/** Score of a hidden key: large but finite, as in softmax.ts. */
+const HIDDEN = '-1e30';
+/** lse of a row that sees nothing, and is therefore uniform, is below this. */
+const NOTHING_SEEN = '-5e29';
+const LEAST = '-3.4028234e38';
+
+/** The text that the three kernels are put together of. `own` rows are m, those that a lane takes are n. */
+function parts(v: AttentionVariant) {
+  const { headSize: D, lanes: L, tile, each, block, shuffles } = v;
+  const own = [...Array(tile).keys()];
+  const taken = [...Array(each).keys()];
+  const lines = (list: readonly string[]): string => list.join('\n  ');
+  const ofOwn = (text: (m: number) => string): string => lines(own.map(text));
+  const ofTaken = (text: (n: number) => string): string => lines(taken.map(text));
+  const ofBoth = (text: (m: number, n: number) => string): string =>
+    lines(own.flatMap((m) => taken.map((n) => text(m, n))));
+
+  return {
+    ofOwn,
+    ofTaken,
+    ofBoth,
+    /** Workgroup memory of the own rows of bindings, and of the weights of a block. */
+    shared: (rows: readonly string[], weights: readonly string[]): string =>
+      [
+        ...(shuffles ? [] : rows.map((of) => `var<workgroup> own_${of}: array<f32, ${tile * D}>;`)),
+        ...weights.map((of) => `var<workgroup> all_${of}: array<f32, ${tile * block}>;`),
+      ].join('\n'),
+    /** Lays the own rows of a binding, which begin at `at(m)`, ready for {@link dots}. */
+    hold: (of: string, at: (m: number) => string): string =>
+      shuffles
+        ? ''
+        : `${ofOwn((m) => `for (var d = lane; d < p.size; d += ${L}u) { own_${of}[${m * D}u + d] = ${of}[${at(m)} + d]; }`)}
+  workgroupBarrier();`,
+    /** to{m}_{n} = own row m of `of`, which begins at `mine(m)`, times row n of this lane, which begins at `at(n)` in `other`. */
+    dots: (
+      to: string,
+      of: string,
+      mine: (m: number) => string,
+      other: string,
+      at: (n: number) => string,
+    ): string => {
+      const declared = ofBoth((m, n) => `var ${to}${m}_${n} = 0.0;`);
+      const multiply = (value: (m: number) => string): string =>
+        ofOwn(
+          (m) =>
+            `let a${m} = ${value(m)}; ${taken.map((n) => `${to}${m}_${n} = fma(a${m}, b${n}, ${to}${m}_${n});`).join(' ')}`,
+        );
+      if (!shuffles)
+        return `${declared}
+  for (var d = 0u; d < p.size; d++) {
+  ${ofTaken((n) => `let b${n} = ${other}[${at(n)} + d];`)}
+  ${multiply((m) => `own_${of}[${m * D}u + d]`)}
+  }`;
+      return `${declared}
+  for (var d0 = 0u; d0 < p.size; d0 += ${L}u) {
+  let mine = min(d0 + lane, p.size - 1u);
+  ${ofOwn((m) => `let x${m} = ${of}[${mine(m)} + mine];`)}
+  // A number the compiler does not know, or it would write the loop out.
+  let steps = min(${L}u, p.size - d0);
+  for (var step = 0u; step < steps; step++) {
+  ${ofTaken((n) => `let b${n} = ${other}[${at(n)} + d0 + step];`)}
+  ${multiply((m) => `subgroupShuffle(x${m}, step)`)}
+  }
+  }`;
+    },
+    /** Puts a weight{m}_{n} of the rows that begin at `begin` in the block where {@link spread} finds it. */
+    lay: (weight: string): string =>
+      ofBoth((m, n) => `all_${weight}[${m * block + n * L}u + begin + lane] = ${weight}${m}_${n};`),
+    /**
+     * Sums of the block's weights times the rows of `other`, of which the one in place `i` begins at `at(i)`, column by column.
+     * `result(m, sum, to)` says what becomes of the sum of own row m that belongs to the element `to` of its row.
+     */
+    spread: (
+      weight: string,
+      other: string,
+      at: (i: string) => string,
+      result: (m: number, sum: string, to: string) => string,
+    ): string => {
+      const column = (n: number): string => `column0 + ${n * L}u + lane`;
+      const add = (value: (m: number) => string): string =>
+        ofOwn(
+          (m) =>
+            `let w${m} = ${value(m)}; ${taken.map((n) => `sum${m}_${n} = fma(w${m}, b${n}, sum${m}_${n});`).join(' ')}`,
+        );
+      const load = ofTaken((n) => `let b${n} = ${other}[line + min(${column(n)}, p.size - 1u)];`);
+      const walk = shuffles
+        ? `for (var i0 = 0u; i0 < width; i0 += ${L}u) {
+  ${ofOwn((m) => `let x${m} = all_${weight}[${m * block}u + i0 + lane];`)}
+  let steps = min(${L}u, width - i0);
+  for (var step = 0u; step < steps; step++) {
+  let line = ${at('i0 + step')};
+  ${load}
+  ${add((m) => `subgroupShuffle(x${m}, step)`)}
+  }
+  }`
+        : `for (var i = 0u; i < width; i++) {
+  let line = ${at('i')};
+  ${load}
+  ${add((m) => `all_${weight}[${m * block}u + i]`)}
+  }`;
+      return `for (var column0 = 0u; column0 < p.size; column0 += ${L * each}u) {
+  ${ofBoth((m, n) => `var sum${m}_${n} = 0.0;`)}
+  ${walk}
+  ${ofTaken((n) => `if (${column(n)} < p.size) {\n  ${ofOwn((m) => result(m, `sum${m}_${n}`, column(n)))}\n  }`)}
+  }`;
+    },
+    /** Makes `of`{m} the same in all lanes: its sum, or its maximum, over them. Without shuffles through `shared_lanes`. */
+    reduce: (of: string, combine: (a: string, b: string) => string): string => {
+      if (!shuffles)
+        return `${ofOwn((m) => `shared_lanes[${m * L}u + lane] = ${of}${m};`)}
+  workgroupBarrier();
+  if (lane < ${tile}u) {
+  var all = shared_lanes[lane * ${L}u];
+  for (var i = 1u; i < ${L}u; i++) { all = ${combine('all', `shared_lanes[lane * ${L}u + i]`)}; }
+  shared_lanes[lane * ${L}u] = all;
+  }
+  workgroupBarrier();
+  ${ofOwn((m) => `${of}${m} = shared_lanes[${m * L}u];`)}
+  workgroupBarrier();`;
+      const halves: number[] = [];
+      for (let half = L / 2; half >= 1; half /= 2) halves.push(half);
+      return ofOwn((m) =>
+        halves
+          .map((h) => `${of}${m} = ${combine(`${of}${m}`, `subgroupShuffleXor(${of}${m}, ${h}u)`)};`)
+          .join(' '),
+      );
+    },
+    /** Workgroup memory of {@link reduce}. */
+    lanesShared: shuffles ? '' : `var<workgroup> shared_lanes: array<f32, ${tile * L}>;`,
+  };
+}
+
+/** WGSL functions: the number of a query's row, the first element of a key's row, and how many keys a row sees. */
+const PLACES = `
+fn query_of(batch: u32, head: u32, row: u32) -> u32 {
+  return (batch * p.queries + row / p.group) * p.heads + head * p.group + row % p.group;
+}
+fn key_at(batch: u32, head: u32, key: u32) -> u32 {
+  return batch * p.keys * p.key_heads * p.size + head * p.head_stride + key * p.key_stride;
+}
+fn seen_by(row: u32) -> u32 {
+  return select(p.keys, min(p.keys, row / p.group + p.past + 1u), p.causal == 1u);
+}`;
+
+const MAIN = (tile: number): string => `
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let batch = wid.z;
+  let head = wid.y;
+  let first = wid.x * ${tile}u;`;
+
+const FLOATS = (access: 'read' | 'read_write', ...names: string[]): Kernel['bindings'] =>
+  names.map((binding) => ({ name: binding, element: 'f32', access }));
+const MASK = (masked: boolean): Kernel['bindings'] =>
+  masked ? [{ name: 'mask', element: 'u32', access: 'read' }] : [];
+const SUBGROUPS = (v: AttentionVariant) => (v.shuffles ? { enable: ['subgroups'] } : {});
 
 /**
- * y = softmax(q k^T scale + masks) v; head h reads key head h / (heads / key_heads). With `causal`, query t sees keys up to
- * t + past. Masked keys score -1e30, as in softmax.ts. Grid: linear over n = batch * heads * queries.
+ * y = softmax(q k^T scale + masks) v, and lse, the logarithm of each row's sum of exponentials (a large negative number for a
+ * row that sees nothing, which is uniform over all keys). With `causal`, query t sees keys up to t + past.
+ * Grid: (ceil(rows / tile), key heads, batches).
  */
-export const attentionForward = memo((headSize: number, masked: boolean): Kernel => {
-  const quads = [...Array(headSize / 4).keys()];
-  return {
-    name: `attention.${headSize}${masked ? '.masked' : ''}`,
-    bindings: [
-      { name: 'q', element: 'vec4f', access: 'read' },
-      { name: 'k', element: 'vec4f', access: 'read' },
-      { name: 'v', element: 'vec4f', access: 'read' },
-      ...(masked ? ([{ name: 'mask', element: 'u32', access: 'read' }] as const) : []),
-      { name: 'y', element: 'vec4f', access: 'read_write' },
-    ],
-    params: {
-      n: 'u32',
-      queries: 'u32',
-      keys: 'u32',
-      heads: 'u32',
-      key_heads: 'u32',
-      scale: 'f32',
-      causal: 'u32',
-      past: 'u32',
-    },
-    workgroup: [LINEAR_GROUP, 1, 1],
-    body: `
-fn main(@builtin(global_invocation_id) gid: vec3u) {
-  let i = ${LINEAR_INDEX};
-  if (i >= p.n) { return; }
-  let t = i % p.queries;
-  let head = i / p.queries % p.heads;
-  let batch = i / p.queries / p.heads;
-  let at = ((batch * p.queries + t) * p.heads + head) * ${headSize / 4}u;
-  let first = (batch * p.keys * p.key_heads + head / (p.heads / p.key_heads)) * ${headSize / 4}u;
-  let visible = select(p.keys, min(p.keys, t + p.past + 1u), p.causal == 1u);
-  // A row whose visible keys are all masked is uniform over all keys, so masked rows walk over all of them.
-  let end = ${masked ? 'p.keys' : 'visible'};
-  ${quads.map((w) => `let q${w} = q[at + ${w}u];`).join(' ')}
-  ${quads.map((w) => `var y${w} = vec4f(0.0);`).join(' ')}
-  var top = f32(-3.4028234e38);
-  var total = 0.0;
-  for (var j = 0u; j < end; j++) {
-    let key = first + j * p.key_heads * ${headSize / 4}u;
-    var s = vec4f(0.0);
-    ${quads.map((w) => `s = fma(q${w}, k[key + ${w}u], s);`).join('\n    ')}
-    ${
+export const attentionForward = memo(
+  (v: AttentionVariant): Kernel => {
+    const { lanes: L, tile, each, block, masked } = v;
+    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread, reduce, lanesShared } = parts(v);
+    const key = (n: number): string => `base + begin + ${n * L}u + lane`;
+    const score = (m: number, n: number): string =>
       masked
-        ? 'let score = select(-1e30, (s.x + s.y + s.z + s.w) * p.scale, j < visible && mask[batch * p.keys + j] != 0u);'
-        : 'let score = (s.x + s.y + s.z + s.w) * p.scale;'
-    }
-    let larger = max(top, score);
-    let keep = exp(top - larger);
-    let share = exp(score - larger);
-    total = total * keep + share;
-    ${quads.map((w) => `y${w} = y${w} * keep + share * v[key + ${w}u];`).join('\n    ')}
-    top = larger;
+        ? `select(select(${HIDDEN}, s${m}_${n} * p.scale, ${key(n)} < seen${m} && shown${n}), ${LEAST}, ${key(n)} >= p.keys)`
+        : `select(${LEAST}, s${m}_${n} * p.scale, ${key(n)} < seen${m})`;
+    return {
+      name: name(v, 'forward'),
+      ...SUBGROUPS(v),
+      bindings: [...FLOATS('read', 'q', 'k', 'v'), ...MASK(masked), ...FLOATS('read_write', 'y', 'lse')],
+      params: PARAMS,
+      workgroup: [L, 1, 1],
+      body: `
+${PLACES}
+${shared(['q'], ['s'])}
+${lanesShared}
+${MAIN(tile)}
+  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
+  ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
+  ${ofOwn((m) => `var top${m} = f32(${LEAST}); var total${m} = 0.0;`)}
+  ${hold('q', (m) => `at${m}`)}
+  // A row that sees nothing is uniform over all keys, so masked rows walk over all of them.
+  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
+  for (var base = 0u; base < end; base += ${block}u) {
+  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
+  ${ofOwn((m) => `var larger${m} = top${m};`)}
+  for (var begin = 0u; begin < width; begin += ${L * each}u) {
+  ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
+  ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
+  ${dots(
+    's',
+    'q',
+    (m) => `at${m}`,
+    'k',
+    (n) => `from${n}`,
+  )}
+  ${ofBoth((m, n) => `s${m}_${n} = ${score(m, n)}; larger${m} = max(larger${m}, s${m}_${n});`)}
+  ${lay('s')}
   }
-  let norm = 1.0 / total;
-  ${quads.map((w) => `y[at + ${w}u] = y${w} * norm;`).join('\n  ')}
+  ${reduce('larger', (a, b) => `max(${a}, ${b})`)}
+  ${ofOwn((m) => `let keep${m} = exp(top${m} - larger${m}); top${m} = larger${m}; var part${m} = 0.0;`)}
+  for (var i = lane; i < width; i += ${L}u) {
+  ${ofOwn((m) => `let e${m} = exp(all_s[${m * block}u + i] - top${m}); all_s[${m * block}u + i] = e${m}; part${m} += e${m};`)}
+  }
+  ${reduce('part', (a, b) => `${a} + ${b}`)}
+  ${ofOwn((m) => `total${m} = fma(total${m}, keep${m}, part${m});`)}
+  // The last block divides by the whole sum.
+  let last = base + ${block}u >= end;
+  ${ofOwn((m) => `let norm${m} = select(1.0, 1.0 / total${m}, last);`)}
+  workgroupBarrier();
+  ${spread(
+    's',
+    'v',
+    (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
+    (m, sum, to) => `if (first + ${m}u < p.rows) {
+  var all = ${sum};
+  if (base > 0u) { all = fma(y[at${m} + ${to}], keep${m}, all); }
+  y[at${m} + ${to}] = all * norm${m};
+  }`,
+  )}
+  workgroupBarrier();
+  }
+  if (lane == 0u) {
+  ${ofOwn((m) => `if (first + ${m}u < p.rows) { lse[query${m}] = top${m} + log(total${m}); }`)}
+  }
 }`,
-  };
-});
+    };
+  },
+  (v) => name(v, 'forward'),
+);
+
+/** A probability computed again; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
+const again = (masked: boolean, score: string, lse: string, shown: string, inside: string): string => {
+  const seen = `select(0.0, exp(${score} * p.scale - ${lse}), ${shown})`;
+  return masked
+    ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), ${lse} < ${NOTHING_SEEN}), ${inside})`
+    : seen;
+};
+
+/**
+ * Cotangent of q from that of y: dq = sum over keys of P (dy v^T - delta) scale k, delta = sum y dy of each row; P comes
+ * from lse. `stats` are lse, then delta, of all rows. Grid: as the forward's.
+ */
+export const attentionBackwardQueries = memo(
+  (v: AttentionVariant): Kernel => {
+    const { lanes: L, tile, each, block, masked } = v;
+    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread } = parts(v);
+    const key = (n: number): string => `base + begin + ${n * L}u + lane`;
+    return {
+      name: name(v, 'backward_queries'),
+      ...SUBGROUPS(v),
+      bindings: [
+        ...FLOATS('read', 'q', 'k', 'v'),
+        ...MASK(masked),
+        ...FLOATS('read', 'dy', 'stats'),
+        ...FLOATS('read_write', 'dq'),
+      ],
+      params: PARAMS,
+      workgroup: [L, 1, 1],
+      body: `
+${PLACES}
+${shared(['q', 'dy'], ['s'])}
+${MAIN(tile)}
+  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
+  ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
+  ${ofOwn((m) => `let lse${m} = stats[query${m}]; let delta${m} = stats[p.count + query${m}];`)}
+  ${hold('q', (m) => `at${m}`)}
+  ${hold('dy', (m) => `at${m}`)}
+  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
+  for (var base = 0u; base < end; base += ${block}u) {
+  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
+  for (var begin = 0u; begin < width; begin += ${L * each}u) {
+  ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
+  ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
+  ${dots(
+    's',
+    'q',
+    (m) => `at${m}`,
+    'k',
+    (n) => `from${n}`,
+  )}
+  ${dots(
+    'd',
+    'dy',
+    (m) => `at${m}`,
+    'v',
+    (n) => `from${n}`,
+  )}
+  ${ofBoth((m, n) => {
+    const shown = `${key(n)} < seen${m}${masked ? ` && shown${n}` : ''}`;
+    return `s${m}_${n} = ${again(masked, `s${m}_${n}`, `lse${m}`, shown, `${key(n)} < p.keys`)} * (d${m}_${n} - delta${m}) * p.scale;`;
+  })}
+  ${lay('s')}
+  }
+  workgroupBarrier();
+  ${spread(
+    's',
+    'k',
+    (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
+    (m, sum, to) => `if (first + ${m}u < p.rows) {
+  var all = ${sum};
+  if (base > 0u) { all += dq[at${m} + ${to}]; }
+  dq[at${m} + ${to}] = all;
+  }`,
+  )}
+  workgroupBarrier();
+  }
+}`,
+    };
+  },
+  (v) => name(v, 'backward_queries'),
+);
+
+/**
+ * Cotangents of k and v: dv = sum over queries of P dy, dk of P (dy v^T - delta) scale q, over all heads that share the key
+ * head. Grid: (ceil(keys / tile), key heads, batches).
+ */
+export const attentionBackwardKeys = memo(
+  (v: AttentionVariant): Kernel => {
+    const { lanes: L, tile, each, block, masked } = v;
+    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread } = parts(v);
+    const row = (n: number): string => `base + begin + ${n * L}u + lane`;
+    const into = (of: string) => (m: number, sum: string, to: string) =>
+      `if (first + ${m}u < p.keys) {
+  var all = ${sum};
+  if (base > start) { all += ${of}[at${m} + ${to}]; }
+  ${of}[at${m} + ${to}] = all;
+  }`;
+    const line = (i: string): string => `query_of(batch, head, min(base + ${i}, p.rows - 1u)) * p.size`;
+    return {
+      name: name(v, 'backward_keys'),
+      ...SUBGROUPS(v),
+      bindings: [
+        ...FLOATS('read', 'q', 'k', 'v'),
+        ...MASK(masked),
+        ...FLOATS('read', 'dy', 'stats'),
+        ...FLOATS('read_write', 'dk', 'dv'),
+      ],
+      params: PARAMS,
+      workgroup: [L, 1, 1],
+      body: `
+${PLACES}
+${shared(['k', 'v'], ['s', 'd'])}
+${MAIN(tile)}
+  ${ofOwn((m) => `let key${m} = min(first + ${m}u, p.keys - 1u); let at${m} = key_at(batch, head, key${m});`)}
+  ${masked ? ofOwn((m) => `let shown${m} = mask[batch * p.keys + key${m}] != 0u;`) : ''}
+  ${hold('k', (m) => `at${m}`)}
+  ${hold('v', (m) => `at${m}`)}
+  // The block of the first query that sees the first of the keys.
+  let start = ${masked ? '0u' : `select(0u, (max(first, p.past) - p.past) * p.group / ${block}u * ${block}u, p.causal == 1u)`};
+  for (var base = start; base < p.rows; base += ${block}u) {
+  let width = (min(${block}u, p.rows - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
+  for (var begin = 0u; begin < width; begin += ${L * each}u) {
+  ${ofTaken((n) => `let row${n} = min(${row(n)}, p.rows - 1u); let seen${n} = select(0u, seen_by(row${n}), ${row(n)} < p.rows);`)}
+  ${ofTaken((n) => `let query${n} = query_of(batch, head, row${n}); let lse${n} = stats[query${n}]; let delta${n} = stats[p.count + query${n}]; let from${n} = query${n} * p.size;`)}
+  ${dots(
+    's',
+    'k',
+    (m) => `at${m}`,
+    'q',
+    (n) => `from${n}`,
+  )}
+  ${dots(
+    'd',
+    'v',
+    (m) => `at${m}`,
+    'dy',
+    (n) => `from${n}`,
+  )}
+  ${ofBoth((m, n) => {
+    const shown = `key${m} < seen${n}${masked ? ` && shown${m}` : ''}`;
+    return `s${m}_${n} = ${again(masked, `s${m}_${n}`, `lse${n}`, shown, `${row(n)} < p.rows`)}; d${m}_${n} = s${m}_${n} * (d${m}_${n} - delta${n}) * p.scale;`;
+  })}
+  ${lay('s')}
+  ${lay('d')}
+  }
+  workgroupBarrier();
+  ${spread('s', 'dy', line, into('dv'))}
+  ${spread('d', 'q', line, into('dk'))}
+  workgroupBarrier();
+  }
+}`,
+    };
+  },
+  (v) => name(v, 'backward_keys'),
+);

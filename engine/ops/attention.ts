@@ -2,12 +2,23 @@
  * Rotary positions and scaled dot-product attention (Vaswani et al. 2017), with grouped key/value heads (Ainslie et al. 2023).
  */
 
-import { attentionForward, fusesHead, linearGrid, rotary as rotaryKernel } from '../../kernels/index.ts';
-import type { Device } from '../device.ts';
+import {
+  type AttentionVariant,
+  attentionBackwardKeys,
+  attentionBackwardQueries,
+  attentionForward,
+  linearGrid,
+  rotary as rotaryKernel,
+} from '../../kernels/index.ts';
+import { grad } from '../autograd.ts';
+import type { Capabilities, Device } from '../device.ts';
+import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { ShapeError } from '../errors.ts';
-import { empty, operation, type Tensor, tensor } from '../tensor.ts';
+import { empty, noGrad, operation, type Tensor, tensor } from '../tensor.ts';
+import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
-import { permute, reshape } from './shape.ts';
+import { sum } from './reduce.ts';
+import { concat, permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { throughTwin } from './twin.ts';
 
@@ -69,8 +80,12 @@ export interface AttentionOptions {
   /** Query q sees keys 0 ... q + keys - queries. */
   readonly causal?: boolean;
   /**
-   * One kernel that keeps no pattern; default for long prompts (see `LONG` in this file). Not where the pattern is to be seen,
-   * nor for heads that do not fit into registers.
+   * k and v are [B, keyHeads, K, D], as a cache keeps them, instead of [B, K, keyHeads, D].
+   */
+  readonly keysByHead?: boolean;
+  /**
+   * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on. Not where the
+   * pattern is to be seen.
    */
   readonly fused?: boolean;
   /** Sees, and may replace, the attention probabilities [batch, heads, queries, keys]. */
@@ -78,15 +93,18 @@ export interface AttentionOptions {
 }
 
 /**
- * Queries times keys from which on the pattern is not kept. Below it products are as fast, and faster on a CPU. It must not
- * depend on batch or heads: a row alone takes the path that it takes in a batch.
+ * Keys from which on probabilities are not kept. It must not depend on batch, heads or queries: a row alone takes the path
+ * that it takes in a batch.
  */
-const LONG = 2 ** 22;
+export const FUSED_KEYS = 64;
+
+/** Largest head of which enough rows fit into workgroup memory. */
+const LARGEST_HEAD = 256;
 
 /**
  * softmax(q k^T / sqrt(D)) v: q [B, Q, heads, D], k and v [B, K, keyHeads, D] with heads a multiple of keyHeads; head h
- * attends with key head floor(h / group). Result [B, Q, heads, D]. One kernel, or where the pattern is to be seen, several
- * (equal but for rounding). @throws ShapeError
+ * attends with key head floor(h / group). Result [B, Q, heads, D]. Kernels whose memory grows with Q + K, or, where the pattern
+ * is to be seen or is small, products (equal but for rounding). @throws ShapeError
  * @example
  * ```ts
  * import { attention, openDevice, tensor, zeros } from 'neurgrad/engine';
@@ -101,63 +119,155 @@ const LONG = 2 ** 22;
  * ```
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  const [batch, , heads, headSize] = q.shape as [number, number, number, number];
-  const [, , keyHeads] = k.shape as [number, number, number];
+  const [tokens, headAxis] = options.keysByHead ? [2, 1] : [1, 2];
   if (
     q.rank !== 4 ||
     k.rank !== 4 ||
     k.shape.join() !== v.shape.join() ||
-    k.dim(0) !== batch ||
-    k.dim(3) !== headSize ||
-    heads % keyHeads !== 0
+    k.dim(0) !== q.dim(0) ||
+    k.dim(3) !== q.dim(3) ||
+    q.dim(2) % k.dim(headAxis) !== 0
   )
     throw new ShapeError('attention', `q ${show(q)}, k ${show(k)}, v ${show(v)}`);
-  const wanted = options.fused ?? q.dim(1) * k.dim(1) >= LONG;
-  const single = [q, k, v].every((t) => t.dtype === 'f32' && t.storage.segments.length === 1);
-  if (!wanted || options.onPattern || !fusesHead(headSize) || !single || q.size === 0 || k.size === 0)
-    return attentionTwin(q, k, v, options);
-  return fused(q, k, v, options);
+  const { keyMask, causal = false } = options;
+  const keys = k.dim(tokens);
+  if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${q.dim(0)},${keys}`))
+    throw new ShapeError('attention', `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`);
+  if (causal && keys < q.dim(1))
+    throw new ShapeError('attention', `${q.dim(1)} causal queries over ${keys} keys`);
+  const fits =
+    q.dim(3) <= LARGEST_HEAD &&
+    q.dim(0) <= MOST_BATCHES &&
+    [q, k, v].every((t) => t.dtype === 'f32' && t.size > 0 && t.storage.segments.length === 1);
+  return (options.fused ?? keys >= FUSED_KEYS) && !options.onPattern && fits
+    ? fused(q, k, v, options)
+    : attentionTwin(q, k, v, options);
 }
 
-/** One kernel over q, k and v as they lie. Its gradient recomputes the probabilities. */
-function fused(q: Tensor, k: Tensor, v: Tensor, { keyMask, causal = false }: AttentionOptions): Tensor {
-  const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const [, keys, keyHeads] = k.shape as [number, number, number];
+/** Workgroups along an axis of a dispatch. */
+const MOST_BATCHES = 65535;
+
+/** How the kernels divide their work, on a device always in the same way. */
+function variant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {
+  // Twice the rows would halve the loads, but drivers on a CPU take long to compile each of them.
+  const common = { masked, tile: 8, each: 2 };
+  if (c.subgroups && c.subgroupSizeFixed && c.subgroupSize <= NARROW_SUBGROUP)
+    return { ...common, headSize: LARGEST_HEAD, lanes: c.subgroupSize, block: 128, shuffles: true };
+  // Own rows of two bindings, and the weights of a block, in 16 KiB; few sizes, so that few are compiled.
+  const fits = Math.max(64, 2 ** Math.ceil(Math.log2(headSize)));
+  return {
+    ...common,
+    headSize: fits,
+    tile: Math.min(8, 1024 / fits),
+    lanes: 32,
+    block: 64,
+    shuffles: false,
+  };
+}
+
+/** One kernel over q, k and v as they lie; saved are its result and a number a row. */
+function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
+  const { keyMask, causal = false, keysByHead = false } = options;
   const mask = keyMask ? [keyMask] : [];
   for (const t of [q, k, v, ...mask]) t.use();
-  if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${batch},${keys}`))
-    throw new ShapeError('attention', `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`);
-  if (causal && keys < queries)
-    throw new ShapeError('attention', `${queries} causal queries over ${keys} keys`);
+  const call = calls(q, k, causal, keysByHead);
   const y = empty(q.device, q.shape);
-  const n = batch * heads * queries;
-  q.device.dispatch(
-    attentionForward(headSize, keyMask !== undefined),
-    [q, k, v, ...mask, y].map((t) => t.storage.window()),
-    [n, queries, keys, heads, keyHeads, 1 / Math.sqrt(headSize), causal ? 1 : 0, causal ? keys - queries : 0],
-    linearGrid(n),
-    4 * n * keys * headSize,
+  const lse = empty(q.device, [q.size / q.dim(3)]);
+  const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  call(attentionForward(made), [q, k, v, ...mask, y, lse], made.tile, 'queries', 2);
+  const result = operation('attention', [q, k, v], y, [q, k, v, y, lse, ...mask], (dy, saved, needs) => {
+    const [q, k, v, y, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor?];
+    const again = { causal, keysByHead, ...(keyMask ? { keyMask } : {}) };
+    return backward([q, k, v, dy], y, lse, again, needs);
+  });
+  lse.dispose();
+  return result;
+}
+
+/** Dispatches kernels over the rows of q, or over the keys. */
+function calls(q: Tensor, k: Tensor, causal: boolean, keysByHead: boolean) {
+  const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
+  const [keys, keyHeads] = (keysByHead ? [k.dim(2), k.dim(1)] : [k.dim(1), k.dim(2)]) as [number, number];
+  const group = heads / keyHeads;
+  const rows = queries * group;
+  const strides = keysByHead ? [headSize, keys * headSize] : [keyHeads * headSize, headSize];
+  const params = [rows, queries, heads, group, keys, keyHeads, ...strides, 1 / Math.sqrt(headSize)];
+  params.push(causal ? 1 : 0, causal ? keys - queries : 0, headSize, batch * heads * queries);
+  return (
+    kernel: ReturnType<typeof attentionForward>,
+    operands: readonly Tensor[],
+    tile: number,
+    over: 'queries' | 'keys',
+    products: number,
+  ): void =>
+    q.device.dispatch(
+      kernel,
+      operands.map((t) => t.storage.window()),
+      params,
+      [Math.ceil((over === 'queries' ? rows : keys) / tile), keyHeads, batch],
+      2 * products * batch * heads * queries * keys * headSize,
+    );
+}
+
+/** Cotangents of q, k, v as needed, each an operation of its own, whose gradient comes through the twin. */
+function backward(
+  inputs: readonly [Tensor, Tensor, Tensor, Tensor],
+  y: Tensor,
+  lse: Tensor,
+  options: AttentionOptions,
+  needs: readonly boolean[],
+): (Tensor | null)[] {
+  const [q, k, v, dy] = inputs;
+  const { keyMask, causal = false, keysByHead = false } = options;
+  const mask = keyMask ? [keyMask] : [];
+  const call = calls(q, k, causal, keysByHead);
+  const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  const stats = noGrad(() => concat([lse, reshape(sum(mul(y, dy), -1), [lse.size])], 0));
+  const operands = [q, k, v, ...mask, dy, stats];
+  const [dq, dk, dv] = [needs[0] ? q : null, ...(needs[1] || needs[2] ? [k, v] : [null, null])].map(
+    (t) => t && empty(t.device, t.shape),
+  ) as [Tensor | null, Tensor | null, Tensor | null];
+  if (dq) call(attentionBackwardQueries(made), [...operands, dq], made.tile, 'queries', 3);
+  if (dk && dv) call(attentionBackwardKeys(made), [...operands, dk, dv], made.tile, 'keys', 4);
+  return [dq, dk, dv].map(
+    (result, which) =>
+      result &&
+      operation(
+        'attentionBackward',
+        inputs,
+        result,
+        [...inputs, ...mask],
+        throughTwin(4, (q, k, v, dy, keyMask) =>
+          attentionBackwardTwin([q!, k!, v!], dy!, which as 0 | 1 | 2, {
+            ...options,
+            ...(keyMask ? { keyMask } : {}),
+          }),
+        ),
+      ),
   );
-  return operation(
-    'attention',
-    [q, k, v],
-    y,
-    [q, k, v, ...mask],
-    throughTwin(3, (q, k, v, keyMask) =>
-      attentionTwin(q!, k!, v!, { causal, ...(keyMask ? { keyMask } : {}) }),
-    ),
-  );
+}
+
+/** The backward kernels in primitive operations: cotangent `which` of q, k, v through {@link attentionTwin}. */
+export function attentionBackwardTwin(
+  inputs: readonly [Tensor, Tensor, Tensor],
+  dy: Tensor,
+  which: 0 | 1 | 2,
+  options: AttentionOptions,
+): Tensor {
+  const values = inputs.map((t, i) => (i === which && !t.track ? t.detach().requireGrad() : t));
+  const y = attentionTwin(values[0]!, values[1]!, values[2]!, options);
+  return grad(y, [values[which]!], { cotangent: dy, createGraph: true })[0]!;
 }
 
 /** Attention in products, softmax and permutations: the path on which the pattern can be seen. */
 export function attentionTwin(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const [, keys, keyHeads] = k.shape as [number, number, number];
+  const byHeads = (x: Tensor): Tensor => (options.keysByHead ? x : permute(x, [0, 2, 1, 3]));
+  const [keysByHead, valuesByHead] = [byHeads(k), byHeads(v)];
+  const [, keyHeads, keys] = keysByHead.shape as [number, number, number];
   const group = heads / keyHeads;
   // Heads that share a key head become more query rows of one product: [B, keyHeads, group * Q, D].
   const byHead = reshape(permute(q, [0, 2, 1, 3]), [batch, keyHeads, group * queries, headSize]);
-  const keysByHead = permute(k, [0, 2, 1, 3]);
-  const valuesByHead = permute(v, [0, 2, 1, 3]);
   const scores = reshape(matmul(byHead, keysByHead, { transB: true }), [batch, heads, queries, keys]);
   let pattern = softmax(scores, {
     scale: 1 / Math.sqrt(headSize),

@@ -785,23 +785,24 @@ function attentionCases(): Case[] {
     const keyMask = Array.from({ length: batch }, (_, b) =>
       Array.from({ length: keys }, (_, i) => (i === 0 || (i + b) % 3 !== 1 ? 1 : 0)),
     );
-    cases.push({
-      name: `attention ${batch}x${queries}x${keys} ${heads}/${keyHeads} heads of ${size}${mask ? ' masked' : ''}${causal ? ' causal' : ''}`,
-      inputs: [
-        normal([batch, queries, heads, size], 9400),
-        normal([batch, keys, keyHeads, size], 9401),
-        normal([batch, keys, keyHeads, size], 9402),
-      ],
-      run: ([q, k, v], device) =>
-        engine.attention(q!, k!, v!, {
-          causal,
-          fused: size % 4 === 0,
-          ...(mask ? { keyMask: engine.integers(device, keyMask.flat(), [batch, keys]) } : {}),
-        }),
-      reference: ([q, k, v]) => reference.attention(q!, k!, v!, { causal, ...(mask ? { keyMask } : {}) }),
-      tolerance: { ulps: 32, floor: 1 },
-      ...(queries < 10 ? { gradient: [0, 1, 2] } : {}),
-    });
+    for (const fused of [true, false])
+      cases.push({
+        name: `attention ${batch}x${queries}x${keys} ${heads}/${keyHeads} heads of ${size}${mask ? ' masked' : ''}${causal ? ' causal' : ''}${fused ? ' fused' : ''}`,
+        inputs: [
+          normal([batch, queries, heads, size], 9400),
+          normal([batch, keys, keyHeads, size], 9401),
+          normal([batch, keys, keyHeads, size], 9402),
+        ],
+        run: ([q, k, v], device) =>
+          engine.attention(q!, k!, v!, {
+            causal,
+            fused,
+            ...(mask ? { keyMask: engine.integers(device, keyMask.flat(), [batch, keys]) } : {}),
+          }),
+        reference: ([q, k, v]) => reference.attention(q!, k!, v!, { causal, ...(mask ? { keyMask } : {}) }),
+        tolerance: { ulps: 32, floor: 1 },
+        ...(queries < 10 ? { gradient: [0, 1, 2] } : {}),
+      });
   }
   return cases;
 }

@@ -151,6 +151,7 @@ describe('gradients and their gradients', () => {
       'linearThen',
       'tuneProducts',
       'attentionTwin',
+      'attentionBackwardTwin',
       'chromeTrace',
       'measureCeiling',
       'ratesOf',

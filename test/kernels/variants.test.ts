@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import * as kernels from '../../kernels/index.ts';
 import {
+  type AttentionVariant,
   type Kernel,
   MAX_PARAMS,
   type MatmulVariant,
@@ -140,6 +141,14 @@ function matmulBlocks(): Kernel[] {
   );
 }
 
+/** Shared by shuffles, and through workgroup memory for small and large heads. */
+const attentions = (make: (v: AttentionVariant) => Kernel): Kernel[] =>
+  BOTH.flatMap((masked) => [
+    make({ headSize: 256, masked, lanes: 8, tile: 8, each: 2, block: 128, shuffles: true }),
+    make({ headSize: 64, masked, lanes: 32, tile: 8, each: 2, block: 64, shuffles: false }),
+    make({ headSize: 256, masked, lanes: 32, tile: 4, each: 2, block: 64, shuffles: false }),
+  ]);
+
 /** Variants by the name of the function that makes them. */
 const VARIANTS: Record<string, readonly Kernel[]> = {
   adamw: (['f32', 'f16'] as const).flatMap((gradient) =>
@@ -149,9 +158,9 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
   crossEntropy: LANES.map((lanes) => kernels.crossEntropy(lanes)),
   crossEntropyBackward: LANES.map((lanes) => kernels.crossEntropyBackward(lanes)),
-  attentionForward: [4, 64, 128].flatMap((size) =>
-    BOTH.map((masked) => kernels.attentionForward(size, masked)),
-  ),
+  attentionForward: attentions(kernels.attentionForward),
+  attentionBackwardQueries: attentions(kernels.attentionBackwardQueries),
+  attentionBackwardKeys: attentions(kernels.attentionBackwardKeys),
   clipFactor: [kernels.clipFactor()],
   copyCeiling: [kernels.copyCeiling()],
   fill: [kernels.fill()],
