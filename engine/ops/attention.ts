@@ -12,8 +12,8 @@ import {
 } from '../../kernels/index.ts';
 import { grad } from '../autograd.ts';
 import type { Capabilities, Device } from '../device.ts';
-import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { ShapeError } from '../errors.ts';
+import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { empty, noGrad, operation, type Tensor, tensor } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
