@@ -175,13 +175,15 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
         : x;
     const byHead = (of: Tensor, part: string) =>
       reshape(this.#dense(of, `${module}.attention.self.${part}`), [rows, of.dim(1), heads, headSize]);
+    const fused = taps.fusedAttention;
     const z = attention(
       at('attn.hook_q', byHead(asking, 'query')),
       at('attn.hook_k', byHead(x, 'key')),
       at('attn.hook_v', byHead(x, 'value')),
       {
         ...(keyMask ? { keyMask } : {}),
-        onPattern: (pattern) => at('attn.hook_pattern', pattern),
+        ...(fused === undefined ? {} : { fused }),
+        ...(fused === false ? { onPattern: (pattern: Tensor) => at('attn.hook_pattern', pattern) } : {}),
       },
     );
     const joined = reshape(at('attn.hook_z', z), [rows, asking.dim(1), heads * headSize]);

@@ -11,13 +11,14 @@ export interface Tokens {
   readonly positions: Tensor;
   /** Tokens that are none, where there are such: held here for its owner. */
   readonly keyMask?: Tensor;
-  /** z [rows, length, heads, headSize] of q, k, v of the same layout, q and k turned by their positions. */
+  /** `fused` says how (fusesAttention in hooks.ts): patterns are seen where it is false. z [rows, length, heads, headSize] of q, k, v of the same layout, q and k turned by their positions. */
   readonly attend: (
     layer: number,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     onPattern: (pattern: Tensor) => Tensor,
+    fused: boolean | undefined,
   ) => Tensor;
 }
 

@@ -50,6 +50,18 @@ interface Plan {
   readonly grad: string[];
 }
 
+/** Whether attention is fused in a run of these options: false where anyone asks for a pattern, undefined where nobody says. */
+export function fusesAttention(table: HookTable, options: RunOptions): boolean | undefined {
+  const names = [
+    ...(options.patch ?? []).map((patch) => patch.name),
+    ...Object.keys(options.edit ?? {}),
+    ...(options.capture ?? []),
+    ...(options.grad?.at ?? []),
+  ];
+  const seen = names.some((name) => resolveHook(table, name).endsWith('.hook_pattern'));
+  return seen ? false : options.fusedAttention;
+}
+
 /** What one run does at the patch points. */
 export class Taps {
   readonly #plans = new Map<string, Plan>();
@@ -58,10 +70,13 @@ export class Taps {
   readonly marked = new Map<string, Tensor>();
   /** Layers run again in the backward, see {@link RunOptions.recompute}. */
   readonly recompute: boolean;
+  /** See {@link fusesAttention}. */
+  readonly fusedAttention: boolean | undefined;
 
   /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
   constructor(table: HookTable, sizes: ModelSizes, rows: number, length: number, options: RunOptions) {
     this.recompute = options.recompute ?? false;
+    this.fusedAttention = fusesAttention(table, options);
     const other = (['edit', 'capture', 'grad'] as const).find((each) => options[each] !== undefined);
     if (this.recompute && other)
       throw new UserError('recompute', `a run with recompute goes with patch only, not with ${other}`);

@@ -125,8 +125,13 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
   /** The tokens of a whole prompt, which attend to those before them. */
   tokens({ rows, length, ids, mask, positionIds }: CheckedInput): Tokens {
     const keyMask = mask && integers(this.device, mask, [rows, length]);
-    const attend: Tokens['attend'] = (_, q, k, v, onPattern) =>
-      attention(q, k, v, { causal: true, ...(keyMask ? { keyMask } : {}), onPattern });
+    const attend: Tokens['attend'] = (_, q, k, v, onPattern, fused) =>
+      attention(q, k, v, {
+        causal: true,
+        ...(keyMask ? { keyMask } : {}),
+        ...(fused === undefined ? {} : { fused }),
+        ...(fused === false ? { onPattern } : {}),
+      });
     const positions = integers(this.device, positionIds ?? ids.map((_, i) => i % length));
     return { positions, attend, ...(keyMask ? { keyMask } : {}) };
   }
@@ -168,7 +173,14 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
     const normalised = at('ln1.hook_normalized', this.#norm(x, `${module}.input_layernorm`));
     const q = rotary(at('attn.hook_q', this.#byHead(normalised, layer, 'q')), tokens.positions, this.#rotary);
     const [k, v] = this.keysAndValues(layer, normalised, tokens, taps);
-    const z = tokens.attend(layer, q, k, v, (pattern) => at('attn.hook_pattern', pattern));
+    const z = tokens.attend(
+      layer,
+      q,
+      k,
+      v,
+      (pattern) => at('attn.hook_pattern', pattern),
+      taps.fusedAttention,
+    );
     const joined = reshape(at('attn.hook_z', z), [rows, length, heads * headSize]);
     const residual = (name: string, to: Tensor, from: Tensor, weight: string): Tensor =>
       taps.wants(`blocks.${layer}.${name}`)

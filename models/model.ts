@@ -92,6 +92,11 @@ export interface RunOptions {
   readonly edit?: Readonly<Record<string, (value: Tensor) => Tensor>>;
   /** Names whose values are kept in `captures`, after patching. */
   readonly capture?: readonly string[];
+  /**
+   * Attention in kernels that keep no probabilities (true) or in products (false); by default by the number of keys. A run
+   * that names a `hook_pattern` takes products in all layers, whatever is said here.
+   */
+  readonly fusedAttention?: boolean;
   /** Gradients of the objective at these names, with respect to the value after patching. */
   readonly grad?: {
     readonly at: readonly string[];

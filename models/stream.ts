@@ -13,7 +13,7 @@ import { disown } from '../engine/scope.ts';
 import type { CausalModel, Tokens } from './causal.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
-import { resolveHook, Taps } from './hooks.ts';
+import { fusesAttention, resolveHook, Taps } from './hooks.ts';
 import {
   type Kept,
   type PrefillOptions,
@@ -49,7 +49,10 @@ export const isFinal = (model: Pick<CausalModel, 'hooks'>, name: string): boolea
 /** The part of the options, without gradients, that concerns the head, or the layers. */
 export function partOf(model: Pick<CausalModel, 'hooks'>, options: RunOptions, head: boolean): RunOptions {
   const here = (name: string) => isFinal(model, name) === head;
+  // Of the whole run: a part, or a layer's forward in the backward, must not take another path.
+  const fused = fusesAttention(model.hooks, options);
   return {
+    ...(fused === undefined ? {} : { fusedAttention: fused }),
     patch: (options.patch ?? []).filter((p) => here(p.name)),
     edit: Object.fromEntries(Object.entries(options.edit ?? {}).filter(([name]) => here(name))),
     capture: (options.capture ?? []).filter(here),
