@@ -93,10 +93,10 @@ export interface AttentionOptions {
 }
 
 /**
- * Keys from which on probabilities are not kept: below it they are few, and products as fast or faster. It must not depend on batch, heads or queries: a row alone takes the path
+ * Keys from which on probabilities are not kept: below it products are faster on a CPU. It must not depend on batch, heads or queries: a row alone takes the path
  * that it takes in a batch.
  */
-export const FUSED_KEYS = 512;
+export const FUSED_KEYS = 2048;
 
 /** Largest head of which enough rows fit into workgroup memory. */
 const LARGEST_HEAD = 256;
