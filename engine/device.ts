@@ -304,7 +304,7 @@ export class Device {
         );
         this.queue.flush();
         try {
-          await this.#wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
+          await this.wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
         } catch (cause) {
           await Promise.resolve();
           this.check();
@@ -326,11 +326,12 @@ export class Device {
   /** Waits until everything recorded so far has run. */
   async finish(): Promise<void> {
     this.queue.flush();
-    await this.#wait(this.gpu.queue.onSubmittedWorkDone());
+    await this.wait(this.gpu.queue.onSubmittedWorkDone());
     this.check();
   }
 
-  #wait(promise: Promise<undefined>): Promise<undefined> {
+  /** Waits for what depends on the device's work; where that runs on the host's own cores, without taking them (patience.ts). */
+  wait<Value>(promise: Promise<Value>): Promise<Value> {
     return this.#patience?.wait(promise) ?? promise;
   }
 

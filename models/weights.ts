@@ -118,7 +118,7 @@ export class WeightLoader {
       }
     }
     // All of them, also after one has failed: buffers that are being read into must not go.
-    const failed = (await Promise.allSettled(pieces)).find((p) => p.status === 'rejected');
+    const failed = (await this.#device.wait(Promise.allSettled(pieces))).find((p) => p.status === 'rejected');
     if (failed) {
       stored.dispose();
       throw failed.reason;
