@@ -2,6 +2,11 @@
  * Which kernel computes a product: by what the device can do, then by what was measured on it (tune.ts), then by a prior.
  *
  * All candidates sum in one order (kernels/matmulParts.ts), so the choice may depend on anything: only the time differs.
+ *
+ * Split-K is the exception: it sums slices of K apart, so that a product of few outputs fills a GPU. Only A^T may be cut.
+ * There K runs over the rows of a batch (the gradient of a weight is a sum over them), and no row has a result of its own
+ * that another batch could change; in every other product K runs inside a row, whose bits may not depend on how many rows
+ * there are. What is cut, and where, follows from shape and subgroup width alone, never from a measurement.
  */
 
 import {
@@ -134,6 +139,23 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
       });
   if (!narrow) choices.push(tiles);
   return choices;
+}
+
+/** Most outputs of a product whose K is cut: 64 blocks of 64 x 64, about half the processors of a large GPU. */
+const FEW_OUTPUTS = 64 * 64 * 64;
+/** Shortest slice of K, and most slices: they bound what the partial sums take (16 MiB) and what adding them costs. */
+const SHORTEST_SLICE = 256;
+const MOST_SLICES = 16;
+
+/**
+ * Length of the slices that K of op(A) = A^T is cut into, the last one shorter; K itself where it is summed in one. A
+ * multiple of 64, so that a slice begins where a binding may.
+ */
+export function sliceLength({ m, n, k }: ProductShape, capabilities: Capabilities): number {
+  const { subgroupSize, bindingBytes, bufferBytes } = capabilities;
+  if (subgroupSize <= NARROW_SUBGROUP || m * n > FEW_OUTPUTS || k < 4 * SHORTEST_SLICE) return k;
+  const length = Math.max(SHORTEST_SLICE, Math.ceil(k / MOST_SLICES / 64) * 64);
+  return 4 * m * n * Math.ceil(k / length) <= Math.min(bindingBytes, bufferBytes) ? length : k;
 }
 
 /** Rows of the products that stand for a class each: everything up to so many rows and beyond the one before. */

@@ -4,8 +4,9 @@
  *
  * One order of summation for all of them: every output is one chain acc = fma(a, b, acc) over k ascending. Which kernel
  * runs may therefore depend on anything (rows, device, a measurement) without changing a bit, and a row is the same
- * alone and in any batch. Cutting K over workgroups or lanes would break this rule, and is not done. Epilogues are the
- * expressions of the operations they replace, applied to the same rounded sum.
+ * alone and in any batch. Cutting K over workgroups or lanes would break this rule; the engine does it for A^T alone, where
+ * K runs over rows (engine/matmulChoice.ts). Epilogues are the expressions of the operations they replace, applied to the
+ * same rounded sum.
  */
 
 import { F16_BITS, type HalfFormat } from './copy.ts';

@@ -5,7 +5,7 @@
 import { dequantise, isQuantised, linearGrid, storedRow } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
-import { type Precision, productKernel } from '../matmulChoice.ts';
+import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
 import { commonRows } from '../storage.ts';
 import { empty, isRecording, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { add, gelu, mul, silu } from './elementwise.ts';
@@ -238,7 +238,14 @@ function run(
     for (const t of [wide, turned]) t.dispose();
     return result;
   }
-  const y = empty(a.device, shape);
+  // A^T B of two matrices that lie in one buffer each: a sum over rows, which may be cut into slices.
+  const overRows = transA && !transB && batch.length === 0 && !bias && then.op === 'none';
+  const slice =
+    overRows && b.dtype === 'f32' && [a, b].every((t) => t.storage.segments.length === 1)
+      ? sliceLength({ m, n, k }, a.device.capabilities)
+      : k;
+  const slices = Math.ceil(k / slice);
+  const y = slices > 1 ? empty(a.device, [slices, m, n], 'f32', 'scratch') : empty(a.device, shape);
   const batches = sizeOf(batch);
   if (batches > 1 && isQuantised(b.dtype))
     throw new ShapeError('matmul', `${b.dtype} weights cannot be a batch`);
@@ -291,8 +298,8 @@ function run(
         sizes.m,
         sizes.n,
         sizes.k,
-        a.size === m * k ? 0 : m * k,
-        b.size === k * n ? 0 : k * n,
+        slices === 1 && a.size === m * k ? 0 : m * slice,
+        slices === 1 && b.size === k * n ? 0 : slice * n,
         m * n,
         transA ? m : k,
         n,
@@ -319,6 +326,24 @@ function run(
       );
     }
     return y;
+  }
+  if (slices > 1) {
+    // Whole slices are a batch; a last, shorter one is a product of its own. Then they are added, first to last.
+    const whole = Math.floor(k / slice);
+    for (const [k0, k1, z] of [
+      [0, whole * slice, whole],
+      [whole * slice, k, 1],
+    ] as const)
+      if (k1 > k0)
+        dispatch(
+          { a: [k0 * m, k1 * m], b: [k0 * n, k1 * n], c: [0, slices * m * n], bias: [0, n] },
+          { m, n, k: (k1 - k0) / z, z },
+          { a: 0, c: (k0 / slice) * m * n },
+          false,
+        );
+    const sum = noGrad(() => sumTo(y, shape));
+    y.dispose();
+    return sum;
   }
   for (const [m0, m1] of cutM)
     for (const [n0, n1] of cutN)
