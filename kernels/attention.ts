@@ -81,6 +81,7 @@ function parts(v: AttentionVariant) {
       [
         ...(shuffles ? [] : rows.map((of) => `var<workgroup> own_${of}: array<f32, ${tile * D}>;`)),
         ...weights.map((of) => `var<workgroup> all_${of}: array<f32, ${tile * block}>;`),
+        `var<workgroup> all_sums: array<f32, ${tile * L * each}>;`,
       ].join('\n'),
     /** Lays the own rows of a binding, which begin at `at(m)`, ready for {@link dots}. */
     hold: (of: string, at: (m: number) => string): string =>
@@ -125,14 +126,9 @@ function parts(v: AttentionVariant) {
       ofBoth((m, n) => `all_${weight}[${m * block + n * L}u + begin + lane] = ${weight}${m}_${n};`),
     /**
      * Sums of the block's weights times the rows of `other`, of which the one in place `i` begins at `at(i)`, column by column.
-     * `result(m, sum, to)` says what becomes of the sum of own row m that belongs to the element `to` of its row.
+     * `result` says what becomes of the `sum` of own row `m` that belongs to the element `to` of its row.
      */
-    spread: (
-      weight: string,
-      other: string,
-      at: (i: string) => string,
-      result: (m: number, sum: string, to: string) => string,
-    ): string => {
+    spread: (weight: string, other: string, at: (i: string) => string, result: string): string => {
       const column = (n: number): string => `column0 + ${n * L}u + lane`;
       const add = (value: (m: number) => string): string =>
         ofOwn(
@@ -158,7 +154,14 @@ function parts(v: AttentionVariant) {
       return `for (var column0 = 0u; column0 < p.size; column0 += ${L * each}u) {
   ${ofBoth((m, n) => `var sum${m}_${n} = 0.0;`)}
   ${walk}
-  ${ofTaken((n) => `if (${column(n)} < p.size) {\n  ${ofOwn((m) => result(m, `sum${m}_${n}`, column(n)))}\n  }`)}
+  // Each lane finds its own sums again: written out for every row, what follows would take compilers longer than all else.
+  ${ofBoth((m, n) => `all_sums[${(m * each + n) * L}u + lane] = sum${m}_${n};`)}
+  for (var m = 0u; m < own; m++) {
+  for (var to = column0 + lane; to < min(column0 + ${L * each}u, p.size); to += ${L}u) {
+  var sum = all_sums[m * ${L * each}u + to - column0];
+  ${result}
+  }
+  }
   }`;
     },
     /** Makes `of`{m} the same in all lanes: its sum, or its maximum, over them. Without shuffles through `shared_lanes`. */
@@ -235,7 +238,10 @@ export const attentionForward = memo(
 ${PLACES}
 ${shared(['q'], ['s'])}
 ${lanesShared}
+var<workgroup> keep: array<f32, ${tile}>;
+var<workgroup> norm: array<f32, ${tile}>;
 ${MAIN(tile)}
+  let own = min(${tile}u, p.rows - first);
   ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
   ${ofOwn((m) => `var top${m} = f32(${LEAST}); var total${m} = 0.0;`)}
@@ -267,17 +273,17 @@ ${MAIN(tile)}
   ${ofOwn((m) => `total${m} = fma(total${m}, keep${m}, part${m});`)}
   // The last block divides by the whole sum.
   let last = base + ${block}u >= end;
-  ${ofOwn((m) => `let norm${m} = select(1.0, 1.0 / total${m}, last);`)}
+  if (lane == 0u) {
+  ${ofOwn((m) => `keep[${m}] = keep${m}; norm[${m}] = select(1.0, 1.0 / total${m}, last);`)}
+  }
   workgroupBarrier();
   ${spread(
     's',
     'v',
     (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
-    (m, sum, to) => `if (first + ${m}u < p.rows) {
-  var all = ${sum};
-  if (base > 0u) { all = fma(y[at${m} + ${to}], keep${m}, all); }
-  y[at${m} + ${to}] = all * norm${m};
-  }`,
+    `let at = query_of(batch, head, first + m) * p.size + to;
+  if (base > 0u) { sum = fma(y[at], keep[m], sum); }
+  y[at] = sum * norm[m];`,
   )}
   workgroupBarrier();
   }
@@ -290,12 +296,10 @@ ${MAIN(tile)}
   (v) => name(v, 'forward'),
 );
 
-/** A probability computed again; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
-const again = (masked: boolean, score: string, lse: string, shown: string, inside: string): string => {
-  const seen = `select(0.0, exp(${score} * p.scale - ${lse}), ${shown})`;
-  return masked
-    ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), ${lse} < ${NOTHING_SEEN}), ${inside})`
-    : seen;
+/** A probability computed again from the row's `lse`; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
+const again = (masked: boolean, score: string, shown: string, inside: string): string => {
+  const seen = `select(0.0, exp(${score} * p.scale - lse), ${shown})`;
+  return masked ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), lse < ${NOTHING_SEEN}), ${inside})` : seen;
 };
 
 /**
@@ -305,7 +309,7 @@ const again = (masked: boolean, score: string, lse: string, shown: string, insid
 export const attentionBackwardQueries = memo(
   (v: AttentionVariant): Kernel => {
     const { lanes: L, tile, each, block, masked } = v;
-    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread } = parts(v);
+    const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
     const key = (n: number): string => `base + begin + ${n * L}u + lane`;
     return {
       name: name(v, 'backward_queries'),
@@ -320,19 +324,17 @@ export const attentionBackwardQueries = memo(
       workgroup: [L, 1, 1],
       body: `
 ${PLACES}
-${shared(['q', 'dy'], ['s'])}
+${shared(['q', 'dy'], ['s', 'd'])}
 ${MAIN(tile)}
-  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
-  ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
-  ${ofOwn((m) => `let lse${m} = stats[query${m}]; let delta${m} = stats[p.count + query${m}];`)}
+  ${ofOwn((m) => `let at${m} = query_of(batch, head, min(first + ${m}u, p.rows - 1u)) * p.size;`)}
+  let own = min(${tile}u, p.rows - first);
   ${hold('q', (m) => `at${m}`)}
   ${hold('dy', (m) => `at${m}`)}
-  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
+  let end = ${masked ? 'p.keys' : 'seen_by(first + own - 1u)'};
   for (var base = 0u; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
-  ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
   ${dots(
     's',
     'q',
@@ -347,22 +349,29 @@ ${MAIN(tile)}
     'v',
     (n) => `from${n}`,
   )}
-  ${ofBoth((m, n) => {
-    const shown = `${key(n)} < seen${m}${masked ? ` && shown${n}` : ''}`;
-    return `s${m}_${n} = ${again(masked, `s${m}_${n}`, `lse${m}`, shown, `${key(n)} < p.keys`)} * (d${m}_${n} - delta${m}) * p.scale;`;
-  })}
   ${lay('s')}
+  ${lay('d')}
+  }
+  for (var m = 0u; m < own; m++) {
+  let query = query_of(batch, head, first + m);
+  let seen = seen_by(first + m);
+  let lse = stats[query];
+  let delta = stats[p.count + query];
+  for (var i = lane; i < width; i += ${L}u) {
+  let at = m * ${block}u + i;
+  let key = base + i;
+  ${masked ? 'let shown = mask[batch * p.keys + min(key, p.keys - 1u)] != 0u;' : ''}
+  all_s[at] = ${again(masked, 'all_s[at]', `key < seen${masked ? ' && shown' : ''}`, 'key < p.keys')} * (all_d[at] - delta) * p.scale;
+  }
   }
   workgroupBarrier();
   ${spread(
     's',
     'k',
     (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
-    (m, sum, to) => `if (first + ${m}u < p.rows) {
-  var all = ${sum};
-  if (base > 0u) { all += dq[at${m} + ${to}]; }
-  dq[at${m} + ${to}] = all;
-  }`,
+    `let at = query_of(batch, head, first + m) * p.size + to;
+  if (base > 0u) { sum += dq[at]; }
+  dq[at] = sum;`,
   )}
   workgroupBarrier();
   }
@@ -379,14 +388,11 @@ ${MAIN(tile)}
 export const attentionBackwardKeys = memo(
   (v: AttentionVariant): Kernel => {
     const { lanes: L, tile, each, block, masked } = v;
-    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread } = parts(v);
+    const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
     const row = (n: number): string => `base + begin + ${n * L}u + lane`;
-    const into = (of: string) => (m: number, sum: string, to: string) =>
-      `if (first + ${m}u < p.keys) {
-  var all = ${sum};
-  if (base > start) { all += ${of}[at${m} + ${to}]; }
-  ${of}[at${m} + ${to}] = all;
-  }`;
+    const into = (of: string): string => `let at = key_at(batch, head, first + m) + to;
+  if (base > start) { sum += ${of}[at]; }
+  ${of}[at] = sum;`;
     const line = (i: string): string => `query_of(batch, head, min(base + ${i}, p.rows - 1u)) * p.size`;
     return {
       name: name(v, 'backward_keys'),
@@ -403,8 +409,8 @@ export const attentionBackwardKeys = memo(
 ${PLACES}
 ${shared(['k', 'v'], ['s', 'd'])}
 ${MAIN(tile)}
-  ${ofOwn((m) => `let key${m} = min(first + ${m}u, p.keys - 1u); let at${m} = key_at(batch, head, key${m});`)}
-  ${masked ? ofOwn((m) => `let shown${m} = mask[batch * p.keys + key${m}] != 0u;`) : ''}
+  ${ofOwn((m) => `let at${m} = key_at(batch, head, min(first + ${m}u, p.keys - 1u));`)}
+  let own = min(${tile}u, p.keys - first);
   ${hold('k', (m) => `at${m}`)}
   ${hold('v', (m) => `at${m}`)}
   // The block of the first query that sees the first of the keys.
@@ -412,8 +418,7 @@ ${MAIN(tile)}
   for (var base = start; base < p.rows; base += ${block}u) {
   let width = (min(${block}u, p.rows - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
-  ${ofTaken((n) => `let row${n} = min(${row(n)}, p.rows - 1u); let seen${n} = select(0u, seen_by(row${n}), ${row(n)} < p.rows);`)}
-  ${ofTaken((n) => `let query${n} = query_of(batch, head, row${n}); let lse${n} = stats[query${n}]; let delta${n} = stats[p.count + query${n}]; let from${n} = query${n} * p.size;`)}
+  ${ofTaken((n) => `let from${n} = query_of(batch, head, min(${row(n)}, p.rows - 1u)) * p.size;`)}
   ${dots(
     's',
     'k',
@@ -428,12 +433,23 @@ ${MAIN(tile)}
     'dy',
     (n) => `from${n}`,
   )}
-  ${ofBoth((m, n) => {
-    const shown = `key${m} < seen${n}${masked ? ` && shown${m}` : ''}`;
-    return `s${m}_${n} = ${again(masked, `s${m}_${n}`, `lse${n}`, shown, `${row(n)} < p.rows`)}; d${m}_${n} = s${m}_${n} * (d${m}_${n} - delta${n}) * p.scale;`;
-  })}
   ${lay('s')}
   ${lay('d')}
+  }
+  for (var i = lane; i < width; i += ${L}u) {
+  let row = min(base + i, p.rows - 1u);
+  let inside = base + i < p.rows;
+  let seen = select(0u, seen_by(row), inside);
+  let query = query_of(batch, head, row);
+  let lse = stats[query];
+  let delta = stats[p.count + query];
+  for (var m = 0u; m < own; m++) {
+  let at = m * ${block}u + i;
+  ${masked ? 'let shown = mask[batch * p.keys + first + m] != 0u;' : ''}
+  let probability = ${again(masked, 'all_s[at]', `first + m < seen${masked ? ' && shown' : ''}`, 'inside')};
+  all_s[at] = probability;
+  all_d[at] = probability * (all_d[at] - delta) * p.scale;
+  }
   }
   workgroupBarrier();
   ${spread('s', 'dy', line, into('dv'))}
