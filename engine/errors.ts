@@ -47,6 +47,14 @@ export class OutOfMemoryError extends UserError {
   }
 }
 
+/** A recording or its replay that cannot be. */
+export class PlanError extends UserError {
+  override readonly name = 'PlanError';
+  constructor(message: string) {
+    super('plan', message);
+  }
+}
+
 /** A gradient that does not exist, asked for. */
 export class GradientError extends UserError {
   override readonly name = 'GradientError';

@@ -6,7 +6,7 @@
  * whose last use has been submitted; a host map takes only buffers whose submit's fence has passed.
  */
 
-import { OutOfMemoryError } from './errors.ts';
+import { OutOfMemoryError, PlanError } from './errors.ts';
 
 /** What device memory is held for. */
 export type Purpose = 'weights' | 'activations' | 'saved' | 'scratch' | 'staging';
@@ -20,6 +20,19 @@ export interface PooledBuffer {
   readonly staging: boolean;
   /** Serial of the newest submit that may use it. */
   lastUse: number;
+  /** How often it has been given back. */
+  releases: number;
+  /** The plan that keeps it from others. */
+  plan: PlanMemory | null;
+}
+
+/** What was acquired while a plan was recorded (plan.ts): others get none of it before {@link MemoryPool.freePlan}. */
+export interface PlanMemory {
+  readonly owned: Set<PooledBuffer>;
+  /** Written by the host, which a replay does not do again: no later step may have these. */
+  readonly pinned: Set<PooledBuffer>;
+  /** Given back, and free for later steps of the same recording, by size class. */
+  readonly free: Map<number, PooledBuffer[]>;
 }
 
 /** Bytes held, by purpose; `pooled` is released but not yet given back to the driver. */
@@ -42,6 +55,12 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+function enlist(free: Map<number, PooledBuffer[]>, buffer: PooledBuffer): void {
+  const list = free.get(buffer.bytes);
+  if (list) list.push(buffer);
+  else free.set(buffer.bytes, [buffer]);
+}
+
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 export class MemoryPool {
@@ -58,6 +77,7 @@ export class MemoryPool {
     staging: 0,
   };
   readonly #onDestroy: (buffer: PooledBuffer) => void;
+  #recording: PlanMemory | null = null;
   readonly budget: number;
   #pooled = 0;
   /** Bytes from the driver: held and pooled. */
@@ -88,11 +108,49 @@ export class MemoryPool {
    * @throws OutOfMemoryError when the budget would be exceeded.
    */
   acquire(bytes: number, purpose: Purpose, writer: 'gpu' | 'host' = 'gpu'): PooledBuffer {
-    return this.#acquire(bytes, purpose, writer === 'host' ? this.#clock.nextSerial - 1 : Infinity, false);
+    const plan = this.#recording;
+    const again = writer === 'gpu' ? plan?.free.get(sizeClass(bytes))?.pop() : undefined;
+    if (again) {
+      this.#byPurpose.scratch -= again.bytes;
+      this.#hold(again, purpose);
+      return again;
+    }
+    const newestUse = writer === 'host' ? this.#clock.nextSerial - 1 : Infinity;
+    const buffer = this.#acquire(bytes, purpose, newestUse, false);
+    if (plan) {
+      buffer.plan = plan;
+      plan.owned.add(buffer);
+      if (writer === 'host') plan.pinned.add(buffer);
+    }
+    return buffer;
   }
 
-  /** A buffer that the host can map for reading, at least `bytes`. */
+  /** From here to {@link endPlan} what is acquired belongs to a plan. */
+  beginPlan(): PlanMemory {
+    this.#recording = { owned: new Set(), pinned: new Set(), free: new Map() };
+    return this.#recording;
+  }
+
+  /** What is acquired is anybody's again. */
+  endPlan(): void {
+    this.#recording = null;
+  }
+
+  /** Gives a plan's free buffers back to all; those still held follow when they are released. */
+  freePlan(plan: PlanMemory): void {
+    for (const buffer of plan.owned) {
+      buffer.plan = null;
+      if (this.#held.has(buffer)) continue;
+      this.#byPurpose.scratch -= buffer.bytes;
+      this.#pooled += buffer.bytes;
+      enlist(this.#free.storage, buffer);
+    }
+    plan.owned.clear();
+  }
+
+  /** A buffer that the host can map for reading, at least `bytes`. @throws PlanError in a recording */
   acquireStaging(bytes: number): PooledBuffer {
+    if (this.#recording) throw new PlanError('nothing can be read inside a recording; return the tensor');
     return this.#acquire(bytes, 'staging', this.#clock.finishedSerial, true);
   }
 
@@ -133,6 +191,8 @@ export class MemoryPool {
       bytes: size,
       staging,
       lastUse: 0,
+      releases: 0,
+      plan: null,
     };
     this.#total += size;
     this.#peak = Math.max(this.#peak, this.#total);
@@ -160,11 +220,15 @@ export class MemoryPool {
     if (purpose === undefined) return;
     this.#held.delete(buffer);
     this.#byPurpose[purpose] -= buffer.bytes;
+    buffer.releases++;
+    if (buffer.plan) {
+      // Still the plan's: counted as scratch.
+      this.#byPurpose.scratch += buffer.bytes;
+      if (!buffer.plan.pinned.has(buffer)) enlist(buffer.plan.free, buffer);
+      return;
+    }
     this.#pooled += buffer.bytes;
-    const free = this.#free[buffer.staging ? 'staging' : 'storage'];
-    const list = free.get(buffer.bytes);
-    if (list) list.push(buffer);
-    else free.set(buffer.bytes, [buffer]);
+    enlist(this.#free[buffer.staging ? 'staging' : 'storage'], buffer);
   }
 
   /** Gives every pooled buffer back to the driver. */

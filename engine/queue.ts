@@ -17,6 +17,26 @@ export interface BufferWindow {
   readonly size: number;
 }
 
+/** One dispatch, ready to be encoded (again). */
+export interface Dispatch {
+  readonly kernel: Kernel;
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly windows: readonly BufferWindow[];
+  /** The parameters are its first `parameterBytes` bytes. */
+  readonly parameters: ArrayBuffer;
+  readonly parameterBytes: number;
+  readonly grid: readonly [number, number, number];
+  readonly flops: number;
+}
+
+/** Told of everything before it is encoded; may throw (plan.ts). */
+export interface Recorder {
+  dispatch(step: Dispatch): void;
+  copy(from: BufferWindow, to: BufferWindow): void;
+  write(to: PooledBuffer): void;
+}
+
 /** Dispatches recorded before a submit: enough to hide its cost, few enough to keep the GPU busy meanwhile. */
 const DISPATCHES_PER_SUBMIT = 100;
 /** Bind groups kept; past it all are dropped, which costs one rebuild. */
@@ -77,6 +97,7 @@ export class CommandQueue implements FenceClock {
   /** Dispatches recorded since the device was opened. */
   dispatches = 0;
   profiler: Profiler | null = null;
+  recorder: Recorder | null = null;
 
   constructor(device: GPUDevice, passing: ParameterPassing) {
     this.#device = device;
@@ -107,12 +128,28 @@ export class CommandQueue implements FenceClock {
       else if (entry.params[i] === 'u32') this.#scratchU32[i] = value;
       else this.#scratchI32[i] = value;
     }
-    const group = this.#bindGroup(entry, windows, count > 0);
+    const step: Dispatch = {
+      kernel,
+      pipeline: entry.pipeline,
+      group: this.#bindGroup(entry, windows, count > 0),
+      windows,
+      parameters: this.#scratch,
+      parameterBytes: count * 4,
+      grid,
+      flops,
+    };
+    this.recorder?.dispatch(step);
+    this.encode(step);
+  }
+
+  /** Encodes a dispatch into the open pass. */
+  encode(step: Dispatch): void {
+    const { pipeline, windows, parameters, parameterBytes, grid } = step;
     let timestampWrites: GPUComputePassTimestampWrites | undefined;
     if (this.profiler) {
       let bytes = 0;
       for (const w of windows) bytes += w.size;
-      timestampWrites = this.profiler.begin(kernel.name, flops, bytes);
+      timestampWrites = this.profiler.begin(step.kernel.name, step.flops, bytes);
       if (timestampWrites) this.#endPass();
     }
     this.#encoder ??= this.#device.createCommandEncoder();
@@ -121,17 +158,17 @@ export class CommandQueue implements FenceClock {
       this.#boundPipeline = null;
     }
     const pass = this.#pass;
-    if (this.#boundPipeline !== entry.pipeline) {
-      pass.setPipeline(entry.pipeline);
-      this.#boundPipeline = entry.pipeline;
+    if (this.#boundPipeline !== pipeline) {
+      pass.setPipeline(pipeline);
+      this.#boundPipeline = pipeline;
     }
-    if (this.#ring && count > 0) {
+    if (this.#ring && parameterBytes > 0) {
       const at = this.#ringUsed++ * RING_SLOT;
-      this.#ringHost.set(new Uint8Array(this.#scratch, 0, count * 4), at);
-      pass.setBindGroup(0, group, [at]);
+      this.#ringHost.set(new Uint8Array(parameters, 0, parameterBytes), at);
+      pass.setBindGroup(0, step.group, [at]);
     } else {
-      pass.setBindGroup(0, group);
-      if (count > 0) pass.setImmediates(0, this.#scratch, 0, count * 4);
+      pass.setBindGroup(0, step.group);
+      if (parameterBytes > 0) pass.setImmediates(0, parameters, 0, parameterBytes);
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     for (const w of windows) w.buffer.lastUse = this.nextSerial;
@@ -142,6 +179,7 @@ export class CommandQueue implements FenceClock {
 
   /** Records a copy between buffers. Sizes and offsets in bytes, multiples of 4. */
   copy(from: BufferWindow, to: BufferWindow): void {
+    this.recorder?.copy(from, to);
     this.#endPass();
     this.#encoder ??= this.#device.createCommandEncoder();
     this.#encoder.copyBufferToBuffer(from.buffer.buffer, from.offset, to.buffer.buffer, to.offset, from.size);
@@ -151,6 +189,7 @@ export class CommandQueue implements FenceClock {
 
   /** Writes host bytes into a buffer, in order with everything recorded before. Length a multiple of 4. */
   write(to: PooledBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    this.recorder?.write(to);
     // writeBuffer takes effect before the open, not yet submitted pass: submit it first if it uses this buffer.
     if (to.lastUse >= this.nextSerial) this.flush();
     this.#device.queue.writeBuffer(to.buffer, offset, bytes);

@@ -24,6 +24,9 @@ export type { Scope };
 
 let current: Scope | null = null;
 
+/** The innermost open scope. */
+export const innermost = (): Scope | null => current;
+
 /** Registers a new object with the innermost open scope. */
 export function own(object: Owned): void {
   object.owner = current;
@@ -45,7 +48,8 @@ export function disown(object: Owned): void {
 
 const isOwned = (value: object): value is Owned => 'owner' in value && 'dispose' in value;
 
-function visit(value: unknown, act: (object: Owned) => void): void {
+/** Calls `act` with each owned object in a value: alone, in arrays, maps or plain objects. */
+export function visit(value: unknown, act: (object: Owned) => void): void {
   if (value === null || typeof value !== 'object') return;
   if (isOwned(value)) act(value);
   else if (Array.isArray(value)) for (const v of value) visit(v, act);

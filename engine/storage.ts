@@ -112,6 +112,11 @@ export class Storage {
     return this.#references > 0;
   }
 
+  /** Whether a tape has saved the elements. */
+  get saved(): boolean {
+    return this.#kept > 0;
+  }
+
   /** One more reference. */
   retain(): void {
     this.#references++;

@@ -141,7 +141,7 @@ export class Node implements Owned {
   }
 }
 
-/** A shape over elements on a device: contiguous, row-major, never changed but by the optimiser. Scopes free it. */
+/** A shape over elements on a device: contiguous, row-major, changed by nothing but `write` and the optimiser. Scopes free it. */
 export class Tensor implements Owned, Disposable {
   readonly storage: Storage;
   readonly shape: readonly number[];
@@ -213,6 +213,25 @@ export class Tensor implements Owned, Disposable {
   /** Throws if the tensor has been disposed of. */
   use(): void {
     if (this.#disposed) throw new ShapeError('tensor', `[${this.shape.join(', ')}] was used after dispose()`);
+  }
+
+  /**
+   * Replaces all elements, row-major, in order with what is recorded before and after: every handle on them sees the new ones.
+   * For inputs of a recorded {@link Plan}.
+   * @throws ShapeError if the counts differ or the dtype is not f32 or u32, GradientError where a tape has saved the old ones,
+   *   PlanError inside a recording.
+   */
+  write(data: ArrayLike<number>): this {
+    this.use();
+    if (this.dtype !== 'f32' && this.dtype !== 'u32')
+      throw new ShapeError('write', `${this.dtype} tensor; only f32 and u32 are written`);
+    checkCount('write', data, this.shape);
+    if (this.storage.saved)
+      throw new GradientError(
+        'write: a tape has saved the old values; go back first, or record under noGrad',
+      );
+    writeInto(this.storage, this.dtype === 'f32' ? Float32Array.from(data) : Uint32Array.from(data));
+    return this;
   }
 
   /** Copies the elements to the host: f32 as Float32Array. */
@@ -373,10 +392,19 @@ function upload(
   dtype: DType,
   purpose: Purpose,
 ): Tensor {
-  if (data.length !== sizeOf(shape))
-    throw new ShapeError('tensor', `${data.length} numbers for shape [${shape.join(', ')}]`);
+  checkCount('tensor', data, shape);
   const storage = new Storage(device, dtype, shape, purpose, 'host');
-  for (const s of storage.segments) {
+  writeInto(storage, data);
+  return new Tensor(storage, shape);
+}
+
+function checkCount(op: string, data: ArrayLike<number>, shape: readonly number[]): void {
+  if (data.length !== sizeOf(shape))
+    throw new ShapeError(op, `${data.length} numbers for shape [${shape.join(', ')}]`);
+}
+
+function writeInto({ device, segments }: Storage, data: Float32Array | Uint32Array): void {
+  for (const s of segments) {
     const part = data.subarray(s.begin, s.end);
     device.queue.write(
       s.buffer,
@@ -384,7 +412,6 @@ function upload(
       new Uint8Array(part.buffer as ArrayBuffer, part.byteOffset, part.byteLength),
     );
   }
-  return new Tensor(storage, shape);
 }
 
 /** A tensor full of one value. */

@@ -7,6 +7,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { bytesOf, convert, type Device, empty, type Tensor, tensor } from '../engine/index.ts';
+import type { PooledBuffer } from '../engine/memory.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import { decodeFloat32 } from './decode.ts';
 import { storedAs, type WeightDtype } from './storage.ts';
@@ -213,7 +214,7 @@ class Staging {
   fill(
     size: number,
     read: (target: Uint8Array) => Promise<void>,
-    copy: (from: { buffer: GPUBuffer; id: number; bytes: number; staging: boolean; lastUse: number }) => void,
+    copy: (from: PooledBuffer) => void,
   ): Promise<void> {
     const slot = this.#next();
     const { buffer } = slot;
@@ -227,7 +228,7 @@ class Staging {
       } finally {
         buffer.unmap();
       }
-      copy({ buffer, id: 0, bytes: STAGING_BYTES, staging: true, lastUse: 0 });
+      copy({ buffer, id: 0, bytes: STAGING_BYTES, staging: true, lastUse: 0, releases: 0, plan: null });
       this.#device.queue.flush();
     });
     const again = () => buffer.mapAsync(GPUMapMode.WRITE);

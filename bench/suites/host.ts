@@ -1,9 +1,9 @@
 /**
  * What the host spends on a dispatch, without a GPU behind it: Dawn's null backend runs nothing, so all time is ours and
- * the driver interface's. Measured with parameters as immediates and in a uniform ring.
+ * the driver interface's. Measured with parameters as immediates and in a uniform ring, and for a recorded list of dispatches.
  */
 
-import { add, affine, type Device, linear, openDevice, scope, tensor } from '../../engine/index.ts';
+import { add, affine, type Device, linear, openDevice, record, scope, tensor } from '../../engine/index.ts';
 import { randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
 import { interleave, processorClock } from '../timing.ts';
@@ -21,10 +21,15 @@ async function loops(device: Device): Promise<Record<string, () => Promise<void>
     for (let i = 0; i < DISPATCHES / 20; i++) scope(() => Array.from({ length: 20 }, step).length);
     await device.finish();
   };
+  const linears = record(device, () => Array.from({ length: 20 }, () => linear(x, w, b)));
   return {
     affine: loop(() => affine(x, 2, 1)),
     add: loop(() => add(x, w)),
     linear: loop(() => linear(x, w, b)),
+    'linear, replayed': async () => {
+      for (let i = 0; i < DISPATCHES / 20; i++) linears.replay();
+      await device.finish();
+    },
   };
 }
 
