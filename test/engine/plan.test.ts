@@ -13,6 +13,7 @@ import {
   linear,
   mul,
   noGrad,
+  OutOfMemoryError,
   type Plan,
   PlanError,
   record,
@@ -271,6 +272,29 @@ describe.each([
       plan.replay();
       expectSameBits(await plan.result.read(), await eager(fn));
     }
+  });
+
+  it('keeps to the budget, and leaves nothing where the function fails', async () => {
+    const small = await open({ mask: { immediates }, memoryBudget: 2 ** 20 });
+    const x = zeros(small, [64, 1024]);
+    const before = heldBytes(small);
+    const fill = (): Tensor[] => Array.from({ length: 4 }, () => affine(x, 1, 1));
+    expect(() => record(small, fill)).toThrow(OutOfMemoryError);
+    expect(heldBytes(small)).toBe(before);
+    // A plan's free buffers are no one else's, and count.
+    const plan = record(small, () => {
+      const [a, b] = [affine(x, 1, 1), affine(x, 1, 2)];
+      b.dispose();
+      return a;
+    });
+    expect(heldBytes(small)).toBe(3 * x.size * 4);
+    const other = affine(x, 1, 3);
+    expect(() => affine(x, 1, 4)).toThrow(OutOfMemoryError);
+    plan.dispose();
+    const more = affine(x, 1, 4);
+    expect(more.disposed || other.disposed).toBe(false);
+    expect(small.memory.total).toBeLessThanOrEqual(2 ** 20);
+    small.destroy();
   });
 
   it('counts replayed dispatches in the profiler', async () => {
