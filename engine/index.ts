@@ -6,7 +6,7 @@ export * from './clip.ts';
 export { type Capabilities, Device, type DeviceInfo, type DeviceOptions } from './device.ts';
 export * from './errors.ts';
 export * from './lossScale.ts';
-export { candidates, lanesTiling, type Precision, sliceLength, tiling } from './matmulChoice.ts';
+export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
 export * from './ops/attention.ts';
 export * from './ops/elementwise.ts';

@@ -4,7 +4,8 @@
  */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, grad, linear, matmul, sliceLength } from '../../engine/index.ts';
+import { type Device, grad, linear, matmul } from '../../engine/index.ts';
+import { sliceLength } from '../../engine/matmulChoice.ts';
 import * as reference from './reference.ts';
 import { compute, expectClose, expectSameBits, heldBytes, normal, open, upload } from './support.ts';
 
