@@ -136,6 +136,7 @@ describe('gradients and their gradients', () => {
       'noGrad',
       'normBackwardTwin',
       'openDevice',
+      'record',
       'rotaryTable',
       'rowMajor',
       'scope',
