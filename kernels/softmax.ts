@@ -1,11 +1,13 @@
 /**
  * Softmax over rows, with the scale and the masks of attention, its logarithm, and their backward passes.
  *
- * One workgroup a row, three sweeps: maximum, sum of exponentials, result. Masked entries get the large finite score -1e30
+ * One workgroup a row. Maximum and sum of exponentials come from one read, the sum rescaled whenever the maximum grows
+ * (Milakov & Gimelshein 2018); the result takes a second, because no workgroup holds a row of any length. Cross-entropy needs
+ * no second read: its backward pass starts from the forward's maximum and sum. Masked entries get the large finite score -1e30
  * (WGSL may assume that infinities do not occur), so that a row with nothing to attend to is uniform, not NaN.
  */
 
-import { type Binding, type Kernel, memo } from './kernel.ts';
+import { type Kernel, memo } from './kernel.ts';
 import { groupReduction, ROW_GROUP, ROW_MAIN } from './reduce.ts';
 
 export interface SoftmaxVariant {
@@ -14,6 +16,28 @@ export interface SoftmaxVariant {
   /** A key mask [batches, length]: 0 hides that key from every query of the batch. */
   readonly masked: boolean;
 }
+
+/** Elements that a lane takes between two rescalings of its sum. */
+const TAKEN = [0, 1, 2, 3] as const;
+
+/** WGSL that leaves `largest` and `total`, the sum of exp(x - largest), of a row whose element i is `x(i)`, each read once. */
+const statistics = (lanes: number, x: (i: string) => string): string => {
+  const take = (elements: readonly number[]): string => `
+    ${elements.map((n) => `let x${n} = ${x(`i + ${n * lanes}u`)};`).join('\n    ')}
+    let larger = ${elements.reduce((all, n) => `max(${all}, x${n})`, 'top')};
+    part = part * exp(top - larger) + ${elements.map((n) => `exp(x${n} - larger)`).join(' + ')};
+    top = larger;`;
+  return `
+  var top = f32(-3.4028234e38);
+  var part = 0.0;
+  var i = lane;
+  for (; i + ${(TAKEN.length - 1) * lanes}u < p.length; i += ${TAKEN.length * lanes}u) {${take(TAKEN)}
+  }
+  for (; i < p.length; i += ${lanes}u) {${take([0])}
+  }
+  let largest = reduce_largest(top, lane);
+  let total = reduce_total(part * exp(top - largest), lane);`;
+};
 
 const SCORE = (masked: boolean): string => `
 fn score(row: u32, i: u32) -> f32 {
@@ -50,12 +74,7 @@ ${groupReduction('largest', 'max(u, v)', lanes)}
 ${groupReduction('total', 'u + v', lanes)}
 ${SCORE(masked)}
 ${ROW_MAIN}
-  var top = f32(-3.4028234e38);
-  for (var i = lane; i < p.length; i += ${lanes}u) { top = max(top, score(row, i)); }
-  let largest = reduce_largest(top, lane);
-  var part = 0.0;
-  for (var i = lane; i < p.length; i += ${lanes}u) { part += exp(score(row, i) - largest); }
-  let total = reduce_total(part, lane);
+${statistics(lanes, (i) => `score(row, ${i})`)}
   ${log ? 'let log_total = log(total);' : 'let share = 1.0 / total;'}
   for (var i = lane; i < p.length; i += ${lanes}u) {
     y[row * p.length + i] = ${log ? 'score(row, i) - largest - log_total' : 'exp(score(row, i) - largest) * share'};
@@ -93,19 +112,18 @@ ${ROW_MAIN}
   };
 });
 
-/** A kernel over rows of logits and their labels; `ending` has the row's `base`, `largest` logit, `total` of exponentials, label `at`. */
-function crossEntropyKernel(
-  name: string,
-  outputs: readonly Binding[],
-  lanes: number,
-  ending: string,
-): Kernel {
-  return {
-    name: `${name}.${lanes}`,
+/**
+ * loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). `stats` [rows, 2] are the
+ * row's maximum and its sum of exponentials below it. Grid: groups, rows.
+ */
+export const crossEntropy = memo(
+  (lanes: number = ROW_GROUP): Kernel => ({
+    name: `cross_entropy.${lanes}`,
     bindings: [
       { name: 'a', element: 'f32', access: 'read' },
       { name: 'label', element: 'u32', access: 'read' },
-      ...outputs,
+      { name: 'loss', element: 'f32', access: 'read_write' },
+      { name: 'stats', element: 'f32', access: 'read_write' },
     ],
     params: { rows: 'u32', length: 'u32' },
     workgroup: [lanes, 1, 1],
@@ -114,47 +132,40 @@ ${groupReduction('largest', 'max(u, v)', lanes)}
 ${groupReduction('total', 'u + v', lanes)}
 ${ROW_MAIN}
   let base = row * p.length;
-  var top = f32(-3.4028234e38);
-  for (var i = lane; i < p.length; i += ${lanes}u) { top = max(top, a[base + i]); }
-  let largest = reduce_largest(top, lane);
-  var part = 0.0;
-  for (var i = lane; i < p.length; i += ${lanes}u) { part += exp(a[base + i] - largest); }
-  let total = reduce_total(part, lane);
-  let at = label[row];
-${ending}
-}`,
-  };
-}
-
-/** loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). Grid: groups, rows. */
-export const crossEntropy = memo(
-  (lanes: number = ROW_GROUP): Kernel =>
-    crossEntropyKernel(
-      'cross_entropy',
-      [{ name: 'loss', element: 'f32', access: 'read_write' }],
-      lanes,
-      `
+${statistics(lanes, (i) => `a[base + ${i}]`)}
   if (lane == 0u) {
+    let at = label[row];
     loss[row] = select(0.0, log(total) - (a[base + min(at, p.length - 1u)] - largest), at < p.length);
-  }`,
-    ),
+    stats[2u * row] = largest;
+    stats[2u * row + 1u] = total;
+  }
+}`,
+  }),
 );
 
-/** da = dloss[row] (softmax(a) - onehot(label)); 0 in rows that are not counted. Grid: groups, rows. */
+/** da = dloss[row] (softmax(a) - onehot(label)), from the forward's `stats`; 0 in rows that are not counted. Grid: groups, rows. */
 export const crossEntropyBackward = memo(
-  (lanes: number = ROW_GROUP): Kernel =>
-    crossEntropyKernel(
-      'cross_entropy_backward',
-      [
-        { name: 'dloss', element: 'f32', access: 'read' },
-        { name: 'da', element: 'f32', access: 'read_write' },
-      ],
-      lanes,
-      `
-  let share = 1.0 / total;
+  (lanes: number = ROW_GROUP): Kernel => ({
+    name: `cross_entropy_backward.${lanes}`,
+    bindings: [
+      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'label', element: 'u32', access: 'read' },
+      { name: 'dloss', element: 'f32', access: 'read' },
+      { name: 'stats', element: 'f32', access: 'read' },
+      { name: 'da', element: 'f32', access: 'read_write' },
+    ],
+    params: { rows: 'u32', length: 'u32' },
+    workgroup: [lanes, 1, 1],
+    body: `
+${ROW_MAIN}
+  let base = row * p.length;
+  let at = label[row];
+  let largest = stats[2u * row];
+  let share = 1.0 / stats[2u * row + 1u];
   let weight = select(0.0, dloss[row], at < p.length);
   for (var i = lane; i < p.length; i += ${lanes}u) {
     da[base + i] = weight * (exp(a[base + i] - largest) * share - select(0.0, 1.0, i == at));
-  }`,
-    ),
+  }
+}`,
+  }),
 );

@@ -151,10 +151,12 @@ export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Ten
     throw new ShapeError('crossEntropy', `${labels.length} labels for logits ${show(logits)}`);
   const label = integers(logits.device, labels);
   const y = empty(logits.device, [rows]);
+  const stats = empty(logits.device, [rows, 2]);
   const operands = [
     { storage: logits.storage, rowLength: length },
     { storage: label.storage, rowLength: 1 },
     { storage: y.storage, rowLength: 1 },
+    { storage: stats.storage, rowLength: 2 },
   ];
   for (const [begin, end] of commonRows('crossEntropy', rows, operands))
     logits.device.dispatch(
@@ -163,35 +165,35 @@ export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Ten
         logits.storage.window(begin * length, end * length),
         label.storage.window(begin, end),
         y.storage.window(begin, end),
+        stats.storage.window(2 * begin, 2 * end),
       ],
       [end - begin, length],
       groupGrid(end - begin),
       4 * (end - begin) * length,
     );
-  const result = operation('crossEntropy', [logits], y, [logits, label], (dy, saved) => [
-    crossEntropyPullback(saved[0]!, saved[1]!, dy),
+  const result = operation('crossEntropy', [logits], y, [logits, label, stats], (dy, saved) => [
+    crossEntropyPullback(saved[0]!, saved[1]!, saved[2]!, dy),
   ]);
   label.dispose();
+  stats.dispose();
   return result;
 }
 
-function crossEntropyPullback(logits: Tensor, label: Tensor, dloss: Tensor): Tensor {
+function crossEntropyPullback(logits: Tensor, label: Tensor, stats: Tensor, dloss: Tensor): Tensor {
   const { rows, length } = checkRows('crossEntropy', logits);
   const da = empty(logits.device, logits.shape);
-  const operands = [logits, label, dloss, da].map((t, i) => ({
+  const operands = [logits, label, dloss, stats, da].map((t, i) => ({
     storage: t.storage,
-    rowLength: i === 1 || i === 2 ? 1 : length,
+    rowLength: [length, 1, 1, 2, length][i]!,
   }));
-  for (const [begin, end] of commonRows('crossEntropy', rows, operands)) {
-    const part = (t: Tensor, width: number) => t.storage.window(begin * width, end * width);
+  for (const [begin, end] of commonRows('crossEntropy', rows, operands))
     logits.device.dispatch(
       crossEntropyBackward(logits.device.rowLanes),
-      [part(logits, length), part(label, 1), part(dloss, 1), part(da, length)],
+      operands.map(({ storage, rowLength }) => storage.window(begin * rowLength, end * rowLength)),
       [end - begin, length],
       groupGrid(end - begin),
       4 * (end - begin) * length,
     );
-  }
   return operation(
     'crossEntropyBackward',
     [logits, dloss],

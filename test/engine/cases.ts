@@ -690,6 +690,9 @@ function softmaxCases(): Case[] {
   add([3, 7], { scale: 0.3 });
   add([2, 3, 65], {});
   add([3, 1000], {});
+  // A vocabulary, and one that no number of lanes divides.
+  add([2, 32000], {});
+  add([2, 31999], {});
   add([0, 4], {});
   add([2, 0], {});
   add([3, 9], {}, 1e4);
@@ -707,6 +710,8 @@ function softmaxCases(): Case[] {
     [3, 7, [6, -100, 0]],
     [5, 65, [64, 0, 3, -100, 65]],
     [2, 1000, [999, 1]],
+    [2, 32000, [31999, 0]],
+    [2, 31999, [31998, 16000]],
   ] as const)
     for (const kind of ['crossEntropyRows', 'crossEntropy'] as const)
       cases.push({
