@@ -22,6 +22,7 @@ import { matmulSuite } from './suites/matmul.ts';
 import { modelSuite } from './suites/model.ts';
 import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
+import { rowsSuite } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 import { sweepSuite } from './suites/sweep.ts';
 import { processorClock, wallClock } from './timing.ts';
@@ -30,6 +31,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   limits: limitsSuite,
   matmul: matmulSuite,
   attention: attentionSuite,
+  rows: rowsSuite,
   model: modelSuite,
   backward: backwardSuite,
   sweep: sweepSuite,

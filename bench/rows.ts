@@ -110,7 +110,7 @@ export function toMarkdown(report: Report, command: string): string {
     '',
     'Contenders take turns within one run; times are medians in the unit of the column, `±` is half the interquartile range.',
     'On a software adapter they are processor time over the number of cores, which other programs do not disturb.',
-    'Inputs are random, never zeros, and every result is checked against float64 after it was timed.',
+    'Inputs are random, never zeros, and every result is checked against float64.',
     '',
     '`--peers` measures jax-js, TensorFlow.js (WebGPU) and ONNX Runtime (its WebGPU and its CPU provider) beside the engine:',
     'install them with `npm install --ignore-scripts` in `bench/`. Ratios are to the fastest peer on the same adapter; the CPU',

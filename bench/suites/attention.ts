@@ -1,35 +1,65 @@
 /**
- * Attention of BERT-base and of a causal prompt: products with the pattern kept, and one kernel that keeps none. Checked
- * against float64 at sampled queries.
+ * Attention forward and backward: products with the pattern kept, and kernels that keep none. Values are checked against
+ * float64 at sampled queries, gradients of one path against the other's, before they are timed.
  */
 
-import { attention, scope, tensor } from '../../engine/index.ts';
+import { attention, grad, integers, scope, type Tensor, tensor } from '../../engine/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import { demand, randomNumbers } from '../reference.ts';
+import { demand, randomNumbers, relativeDifference } from '../reference.ts';
 import type { Row } from '../rows.ts';
 import { interleave, ratioOf } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
-const HEADS = 12;
 const SIZE = 64;
 
-/** Largest error over sampled queries of y [batch, tokens, heads, size]. */
+interface Shape {
+  readonly name: string;
+  readonly batch: number;
+  readonly queries: number;
+  readonly keys: number;
+  readonly heads: number;
+  readonly keyHeads: number;
+  readonly causal?: boolean;
+  /** Every second row of the batch, or the only one, has a quarter of its keys hidden. */
+  readonly padded?: boolean;
+}
+
+const square = (batch: number, tokens: number) => ({ batch, queries: tokens, keys: tokens });
+const BASE = { heads: 12, keyHeads: 12 };
+
+function shapes(small: boolean): Shape[] {
+  const long = small ? 256 : 1024;
+  return [
+    { name: '1 x 16', ...square(1, 16), ...BASE },
+    { name: '8 x 128', ...square(small ? 2 : 8, 128), ...BASE },
+    { name: '8 x 128 padded', ...square(small ? 2 : 8, 128), ...BASE, padded: true },
+    { name: `1 x ${long} causal`, ...square(1, long), ...BASE, causal: true },
+    { name: `1 x ${long} causal, grouped`, ...square(1, long), heads: 12, keyHeads: 3, causal: true },
+    { name: `decode row over ${4 * long}`, batch: 1, queries: 1, keys: 4 * long, heads: 12, keyHeads: 3 },
+  ].map((shape) => (shape.batch === 2 ? { ...shape, name: shape.name.replace('8', '2') } : shape));
+}
+
+/** Keys of a batch row that its mask shows. */
+const shown = ({ padded, keys }: Shape, batch: number): number =>
+  padded && batch % 2 === 0 ? keys - (keys >> 2) : keys;
+
+/** Largest error over sampled queries of y [batch, queries, heads, size]. */
 function errorOf(
-  [q, k, v, y]: readonly [Float32Array, Float32Array, Float32Array, Float32Array],
-  tokens: number,
-  causal: boolean,
+  shape: Shape,
+  [q, k, v]: readonly [Float32Array, Float32Array, Float32Array],
+  y: Float32Array,
 ): number {
+  const { queries, keys, heads, keyHeads, causal } = shape;
   const random = seededRandom(5);
   let worst = 0;
   for (let sample = 0; sample < 20; sample++) {
     const row = Math.floor(random() * (q.length / SIZE));
-    const [head, token] = [row % HEADS, Math.floor(row / HEADS) % tokens];
-    const first = Math.floor(row / HEADS / tokens) * tokens;
-    const keys = Array.from(
-      { length: causal ? token + 1 : tokens },
-      (_, j) => ((first + j) * HEADS + head) * SIZE,
-    );
-    const scores = keys.map((at) => {
+    const [head, query] = [row % heads, Math.floor(row / heads) % queries];
+    const batch = Math.floor(row / heads / queries);
+    const length = Math.min(shown(shape, batch), causal ? query + keys - queries + 1 : keys);
+    const keyHead = Math.floor(head / (heads / keyHeads));
+    const seen = Array.from({ length }, (_, j) => ((batch * keys + j) * keyHeads + keyHead) * SIZE);
+    const scores = seen.map((at) => {
       let sum = 0;
       for (let d = 0; d < SIZE; d++) sum += q[row * SIZE + d]! * k[at + d]!;
       return sum / Math.sqrt(SIZE);
@@ -38,7 +68,7 @@ function errorOf(
     const shares = scores.map((s) => Math.exp(s - top));
     const total = shares.reduce((a, b) => a + b, 0);
     for (let d = 0; d < SIZE; d++) {
-      const exact = keys.reduce((sum, at, j) => sum + (shares[j]! / total) * v[at + d]!, 0);
+      const exact = seen.reduce((sum, at, j) => sum + (shares[j]! / total) * v[at + d]!, 0);
       const error = Math.abs(exact - y[row * SIZE + d]!);
       if (!(error <= worst)) worst = error;
     }
@@ -48,46 +78,81 @@ function errorOf(
 
 export const attentionSuite: Suite = async ({ device, rounds, clock, small, only, progress }) => {
   const rows: Row[] = [];
-  for (const [batch, tokens, causal] of [
-    [1, 16, false],
-    [8, 128, false],
-    ...(small ? [] : [[1, 1024, true] as const]),
-  ] as const) {
-    const name = `${batch} x ${tokens}${causal ? ' causal' : ''}`;
+  for (const shape of shapes(small)) {
+    const { name, batch, queries, keys, heads, keyHeads, causal = false, padded } = shape;
     if (!name.includes(only)) continue;
     progress(`attention ${name}`);
-    const shape = [batch, tokens, HEADS, SIZE];
-    const host = [1, 2, 3].map((seed) => randomNumbers(batch * tokens * HEADS * SIZE, seed)) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
+    const dims = [
+      [batch, queries, heads, SIZE],
+      [batch, keys, keyHeads, SIZE],
+      [batch, keys, keyHeads, SIZE],
     ];
-    const [q, k, v] = host.map((data) => tensor(device, data, shape));
-    const once = (fused: boolean) => attention(q!, k!, v!, { causal, fused });
-    const time = (fused: boolean) => async (): Promise<void> => {
-      scope(() => once(fused).dispose());
-      await device.finish();
+    const host = dims.map((d, seed) =>
+      randomNumbers(
+        d.reduce((a, b) => a * b),
+        seed + 1,
+      ),
+    ) as [Float32Array, Float32Array, Float32Array];
+    const inputs = host.map((data, i) => tensor(device, data, dims[i]!)) as [Tensor, Tensor, Tensor];
+    const dy = tensor(device, randomNumbers(host[0].length, 4), dims[0]!);
+    const hidden = Array.from({ length: batch * keys }, (_, i) =>
+      i % keys < shown(shape, Math.floor(i / keys)) ? 1 : 0,
+    );
+    const mask = padded ? { keyMask: integers(device, hidden, [batch, keys]) } : {};
+    const forward = (fused: boolean) => (): Tensor[] => [attention(...inputs, { causal, fused, ...mask })];
+    const backward = (fused: boolean) => (): Tensor[] => {
+      const tracked = inputs.map((t) => t.detach().requireGrad()) as [Tensor, Tensor, Tensor];
+      return grad(attention(...tracked, { causal, fused, ...mask }), tracked, { cotangent: dy });
     };
-    const times = await interleave({ products: time(false), fused: time(true) }, rounds, clock);
-    let worst = 0;
-    for (const fused of [false, true]) {
-      const y = once(fused);
-      worst = Math.max(worst, errorOf([...host, await y.read()], tokens, causal));
-      y.dispose();
-    }
-    for (const t of [q, k, v]) t!.dispose();
-    rows.push({
-      suite: 'attention',
-      shape: name,
-      unit: 'ms, products',
-      ours: times.products.median,
-      spread: times.products.spread,
-      figures: { 'one kernel (ms)': times.fused.median },
-      peers: {},
-      ratio: ratioOf(times.products, times.fused),
-      ratioOf: 'products / one kernel',
-      checked: demand(`attention ${name}`, worst, 1e-5),
-    });
+    const measure = async (
+      what: string,
+      once: (fused: boolean) => () => Tensor[],
+      check: (products: Float32Array[], fused: Float32Array[]) => string,
+    ): Promise<void> => {
+      const results = async (fused: boolean): Promise<Float32Array[]> => {
+        const tensors = scope(once(fused));
+        const data = await Promise.all(tensors.map((t) => t.read()));
+        for (const t of tensors) t.dispose();
+        return data;
+      };
+      const checked = check(await results(false), await results(true));
+      const time = (fused: boolean) => async (): Promise<void> => {
+        scope(() => {
+          for (const t of once(fused)()) t.dispose();
+        });
+        await device.finish();
+      };
+      const times = await interleave({ products: time(false), fused: time(true) }, rounds, clock);
+      rows.push({
+        suite: 'attention',
+        shape: what,
+        unit: 'ms, products',
+        ours: times.products.median,
+        spread: times.products.spread,
+        figures: { 'one kernel (ms)': times.fused.median },
+        peers: {},
+        ratio: ratioOf(times.products, times.fused),
+        ratioOf: 'products / one kernel',
+        checked,
+      });
+    };
+    await measure(name, forward, ([products], [fused]) =>
+      demand(
+        `attention ${name}`,
+        Math.max(errorOf(shape, host, products!), errorOf(shape, host, fused!)),
+        1e-5,
+      ),
+    );
+    // A decode row is never differentiated.
+    if (queries > 1)
+      await measure(`${name}, forward and backward`, backward, (products, fused) =>
+        demand(
+          `gradients of attention ${name}`,
+          Math.max(...products.map((values, i) => relativeDifference(fused[i]!, values))),
+          1e-5,
+        ),
+      );
+    for (const t of [...inputs, dy, ...Object.values(mask)]) t.dispose();
   }
   return rows;
 };
