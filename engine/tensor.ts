@@ -217,7 +217,7 @@ export class Tensor implements Owned, Disposable {
 
   /**
    * Replaces all elements, row-major, in order with what is recorded before and after: every handle on them sees the new ones.
-   * For inputs of a recorded {@link Plan}.
+   * For inputs of a recorded `Plan`.
    * @throws ShapeError if the counts differ or the dtype is not f32 or u32, GradientError where a tape has saved the old ones,
    *   PlanError inside a recording.
    */

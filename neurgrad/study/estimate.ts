@@ -10,6 +10,7 @@ import { readQuestions } from './prompts.ts';
 import { type OpenedModel, unitPoints } from './run.ts';
 import { drawNeurons, selectPrompts } from './select.ts';
 
+/** What a study of one model will take: its size, and time and memory extrapolated from the first prompt. */
 export interface StudyEstimate {
   readonly units: number;
   /** Neurons times shifts, over all prompts. */
