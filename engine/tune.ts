@@ -34,7 +34,7 @@ export async function openDevice(options: OpenOptions = {}): Promise<Device> {
 }
 
 /** Rows whose right-hand side is as checkpoints store it, in f32: what most products of a model are. */
-const LAYOUT: OperandLayout = {
+export const TUNED_LAYOUT: OperandLayout = {
   transA: false,
   transB: true,
   vectorA: true,
@@ -55,7 +55,11 @@ function contests(device: Device): Contest[] {
   const size = device.info.software ? 256 : 2048;
   return ROW_CLASSES.map((m) => {
     const shape = { m, n: size, k: size };
-    return { name: productClass(m, LAYOUT), shape, choices: candidates(shape, LAYOUT, device.capabilities) };
+    return {
+      name: productClass(m, TUNED_LAYOUT),
+      shape,
+      choices: candidates(shape, TUNED_LAYOUT, device.capabilities),
+    };
   }).filter(({ choices }) => choices.length > 1);
 }
 

@@ -16,6 +16,7 @@ import {
   tensor,
 } from '../../engine/index.ts';
 import { BLOCKS } from '../../engine/matmulChoice.ts';
+import { TUNED_LAYOUT } from '../../engine/tune.ts';
 import { matmulBlock } from '../../kernels/index.ts';
 import * as reference from './reference.ts';
 import { compute, expectClose, expectSameBits, normal, open, upload } from './support.ts';
@@ -112,23 +113,16 @@ describe('a device with wide subgroups', () => {
 });
 
 describe('candidates', () => {
-  const layout = {
-    transA: false,
-    transB: true,
-    vectorA: true,
-    vectorB: true,
-    vectorC: true,
-    tail: false,
-    weight: 'f32',
-  } as const;
   const names = (
     m: number,
     changes: Partial<Device['capabilities']>,
-    more: Partial<typeof layout> = {},
+    more: Partial<typeof TUNED_LAYOUT> = {},
   ): string[] =>
-    candidates({ m, n: 768, k: 768 }, { ...layout, ...more }, { ...device.capabilities, ...changes }).map(
-      (c) => c.name,
-    );
+    candidates(
+      { m, n: 768, k: 768 },
+      { ...TUNED_LAYOUT, ...more },
+      { ...device.capabilities, ...changes },
+    ).map((c) => c.name);
 
   it('are blocks before tiles on wide subgroups, tiles first on narrow ones', () => {
     const wide = { subgroupSize: 32, subgroups: true };
@@ -141,6 +135,6 @@ describe('candidates', () => {
   it('are what the device can run', () => {
     expect(names(512, { subgroupSize: 32, workgroupBytes: 8192 })).not.toContain('block 128x128');
     expect(names(512, { subgroupSize: 32, invocations: 32 })).toEqual(['tiles 8x8']);
-    expect(names(512, { subgroupSize: 32 }, { vectorA: false as never })).toEqual(['tiles 8x8']);
+    expect(names(512, { subgroupSize: 32 }, { vectorA: false })).toEqual(['tiles 8x8']);
   });
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { candidates, type Device, openDevice, tuneProducts } from '../../engine/index.ts';
 import { choose, productClass } from '../../engine/matmulChoice.ts';
+import { TUNED_LAYOUT } from '../../engine/tune.ts';
 
 const opened: Device[] = [];
 afterEach(() => {
@@ -22,16 +23,6 @@ async function open(...args: Parameters<typeof openDevice>): Promise<Device> {
 const contest = async (): Promise<Parameters<typeof openDevice>[0]> =>
   (await open()).info.software ? { mask: { workgroupBytes: 0 } } : {};
 
-const LAYOUT = {
-  transA: false,
-  transB: true,
-  vectorA: true,
-  vectorB: true,
-  vectorC: true,
-  tail: false,
-  weight: 'f32',
-} as const;
-
 describe('autotuning', () => {
   it('is off unless asked for', async () => {
     vi.stubEnv('NEURGRAD_AUTOTUNE', '');
@@ -45,8 +36,8 @@ describe('autotuning', () => {
     expect(device.tuning.size).toBeGreaterThan(1);
     for (const m of [1, 512]) {
       const shape = { m, n: 256, k: 256 };
-      const names = candidates(shape, LAYOUT, device.capabilities).map((c) => c.name);
-      if (names.length > 1) expect(names).toContain(device.tuning.get(productClass(m, LAYOUT)));
+      const names = candidates(shape, TUNED_LAYOUT, device.capabilities).map((c) => c.name);
+      if (names.length > 1) expect(names).toContain(device.tuning.get(productClass(m, TUNED_LAYOUT)));
     }
     const [file] = await readdir(folder);
     const kept = JSON.parse(await readFile(join(folder, file!), 'utf8')) as {
@@ -84,11 +75,11 @@ describe('autotuning', () => {
   it('decides only among kernels that apply', async () => {
     const device = await open({ mask: { subgroups: false, subgroupSize: 32 } });
     const shape = { m: 70, n: 130, k: 36 };
-    const first = choose(shape, LAYOUT, device).name;
-    device.tuning.set(productClass(70, LAYOUT), 'tiles 8x8');
-    expect(choose(shape, LAYOUT, device).name).toBe('tiles 8x8');
+    const first = choose(shape, TUNED_LAYOUT, device).name;
+    device.tuning.set(productClass(70, TUNED_LAYOUT), 'tiles 8x8');
+    expect(choose(shape, TUNED_LAYOUT, device).name).toBe('tiles 8x8');
     expect(first).not.toBe('tiles 8x8');
-    device.tuning.set(productClass(70, LAYOUT), 'no such kernel');
-    expect(choose(shape, LAYOUT, device).name).toBe(first);
+    device.tuning.set(productClass(70, TUNED_LAYOUT), 'no such kernel');
+    expect(choose(shape, TUNED_LAYOUT, device).name).toBe(first);
   });
 });
