@@ -43,9 +43,6 @@ const PARAMS = {
   group: 'u32',
   keys: 'u32',
   key_heads: 'u32',
-  /** Elements from a key to the next, and from a key head to the next. */
-  key_stride: 'u32',
-  head_stride: 'u32',
   scale: 'f32',
   causal: 'u32',
   past: 'u32',
@@ -83,20 +80,14 @@ function parts(v: AttentionVariant) {
         ...weights.map((of) => `var<workgroup> all_${of}: array<f32, ${tile * block}>;`),
         `var<workgroup> all_sums: array<f32, ${tile * L * each}>;`,
       ].join('\n'),
-    /** Lays the own rows of a binding, which begin at `at(m)`, ready for {@link dots}. */
-    hold: (of: string, at: (m: number) => string): string =>
+    /** Lays the own rows of a binding, which begin at at{m}, ready for {@link dots}. */
+    hold: (of: string): string =>
       shuffles
         ? ''
-        : `${ofOwn((m) => `for (var d = lane; d < p.size; d += ${L}u) { own_${of}[${m * D}u + d] = ${of}[${at(m)} + d]; }`)}
+        : `${ofOwn((m) => `for (var d = lane; d < p.size; d += ${L}u) { own_${of}[${m * D}u + d] = ${of}[at${m} + d]; }`)}
   workgroupBarrier();`,
-    /** to{m}_{n} = own row m of `of`, which begins at `mine(m)`, times row n of this lane, which begins at `at(n)` in `other`. */
-    dots: (
-      to: string,
-      of: string,
-      mine: (m: number) => string,
-      other: string,
-      at: (n: number) => string,
-    ): string => {
+    /** to{m}_{n} = own row m of `of`, which begins at at{m}, times row n of this lane, which begins at from{n} in `other`. */
+    dots: (to: string, of: string, other: string): string => {
       const declared = ofBoth((m, n) => `var ${to}${m}_${n} = 0.0;`);
       const multiply = (value: (m: number) => string): string =>
         ofOwn(
@@ -106,17 +97,17 @@ function parts(v: AttentionVariant) {
       if (!shuffles)
         return `${declared}
   for (var d = 0u; d < p.size; d++) {
-  ${ofTaken((n) => `let b${n} = ${other}[${at(n)} + d];`)}
+  ${ofTaken((n) => `let b${n} = ${other}[from${n} + d];`)}
   ${multiply((m) => `own_${of}[${m * D}u + d]`)}
   }`;
       return `${declared}
   for (var d0 = 0u; d0 < p.size; d0 += ${L}u) {
   let mine = min(d0 + lane, p.size - 1u);
-  ${ofOwn((m) => `let x${m} = ${of}[${mine(m)} + mine];`)}
+  ${ofOwn((m) => `let x${m} = ${of}[at${m} + mine];`)}
   // A number the compiler does not know, or it would write the loop out.
   let steps = min(${L}u, p.size - d0);
   for (var step = 0u; step < steps; step++) {
-  ${ofTaken((n) => `let b${n} = ${other}[${at(n)} + d0 + step];`)}
+  ${ofTaken((n) => `let b${n} = ${other}[from${n} + d0 + step];`)}
   ${multiply((m) => `subgroupShuffle(x${m}, step)`)}
   }
   }`;
@@ -196,7 +187,7 @@ fn query_of(batch: u32, head: u32, row: u32) -> u32 {
   return (batch * p.queries + row / p.group) * p.heads + head * p.group + row % p.group;
 }
 fn key_at(batch: u32, head: u32, key: u32) -> u32 {
-  return batch * p.keys * p.key_heads * p.size + head * p.head_stride + key * p.key_stride;
+  return ((batch * p.keys + key) * p.key_heads + head) * p.size;
 }
 fn seen_by(row: u32) -> u32 {
   return select(p.keys, min(p.keys, row / p.group + p.past + 1u), p.causal == 1u);
@@ -212,6 +203,12 @@ const FLOATS = (access: 'read' | 'read_write', ...names: string[]): Kernel['bind
   names.map((binding) => ({ name: binding, element: 'f32', access }));
 const MASK = (masked: boolean): Kernel['bindings'] =>
   masked ? [{ name: 'mask', element: 'u32', access: 'read' }] : [];
+const backwardBindings = (masked: boolean, ...results: string[]): Kernel['bindings'] => [
+  ...FLOATS('read', 'q', 'k', 'v'),
+  ...MASK(masked),
+  ...FLOATS('read', 'dy', 'stats'),
+  ...FLOATS('read_write', ...results),
+];
 const SUBGROUPS = (v: AttentionVariant) => (v.shuffles ? { enable: ['subgroups'] } : {});
 
 /**
@@ -245,7 +242,7 @@ ${MAIN(tile)}
   ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
   ${ofOwn((m) => `var top${m} = f32(${LEAST}); var total${m} = 0.0;`)}
-  ${hold('q', (m) => `at${m}`)}
+  ${hold('q')}
   // A row that sees nothing is uniform over all keys, so masked rows walk over all of them.
   let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
   for (var base = 0u; base < end; base += ${block}u) {
@@ -254,13 +251,7 @@ ${MAIN(tile)}
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
   ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
-  ${dots(
-    's',
-    'q',
-    (m) => `at${m}`,
-    'k',
-    (n) => `from${n}`,
-  )}
+  ${dots('s', 'q', 'k')}
   ${ofBoth((m, n) => `s${m}_${n} = ${score(m, n)}; larger${m} = max(larger${m}, s${m}_${n});`)}
   ${lay('s')}
   }
@@ -314,12 +305,7 @@ export const attentionBackwardQueries = memo(
     return {
       name: name(v, 'backward_queries'),
       ...SUBGROUPS(v),
-      bindings: [
-        ...FLOATS('read', 'q', 'k', 'v'),
-        ...MASK(masked),
-        ...FLOATS('read', 'dy', 'stats'),
-        ...FLOATS('read_write', 'dq'),
-      ],
+      bindings: backwardBindings(masked, 'dq'),
       params: PARAMS,
       workgroup: [L, 1, 1],
       body: `
@@ -328,27 +314,15 @@ ${shared(['q', 'dy'], ['s', 'd'])}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = query_of(batch, head, min(first + ${m}u, p.rows - 1u)) * p.size;`)}
   let own = min(${tile}u, p.rows - first);
-  ${hold('q', (m) => `at${m}`)}
-  ${hold('dy', (m) => `at${m}`)}
+  ${hold('q')}
+  ${hold('dy')}
   let end = ${masked ? 'p.keys' : 'seen_by(first + own - 1u)'};
   for (var base = 0u; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
-  ${dots(
-    's',
-    'q',
-    (m) => `at${m}`,
-    'k',
-    (n) => `from${n}`,
-  )}
-  ${dots(
-    'd',
-    'dy',
-    (m) => `at${m}`,
-    'v',
-    (n) => `from${n}`,
-  )}
+  ${dots('s', 'q', 'k')}
+  ${dots('d', 'dy', 'v')}
   ${lay('s')}
   ${lay('d')}
   }
@@ -397,12 +371,7 @@ export const attentionBackwardKeys = memo(
     return {
       name: name(v, 'backward_keys'),
       ...SUBGROUPS(v),
-      bindings: [
-        ...FLOATS('read', 'q', 'k', 'v'),
-        ...MASK(masked),
-        ...FLOATS('read', 'dy', 'stats'),
-        ...FLOATS('read_write', 'dk', 'dv'),
-      ],
+      bindings: backwardBindings(masked, 'dk', 'dv'),
       params: PARAMS,
       workgroup: [L, 1, 1],
       body: `
@@ -411,28 +380,16 @@ ${shared(['k', 'v'], ['s', 'd'])}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = key_at(batch, head, min(first + ${m}u, p.keys - 1u));`)}
   let own = min(${tile}u, p.keys - first);
-  ${hold('k', (m) => `at${m}`)}
-  ${hold('v', (m) => `at${m}`)}
+  ${hold('k')}
+  ${hold('v')}
   // The block of the first query that sees the first of the keys.
   let start = ${masked ? '0u' : `select(0u, (max(first, p.past) - p.past) * p.group / ${block}u * ${block}u, p.causal == 1u)`};
   for (var base = start; base < p.rows; base += ${block}u) {
   let width = (min(${block}u, p.rows - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let from${n} = query_of(batch, head, min(${row(n)}, p.rows - 1u)) * p.size;`)}
-  ${dots(
-    's',
-    'k',
-    (m) => `at${m}`,
-    'q',
-    (n) => `from${n}`,
-  )}
-  ${dots(
-    'd',
-    'v',
-    (m) => `at${m}`,
-    'dy',
-    (n) => `from${n}`,
-  )}
+  ${dots('s', 'k', 'q')}
+  ${dots('d', 'v', 'dy')}
   ${lay('s')}
   ${lay('d')}
   }

@@ -80,10 +80,6 @@ export interface AttentionOptions {
   /** Query q sees keys 0 ... q + keys - queries. */
   readonly causal?: boolean;
   /**
-   * k and v are [B, keyHeads, K, D], as a cache keeps them, instead of [B, K, keyHeads, D].
-   */
-  readonly keysByHead?: boolean;
-  /**
    * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on. Not where the
    * pattern is to be seen.
    */
@@ -119,18 +115,17 @@ const LARGEST_HEAD = 256;
  * ```
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  const [tokens, headAxis] = options.keysByHead ? [2, 1] : [1, 2];
   if (
     q.rank !== 4 ||
     k.rank !== 4 ||
     k.shape.join() !== v.shape.join() ||
     k.dim(0) !== q.dim(0) ||
     k.dim(3) !== q.dim(3) ||
-    q.dim(2) % k.dim(headAxis) !== 0
+    q.dim(2) % k.dim(2) !== 0
   )
     throw new ShapeError('attention', `q ${show(q)}, k ${show(k)}, v ${show(v)}`);
   const { keyMask, causal = false } = options;
-  const keys = k.dim(tokens);
+  const keys = k.dim(1);
   if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${q.dim(0)},${keys}`))
     throw new ShapeError('attention', `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`);
   if (causal && keys < q.dim(1))
@@ -167,17 +162,17 @@ function variant(headSize: number, masked: boolean, c: Capabilities): AttentionV
 
 /** One kernel over q, k and v as they lie; saved are its result and a number a row. */
 function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { keyMask, causal = false, keysByHead = false } = options;
+  const { keyMask, causal = false } = options;
   const mask = keyMask ? [keyMask] : [];
   for (const t of [q, k, v, ...mask]) t.use();
-  const call = calls(q, k, causal, keysByHead);
+  const call = calls(q, k, causal);
   const y = empty(q.device, q.shape);
   const lse = empty(q.device, [q.size / q.dim(3)]);
   const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
   call(attentionForward(made), [q, k, v, ...mask, y, lse], made.tile, 'queries', 2);
   const result = operation('attention', [q, k, v], y, [q, k, v, y, lse, ...mask], (dy, saved, needs) => {
     const [q, k, v, y, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor?];
-    const again = { causal, keysByHead, ...(keyMask ? { keyMask } : {}) };
+    const again = { causal, ...(keyMask ? { keyMask } : {}) };
     return backward([q, k, v, dy], y, lse, again, needs);
   });
   lse.dispose();
@@ -185,13 +180,12 @@ function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
 }
 
 /** Dispatches kernels over the rows of q, or over the keys. */
-function calls(q: Tensor, k: Tensor, causal: boolean, keysByHead: boolean) {
+function calls(q: Tensor, k: Tensor, causal: boolean) {
   const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const [keys, keyHeads] = (keysByHead ? [k.dim(2), k.dim(1)] : [k.dim(1), k.dim(2)]) as [number, number];
+  const [keys, keyHeads] = [k.dim(1), k.dim(2)];
   const group = heads / keyHeads;
   const rows = queries * group;
-  const strides = keysByHead ? [headSize, keys * headSize] : [keyHeads * headSize, headSize];
-  const params = [rows, queries, heads, group, keys, keyHeads, ...strides, 1 / Math.sqrt(headSize)];
+  const params = [rows, queries, heads, group, keys, keyHeads, 1 / Math.sqrt(headSize)];
   params.push(causal ? 1 : 0, causal ? keys - queries : 0, headSize, batch * heads * queries);
   return (
     kernel: ReturnType<typeof attentionForward>,
@@ -218,9 +212,9 @@ function backward(
   needs: readonly boolean[],
 ): (Tensor | null)[] {
   const [q, k, v, dy] = inputs;
-  const { keyMask, causal = false, keysByHead = false } = options;
+  const { keyMask, causal = false } = options;
   const mask = keyMask ? [keyMask] : [];
-  const call = calls(q, k, causal, keysByHead);
+  const call = calls(q, k, causal);
   const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
   const stats = noGrad(() => concat([lse, reshape(sum(mul(y, dy), -1), [lse.size])], 0));
   const operands = [q, k, v, ...mask, dy, stats];
@@ -262,19 +256,22 @@ export function attentionBackwardTwin(
 /** Attention in products, softmax and permutations: the path on which the pattern can be seen. */
 export function attentionTwin(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const byHeads = (x: Tensor): Tensor => (options.keysByHead ? x : permute(x, [0, 2, 1, 3]));
-  const [keysByHead, valuesByHead] = [byHeads(k), byHeads(v)];
-  const [, keyHeads, keys] = keysByHead.shape as [number, number, number];
+  const [keys, keyHeads] = [k.dim(1), k.dim(2)];
   const group = heads / keyHeads;
   // Heads that share a key head become more query rows of one product: [B, keyHeads, group * Q, D].
   const byHead = reshape(permute(q, [0, 2, 1, 3]), [batch, keyHeads, group * queries, headSize]);
-  const scores = reshape(matmul(byHead, keysByHead, { transB: true }), [batch, heads, queries, keys]);
+  const scores = reshape(matmul(byHead, permute(k, [0, 2, 1, 3]), { transB: true }), [
+    batch,
+    heads,
+    queries,
+    keys,
+  ]);
   let pattern = softmax(scores, {
     scale: 1 / Math.sqrt(headSize),
     causal: options.causal ?? false,
     ...(options.keyMask ? { keyMask: options.keyMask } : {}),
   });
   if (options.onPattern) pattern = options.onPattern(pattern);
-  const mixed = matmul(reshape(pattern, [batch, keyHeads, group * queries, keys]), valuesByHead);
+  const mixed = matmul(reshape(pattern, [batch, keyHeads, group * queries, keys]), permute(v, [0, 2, 1, 3]));
   return permute(reshape(mixed, [batch, heads, queries, headSize]), [0, 2, 1, 3]);
 }
