@@ -30,7 +30,7 @@ export function halved(model: LanguageModel): LanguageModel {
   if (!(model instanceof Bert || model instanceof Llama))
     throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
   const weights = new Map(
-    [...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.view(t.shape, null)]),
+    [...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.detach()]),
   );
   return buildModel(model.device, model.sizes, weights);
 }

@@ -140,8 +140,8 @@ export class Taps {
   }
 }
 
-/** Another handle on a value, that belongs to no scope. */
-function outlive(x: Tensor): Tensor {
+/** Another handle on a value and its place in the graph, that belongs to no scope. */
+export function outlive(x: Tensor): Tensor {
   const held = x.view(x.shape, x.track);
   disown(held);
   return held;

@@ -88,7 +88,7 @@ export class Prefix implements Disposable {
   /** The parts it is made of, as handles of their own. */
   segments(): Segment[] {
     const again = (list: ReadonlyMap<number, Tensor>) =>
-      new Map([...list].map(([layer, t]) => [layer, t.view(t.shape, null)]));
+      new Map([...list].map(([layer, t]) => [layer, t.detach()]));
     return this.#segments.map(({ keys, values }) => ({ keys: again(keys), values: again(values) }));
   }
 
@@ -109,7 +109,7 @@ export class Prefix implements Disposable {
 }
 
 function joined(parts: readonly Tensor[]): Tensor {
-  return parts.length === 1 ? parts[0]!.view(parts[0]!.shape, null) : concat(parts, 1);
+  return parts.length === 1 ? parts[0]!.detach() : concat(parts, 1);
 }
 
 /** What a prefill goes on from, and what it keeps. */

@@ -38,7 +38,7 @@ export function loose(fn: () => Tensor): Tensor {
 
 /** Another handle on a value, that belongs to no scope. */
 export function outlive(x: Tensor): Tensor {
-  const held = x.view(x.shape, null);
+  const held = x.detach();
   disown(held);
   return held;
 }

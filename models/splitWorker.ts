@@ -141,7 +141,7 @@ class Worker {
     const last = this.#end === model.sizes.layers;
     const head = last ? runHead(model, input, x, options) : null;
     const end = head?.gradients.get(residualName(model));
-    const cotangent = end ? loose(() => end.view(end.shape, null)) : null;
+    const cotangent = end ? loose(() => end.detach()) : null;
     this.#run = { input, options, lowest, tokens, inputs, cotangent };
     const answer: Answer = {
       ...(head ? {} : { residual: await download(x) }),

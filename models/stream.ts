@@ -73,7 +73,7 @@ export function runHead(
   const { device, sizes, hooks } = model;
   const end = residualName(model);
   const parts = { head: model.head.bind(model), decode: model.decode.bind(model) };
-  const forward = (_: CheckedInput, t: Taps): Tensor => t.at(end, residual.view(residual.shape, null));
+  const forward = (_: CheckedInput, t: Taps): Tensor => t.at(end, residual.detach());
   const at = (options.grad?.at ?? []).filter((name) => isFinal(model, name));
   return runChecked({ device, sizes, hooks, forward, ...parts }, input, {
     ...partOf(model, options, true),
@@ -103,7 +103,7 @@ export function backThrough(
     ...(options.grad ? { grad: { at, of: options.grad.of } } : {}),
   });
   const found = scope(() => {
-    const leaf = input.view(input.shape, null);
+    const leaf = input.detach();
     if (goesOn) leaf.requireGrad();
     const y = model.layer(layer, leaf, tokens, marks);
     const values = [...(goesOn ? [leaf] : []), ...at.map((name) => marks.marked.get(name)!)];
@@ -165,9 +165,9 @@ export function* runPass(
     for (const name of asked.filter(inHead))
       gradients.set(
         name,
-        loose(() => handle(head!.gradients.get(name)!)),
+        loose(() => head!.gradients.get(name)!.detach()),
       );
-    if (goesBack) cotangent = loose(() => handle(head!.gradients.get(end)!));
+    if (goesBack) cotangent = loose(() => head!.gradients.get(end)!.detach());
 
     for (let layer = last; layer >= lowest; layer--) {
       yield { stage: layer, next: layer > lowest ? layer - 1 : null };
@@ -183,7 +183,7 @@ export function* runPass(
     for (const name of wanted.get(-1) ?? [])
       gradients.set(
         name,
-        loose(() => handle(cotangent!)),
+        loose(() => cotangent!.detach()),
       );
     finished = true;
   } finally {
@@ -214,8 +214,6 @@ export function* runPass(
     [Symbol.dispose]: dispose,
   };
 }
-
-const handle = (t: Tensor): Tensor => t.view(t.shape, null);
 
 /** A Llama whose weights stay on the disk: `runAsync` and its like instead of `run`. */
 export class StreamedLlama implements LanguageModel {

@@ -23,7 +23,7 @@ import {
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
 import { Bert } from '../models/bert.ts';
-import { Taps } from '../models/hooks.ts';
+import { outlive, Taps } from '../models/hooks.ts';
 import { rowTokens } from '../models/kvCache.ts';
 import { Llama } from '../models/llama.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
@@ -175,9 +175,7 @@ export class Suffix implements Disposable {
           const rows = before ? [this.#layer(layer, before, taps)] : [];
           if (joining) {
             const { sum: entry, mark } = begin(layer, joining.from, joining.to);
-            const held = mark.view(mark.shape, mark.track);
-            disown(held);
-            marks.push(held);
+            marks.push(outlive(mark));
             rows.push(this.#enter(layer, entry, taps));
           }
           return rows.length === 1 ? rows[0]! : concat(rows, 0);
@@ -230,7 +228,8 @@ export class Suffix implements Disposable {
     const { position } = this.#probe;
     const last = model instanceof Bert && layer === model.sizes.layers - 1;
     if (this.plain.prefix || (last && at === position)) return x;
-    const around = withoutTape(this.plain.run.captures.get(sumsOf(model, layer).at(-1)!)!);
+    // The plain run's values are constants of the rows.
+    const around = this.plain.run.captures.get(sumsOf(model, layer).at(-1)!)!.detach();
     const repeat = (from: number, to: number): Tensor =>
       broadcastTo(slice(around, [0, from], [1, to]), [rows, to - from, hidden]);
     // The last layer leaves the token read alone, which another one cannot change any more.
@@ -296,21 +295,16 @@ const sumsOf = (model: SuffixModel, layer: number): string[] => [
   ...(model instanceof Bert ? [`blocks.${layer}.hook_normalized_resid_post`] : []),
 ];
 
-/** Row `at` of [1, tokens, n], or the only one. */
+/** Row `at` of [1, tokens, n], or the only one: a constant. */
 function rowOf(values: Tensor, at: number): Tensor {
   const [, tokens, n] = values.shape as [number, number, number];
   const from = tokens === 1 ? 0 : at;
-  return reshape(slice(withoutTape(values), [0, from], [1, from + 1]), [1, n]);
+  return reshape(slice(values.detach(), [0, from], [1, from + 1]), [1, n]);
 }
-
-/** The plain run's values are constants of the rows. */
-const withoutTape = (values: Tensor): Tensor => values.view(values.shape, null);
 
 /** All rows; the parts stay the caller's. */
 function joined(parts: readonly Tensor[]): Tensor {
-  const all = noGrad(() =>
-    scope(() => (parts.length === 1 ? parts[0]!.view(parts[0]!.shape, null) : concat(parts, 0))),
-  );
+  const all = noGrad(() => scope(() => (parts.length === 1 ? parts[0]!.detach() : concat(parts, 0))));
   disown(all);
   return all;
 }

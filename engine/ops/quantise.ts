@@ -26,7 +26,7 @@ import { toF32 } from './matmul.ts';
 export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): Tensor {
   x.use();
   const from = x.dtype;
-  if (from === dtype) return x.view(x.shape, null);
+  if (from === dtype) return x.detach();
   if (from === 'u32' || isQuantised(from) || dtype === 'u32')
     throw new ShapeError('convert', `${from} to ${dtype}`);
   if (dtype === 'f32') return toF32(x, 'weights');

@@ -154,9 +154,9 @@ function reduce(reduction: Reduction, x: Tensor, axes: number[], keepAxes: boole
   if (x.dtype !== 'f32') throw new ShapeError(reduction, `needs f32, got ${x.dtype}`);
   const kept = x.shape.map((size, i) => (axes.includes(i) ? 1 : size));
   const shape = keepAxes ? kept : x.shape.filter((_, i) => !axes.includes(i));
-  if (axes.length === 0) return x.view(x.shape, null);
+  if (axes.length === 0) return x.detach();
   // Runs of neighbouring axes reduce one after the other, from the last; with all axes in one run that is one kernel.
-  let current = x.view(x.shape, null);
+  let current = x.detach();
   let sizes = [...x.shape];
   for (let end = axes.length; end > 0; ) {
     let begin = end - 1;

@@ -23,7 +23,7 @@ const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, size: number): Tensor {
   if ('dtype' in index) {
     if (index.dtype !== 'u32') throw new ShapeError(op, `index of dtype ${index.dtype}`);
-    return index.view(index.shape, null);
+    return index.detach();
   }
   for (let i = 0; i < index.length; i++)
     if (!(index[i]! >= 0 && index[i]! < size && Number.isInteger(index[i])))

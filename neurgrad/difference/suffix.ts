@@ -204,7 +204,7 @@ function llamaSuffix(model: Llama, bundle: Bundle): Suffix {
         );
         return add(middle, linear(post, weight(`${at(layer)}.mlp.down_proj`)));
       }),
-    leave: (_, sum) => sum.view(sum.shape, null),
+    leave: (_, sum) => sum.detach(),
     logits: (dx, token) => scope(() => linear(norm(bundle.head.final!, token, dx, 'model.norm'), decoder)),
   };
 }
