@@ -114,6 +114,11 @@ export class Bert extends ResidentModel<BertConfig> implements LanguageModel {
     return this.parameters.get(name)!;
   }
 
+  /** The weights out of a layer's feed-forward, [H, I]. */
+  outWeight(layer: number): Tensor {
+    return this.#weight(`bert.encoder.layer.${layer}.output.dense.weight`);
+  }
+
   #dense(x: Tensor, name: string): Tensor {
     return linear(x, this.#weight(`${name}.weight`), this.#weight(`${name}.bias`));
   }

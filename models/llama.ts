@@ -113,6 +113,11 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
     return this.parameters.get(`${name}.weight`)!;
   }
 
+  /** The weights out of a layer's feed-forward, [H, I]. */
+  outWeight(layer: number): Tensor {
+    return this.#weight(`model.layers.${layer}.mlp.down_proj`);
+  }
+
   #norm(x: Tensor, name: string): Tensor {
     return rmsNorm(x, this.#weight(name), this.sizes.rmsNormEpsilon);
   }

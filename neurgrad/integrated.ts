@@ -390,7 +390,7 @@ async function layersFromRows(
     );
   const begin = (layer: number, from: number, to: number): Beginning => {
     const value = (which: Site): Tensor => suffix.at(hook(layer, which));
-    const output = suffix.outWeight(layer);
+    const output = model.outWeight(layer);
     if (site !== 'pre') {
       // (alpha - 1) W z
       const whole = linear(value('post'), output);
@@ -422,7 +422,7 @@ async function layersFromRows(
           [1, path.length],
         );
         const mean = matmul(weights, run.gradients.get(layer)!);
-        return site === 'pre' ? mean : matmul(mean, suffix.outWeight(layer));
+        return site === 'pre' ? mean : matmul(mean, model.outWeight(layer));
       });
       try {
         const read = async (which: Site): Promise<Float32Array> =>
@@ -505,7 +505,7 @@ async function neuronsFromRows(
   const columns = (layer: number, from: number, to: number, scale: (job: (typeof jobs)[0]) => number) => {
     const some = jobsOf(layer, from, to);
     return injectNeurons(
-      suffix.outWeight(layer),
+      model.outWeight(layer),
       some.map(({ n }) => neurons[n]!.index),
       some.map(scale),
     );

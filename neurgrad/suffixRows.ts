@@ -114,15 +114,6 @@ export class Suffix implements Disposable {
     return this.at(`blocks.${layer}.hook_resid_post`);
   }
 
-  /** The weights out of a layer's feed-forward, [H, I]. */
-  outWeight(layer: number): Tensor {
-    const name =
-      this.model instanceof Bert
-        ? `bert.encoder.layer.${layer}.output.dense.weight`
-        : `model.layers.${layer}.mlp.down_proj.weight`;
-    return this.model.parameters.get(name)!;
-  }
-
   /**
    * Runs rows, `counts[layer]` of each layer, and takes the gradient of the target's value at their marks.
    * @param begin makes rows [from, to) of a layer, their marks with `requireGrad`.

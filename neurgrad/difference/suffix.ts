@@ -43,8 +43,6 @@ export interface LayerTokens {
 }
 
 export interface Suffix {
-  /** Out of the feed-forward weights, [hidden, width]. */
-  outWeight(layer: number): Tensor;
   /** Changes dx [N, H] of a layer's input to changes [M, H] of the sum after its feed-forward. */
   layer(layer: number, dx: Tensor, tokens: LayerTokens): Tensor;
   /** From that sum to the next layer's input. */
@@ -123,7 +121,6 @@ function bertSuffix(model: Bert, bundle: Bundle): Suffix {
   const at = (layer: number): string => `bert.encoder.layer.${layer}`;
   return {
     lines: null,
-    outWeight: (layer) => weight(`${at(layer)}.output.dense`),
     layer: (layer, dx, tokens) =>
       scope(() => {
         const base = bundle.layers[layer]!;
@@ -182,7 +179,6 @@ function llamaSuffix(model: Llama, bundle: Bundle): Suffix {
       eps,
       decode: (directions) => scope(() => linear(mul(directions, weight('model.norm')), decoder)),
     },
-    outWeight: (layer) => weight(`${at(layer)}.mlp.down_proj`),
     layer: (layer, dx, tokens) =>
       scope(() => {
         const base = bundle.layers[layer]!;

@@ -180,7 +180,7 @@ async function forEachWave(
   for (const chosen of waves) {
     const wave = chosen.map((i) => rows[i]!);
     const moved = noGrad(() =>
-      lines && isLine(chosen[0]!) ? runLines(bundle, suffix, lines, wave) : runWave(bundle, suffix, wave),
+      lines && isLine(chosen[0]!) ? runLines(bundle, lines, wave) : runWave(bundle, suffix, wave),
     );
     const now = take(moved, chosen).then(() => {
       done += chosen.length;
@@ -195,12 +195,12 @@ async function forEachWave(
 }
 
 /** Rows of the last layer along the lines of their neurons, [rows, TARGET_FIELDS]. */
-function runLines(bundle: Bundle, suffix: Suffix, lines: FinalLines, rows: readonly ShiftedRow[]): Tensor {
+function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]): Tensor {
   const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
   const lineOf = new Map(neurons.map((index, line) => [index, line]));
   return scope(() => {
     const columns = injectNeurons(
-      suffix.outWeight(rows[0]!.neuron.layer),
+      bundle.model.outWeight(rows[0]!.neuron.layer),
       neurons,
       neurons.map(() => 1),
     );
@@ -242,7 +242,7 @@ function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): T
         if (joining.length > 0)
           sums.push(
             injectNeurons(
-              suffix.outWeight(layer),
+              bundle.model.outWeight(layer),
               joining.map((row) => rows[row]!.neuron.index),
               joining.map((row) => injectedBy(bundle, rows[row]!)),
             ),
