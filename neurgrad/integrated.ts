@@ -375,12 +375,11 @@ async function layersFromRows(
   const { width } = model.sizes;
   const { path, plain } = rowPoints(setup.points);
   const sites = insides(model);
-  const hook = (layer: number, which: Site): string => siteHook(layer, which);
   using suffix = Suffix.open(model, setup.probe, at, {
     target,
     of,
-    capture: layers.flatMap((layer) => sites.map((which) => hook(layer, which))),
-    gradients: layers.map((layer) => hook(layer, site)),
+    capture: layers.flatMap((layer) => sites.map((which) => siteHook(layer, which))),
+    gradients: layers.map((layer) => siteHook(layer, site)),
   });
   const alphas = (from: number, to: number): Tensor =>
     tensor(
@@ -389,7 +388,7 @@ async function layersFromRows(
       [to - from, 1],
     );
   const begin = (layer: number, from: number, to: number): Beginning => {
-    const value = (which: Site): Tensor => suffix.at(hook(layer, which));
+    const value = (which: Site): Tensor => suffix.at(siteHook(layer, which));
     const output = model.outWeight(layer);
     if (site !== 'pre') {
       // (alpha - 1) W z
@@ -412,6 +411,7 @@ async function layersFromRows(
     onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
   });
   try {
+    const { [of]: whole } = await suffix.target(target);
     const results: LayerIntegrated[] = [];
     const order = counts.flatMap((count, layer) => (count > 0 ? [layer] : []));
     for (const layer of layers) {
@@ -426,10 +426,10 @@ async function layersFromRows(
       });
       try {
         const read = async (which: Site): Promise<Float32Array> =>
-          neuronsAt(await suffix.plain.run.captures.get(hook(layer, which))!.read(), at, width);
+          neuronsAt(await suffix.plain.run.captures.get(siteHook(layer, which))!.read(), at, width);
         const [means, own, activation, factor] = await Promise.all([
           meanGradient.read(),
-          suffix.plain.run.gradients.get(hook(layer, site))!.read(),
+          suffix.plain.run.gradients.get(siteHook(layer, site))!.read(),
           read(site),
           site === 'act' ? read('pre_linear') : site === 'pre_linear' ? read('act') : null,
         ]);
@@ -439,7 +439,7 @@ async function layersFromRows(
           (a, i) => a * (plain * ownHere[i]! + means[i]! * (factor?.[i] ?? 1)),
         );
         const zero = order.indexOf(layer) * path.length + path.findIndex(({ alpha }) => alpha === 0);
-        results.push(layerResult(layer, ig, (await suffix.target(target))[of] - run.values[zero]![of]));
+        results.push(layerResult(layer, ig, whole - run.values[zero]![of]));
       } finally {
         meanGradient.dispose();
       }
