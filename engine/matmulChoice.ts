@@ -12,6 +12,7 @@
 import {
   type Finish,
   type Kernel,
+  MAX_GROUPS,
   type MatmulBlockVariant,
   type MatmulLanesVariant,
   type MatmulVariant,
@@ -101,7 +102,7 @@ function blocks({ m, n }: ProductShape, capabilities: Capabilities): Block[] {
       (i === prior || (i > 0 && m > blockM / 2)) &&
       4 * blockK * (blockM + blockN) <= capabilities.workgroupBytes &&
       (blockM / tileM) * (blockN / tileN) <= capabilities.invocations &&
-      Math.ceil(m / blockM) <= 65535,
+      Math.ceil(m / blockM) <= MAX_GROUPS,
   ).sort((p, q) => Number(q === BLOCKS[prior]) - Number(p === BLOCKS[prior]));
 }
 

@@ -8,6 +8,7 @@ import {
   attentionBackwardQueries,
   attentionForward,
   linearGrid,
+  MAX_GROUPS,
   rotary as rotaryKernel,
 } from '../../kernels/index.ts';
 import { grad } from '../autograd.ts';
@@ -132,15 +133,12 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     throw new ShapeError('attention', `${q.dim(1)} causal queries over ${keys} keys`);
   const fits =
     q.dim(3) <= LARGEST_HEAD &&
-    q.dim(0) <= MOST_BATCHES &&
+    q.dim(0) <= MAX_GROUPS &&
     [q, k, v].every((t) => t.dtype === 'f32' && t.size > 0 && t.storage.segments.length === 1);
   return (options.fused ?? keys >= FUSED_KEYS) && !options.onPattern && fits
     ? fused(q, k, v, options)
     : attentionTwin(q, k, v, options);
 }
-
-/** Workgroups along an axis of a dispatch. */
-const MOST_BATCHES = 65535;
 
 /** How the kernels divide their work, on a device always in the same way. */
 function variant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {

@@ -2,7 +2,7 @@
  * Matrix products: batched, in all transpositions, with the weight side possibly split over buffers or stored in 16 bits.
  */
 
-import { dequantise, isQuantised, linearGrid, storedRow } from '../../kernels/index.ts';
+import { dequantise, isQuantised, linearGrid, MAX_GROUPS, storedRow } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
@@ -311,7 +311,8 @@ function run(
     );
   };
   if (batches > 1) {
-    if (batches > 65535) throw new ShapeError('matmul', `${batches} products in one batch, at most 65535`);
+    if (batches > MAX_GROUPS)
+      throw new ShapeError('matmul', `${batches} products in one batch, at most ${MAX_GROUPS}`);
     const shared = (t: Tensor, length: number) =>
       t.size === length ? [] : [{ storage: t.storage, rowLength: length }];
     const operands = [...shared(a, m * k), ...shared(b, k * n), { storage: y.storage, rowLength: m * n }];
