@@ -3,7 +3,7 @@
 import * as Plot from '@observablehq/plot';
 import type { ExampleCurve, LayerCount, ModelSummary, Pair } from '../neurgrad/study/summary.ts';
 import type { Html } from './html.ts';
-import { draw } from './plots.ts';
+import { diagonal, draw } from './plots.ts';
 
 /** Mean |r| against the range of shifts, one line a model (Figure 2). */
 export function straightnessByRange(
@@ -73,13 +73,7 @@ export function scatter(pairs: readonly Pair[], estimate: 'gradient' | 'neurgrad
     x: { ...axis, label },
     y: { ...axis, label: 'measured G_E' },
     marks: [
-      Plot.line(domain, {
-        x: (end: number) => end,
-        y: (end: number) => end,
-        stroke: 'var(--ink)',
-        strokeOpacity: 0.4,
-        strokeDasharray: '4 4',
-      }),
+      diagonal(domain),
       Plot.dot(pairs, {
         x: estimate,
         y: 'slope',

@@ -28,6 +28,16 @@ export function draw(label: string, options: Plot.PlotOptions): Html {
   return raw(figure.outerHTML);
 }
 
+/** The dashed line on which estimate and measurement are equal. */
+export const diagonal = (domain: readonly number[]): Plot.Markish =>
+  Plot.line(domain, {
+    x: (end: number) => end,
+    y: (end: number) => end,
+    stroke: 'var(--ink)',
+    strokeOpacity: 0.4,
+    strokeDasharray: '4 4',
+  });
+
 /** The part of [low, high] that a figure shows, with a little air. */
 function padded(values: readonly number[], share = 0.06): [number, number] {
   const low = Math.min(...values);
@@ -100,13 +110,7 @@ export function scatterFigure(neurons: readonly SweptNeuron[]): Html {
     x: { label: 'NeurGrad, one backward', domain, ticks: 5, grid: true },
     y: { label: 'measured slope G_E', domain, ticks: 6, grid: true },
     marks: [
-      Plot.line([domain[0], domain[1]], {
-        x: (d: number) => d,
-        y: (d: number) => d,
-        stroke: 'var(--ink)',
-        strokeOpacity: 0.4,
-        strokeDasharray: '4 4',
-      }),
+      diagonal(domain),
       Plot.dot(neurons, {
         x: 'neurgrad',
         y: 'slope',
