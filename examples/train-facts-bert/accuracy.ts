@@ -12,7 +12,10 @@ export async function accuracy(model: LanguageModel, sentences: readonly Masked[
   let right = 0;
   for (let at = 0; at < sorted.length; at += ROWS) {
     const batch = sorted.slice(at, at + ROWS);
-    using run = model.run(batchInput(batch), { logits: batch.map(({ position }) => position) });
+    using run = model.run(batchInput(batch), {
+      logits: batch.map(({ position }) => position),
+      lastLayer: 'read',
+    });
     using best = argmax(run.logits);
     const ids = await best.readIntegers();
     right += batch.filter(({ label }, i) => ids[i] === label).length;

@@ -4,7 +4,8 @@
  *   npm run build && node dist/examples/train-facts-bert/main.js [--recipe small|full] [--out runs/facts-bert]
  *     [--precision f32|mixed|auto] [--recompute]
  *
- * Ended at any moment it goes on from its last checkpoint when started again with the same --out, to the same bits.
+ * Ended at any moment it goes on from its last checkpoint when started again with the same --out, to the same bits; on
+ * Ctrl-C or SIGTERM it makes one first, on a second Ctrl-C it does not.
  */
 
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -73,6 +74,7 @@ const seconds = (): number => earlier + (performance.now() - began) / 1000;
 function lossOf(batch: readonly Masked[]): Tensor {
   using run = trainer.model.run(batchInput(batch), {
     logits: batch.map(({ position }) => position),
+    lastLayer: 'read',
     recompute: values.recompute,
   });
   return sum(
@@ -100,6 +102,14 @@ const studies = earlierLines<NeuronStudyRow>('neurons.jsonl');
 const write = (file: string, row: object): void =>
   appendFileSync(join(out, file), `${JSON.stringify(row)}\n`);
 
+const save = (spent: number): Promise<string> =>
+  trainer.save(out, config, folder, {
+    seconds: Math.round(spent),
+    seed,
+    recipe: values.recipe,
+    facts: facts.length,
+  });
+
 /** Accuracy, neuron study, checkpoint and page. */
 async function checkpoint(): Promise<void> {
   const step = trainer.steps;
@@ -115,12 +125,7 @@ async function checkpoint(): Promise<void> {
   studies.push(study);
   write('accuracy.jsonl', evaluation);
   write('neurons.jsonl', study);
-  await trainer.save(out, config, folder, {
-    seconds: Math.round(spent),
-    seed,
-    recipe: values.recipe,
-    facts: facts.length,
-  });
+  await save(spent);
   page(step < last);
   console.log(
     `step ${step}: loss ${reports.at(-1)?.loss.toFixed(3) ?? '–'}, train ${(100 * evaluation.train).toFixed(1)} %, held out ${(100 * evaluation.heldOut).toFixed(1)} %, linear neurons ${study.linear.toFixed(3)}, corr(NeurGrad, G_E) ${study.pearson.toFixed(4)}, ${Math.round(spent)} s`,
@@ -145,7 +150,12 @@ console.log(
 const progress = startProgress('training', 'steps');
 if (!resumed) await checkpoint();
 let current = { index: -1, batches: [] as Masked[][] };
-while (trainer.steps < last) {
+let interrupted = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => {
+    interrupted = true;
+  });
+while (trainer.steps < last && !interrupted) {
   const index = Math.floor(trainer.steps / stepsAPass);
   if (index !== current.index) current = { index, batches: course.pass(index, recipe.batch) };
   const batch = current.batches[trainer.steps % stepsAPass]!;
@@ -157,6 +167,10 @@ while (trainer.steps < last) {
   if (due.has(report.step)) await checkpoint();
 }
 progress.stop();
+if (trainer.steps < last) {
+  await save(seconds());
+  console.log(`stopped at step ${trainer.steps}; the same command goes on from there`);
+}
 page(false);
 trainer.dispose();
 model.dispose();
