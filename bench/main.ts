@@ -22,6 +22,7 @@ import { matmulSuite } from './suites/matmul.ts';
 import { modelSuite } from './suites/model.ts';
 import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
+import { prologueSuite } from './suites/prologue.ts';
 import { rowsSuite } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 import { sweepSuite } from './suites/sweep.ts';
@@ -33,6 +34,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   attention: attentionSuite,
   rows: rowsSuite,
   model: modelSuite,
+  prologue: prologueSuite,
   backward: backwardSuite,
   sweep: sweepSuite,
   integrated: integratedSuite,
@@ -42,7 +44,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   load: loadSuite,
 };
 /** Suites that run only when they are named: each takes minutes without a GPU. */
-const BY_NAME = new Set(['backward', 'sweep', 'integrated', 'probing', 'load']);
+const BY_NAME = new Set(['prologue', 'backward', 'sweep', 'integrated', 'probing', 'load']);
 
 interface Options {
   readonly suite: readonly string[];

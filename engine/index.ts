@@ -10,8 +10,9 @@ export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.
 export type { MemoryReport, Purpose } from './memory.ts';
 export * from './ops/attention.ts';
 export * from './ops/elementwise.ts';
-export * from './ops/matmul.ts';
+export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32 } from './ops/matmul.ts';
 export * from './ops/norm.ts';
+export * from './ops/normLinear.ts';
 export * from './ops/patch.ts';
 export * from './ops/quantise.ts';
 export * from './ops/reduce.ts';

@@ -10,7 +10,7 @@
  */
 
 import {
-  type Finish,
+  type Fusion,
   type Kernel,
   MAX_GROUPS,
   type MatmulBlockVariant,
@@ -45,7 +45,7 @@ export type OperandLayout = Pick<
 
 export interface Choice {
   readonly name: string;
-  readonly kernel: (finish: Finish) => Kernel;
+  readonly kernel: (fusion: Fusion) => Kernel;
   /** Rows and columns of C that a workgroup makes. */
   readonly rows: number;
   readonly columns: number;
@@ -114,7 +114,7 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
   if (lanes)
     choices.push({
       name: `lanes ${lanes.tileM}x${lanes.tileN}`,
-      kernel: (finish) => matmulLanes({ transA, transB, ...lanes, ...finish }),
+      kernel: (fusion) => matmulLanes({ transA, transB, ...lanes, ...fusion }),
       rows: lanes.tileM,
       columns: lanes.tileN * lanes.lanes,
       rowsFirst: true,
@@ -122,7 +122,7 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
   const tile = tiling(shape.m, shape.n, capabilities.subgroupSize);
   const tiles: Choice = {
     name: `tiles ${tile.tileM}x${tile.tileN}`,
-    kernel: (finish) => matmul({ ...layout, ...tile, ...finish }),
+    kernel: (fusion) => matmul({ ...layout, ...tile, ...fusion }),
     rows: tile.tileM * tile.groupM,
     columns: tile.tileN * tile.groupN,
     rowsFirst: false,
@@ -133,7 +133,7 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
     for (const block of blocks(shape, capabilities))
       choices.push({
         name: `block ${block.blockM}x${block.blockN}`,
-        kernel: (finish) => matmulBlock({ transA, transB, vectorC, weight, ...block, ...finish }),
+        kernel: (fusion) => matmulBlock({ transA, transB, vectorC, weight, ...block, ...fusion }),
         rows: block.blockM,
         columns: block.blockN,
         rowsFirst: false,
@@ -203,7 +203,7 @@ export function unitsChoice(
   const split = precision === 'split-f16';
   return {
     name: `units ${precision}`,
-    kernel: (finish) => matmulUnits({ transA, transB, ...unit, lanes: subgroupSize, split, ...finish }),
+    kernel: (fusion) => matmulUnits({ transA, transB, ...unit, lanes: subgroupSize, split, ...fusion }),
     rows: blockM,
     columns: blockN,
     rowsFirst: false,
@@ -219,7 +219,7 @@ const chosen = new WeakMap<Capabilities, Map<string, ProductKernel>>();
 export function productKernel(
   shape: ProductShape,
   layout: OperandLayout,
-  finish: Finish,
+  fusion: Fusion,
   precision: Precision,
   device: Chooser,
 ): ProductKernel {
@@ -231,14 +231,14 @@ export function productKernel(
   }
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
   let flags = 0;
-  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, finish.bias, finish.accumulate])
+  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, fusion.bias, fusion.accumulate])
     flags = 2 * flags + Number(on);
-  const key = `${shape.m},${shape.n},${flags},${weight},${finish.epilogue},${precision},${tuning.size}`;
+  const key = `${shape.m},${shape.n},${flags},${weight},${fusion.epilogue},${fusion.prologue},${precision},${tuning.size}`;
   const found = known.get(key);
   if (found) return found;
   const { kernel, rows, columns, rowsFirst } =
     precision === 'f32' ? choose(shape, layout, device) : unitsChoice(precision, layout, capabilities);
-  const made = { kernel: kernel(finish), rows, columns, rowsFirst };
+  const made = { kernel: kernel(fusion), rows, columns, rowsFirst };
   known.set(key, made);
   return made;
 }

@@ -10,17 +10,18 @@
 import { type Kernel, memo } from './kernel.ts';
 import {
   epilogueParts,
-  type Finish,
-  finishName,
-  MATMUL_PARAMS,
+  type Fusion,
+  fusionName,
   matmulBases,
   matmulBindings,
+  matmulParams,
+  prologueParts,
   storeTile,
   weightReader,
 } from './matmulParts.ts';
 import type { WeightFormat } from './quantise.ts';
 
-export interface MatmulVariant extends Finish {
+export interface MatmulVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
@@ -42,7 +43,7 @@ export interface MatmulVariant extends Finish {
 const flag = (on: boolean, letter: string): string => (on ? letter : '');
 
 const name = (v: MatmulVariant): string =>
-  `matmul.${v.weight}.${flag(v.transA, 'A')}${flag(v.transB, 'B')}${flag(v.vectorA, 'a')}${flag(v.vectorB, 'b')}${flag(v.vectorC, 'c')}${flag(v.tail, 't')}.${v.tileM}x${v.tileN}.${v.groupM}x${v.groupN}${finishName(v)}`;
+  `matmul.${v.weight}.${flag(v.transA, 'A')}${flag(v.transB, 'B')}${flag(v.vectorA, 'a')}${flag(v.vectorB, 'b')}${flag(v.vectorC, 'c')}${flag(v.tail, 't')}.${v.tileM}x${v.tileN}.${v.groupM}x${v.groupN}${fusionName(v)}`;
 
 /** Grid: (ceil(n / (tileN groupN)), ceil(m / (tileM groupM)), batches). */
 export const matmul = memo((v: MatmulVariant): Kernel => {
@@ -55,7 +56,8 @@ export const matmul = memo((v: MatmulVariant): Kernel => {
   const alongK = { a: v.vectorA && !v.transA, b: v.vectorB && v.transB };
   if (v.tail && (alongK.a || alongK.b)) throw new Error('matmul: a K with a tail cannot be loaded four-wide');
 
-  const setup: string[] = [];
+  const prologue = prologueParts(v.prologue, v.transA);
+  const setup = rows.flatMap((m) => prologue.row(m, `min(row0 + ${m}u, p.m - 1u)`));
   if (!v.transA)
     for (const m of rows)
       setup.push(`let ra${m} = (a_base + min(row0 + ${m}u, p.m - 1u) * p.lda)${alongK.a ? ' / 4u' : ''};`);
@@ -79,17 +81,20 @@ export const matmul = memo((v: MatmulVariant): Kernel => {
     // A: a_value(m, step) is the expression of one element.
     let aValue: (m: number, step: number) => string;
     if (alongK.a) {
-      for (const m of rows) lines.push(`let a${m} = a[ra${m} + k / 4u];`);
+      lines.push(...prologue.column(0, 'k / 4u'));
+      for (const m of rows) lines.push(`let a${m} = ${prologue.load(`a[ra${m} + k / 4u]`, m, 0)};`);
       aValue = (m, step) => `a${m}.${xyzw[step]}`;
     } else if (v.transA && v.vectorA && tileM >= 4) {
       for (let q = 0; q < tileM / 4; q++)
         for (const s of steps) lines.push(`let a${q}_${s} = a[ca${q} + (k + ${s}u) * (p.lda / 4u)];`);
       aValue = (m, step) => `a${m >> 2}_${step}.${xyzw[m & 3]}`;
     } else {
+      for (const s of steps) lines.push(...prologue.column(s, `k + ${s}u`));
       for (const m of rows)
         for (const s of steps) {
           const at = v.transA ? `ca${m} + (k + ${s}u) * p.lda` : `ra${m} + k + ${s}u`;
-          lines.push(`let a${m}_${s} = ${v.vectorA ? `a[(${at}) / 4u][(${at}) % 4u]` : `a[${at}]`};`);
+          const value = v.vectorA ? `a[(${at}) / 4u][(${at}) % 4u]` : `a[${at}]`;
+          lines.push(`let a${m}_${s} = ${prologue.load(value, m, s)};`);
         }
       aValue = (m, step) => `a${m}_${step}`;
     }
@@ -118,7 +123,7 @@ export const matmul = memo((v: MatmulVariant): Kernel => {
   return {
     name: name(v),
     bindings: matmulBindings(v.vectorA ? 'vec4f' : 'f32', element, v.vectorC ? 'vec4f' : 'f32', v),
-    params: MATMUL_PARAMS,
+    params: matmulParams(v),
     workgroup: [v.groupN, v.groupM, 1],
     body: `
 ${declarations}${epilogueParts(v.epilogue, v.vectorC).declarations}

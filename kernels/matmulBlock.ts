@@ -13,17 +13,18 @@
 import { type Kernel, memo } from './kernel.ts';
 import {
   epilogueParts,
-  type Finish,
-  finishName,
-  MATMUL_PARAMS,
+  type Fusion,
+  fusionName,
   matmulBases,
   matmulBindings,
+  matmulParams,
+  prologueParts,
   storeTile,
   weightReader,
 } from './matmulParts.ts';
 import type { WeightFormat } from './quantise.ts';
 
-export interface MatmulBlockVariant extends Finish {
+export interface MatmulBlockVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
@@ -41,7 +42,7 @@ export interface MatmulBlockVariant extends Finish {
 }
 
 const name = (v: MatmulBlockVariant): string =>
-  `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${finishName(v)}`;
+  `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / blockN), ceil(m / blockM), batches). */
 export const matmulBlock = memo((v: MatmulBlockVariant): Kernel => {
@@ -52,14 +53,19 @@ export const matmulBlock = memo((v: MatmulBlockVariant): Kernel => {
   const quads = [...Array(tileN / 4).keys()];
   const steps = [0, 1, 2, 3];
   const reader = weightReader(v.weight, true);
+  const prologue = prologueParts(v.prologue, v.transA);
 
-  /** Fetches a slab of one operand, `width` rows (columns) from `first` of `size`, a quad by a quad at each turn. */
+  /**
+   * Fetches a slab of one operand, `width` rows (columns) from `first` of `size`, a quad by a quad at each turn. `load` is
+   * the expression of four numbers of the quad's i-th line, after the statements `before`.
+   */
   const fetch = (
     slab: string,
     width: number,
     alongK: boolean,
     [first, size, base, leading]: readonly [string, string, string, string],
-    load: (at: string) => string,
+    load: (at: string, i: number) => string,
+    before: readonly string[] = [],
   ): string => {
     const across = width / 4;
     const depth = blockK / 4;
@@ -75,7 +81,7 @@ export const matmulBlock = memo((v: MatmulBlockVariant): Kernel => {
     return `for (var i = at; i < ${across * depth}u; i += ${invocations}u) {
       let q = i ${alongK ? `/ ${depth}u` : `% ${across}u`};
       let d = i ${alongK ? `% ${depth}u` : `/ ${across}u`};
-      ${steps.map((i) => `let v${i} = ${load(at[i]!)};`).join('\n      ')}
+      ${[...before, ...steps.map((i) => `let v${i} = ${load(at[i]!, i)};`)].join('\n      ')}
       ${steps
         .map((s) => {
           const value = alongK ? `vec4f(${steps.map((i) => `v${i}.${'xyzw'[s]}`).join(', ')})` : `v${s}`;
@@ -91,7 +97,7 @@ export const matmulBlock = memo((v: MatmulBlockVariant): Kernel => {
   return {
     name: name(v),
     bindings: matmulBindings('vec4f', reader.element, v.vectorC ? 'vec4f' : 'f32', v),
-    params: MATMUL_PARAMS,
+    params: matmulParams(v),
     workgroup: [invocations, 1, 1],
     body: `
 ${reader.declarations}${epilogueParts(v.epilogue, v.vectorC).declarations}
@@ -107,7 +113,17 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
   ${matmulBases('wid.z')}
   ${rows.flatMap((m) => quads.map((q) => `var c${m}_${q} = vec4f(0.0);`)).join('\n  ')}
   for (var k0 = 0u; k0 < p.k; k0 += ${blockK}u) {
-    ${fetch('a_slab', blockM, !v.transA, ['first_row', 'p.m', 'a_base', 'p.lda'], (i) => `a[${i}]`)}
+    ${fetch(
+      'a_slab',
+      blockM,
+      !v.transA,
+      ['first_row', 'p.m', 'a_base', 'p.lda'],
+      (at, i) => prologue.load(`a[${at}]`, i, 0),
+      [
+        ...steps.flatMap((i) => prologue.row(i, `min(first_row + 4u * q + ${i}u, p.m - 1u)`)),
+        ...prologue.column(0, 'min(k0 + 4u * d, p.k - 4u) / 4u'),
+      ],
+    )}
     ${fetch('b_slab', blockN, v.transB, ['first_column', 'p.n', 'b_base', reader.stored(v.transB ? 'p.k' : 'p.n')], reader.quad)}
     workgroupBarrier();
     let depth = min(${blockK}u, p.k - k0);

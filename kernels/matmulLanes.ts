@@ -13,15 +13,16 @@
 import { type Kernel, memo } from './kernel.ts';
 import {
   epilogueParts,
-  type Finish,
-  finishName,
-  MATMUL_PARAMS,
+  type Fusion,
+  fusionName,
   matmulBases,
   matmulBindings,
+  matmulParams,
+  prologueParts,
   storeSum,
 } from './matmulParts.ts';
 
-export interface MatmulLanesVariant extends Finish {
+export interface MatmulLanesVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
@@ -33,12 +34,13 @@ export interface MatmulLanesVariant extends Finish {
 }
 
 const name = (v: MatmulLanesVariant): string =>
-  `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.tileM}x${v.tileN}${finishName(v)}`;
+  `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Grid: (ceil(m / tileM), ceil(n / (tileN lanes)), batches). */
 export const matmulLanes = memo((v: MatmulLanesVariant): Kernel => {
   const { tileM, tileN, lanes } = v;
   const rows = [...Array(tileM).keys()];
+  const prologue = prologueParts(v.prologue, v.transA);
   const columns = [...Array(tileN).keys()];
   const aAt = (m: number): string => (v.transA ? `ra${m} + at * p.lda` : `ra${m} + at`);
   const bAt = (j: number): string => (v.transB ? `rb${j} + k` : `rb${j} + k * p.n`);
@@ -47,7 +49,7 @@ export const matmulLanes = memo((v: MatmulLanesVariant): Kernel => {
     name: name(v),
     enable: ['subgroups'],
     bindings: matmulBindings('f32', 'f32', 'f32', v),
-    params: MATMUL_PARAMS,
+    params: matmulParams(v),
     workgroup: [lanes, 1, 1],
     body: `
 ${epilogueParts(v.epilogue, false).declarations}
@@ -58,10 +60,11 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   ${matmulBases('wid.z')}
   ${rows.map((m) => `let ra${m} = a_base + min(row0 + ${m}u, p.m - 1u)${v.transA ? '' : ' * p.lda'};`).join('\n  ')}
   ${columns.map((j) => `let rb${j} = b_base + min(${column(j)}, p.n - 1u)${v.transB ? ' * p.k' : ''};`).join('\n  ')}
+  ${rows.flatMap((m) => prologue.row(m, `min(row0 + ${m}u, p.m - 1u)`)).join('\n  ')}
   ${rows.flatMap((m) => columns.map((j) => `var c${m}_${j} = 0.0;`)).join('\n  ')}
   for (var k0 = 0u; k0 < p.k; k0 += ${lanes}u) {
     let at = min(k0 + lane, p.k - 1u);
-    ${rows.map((m) => `let a${m} = a[${aAt(m)}];`).join('\n    ')}
+    ${[...prologue.column(0, 'at'), ...rows.map((m) => `let a${m} = ${prologue.load(`a[${aAt(m)}]`, m, 0)};`)].join('\n    ')}
     let steps = min(${lanes}u, p.k - k0);
     for (var step = 0u; step < steps; step++) {
       let k = k0 + step;

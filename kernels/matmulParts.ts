@@ -1,17 +1,19 @@
 /**
  * What all matrix product kernels share: parameters, how a stored weight is read four numbers at a time, what is done to a
- * finished sum before it is stored (the epilogue), and the store of a tile of registers.
+ * row of A as it is loaded (the prologue) and to a finished sum before it is stored (the epilogue), and the store of a tile
+ * of registers.
  *
  * One order of summation for all of them: every output is one chain acc = fma(a, b, acc) over k ascending. Which kernel
  * runs may therefore depend on anything (rows, device, a measurement) without changing a bit, and a row is the same
  * alone and in any batch. Cutting K over workgroups or lanes would break this rule; the engine does it for A^T alone, where
- * K runs over rows (engine/matmulChoice.ts). Epilogues are the expressions of the operations they replace, applied to the
- * same rounded sum.
+ * K runs over rows (engine/matmulChoice.ts). Prologues and epilogues are the expressions of the operations they replace,
+ * applied to the same rounded numbers.
  */
 
 import { F16_BITS, type HalfFormat } from './copy.ts';
 import type { Binding, ScalarType } from './kernel.ts';
 import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import type { Norm } from './norm.ts';
 import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
 
 /**
@@ -118,25 +120,70 @@ export function epilogueParts(epilogue: Epilogue | undefined, vector: boolean): 
   }
 }
 
-/** What a kernel does with its sums. */
-export interface Finish {
+/** What a kernel does to the rows of A as it loads them, and with its sums. */
+export interface Fusion {
+  /** The norm that rows of A, which is not transposed, pass through; its statistics are worked out before (norm.ts). */
+  readonly prologue?: Norm;
   readonly bias: boolean;
-  /** C += instead of C =, for a K axis cut into windows; without bias and epilogue. */
+  /** C += instead of C =, for a K axis cut into windows; without bias, prologue and epilogue. */
   readonly accumulate: boolean;
   /** Default: none. */
   readonly epilogue?: Epilogue;
 }
 
 /** Tells variants apart in kernel names. */
-export const finishName = ({ bias, accumulate, epilogue }: Finish): string =>
-  `${bias ? '+' : ''}${accumulate ? '=' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
+export const fusionName = ({ prologue, bias, accumulate, epilogue }: Fusion): string =>
+  `${prologue ? `.${prologue}` : ''}${bias ? '+' : ''}${accumulate ? '=' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
 
-/** Bindings of a product in order: a, b, and where they are used bias and extra, c. */
-export function matmulBindings(a: string, b: string, c: string, { bias, epilogue }: Finish): Binding[] {
+/** Parameters of a product; with a prologue also the number of A's first row among those of the statistics. */
+export const matmulParams = ({ prologue }: Fusion): Record<string, ScalarType> =>
+  prologue ? { ...MATMUL_PARAMS, statistics_first: 'u32' } : MATMUL_PARAMS;
+
+interface PrologueParts {
+  /** Statements that fetch mean and rstd of a row of A, known as `m` from then on. */
+  readonly row: (m: number, row: string) => string[];
+  /** Statements that fetch weight and bias at `at`, known as `k` from then on. */
+  readonly column: (k: number, at: string) => string[];
+  /** Expression of what becomes of `value`, of row `m` at column `k`: as in norm.ts. */
+  readonly load: (value: string, m: number, k: number) => string;
+}
+
+/** @param transA for the check only: rows are normalised, and those of a transposed A are columns in memory. */
+export function prologueParts(prologue: Norm | undefined, transA: boolean): PrologueParts {
+  if (!prologue) return { row: () => [], column: () => [], load: (value) => value };
+  if (transA) throw new Error('matmul: a transposed A has no prologue');
+  const layer = prologue === 'layer';
+  return {
+    row: (m, row) => [`let row_norm${m} = statistics[p.statistics_first + ${row}];`],
+    column: (k, at) => [
+      `let norm_weight${k} = norm_weight[${at}];`,
+      ...(layer ? [`let norm_bias${k} = norm_bias[${at}];`] : []),
+    ],
+    load: (value, m, k) =>
+      layer
+        ? `(${value} - row_norm${m}.x) * row_norm${m}.y * norm_weight${k} + norm_bias${k}`
+        : `${value} * row_norm${m}.y * norm_weight${k}`,
+  };
+}
+
+/** Bindings of a product in order: a, b, and where they are used those of the norm, bias and extra, c. */
+export function matmulBindings(
+  a: string,
+  b: string,
+  c: string,
+  { prologue, bias, epilogue }: Fusion,
+): Binding[] {
   const extra = epilogue === 'add' || epilogue === 'swiglu';
   return [
     { name: 'a', element: a, access: 'read' },
     { name: 'b', element: b, access: 'read' },
+    ...(prologue
+      ? ([
+          { name: 'statistics', element: 'vec2f', access: 'read' },
+          { name: 'norm_weight', element: a, access: 'read' },
+        ] as const)
+      : []),
+    ...(prologue === 'layer' ? ([{ name: 'norm_bias', element: a, access: 'read' }] as const) : []),
     ...(bias ? ([{ name: 'bias', element: c, access: 'read' }] as const) : []),
     ...(extra ? ([{ name: 'extra', element: c, access: 'read' }] as const) : []),
     { name: 'c', element: c, access: 'read_write' },
@@ -144,9 +191,9 @@ export function matmulBindings(a: string, b: string, c: string, { bias, epilogue
 }
 
 /** Statement that stores one sum: `value` (of type T) at c[at], with the bias at [column]. */
-export function storeSum(value: string, at: string, column: string, finish: Finish, vector: boolean): string {
-  const sum = `${value}${finish.bias ? ` + bias[${column}]` : ''}${finish.accumulate ? ` + c[${at}]` : ''}`;
-  return `c[${at}] = ${epilogueParts(finish.epilogue, vector).finish(sum, at)};`;
+export function storeSum(value: string, at: string, column: string, fusion: Fusion, vector: boolean): string {
+  const sum = `${value}${fusion.bias ? ` + bias[${column}]` : ''}${fusion.accumulate ? ` + c[${at}]` : ''}`;
+  return `c[${at}] = ${epilogueParts(fusion.epilogue, vector).finish(sum, at)};`;
 }
 
 /** Statements that store the registers c{row}_{quad} of a tile at (row0, col0); `vector` as for C in four-wide stores. */
@@ -154,7 +201,7 @@ export function storeTile(
   rows: readonly number[],
   quads: readonly number[],
   vector: boolean,
-  finish: Finish,
+  fusion: Fusion,
 ): string {
   const lines: string[] = [];
   for (const q of quads)
@@ -166,7 +213,7 @@ export function storeTile(
         const at = `(c_base + (row0 + ${m}u) * p.ldc + ${column})${by}`;
         const value = `c${m}_${q}${vector ? '' : `.${'xyzw'[j]}`}`;
         lines.push(
-          `  if (row0 + ${m}u < p.m) { ${storeSum(value, at, `(${column})${by}`, finish, vector)} }`,
+          `  if (row0 + ${m}u < p.m) { ${storeSum(value, at, `(${column})${by}`, fusion, vector)} }`,
         );
       }
       lines.push('}');

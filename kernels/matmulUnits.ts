@@ -16,15 +16,16 @@
 import { type Kernel, memo } from './kernel.ts';
 import {
   epilogueParts,
-  type Finish,
-  finishName,
-  MATMUL_PARAMS,
+  type Fusion,
+  fusionName,
   matmulBases,
   matmulBindings,
+  matmulParams,
+  prologueParts,
   storeSum,
 } from './matmulParts.ts';
 
-export interface MatmulUnitsVariant extends Finish {
+export interface MatmulUnitsVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
@@ -45,7 +46,7 @@ export const unitsBlock = (v: Pick<MatmulUnitsVariant, 'unitM' | 'unitN'>): [num
 ];
 
 const name = (v: MatmulUnitsVariant): string =>
-  `matmul.units${v.split ? '.split' : ''}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.unitM}x${v.unitN}x${v.unitK}.${v.lanes}${finishName(v)}`;
+  `matmul.units${v.split ? '.split' : ''}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.unitM}x${v.unitN}x${v.unitK}.${v.lanes}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / block columns), ceil(m / block rows), batches). */
 export const matmulUnits = memo((v: MatmulUnitsVariant): Kernel => {
@@ -59,7 +60,12 @@ export const matmulUnits = memo((v: MatmulUnitsVariant): Kernel => {
   const right = `subgroup_matrix_right<f16, ${unitN}, ${unitK}>`;
   const result = `subgroup_matrix_result<f32, ${unitN}, ${unitM}>`;
 
-  /** Fetches a slab of one operand, rounded: `x` is the row of A (column of B), `d` the place along K. */
+  const prologue = prologueParts(v.prologue, v.transA);
+
+  /**
+   * Fetches a slab of one operand, rounded: `x` is the row of A (column of B), `d` the place along K; `value` is an
+   * expression after the statements `before`.
+   */
   const fetch = (
     slab: string,
     width: number,
@@ -67,12 +73,13 @@ export const matmulUnits = memo((v: MatmulUnitsVariant): Kernel => {
     value: string,
     inside: string,
     at: string,
+    before: readonly string[] = [],
   ): string => {
     const [x, d] = turned ? [`i % ${width}u`, `i / ${width}u`] : [`i / ${unitK}u`, `i % ${unitK}u`];
     return `for (var i = local; i < ${width * unitK}u; i += ${invocations}u) {
       let x = ${x};
       let d = ${d};
-      let value = select(0.0, ${value}, ${inside} && k0 + d < p.k);
+      ${[...before, ''].join('\n      ')}let value = select(0.0, ${value}, ${inside} && k0 + d < p.k);
       let hi = f16(value);
       ${slab}_hi[${at}] = hi;${v.split ? `\n      ${slab}_lo[${at}] = f16((value - f32(hi)) * 2048.0);` : ''}
     }`;
@@ -94,7 +101,7 @@ export const matmulUnits = memo((v: MatmulUnitsVariant): Kernel => {
     // The number of a subgroup is the same for all its invocations, which the compiler cannot know.
     off: ['chromium.subgroup_matrix_uniformity'],
     bindings: matmulBindings('f32', 'f32', 'f32', v),
-    params: MATMUL_PARAMS,
+    params: matmulParams(v),
     workgroup: [invocations, 1, 1],
     body: `
 ${epilogueParts(v.epilogue, false).declarations}
@@ -108,7 +115,15 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) loca
   ${matmulBases('wid.z')}
   ${sums.flatMap((sum) => two.flatMap((i) => two.map((j) => `var ${sum}${i}${j}: ${result};`))).join('\n  ')}
   for (var k0 = 0u; k0 < p.k; k0 += ${unitK}u) {
-    ${fetch('a', blockM, v.transA, `a[a_base + ${aAt.replace('row', 'row0 + x')}]`, 'row0 + x < p.m', `x * ${unitK}u + d`)}
+    ${fetch(
+      'a',
+      blockM,
+      v.transA,
+      prologue.load(`a[a_base + ${aAt.replace('row', 'row0 + x')}]`, 0, 0),
+      'row0 + x < p.m',
+      `x * ${unitK}u + d`,
+      [...prologue.row(0, 'min(row0 + x, p.m - 1u)'), ...prologue.column(0, 'min(k0 + d, p.k - 1u)')],
+    )}
     ${fetch('b', blockN, !v.transB, `b[b_base + ${bAt.replace('column', 'col0 + x')}]`, 'col0 + x < p.n', `d * ${blockN}u + x`)}
     workgroupBarrier();
     ${parts

@@ -3,7 +3,8 @@
  *
  * One workgroup a row. The variance is the mean of squared deviations in a second sweep, not E[x^2] - E[x]^2, which cancels.
  * A row of 768 to 8,192 numbers, 3 to 32 KiB, comes from memory in the first sweep and from cache in the later ones.
- * The backward recomputes the statistics: cheaper than keeping them.
+ * The backward recomputes the statistics: cheaper than keeping them. They are kept only for products that normalise rows as
+ * they load them (matmulParts.ts).
  */
 
 import { type Kernel, memo } from './kernel.ts';
@@ -85,3 +86,23 @@ ${STATISTICS(kind, lanes)}
 }`,
   };
 });
+
+/** Mean (0 for RMS) and rstd of each row, to statistics[first + row]. Grid: groups, rows. */
+export const normStatistics = memo(
+  (kind: Norm, lanes: number = ROW_GROUP): Kernel => ({
+    name: `norm_statistics.${kind}.${lanes}`,
+    bindings: [
+      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'statistics', element: 'vec2f', access: 'read_write' },
+    ],
+    params: { rows: 'u32', length: 'u32', eps: 'f32', first: 'u32' },
+    workgroup: [lanes, 1, 1],
+    body: `
+${groupReduction('total', 'u + v', lanes)}
+${ROW_MAIN}
+  let base = row * p.length;
+${STATISTICS(kind, lanes)}
+  if (lane == 0u) { statistics[p.first + row] = vec2f(mean, rstd); }
+}`,
+  }),
+);

@@ -28,8 +28,6 @@ export interface CausalModel extends Architecture {
   /** Layers from `from` on; takes over `residual`. */
   layers(from: number, residual: Tensor, tokens: Tokens, taps: Taps): Tensor;
   layer(layer: number, input: Tensor, tokens: Tokens, taps: Taps): Tensor;
-  /** Keys, turned by their positions, and values of a layer's normalised input. */
-  keysAndValues(layer: number, normalised: Tensor, tokens: Tokens, taps: Taps): [Tensor, Tensor];
-  /** What a layer makes of a residual before attention. */
-  normalise(layer: number, residual: Tensor): Tensor;
+  /** Keys, turned by their positions, and values that a layer makes of its input. */
+  keysAndValues(layer: number, input: Tensor, tokens: Tokens, taps: Taps): [Tensor, Tensor];
 }

@@ -72,11 +72,14 @@ export class Taps {
   readonly recompute: boolean;
   /** See {@link fusesAttention}. */
   readonly fusedAttention: boolean | undefined;
+  /** See {@link RunOptions.fusedNorm}. */
+  readonly fusedNorm: boolean;
 
   /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
   constructor(table: HookTable, sizes: ModelSizes, rows: number, length: number, options: RunOptions) {
     this.recompute = options.recompute ?? false;
     this.fusedAttention = fusesAttention(table, options);
+    this.fusedNorm = options.fusedNorm ?? false;
     const other = (['edit', 'capture', 'grad'] as const).find((each) => options[each] !== undefined);
     if (this.recompute && other)
       throw new UserError('recompute', `a run with recompute goes with patch only, not with ${other}`);

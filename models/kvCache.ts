@@ -167,7 +167,7 @@ export function* prefillPass(
       if (last && !logits)
         noGrad(() =>
           scope(() => {
-            const [k, v] = model.keysAndValues(layer, model.normalise(layer, before), tokens, taps);
+            const [k, v] = model.keysAndValues(layer, before, tokens, taps);
             remember(layer, k, v);
           }),
         );

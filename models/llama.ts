@@ -14,6 +14,8 @@ import {
   linear,
   linearThen,
   mul,
+  normLinear,
+  normStatistics,
   type RotaryTable,
   reshape,
   rmsNorm,
@@ -22,6 +24,7 @@ import {
   scope,
   silu,
   type Tensor,
+  type Then,
 } from '../engine/index.ts';
 import type { CausalModel, Tokens } from './causal.ts';
 import type { LlamaConfig } from './config.ts';
@@ -95,6 +98,9 @@ export function llamaHooks(layers: number): HookTable {
   return { names, aliases };
 }
 
+/** The product of some normalised rows and the weight of a name, and what follows it (default nothing). */
+type Projection = (weight: string, then?: Then) => Tensor;
+
 export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, CausalModel {
   readonly architecture = 'llama';
   readonly sites: readonly Site[] = ['pre', 'pre_linear', 'act', 'post'];
@@ -120,6 +126,17 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
 
   #norm(x: Tensor, name: string): Tensor {
     return rmsNorm(x, this.#weight(name), this.sizes.rmsNormEpsilon);
+  }
+
+  /** The rows are normalised once, or, where nobody asks for them (`hook`), by each product as it loads them. */
+  #normed(x: Tensor, norm: string, hook: string, taps: Taps): Projection {
+    if (taps.fusedNorm && !taps.wants(hook)) {
+      const [weight, eps] = [this.#weight(norm), this.sizes.rmsNormEpsilon];
+      const rows = { kind: 'rms', weight, eps, statistics: normStatistics(x, 'rms', eps) } as const;
+      return (name, then) => normLinear(x, rows, this.#weight(name), undefined, then);
+    }
+    const rows = taps.at(hook, this.#norm(x, norm));
+    return (name, then = { op: 'none' }) => linearThen(rows, this.#weight(name), undefined, then);
   }
 
   forward(input: CheckedInput, taps: Taps): Tensor {
@@ -175,9 +192,9 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
     const at = (name: string, value: Tensor) => taps.at(`blocks.${layer}.${name}`, value);
     const x = at('hook_resid_pre', input);
     const [rows, length] = x.shape as [number, number];
-    const normalised = at('ln1.hook_normalized', this.#norm(x, `${module}.input_layernorm`));
-    const q = rotary(at('attn.hook_q', this.#byHead(normalised, layer, 'q')), tokens.positions, this.#rotary);
-    const [k, v] = this.keysAndValues(layer, normalised, tokens, taps);
+    const normed = this.#attentionNorm(layer, x, taps);
+    const q = rotary(at('attn.hook_q', this.#byHead(x, layer, 'q', normed)), tokens.positions, this.#rotary);
+    const [k, v] = this.#keysAndValues(layer, x, normed, tokens, taps);
     const z = tokens.attend(
       layer,
       q,
@@ -192,41 +209,59 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
         ? add(to, at(name, linear(from, this.#weight(`${module}.${weight}`))))
         : linearThen(from, this.#weight(`${module}.${weight}`), undefined, { op: 'add', with: to });
     const middle = at('hook_resid_mid', residual('hook_attn_out', x, joined, 'self_attn.o_proj'));
-    const again = at('ln2.hook_normalized', this.#norm(middle, `${module}.post_attention_layernorm`));
-    const gate = at('mlp.hook_pre', linear(again, this.#weight(`${module}.mlp.gate_proj`)));
-    const upward = this.#weight(`${module}.mlp.up_proj`);
+    const again = this.#normed(
+      middle,
+      `${module}.post_attention_layernorm`,
+      `blocks.${layer}.ln2.hook_normalized`,
+      taps,
+    );
+    const gate = at('mlp.hook_pre', again(`${module}.mlp.gate_proj`));
+    const upward = `${module}.mlp.up_proj`;
     // One kernel where nobody asks for what lies between.
     const apart = ['mlp.hook_pre_linear', 'mlp.hook_act'].some((name) =>
       taps.wants(`blocks.${layer}.${name}`),
     );
     const product = (): Tensor => {
-      if (!apart) return linearThen(again, upward, undefined, { op: 'swiglu', with: gate });
-      const up = at('mlp.hook_pre_linear', linear(again, upward));
+      if (!apart) return again(upward, { op: 'swiglu', with: gate });
+      const up = at('mlp.hook_pre_linear', again(upward));
       return mul(at('mlp.hook_act', silu(gate)), up);
     };
     const post = at('mlp.hook_post', product());
     return at('hook_resid_post', residual('hook_mlp_out', middle, post, 'mlp.down_proj'));
   }
 
-  /** Keys, turned by their positions, and values of a layer's normalised input, [rows, length, keyValueHeads, headSize]. */
-  keysAndValues(layer: number, normalised: Tensor, tokens: Tokens, taps: Taps): [Tensor, Tensor] {
+  /** Keys, turned by their positions, and values of a layer's input, [rows, length, keyValueHeads, headSize]. */
+  keysAndValues(layer: number, input: Tensor, tokens: Tokens, taps: Taps): [Tensor, Tensor] {
+    return this.#keysAndValues(layer, input, this.#attentionNorm(layer, input, taps), tokens, taps);
+  }
+
+  #keysAndValues(
+    layer: number,
+    input: Tensor,
+    normed: Projection,
+    tokens: Tokens,
+    taps: Taps,
+  ): [Tensor, Tensor] {
     const at = (name: string, value: Tensor) => taps.at(`blocks.${layer}.attn.${name}`, value);
     return [
-      rotary(at('hook_k', this.#byHead(normalised, layer, 'k')), tokens.positions, this.#rotary),
-      at('hook_v', this.#byHead(normalised, layer, 'v')),
+      rotary(at('hook_k', this.#byHead(input, layer, 'k', normed)), tokens.positions, this.#rotary),
+      at('hook_v', this.#byHead(input, layer, 'v', normed)),
     ];
   }
 
-  /** What layer `layer` makes of a residual before attention: RMS norm. */
-  normalise(layer: number, residual: Tensor): Tensor {
-    return this.#norm(residual, `model.layers.${layer}.input_layernorm`);
+  #attentionNorm(layer: number, input: Tensor, taps: Taps): Projection {
+    return this.#normed(
+      input,
+      `model.layers.${layer}.input_layernorm`,
+      `blocks.${layer}.ln1.hook_normalized`,
+      taps,
+    );
   }
 
-  #byHead(normalised: Tensor, layer: number, part: 'q' | 'k' | 'v'): Tensor {
+  #byHead(input: Tensor, layer: number, part: 'q' | 'k' | 'v', normed: Projection): Tensor {
     const { heads, keyValueHeads, headSize } = this.sizes;
-    const projected = linear(normalised, this.#weight(`model.layers.${layer}.self_attn.${part}_proj`));
-    return reshape(projected, [
-      ...normalised.shape.slice(0, -1),
+    return reshape(normed(`model.layers.${layer}.self_attn.${part}_proj`), [
+      ...input.shape.slice(0, -1),
       part === 'q' ? heads : keyValueHeads,
       headSize,
     ]);

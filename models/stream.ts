@@ -53,6 +53,7 @@ export function partOf(model: Pick<CausalModel, 'hooks'>, options: RunOptions, h
   const fused = fusesAttention(model.hooks, options);
   return {
     ...(fused === undefined ? {} : { fusedAttention: fused }),
+    ...(options.fusedNorm === undefined ? {} : { fusedNorm: options.fusedNorm }),
     patch: (options.patch ?? []).filter((p) => here(p.name)),
     edit: Object.fromEntries(Object.entries(options.edit ?? {}).filter(([name]) => here(name))),
     capture: (options.capture ?? []).filter(here),

@@ -1,8 +1,16 @@
 /**
- * Matrix products: batched, in all transpositions, with the weight side possibly split over buffers or stored in 16 bits.
+ * Matrix products: batched, in all transpositions, with the weight side possibly split over buffers or stored in 16 bits;
+ * linear layers with the operation after them in the same kernel (with the norm before them: normLinear.ts).
  */
 
-import { dequantise, isQuantised, linearGrid, MAX_GROUPS, storedRow } from '../../kernels/index.ts';
+import {
+  dequantise,
+  isQuantised,
+  linearGrid,
+  MAX_GROUPS,
+  type Norm,
+  storedRow,
+} from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
@@ -73,7 +81,8 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   });
 }
 
-function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): void {
+/** @throws ShapeError where no linear layer takes these. */
+export function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): void {
   if (
     w.rank !== 2 ||
     x.rank < 1 ||
@@ -124,6 +133,12 @@ export type Then =
   | { readonly op: 'add' | 'swiglu'; readonly with: Tensor };
 const PLAIN: Then = { op: 'none' };
 
+/** What {@link linearThen} does after the product, as an operation of its own. */
+export function followed(y: Tensor, then: Then): Tensor {
+  if (!('with' in then)) return then.op === 'gelu' ? gelu(y) : y;
+  return then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y);
+}
+
 /**
  * {@link linear} and the operation after it in one kernel: gelu(y), residual + y or silu(gate) * y, with the bits of the
  * operations apart. Where gradients are recorded it is the operations apart, whose tape holds what theirs need.
@@ -141,11 +156,28 @@ const PLAIN: Then = { op: 'none' };
  */
 export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then: Then): Tensor {
   const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
-  if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none') {
-    const y = linear(x, w, bias);
-    if (!('with' in then)) return then.op === 'gelu' ? gelu(y) : y;
-    return then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y);
-  }
+  if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none')
+    return followed(linear(x, w, bias), then);
+  return linearKernel(x, w, bias, then);
+}
+
+/** A norm that a product's kernel puts the rows of its left side through as it loads them. */
+interface Prologue {
+  readonly kind: Norm;
+  /** Mean and rstd of each row, [rows, 2]. */
+  readonly statistics: Tensor;
+  /** Weight, and bias where there is one, [K] each. */
+  readonly vectors: readonly Tensor[];
+}
+
+/** A linear layer with what is before and after it in one kernel, without recording. @throws ShapeError */
+export function linearKernel(
+  x: Tensor,
+  w: Tensor,
+  bias: Tensor | undefined,
+  then: Then,
+  prologue: Prologue | null = null,
+): Tensor {
   checkLinear(x, w, bias);
   const shape = [...x.shape.slice(0, -1), w.dim(0)];
   if ('with' in then && (then.with.dtype !== 'f32' || then.with.shape.join() !== shape.join()))
@@ -154,7 +186,7 @@ export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then:
       `${then.op} of ${then.with.dtype} ${show(then.with)} to [${shape.join(', ')}]`,
     );
   const rows = reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
-  return reshape(run(rows, w, false, true, [], bias ?? null, then), shape);
+  return reshape(run(rows, w, false, true, [], bias ?? null, then, 'f32', prologue), shape);
 }
 
 /** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. */
@@ -209,12 +241,15 @@ function run(
   bias: Tensor | null,
   then: Then = PLAIN,
   precision: Precision = 'f32',
+  prologue: Prologue | null = null,
 ): Tensor {
   const extra = 'with' in then ? then.with : null;
+  const norm = prologue ? [prologue.statistics, ...prologue.vectors] : [];
   a.use();
   b.use();
   bias?.use();
   extra?.use();
+  for (const t of norm) t.use();
   if (a.dtype !== 'f32' || b.dtype === 'u32' || (bias && bias.dtype !== 'f32'))
     throw new ShapeError('matmul', `dtypes ${a.dtype} x ${b.dtype}`);
   const m = a.dim(transA ? -1 : -2);
@@ -226,7 +261,7 @@ function run(
   const vectorB = transB ? k % 4 === 0 : n % 4 === 0;
   if (b.dtype !== 'f32' && !vectorB) {
     const wide = toF32(b, 'weights');
-    const y = run(a, wide, transA, transB, batch, bias, then, precision);
+    const y = run(a, wide, transA, transB, batch, bias, then, precision, prologue);
     wide.dispose();
     return y;
   }
@@ -275,37 +310,45 @@ function run(
     accumulate: boolean,
   ): void => {
     const withBias = bias !== null && !accumulate;
-    const finish = { bias: withBias, accumulate, epilogue: then.op };
-    const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, finish, precision, a.device);
+    const fusion = {
+      bias: withBias,
+      accumulate,
+      epilogue: then.op,
+      ...(prologue ? { prologue: prologue.kind } : {}),
+    };
+    const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, fusion, precision, a.device);
     const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
     const [wa, wb, wc] = [
       a.storage.window(...windows.a),
       b.storage.window(...windows.b),
       y.storage.window(...windows.c),
     ];
+    const params = [
+      sizes.m,
+      sizes.n,
+      sizes.k,
+      slices === 1 && a.size === m * k ? 0 : m * slice,
+      slices === 1 && b.size === k * n ? 0 : slice * n,
+      m * n,
+      transA ? m : k,
+      n,
+      first.a,
+      first.c,
+    ];
+    if (prologue) params.push(windows.a[0] / k);
     a.device.dispatch(
       kernel,
-      withBias || extra
+      withBias || extra || prologue
         ? [
             wa,
             wb,
+            ...norm.map((t) => t.storage.window()),
             ...(withBias ? [bias.storage.window(...windows.bias)] : []),
             ...(extra ? [extra.storage.window(...windows.c)] : []),
             wc,
           ]
         : [wa, wb, wc],
-      [
-        sizes.m,
-        sizes.n,
-        sizes.k,
-        slices === 1 && a.size === m * k ? 0 : m * slice,
-        slices === 1 && b.size === k * n ? 0 : slice * n,
-        m * n,
-        transA ? m : k,
-        n,
-        first.a,
-        first.c,
-      ],
+      params,
       rowsFirst ? [down, across, sizes.z] : [across, down, sizes.z],
       2 * sizes.m * sizes.n * sizes.k * sizes.z,
     );

@@ -749,8 +749,42 @@ function normCases(): Case[] {
         tolerance: { ulps: 24, floor: 1 },
         ...(small ? { gradient: [0, 1] } : {}),
       },
+      ...normLinearCases(inputs, small),
     ];
   });
+}
+
+/** Linear layers to 3 after either norm; the last without a bias, and with a residual added. */
+function normLinearCases([x, weight, shift]: Ref[], small: boolean): Case[] {
+  const { shape } = x!;
+  const inputs = [x!, weight!, normal([3, shape.at(-1)!], 9210), shift!];
+  const [bias, residual] = [normal([3], 9211), normal([...shape.slice(0, -1), 3], 9212)];
+  const tolerance = { ulps: 24, floor: 2 * Math.sqrt(shape.at(-1)!) };
+  return [
+    {
+      name: `normLinear layer ${show(shape)}`,
+      inputs: [...inputs, bias],
+      run: ([x, weight, w, shift, b]) =>
+        engine.normLinear(x!, { kind: 'layer', weight: weight!, bias: shift!, eps: 1e-3 }, w!, b!),
+      reference: ([x, weight, w, shift, b]) =>
+        reference.linear(reference.layerNorm(x!, weight!, shift!, 1e-3), w!, b!),
+      tolerance,
+      ...(small ? { gradient: [0, 1, 2, 3, 4] } : {}),
+    },
+    {
+      name: `normLinear rms ${show(shape)}`,
+      inputs: [...inputs.slice(0, 3), residual],
+      run: ([x, weight, w, r]) =>
+        engine.normLinear(x!, { kind: 'rms', weight: weight!, eps: 1e-3 }, w!, undefined, {
+          op: 'add',
+          with: r!,
+        }),
+      reference: ([x, weight, w, r]) =>
+        reference.zip(reference.linear(reference.rmsNorm(x!, weight!, 1e-3), w!), r!, (y, r) => y + r),
+      tolerance,
+      ...(small ? { gradient: [0, 1, 2, 3] } : {}),
+    },
+  ];
 }
 
 function attentionCases(): Case[] {

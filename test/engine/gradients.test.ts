@@ -135,6 +135,7 @@ describe('gradients and their gradients', () => {
       'keep',
       'noGrad',
       'normBackwardTwin',
+      'normStatistics',
       'openDevice',
       'record',
       'rotaryTable',

@@ -74,6 +74,7 @@ function matmuls(): Kernel[] {
                 for (const [tileM, tileN] of tiles) {
                   if (tail && ((vectorA && !transA) || (vectorB && transB))) continue;
                   if (extra.weight && !vectorB) continue;
+                  if (extra.prologue && transA) continue;
                   variants.push({
                     ...plain,
                     transA,
@@ -111,6 +112,13 @@ function matmuls(): Kernel[] {
   every({ epilogue: 'gelu', bias: true }, [[8, 8]]);
   every({ epilogue: 'add' }, [[4, 8]]);
   every({ epilogue: 'swiglu' }, [[2, 8]]);
+  for (const prologue of NORMS) {
+    every({ prologue, bias: true, epilogue: 'add' }, [
+      [1, 4],
+      [8, 8],
+    ]);
+    for (const weight of ['f16', 'int8', 'int4'] as const) every({ prologue, weight }, [[8, 8]]);
+  }
   return variants.map(kernels.matmul);
 }
 
@@ -119,6 +127,8 @@ const BLOCKS = [
   { blockM: 16, blockN: 64, blockK: 32, tileM: 4, tileN: 4 },
   { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
 ] as const;
+/** Those that a left side of this layout may have. */
+const prologues = (transA: boolean): readonly kernels.Norm[] => (transA ? [] : NORMS);
 const EPILOGUES = ['none', 'gelu', 'add', 'swiglu'] as const;
 
 function matmulBlocks(): Kernel[] {
@@ -134,6 +144,10 @@ function matmulBlocks(): Kernel[] {
               kernels.matmulBlock({ ...base, ...plain, weight }),
             ),
             kernels.matmulBlock({ ...base, ...plain, accumulate: true }),
+            ...prologues(transA).flatMap((prologue) => [
+              kernels.matmulBlock({ ...base, ...plain, bias: true, epilogue: 'swiglu', prologue }),
+              kernels.matmulBlock({ ...base, ...plain, weight: 'bf16', prologue }),
+            ]),
           ];
         }),
       ),
@@ -185,6 +199,19 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
             epilogue,
           }),
         ),
+        prologues(transA).map((prologue) =>
+          kernels.matmulLanes({
+            transA,
+            transB,
+            tileM: 32,
+            tileN: 4,
+            lanes: 8,
+            bias: true,
+            accumulate: false,
+            epilogue: 'add',
+            prologue,
+          }),
+        ),
       ),
     ),
   ),
@@ -206,6 +233,22 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
               accumulate: false,
               epilogue,
             }),
+          ).concat(
+            prologues(transA).map((prologue) =>
+              kernels.matmulUnits({
+                transA,
+                transB,
+                unitM: unit,
+                unitN: unit,
+                unitK: unit,
+                lanes: 32,
+                split,
+                bias: true,
+                accumulate: false,
+                epilogue: 'add',
+                prologue,
+              }),
+            ),
           ),
         ),
       ),
@@ -215,6 +258,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     BOTH.flatMap((affine) => LANES.map((lanes) => kernels.norm(norm, affine, lanes))),
   ),
   normBackward: NORMS.flatMap((norm) => LANES.map((lanes) => kernels.normBackward(norm, lanes))),
+  normStatistics: NORMS.flatMap((norm) => LANES.map((lanes) => kernels.normStatistics(norm, lanes))),
   patch: [kernels.patch()],
   pick: [kernels.pick()],
   reduceColumns: (['sum', 'max'] as const).flatMap((r) => BOTH.map((more) => kernels.reduceColumns(r, more))),

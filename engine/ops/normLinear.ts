@@ -1,0 +1,121 @@
+/**
+ * Linear layers whose kernel normalises rows as it loads them (the prologue in kernels/matmulParts.ts): normalised rows are
+ * never written, only their mean and rstd, once for all the layers that read the same rows.
+ */
+
+import { groupGrid, type Norm, normStatistics as statisticsKernel } from '../../kernels/index.ts';
+import { ShapeError } from '../errors.ts';
+import { commonRows } from '../storage.ts';
+import { empty, isRecording, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
+import { layerNorm, rmsNorm } from './norm.ts';
+import { sumTo } from './reduce.ts';
+import { reshape } from './shape.ts';
+import { throughTwin } from './twin.ts';
+
+/** A norm over the last axis, weight and bias [K]: {@link layerNorm} or {@link rmsNorm}. */
+export type RowNorm = (
+  | { readonly kind: 'layer'; readonly weight: Tensor; readonly bias: Tensor }
+  | { readonly kind: 'rms'; readonly weight: Tensor }
+) & {
+  readonly eps: number;
+  /** {@link normStatistics} of the rows, where several layers read them; default: worked out for this one. */
+  readonly statistics?: Tensor;
+};
+
+const show = (t: Tensor): string => `${t.dtype} [${t.shape.join(', ')}]`;
+const vectorsOf = (norm: RowNorm): Tensor[] =>
+  norm.kind === 'layer' ? [norm.weight, norm.bias] : [norm.weight];
+
+/**
+ * Mean (0 for RMS) and 1 / sqrt(variance + eps) of the rows of x [..., K], [rows, 2]: what {@link normLinear} shares. It has
+ * no gradient of its own. @throws ShapeError
+ */
+export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
+  x.use();
+  if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
+  const length = x.dim(-1);
+  const rows = sizeOf(x.shape.slice(0, -1));
+  const y = empty(x.device, [rows, 2]);
+  if (x.size > 0)
+    for (const [begin, end] of commonRows('normStatistics', rows, [
+      { storage: x.storage, rowLength: length },
+    ]))
+      x.device.dispatch(
+        statisticsKernel(kind, x.device.rowLanes),
+        [x.storage.window(begin * length, end * length), y.storage.window()],
+        [end - begin, length, eps, begin],
+        groupGrid(end - begin),
+        4 * (end - begin) * length,
+      );
+  return operation('normStatistics', [x], y, [], null);
+}
+
+/**
+ * {@link linearThen} of the norm of x [..., K], normalised as the product loads it: the bits of the operations apart. With
+ * gradients recorded the tape keeps x instead of its norm, and what follows the product is an operation of its own.
+ * @throws ShapeError
+ * @example
+ * ```ts
+ * import { full, normLinear, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const [x, w] = [tensor(device, [3, 3], [1, 2]), tensor(device, [1, 0, 0, 1, 1, 1], [3, 2])];
+ * const y = normLinear(x, { kind: 'rms', weight: full(device, [2], 2), eps: 0 }, w);
+ * console.log([...(await y.read())]); // → [ 2, 2, 4 ]
+ * device.destroy();
+ * ```
+ */
+export function normLinear(
+  x: Tensor,
+  norm: RowNorm,
+  w: Tensor,
+  bias?: Tensor,
+  then: Then = { op: 'none' },
+): Tensor {
+  const { kind, eps } = norm;
+  const vectors = vectorsOf(norm);
+  const rows = sizeOf(x.shape.slice(0, -1));
+  if (
+    x.rank === 0 ||
+    vectors.some((v) => v.dtype !== 'f32' || v.shape.join() !== `${x.dim(-1)}`) ||
+    (norm.statistics && norm.statistics.shape.join() !== `${rows},2`)
+  )
+    throw new ShapeError(
+      'normLinear',
+      `x ${show(x)} with ${[...vectors, ...(norm.statistics ? [norm.statistics] : [])].map(show).join(', ')}`,
+    );
+  const apply = (x: Tensor, weight: Tensor, shift?: Tensor): Tensor =>
+    shift ? layerNorm(x, weight, shift, eps) : rmsNorm(x, weight, eps);
+  if (x.size === 0) return linearThen(apply(x, norm.weight, vectors[1]), w, bias, then);
+  const inputs = [x, ...vectors, w, ...(bias ? [bias] : [])];
+  const statistics = norm.statistics ?? normStatistics(x, kind, eps);
+  const kernel = (then: Then): Tensor => {
+    const y = linearKernel(x, w, bias, then, { kind, statistics, vectors });
+    if (!norm.statistics) statistics.dispose();
+    return y;
+  };
+  if (!isRecording([...inputs, ...('with' in then ? [then.with] : [])])) return kernel(then);
+  const normed = 1 + vectors.length;
+  const y = operation(
+    'normLinear',
+    inputs,
+    kernel({ op: 'none' }),
+    inputs.slice(0, normed + 1),
+    (dy, saved, needs) => {
+      const [x, weight, shift] = saved.slice(0, normed) as [Tensor, Tensor, Tensor?];
+      const w = saved[normed]!;
+      const [flat, through] = [reshape(dy, [rows, w.dim(0)]), needs.slice(0, normed)];
+      const ofNorm = through.includes(true)
+        ? throughTwin(normed, apply)(reshape(matmul(flat, w), x.shape), saved.slice(0, normed), through)
+        : through.map(() => null);
+      const normal = (): Tensor => reshape(apply(x, weight, shift), [rows, w.dim(1)]);
+      return [
+        ...ofNorm,
+        needs[normed] ? matmul(flat, normal(), { transA: true }) : null,
+        needs[normed + 1] ? sumTo(flat, [w.dim(0)]) : null,
+      ];
+    },
+  );
+  return followed(y, then);
+}
