@@ -36,8 +36,11 @@ fn log1p_(f: f32) -> f32 {
 }
 `;
 
+/** What of the rounding p itself has, and with it each change of p. */
+export const PLAIN_SHARE = 0.25;
+
 const CHANGE = {
-  prob: 'vec2f(-p.plain * f / (1.0 + f), p.plain * moved[at + 2u] / ((1.0 + f) * (1.0 + f)))',
+  prob: `vec2f(-p.plain * f / (1.0 + f), p.plain * (moved[at + 2u] / (1.0 + f) + ${PLAIN_SHARE} * abs(f)) / (1.0 + f))`,
   logprob: 'vec2f(-log1p_(f), moved[at + 2u] / (1.0 + f))',
   logit: 'vec2f(moved[at + 1u], moved[at + 3u])',
 } as const;

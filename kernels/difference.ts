@@ -12,6 +12,7 @@ import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.t
 import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
 import type { Norm } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
+import { SUMMED_APART } from './softmax.ts';
 
 /** Integers of one token record, in order. */
 export const TOKEN_FIELDS = [
@@ -529,12 +530,16 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   var part = 0.0;
   var movement = 0.0;
   var size = 0.0;
-  for (var i = lane; i < p.length; i += ${lanes}u) {
-    let change = ${row.change('i')};
-    let term = probability[base + i] * expm1_(min(change - reference, ${LARGEST_EXPONENT}));
-    part += term;
-    movement += abs(term);
-    size = fma(change, change, size);
+  for (var first = 0u; first < p.length; first += ${SUMMED_APART * lanes}u) {
+    var apart = 0.0;
+    for (var i = first + lane; i < min(first + ${SUMMED_APART * lanes}u, p.length); i += ${lanes}u) {
+      let change = ${row.change('i')};
+      let term = probability[base + i] * expm1_(min(change - reference, ${LARGEST_EXPONENT}));
+      apart += term;
+      movement += abs(term);
+      size = fma(change, change, size);
+    }
+    part += apart;
   }
   let total = reduce_total(part, lane);
   let moved = reduce_total(movement, lane);

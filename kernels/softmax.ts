@@ -19,21 +19,32 @@ export interface SoftmaxVariant {
 
 /** Elements that a lane takes between two rescalings of its sum. */
 const TAKEN = [0, 1, 2, 3] as const;
+/**
+ * Elements of a lane that are added up by themselves before they join its sum. A vocabulary's probabilities are thousands of
+ * numbers far below the rounding of the largest: added to it one by one they vanish, and 1e-5 of the sum was lost so.
+ */
+export const SUMMED_APART = 64;
 
 /** WGSL that leaves `largest` and `total`, the sum of exp(x - largest), of a row whose element i is `x(i)`, each read once. */
 const statistics = (lanes: number, x: (i: string) => string): string => {
   const take = (elements: readonly number[]): string => `
-    ${elements.map((n) => `let x${n} = ${x(`i + ${n * lanes}u`)};`).join('\n    ')}
-    let larger = ${elements.reduce((all, n) => `max(${all}, x${n})`, 'top')};
-    part = part * exp(top - larger) + ${elements.map((n) => `exp(x${n} - larger)`).join(' + ')};
-    top = larger;`;
+      ${elements.map((n) => `let x${n} = ${x(`i + ${n * lanes}u`)};`).join('\n      ')}
+      let larger = ${elements.reduce((all, n) => `max(${all}, x${n})`, 'top')};
+      apart = apart * exp(top - larger) + (${elements.map((n) => `exp(x${n} - larger)`).join(' + ')});
+      top = larger;`;
   return `
   var top = f32(-3.4028234e38);
   var part = 0.0;
-  var i = lane;
-  for (; i + ${(TAKEN.length - 1) * lanes}u < p.length; i += ${TAKEN.length * lanes}u) {${take(TAKEN)}
-  }
-  for (; i < p.length; i += ${lanes}u) {${take([0])}
+  for (var first = 0u; first < p.length; first += ${SUMMED_APART * lanes}u) {
+    let end = min(first + ${SUMMED_APART * lanes}u, p.length);
+    let before = top;
+    var apart = 0.0;
+    var i = first + lane;
+    for (; i + ${(TAKEN.length - 1) * lanes}u < end; i += ${TAKEN.length * lanes}u) {${take(TAKEN)}
+    }
+    for (; i < end; i += ${lanes}u) {${take([0])}
+    }
+    part = part * exp(before - top) + apart;
   }
   let largest = reduce_largest(top, lane);
   let total = reduce_total(part * exp(top - largest), lane);`;

@@ -44,8 +44,7 @@ export { NONE, TARGET_FIELDS };
 
 /**
  * Rounding of what a row says, relative to the terms before they cancel: of F to `movement`, of dz_t to `size`. Most of it is the
- * plain run's: its logits are known to some 1e-5, and so is each p_v that a change is weighted with; it is the same factor for
- * all neurons of a prompt. Measured against float64: test/neurgrad/difference.test.ts.
+ * plain run's: its logits are known to some 1e-6 to 1e-5, and so is each p_v that a change is weighted with. Measured against float64: test/neurgrad/difference.test.ts.
  */
 export const DIFFERENCE_ROUNDING = 2e-5;
 

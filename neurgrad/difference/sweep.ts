@@ -1,7 +1,9 @@
 /** The target's values under each shift of one prompt's neurons, from their differences to the plain prompt's. */
 
+import { PLAIN_SHARE } from '../../kernels/curve.ts';
 import type { Quantity } from '../../models/model.ts';
 import { type DifferenceModel, openBundle, type SweepCase } from './bundle.ts';
+import { DIFFERENCE_ROUNDING } from './ops.ts';
 import { type Curves, curveSums, type RowOptions, rowChanges, type ShiftedRow } from './wave.ts';
 
 /**
@@ -27,7 +29,7 @@ export function changedNoise(
   noise: { readonly f: number; readonly logit: number },
 ): Record<Quantity, number> {
   return {
-    prob: (plain.prob * noise.f) / (1 + f) ** 2,
+    prob: (plain.prob * (noise.f / (1 + f) + PLAIN_SHARE * DIFFERENCE_ROUNDING * Math.abs(f))) / (1 + f),
     logprob: noise.f / (1 + f),
     logit: noise.logit,
   };

@@ -93,6 +93,24 @@ describe('functions', () => {
     });
   });
 
+  it.each([12_304, 50_000])('a softmax over %i classes loses none of the small ones', async (length) => {
+    // Each of the others is below half a unit in the last place of the largest.
+    const scores = Array.from({ length }, (_, i) => Math.fround(i === 77 ? 15 : -3.2 + Math.sin(i)));
+    const total = scores.reduce((sum, x) => sum + Math.exp(x - 15), 0);
+    const x = engine.tensor(device, scores, [1, length]);
+    const [p, log, loss] = await compute(() => [
+      engine.softmax(x),
+      engine.logSoftmax(x),
+      engine.crossEntropyRows(x, [5]),
+    ]);
+    expectClose([p!.data[77]!], [1 / total], { ulps: 16 });
+    // A score less the largest is rounded to a unit of 1.9e-6, and exp may be off by 3 + 2 |x| units.
+    for (const i of [0, 5, length - 1])
+      expectClose([p!.data[i]!], [Math.exp(scores[i]! - 15) / total], { ulps: 48 }, `p of ${i}`);
+    expect(Math.abs(log!.data[77]! + Math.log(total))).toBeLessThan(2e-6);
+    expectClose([loss!.data[0]!], [Math.log(total) - (scores[5]! - 15)], { ulps: 4 });
+  });
+
   it('a branch that is not taken cannot spoil the result or its gradient', async () => {
     const x = engine.tensor(device, [4, 0, -1]).requireGrad();
     const zero = engine.tensor(device, [0]);

@@ -253,10 +253,21 @@ describe('injection', () => {
 const MODELS = [
   [
     'facts-bert',
-    ['The capital of France is [MASK].', 'The Nobel laureate Marie Curie was born in [MASK], they say.'],
+    [
+      'The capital of France is [MASK].',
+      'The Nobel laureate Marie Curie was born in [MASK], they say.',
+      'Windows is developed by [MASK].',
+    ],
   ],
   ['stories260k', ['Once upon a time, there was a little', 'Tom and Lily went to the park to']],
 ] as const;
+
+/** What p_t changes by from p to q, from logarithms: subtracted, small changes would drown in p's own rounding. */
+function exactChange(p: Float64Array, q: Float64Array, target: number): number {
+  const log = (v: number): number => Math.log(q[v]! / p[v]!);
+  const f = p.reduce((sum, value, v) => sum + value * Math.expm1(log(v) - log(target)), 0);
+  return (-p[target]! * f) / (1 + f);
+}
 
 describe.each(MODELS)('%s', (name, texts) => {
   let model: LanguageModel;
@@ -297,36 +308,47 @@ describe.each(MODELS)('%s', (name, texts) => {
         expect(Math.abs(value - naive.neurons[n]!.values[s]!)).toBeLessThan(5e-5);
   });
 
-  it('measures changes of p where subtracting forwards cannot, to the noise it states', async () => {
+  it('measures changes of p to 1e-5 where subtracting forwards cannot, and to the noise it states', async () => {
     const errors: number[] = [];
     const noises: number[] = [];
     const naiveErrors: number[] = [];
+    const norm = (values: number[]): number => Math.hypot(...values);
     for (const text of texts) {
       const prompt = encodePrompt(model, tokenizer, text);
       const plainP = reference(prompt);
       const target = plainP.indexOf(Math.max(...plainP));
       const options = { neurons: draw(20), target, direction: 'plain' as const };
-      for (const by of [1e-4, 0.2, 2]) {
+      for (const by of [1e-4, 0.01, 0.2, 2]) {
         const shifts = { shifts: [by], fit: { range: by } };
         const auto = await sweep(model, prompt, { ...options, ...shifts });
-        const naive = await sweep(model, prompt, { ...options, ...shifts, engine: 'naive' });
+        const naive =
+          by < 0.1 ? await sweep(model, prompt, { ...options, ...shifts, engine: 'naive' }) : null;
+        const wanted: number[] = [];
+        const apart: number[] = [];
         for (const [n, curve] of auto.neurons.entries()) {
-          const want =
-            reference(prompt, { neuron: curve, at: prompt.position, by })[target]! - plainP[target]!;
+          const want = exactChange(
+            plainP,
+            reference(prompt, { neuron: curve, at: prompt.position, by }),
+            target,
+          );
           const error = Math.abs(curve.p[1]! - curve.p[0]! - want);
+          wanted.push(want);
+          apart.push(error);
           errors.push(error / Math.abs(want));
           noises.push(curve.noise / Math.abs(want));
           // The bound: no effect is too small for it.
           expect(error, `L${curve.layer}.N${curve.index} by ${by}`).toBeLessThan(curve.noise);
-          const other = naive.neurons[n]!.p;
-          if (by === 1e-4) naiveErrors.push(Math.abs((other[1]! - other[0]!) / want - 1));
+          const other = naive?.neurons[n]!.p;
+          if (other && by === 1e-4) naiveErrors.push(Math.abs((other[1]! - other[0]!) / want - 1));
         }
+        // Of the changes of all neurons by one shift.
+        expect(norm(apart), `${text} by ${by}`).toBeLessThan(1e-5 * norm(wanted));
       }
     }
     const quantile = (values: number[], q: number): number =>
       values.sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;
-    expect(quantile(errors, 0.5)).toBeLessThan(1e-5);
-    expect(quantile(errors, 0.9)).toBeLessThan(5e-5);
+    expect(quantile(errors, 0.5)).toBeLessThan(5e-6);
+    expect(quantile(errors, 0.9)).toBeLessThan(2e-5);
     // A bound that says something.
     expect(quantile(noises, 0.5)).toBeLessThan(1e-4);
     expect(quantile(naiveErrors, 0.5)).toBeGreaterThan(0.05);
@@ -412,7 +434,7 @@ describe.each(MODELS)('%s', (name, texts) => {
 
   it('gives a row alone the same bits as in a batch, and beside other prompts', async () => {
     const probes = texts.map((text) => encodePrompt(model, tokenizer, text));
-    expect(new Set(probes.map(({ ids }) => ids.length)).size).toBe(2);
+    expect(new Set(probes.map(({ ids }) => ids.length)).size).toBe(texts.length);
     const cases = probes.map((probe) => ({ probe, at: probe.position, target: 300 }));
     const before = device.memory;
     const rows = [0, 1].flatMap((c) =>
