@@ -17,5 +17,6 @@ export * from './patch.ts';
 export * from './quantise.ts';
 export * from './reduce.ts';
 export * from './rotary.ts';
+export * from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';

@@ -24,7 +24,12 @@ export const ROW_MAIN = `fn main(@builtin(workgroup_id) wid: vec3u, @builtin(loc
   if (row >= p.rows) { return; }`;
 
 /** Tree over workgroup memory, for kernels with one workgroup a row: `reduce_X(value, lane)` gives every lane the result. */
-export function groupReduction(name: string, combine: string, lanes = ROW_GROUP): string {
+export function groupReduction(
+  name: string,
+  combine: string,
+  lanes = ROW_GROUP,
+  type: 'f32' | 'vec4f' = 'f32',
+): string {
   const steps: string[] = [];
   for (let half = lanes / 2; half >= 1; half /= 2) {
     steps.push(
@@ -32,8 +37,8 @@ export function groupReduction(name: string, combine: string, lanes = ROW_GROUP)
     );
   }
   return `
-var<workgroup> shared_${name}: array<f32, ${lanes}>;
-fn reduce_${name}(value: f32, lane: u32) -> f32 {
+var<workgroup> shared_${name}: array<${type}, ${lanes}>;
+fn reduce_${name}(value: ${type}, lane: u32) -> ${type} {
   workgroupBarrier();
   shared_${name}[lane] = value;
   workgroupBarrier();

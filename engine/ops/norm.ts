@@ -2,8 +2,16 @@
  * Layer norm and RMS norm over the last axis.
  */
 
-import { groupGrid, type Norm, normBackward, norm as normKernel } from '../../kernels/index.ts';
+import {
+  groupGrid,
+  type Kernel,
+  type Norm,
+  normBackward,
+  norm as normKernel,
+  type RowShare,
+} from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
 import { empty, operation, type Tensor } from '../tensor.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
@@ -14,7 +22,7 @@ const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 function dispatch(
   op: string,
-  kernel: ReturnType<typeof normKernel>,
+  kernel: (share: RowShare) => Kernel,
   rowed: Tensor[],
   vectors: Tensor[],
   x: Tensor,
@@ -27,7 +35,7 @@ function dispatch(
   for (const [begin, end] of commonRows(op, x.size / length, operands)) {
     const part = (t: Tensor) => t.storage.window(begin * length, end * length);
     x.device.dispatch(
-      kernel,
+      kernel(rowShare(length, x.device)),
       [part(x), ...vectors.map((t) => t.storage.window()), ...rowed.map(part), part(y)],
       [end - begin, length, eps],
       groupGrid(end - begin),
@@ -60,7 +68,7 @@ function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   check('layerNorm', x, weight, bias);
   const y = empty(x.device, x.shape);
-  dispatch('layerNorm', normKernel('layer', true, x.device.rowLanes), [], [weight, bias], x, y, eps);
+  dispatch('layerNorm', (share) => normKernel('layer', true, share), [], [weight, bias], x, y, eps);
   return operation('layerNorm', [x, weight, bias], y, [x, weight], (dy, saved, needs) => {
     const [x, weight] = saved as [Tensor, Tensor];
     return [
@@ -75,7 +83,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
   check('rmsNorm', x, weight);
   const y = empty(x.device, x.shape);
-  dispatch('rmsNorm', normKernel('rms', true, x.device.rowLanes), [], [weight], x, y, eps);
+  dispatch('rmsNorm', (share) => normKernel('rms', true, share), [], [weight], x, y, eps);
   return operation('rmsNorm', [x, weight], y, [x, weight], (dy, saved, needs) => {
     const [x, weight] = saved as [Tensor, Tensor];
     return [
@@ -88,7 +96,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
 /** The norm without weight and bias. */
 function standardise(kind: Norm, x: Tensor, eps: number): Tensor {
   const y = empty(x.device, x.shape);
-  dispatch('standardise', normKernel(kind, false, x.device.rowLanes), [], [], x, y, eps);
+  dispatch('standardise', (share) => normKernel(kind, false, share), [], [], x, y, eps);
   return operation(
     'standardise',
     [x],
@@ -106,7 +114,7 @@ export function standardiseTwin(kind: Norm, x: Tensor, eps: number): Tensor {
 
 function backward(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number): Tensor {
   const dx = empty(x.device, x.shape);
-  dispatch('normBackward', normBackward(kind, x.device.rowLanes), [dy], [weight], x, dx, eps);
+  dispatch('normBackward', (share) => normBackward(kind, share), [dy], [weight], x, dx, eps);
   return operation(
     'normBackward',
     [x, weight, dy],

@@ -5,6 +5,7 @@
 
 import { groupGrid, type Norm, normStatistics as statisticsKernel } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
 import { empty, isRecording, operation, sizeOf, type Tensor } from '../tensor.ts';
 import { followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
@@ -42,7 +43,7 @@ export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
       { storage: x.storage, rowLength: length },
     ]))
       x.device.dispatch(
-        statisticsKernel(kind, x.device.rowLanes),
+        statisticsKernel(kind, rowShare(length, x.device)),
         [x.storage.window(begin * length, end * length), y.storage.window()],
         [end - begin, length, eps, begin],
         groupGrid(end - begin),

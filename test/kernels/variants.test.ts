@@ -56,6 +56,12 @@ const LAYOUTS: readonly kernels.BinaryLayout[] = [
 const BOTH = [false, true] as const;
 const LANES = [8, 64] as const;
 const NORMS = ['layer', 'rms'] as const;
+/** Read again in each sweep, held, and as much held as there can be. */
+const SHARES: readonly kernels.RowShare[] = ([1, 4] as const).flatMap((vector) => [
+  { lanes: 8, vector, held: 0 },
+  { lanes: 64, vector, held: 3 },
+  { lanes: 256, vector, held: 32 / vector },
+]);
 
 /** All transpositions, load widths and tails, on four tiles; bias, accumulation, 16-bit weights and the other tiles on some. */
 function matmuls(): Kernel[] {
@@ -255,10 +261,10 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     ),
   ),
   norm: NORMS.flatMap((norm) =>
-    BOTH.flatMap((affine) => LANES.map((lanes) => kernels.norm(norm, affine, lanes))),
+    BOTH.flatMap((affine) => SHARES.map((share) => kernels.norm(norm, affine, share))),
   ),
-  normBackward: NORMS.flatMap((norm) => LANES.map((lanes) => kernels.normBackward(norm, lanes))),
-  normStatistics: NORMS.flatMap((norm) => LANES.map((lanes) => kernels.normStatistics(norm, lanes))),
+  normBackward: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normBackward(norm, share))),
+  normStatistics: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normStatistics(norm, share))),
   patch: [kernels.patch()],
   pick: [kernels.pick()],
   reduceColumns: (['sum', 'max'] as const).flatMap((r) => BOTH.map((more) => kernels.reduceColumns(r, more))),
