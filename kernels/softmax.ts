@@ -1,14 +1,16 @@
 /**
  * Softmax over rows, with the scale and the masks of attention, its logarithm, and their backward passes.
  *
- * One workgroup a row. Maximum and sum of exponentials come from one read, the sum rescaled whenever the maximum grows
- * (Milakov & Gimelshein 2018); the result takes a second, because no workgroup holds a row of any length. Cross-entropy needs
- * no second read: its backward pass starts from the forward's maximum and sum. Masked entries get the large finite score -1e30
- * (WGSL may assume that infinities do not occur), so that a row with nothing to attend to is uniform, not NaN.
+ * One workgroup a row. A row that is held is read once, and its exponentials are kept; of a longer one, maximum and sum of
+ * exponentials come from one read, the sum rescaled whenever the maximum grows (Milakov & Gimelshein 2018), and the result
+ * takes a second. Cross-entropy needs no second read: its backward pass starts from the forward's maximum and sum. Masked
+ * entries get the large finite score -1e30 (WGSL may assume that infinities do not occur), so that a row with nothing to attend
+ * to is uniform, not NaN.
  */
 
 import { type Kernel, memo } from './kernel.ts';
-import { groupReduction, ROW_GROUP, ROW_MAIN } from './reduce.ts';
+import { groupReduction, ROW_MAIN } from './reduce.ts';
+import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
 
 export interface SoftmaxVariant {
   /** Log-softmax instead of softmax. */
@@ -16,6 +18,12 @@ export interface SoftmaxVariant {
   /** A key mask [batches, length]: 0 hides that key from every query of the batch. */
   readonly masked: boolean;
 }
+
+const LOWEST = '-3.4028234e38';
+
+const reductions = (lanes: number): string => `
+${groupReduction('largest', 'max(u, v)', lanes)}
+${groupReduction('total', 'u + v', lanes)}`;
 
 /** Elements that a lane takes between two rescalings of its sum. */
 const TAKEN = [0, 1, 2, 3] as const;
@@ -26,19 +34,19 @@ const TAKEN = [0, 1, 2, 3] as const;
 export const SUMMED_APART = 64;
 
 /** WGSL that leaves `largest` and `total`, the sum of exp(x - largest), of a row whose element i is `x(i)`, each read once. */
-const statistics = (lanes: number, x: (i: string) => string): string => {
+const statistics = (lanes: number, { type, max, sum }: RowSweep<'x'>, x: (i: string) => string): string => {
   const take = (elements: readonly number[]): string => `
       ${elements.map((n) => `let x${n} = ${x(`i + ${n * lanes}u`)};`).join('\n      ')}
       let larger = ${elements.reduce((all, n) => `max(${all}, x${n})`, 'top')};
       apart = apart * exp(top - larger) + (${elements.map((n) => `exp(x${n} - larger)`).join(' + ')});
       top = larger;`;
   return `
-  var top = f32(-3.4028234e38);
-  var part = 0.0;
-  for (var first = 0u; first < p.length; first += ${SUMMED_APART * lanes}u) {
-    let end = min(first + ${SUMMED_APART * lanes}u, p.length);
+  var top = ${type.f32}(${LOWEST});
+  var part = ${type.f32}();
+  for (var first = 0u; first < count; first += ${SUMMED_APART * lanes}u) {
+    let end = min(first + ${SUMMED_APART * lanes}u, count);
     let before = top;
-    var apart = 0.0;
+    var apart = ${type.f32}();
     var i = first + lane;
     for (; i + ${(TAKEN.length - 1) * lanes}u < end; i += ${TAKEN.length * lanes}u) {${take(TAKEN)}
     }
@@ -46,29 +54,41 @@ const statistics = (lanes: number, x: (i: string) => string): string => {
     }
     part = part * exp(before - top) + apart;
   }
-  let largest = reduce_largest(top, lane);
-  let total = reduce_total(part * exp(top - largest), lane);`;
+  let largest = reduce_largest(${max('top')}, lane);
+  let total = reduce_total(${sum('part * exp(top - largest)')}, lane);`;
 };
 
-const SCORE = (masked: boolean): string => `
-fn score(row: u32, i: u32) -> f32 {
-  let query = row % p.queries;
-  let visible = i <= query + p.past || p.causal == 0u;
-  let hidden = ${masked ? 'mask[row / p.rows_per_batch * p.length + i] == 0u' : 'false'};
-  return select(-1e30, a[row * p.length + i] * p.scale, visible && !hidden);
+/** The same of a row that is held: the held values become exp(x - largest), but for a logarithm. */
+const heldStatistics = ({ type, each, max, sum }: RowSweep<'x'>, log: boolean): string => `
+  var top = ${type.f32}(${LOWEST});
+  ${each(({ x }) => `top = max(top, ${x});`)}
+  let largest = reduce_largest(${max('top')}, lane);
+  var part = ${type.f32}();
+  ${each(({ x }) => (log ? `part += exp(${x} - largest);` : `${x} = exp(${x} - largest); part += ${x};`))}
+  let total = reduce_total(${sum('part')}, lane);`;
+
+const score = (masked: boolean, vector: number, { type, places }: RowSweep<'x'>): string => `
+fn score(row: u32, i: u32) -> ${type.f32} {
+  let count = p.length / ${vector}u;
+  let reached = ${places('i')} <= ${type.u32}(row % p.queries + p.past);
+  let seen = (reached | ${type.bool}(p.causal == 0u))${masked ? ` & (mask[row / p.rows_per_batch * count + i] != ${type.u32}())` : ''};
+  return select(${type.f32}(-1e30), a[row * count + i] * p.scale, seen);
 }`;
 
 /**
  * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; with `causal` it sees keys up to
  * query + past. Grid: groups, rows.
  */
-export const softmax = memo(({ log, masked }: SoftmaxVariant, lanes: number = ROW_GROUP): Kernel => {
+export const softmax = memo(({ log, masked }: SoftmaxVariant, share: RowShare): Kernel => {
+  const { lanes, vector, held } = share;
+  const x = (i: string): string => `score(row, ${i})`;
+  const row = sweepRow(share, { x });
   return {
-    name: `softmax${log ? '.log' : ''}${masked ? '.masked' : ''}.${lanes}`,
+    name: `softmax${log ? '.log' : ''}${masked ? '.masked' : ''}.${row.name}`,
     bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      ...(masked ? ([{ name: 'mask', element: 'u32', access: 'read' }] as const) : []),
-      { name: 'y', element: 'f32', access: 'read_write' },
+      { name: 'a', element: row.type.f32, access: 'read' },
+      ...(masked ? ([{ name: 'mask', element: row.type.u32, access: 'read' }] as const) : []),
+      { name: 'y', element: row.type.f32, access: 'read_write' },
     ],
     params: {
       rows: 'u32',
@@ -81,15 +101,13 @@ export const softmax = memo(({ log, masked }: SoftmaxVariant, lanes: number = RO
     },
     workgroup: [lanes, 1, 1],
     body: `
-${groupReduction('largest', 'max(u, v)', lanes)}
-${groupReduction('total', 'u + v', lanes)}
-${SCORE(masked)}
+${reductions(lanes)}
+${score(masked, vector, row)}
 ${ROW_MAIN}
-${statistics(lanes, (i) => `score(row, ${i})`)}
+${row.read}
+${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
   ${log ? 'let log_total = log(total);' : 'let share = 1.0 / total;'}
-  for (var i = lane; i < p.length; i += ${lanes}u) {
-    y[row * p.length + i] = ${log ? 'score(row, i) - largest - log_total' : 'exp(score(row, i) - largest) * share'};
-  }
+  ${row.each(({ x, i }) => `y[base + ${i}] = ${log ? `${x} - largest - log_total` : held > 0 ? `${x} * share` : `exp(${x} - largest) * share`};`)}
 }`,
   };
 });
@@ -99,39 +117,44 @@ ${statistics(lanes, (i) => `score(row, ${i})`)}
  * where the score was masked.
  * Grid: groups, rows.
  */
-export const softmaxBackward = memo((log: boolean, lanes: number = ROW_GROUP): Kernel => {
+export const softmaxBackward = memo((log: boolean, share: RowShare): Kernel => {
+  const row = sweepRow(share, { y: (i) => `y[base + ${i}]`, dy: (i) => `dy[base + ${i}]` });
+  const element = row.type.f32;
   return {
-    name: `softmax_backward${log ? '.log' : ''}.${lanes}`,
+    name: `softmax_backward${log ? '.log' : ''}.${row.name}`,
     bindings: [
-      { name: 'y', element: 'f32', access: 'read' },
-      { name: 'dy', element: 'f32', access: 'read' },
-      { name: 'da', element: 'f32', access: 'read_write' },
+      { name: 'y', element, access: 'read' },
+      { name: 'dy', element, access: 'read' },
+      { name: 'da', element, access: 'read_write' },
     ],
     params: { rows: 'u32', length: 'u32', scale: 'f32' },
-    workgroup: [lanes, 1, 1],
+    workgroup: [share.lanes, 1, 1],
     body: `
-${groupReduction('total', 'u + v', lanes)}
+${groupReduction('total', 'u + v', share.lanes)}
 ${ROW_MAIN}
-  let base = row * p.length;
-  var part = 0.0;
-  for (var i = lane; i < p.length; i += ${lanes}u) { part += ${log ? '' : 'y[base + i] * '}dy[base + i]; }
-  let total = reduce_total(part, lane);
-  for (var i = lane; i < p.length; i += ${lanes}u) {
-    da[base + i] = p.scale * ${log ? '(select(dy[base + i], 0.0, y[base + i] < -5e29) - exp(y[base + i]) * total)' : 'y[base + i] * (dy[base + i] - total)'};
-  }
+${row.read}
+  var part = ${element}();
+  ${row.each(({ y, dy }) => `part += ${log ? '' : `${y} * `}${dy};`)}
+  let total = reduce_total(${row.sum('part')}, lane);
+  ${row.each(
+    ({ y, dy, i }) =>
+      `da[base + ${i}] = p.scale * ${log ? `(select(${dy}, ${element}(), ${y} < ${element}(-5e29)) - exp(${y}) * total)` : `${y} * (${dy} - total)`};`,
+  )}
 }`,
   };
 });
 
 /**
  * loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). `stats` [rows, 2] are the
- * row's maximum and its sum of exponentials below it. Grid: groups, rows.
+ * row's maximum and its sum of exponentials below it. Holds nothing. Grid: groups, rows.
  */
-export const crossEntropy = memo(
-  (lanes: number = ROW_GROUP): Kernel => ({
-    name: `cross_entropy.${lanes}`,
+export const crossEntropy = memo(({ lanes, vector }: RowShare): Kernel => {
+  const x = (i: string): string => `a[base + ${i}]`;
+  const row = sweepRow({ lanes, vector, held: 0 }, { x });
+  return {
+    name: `cross_entropy.${row.name}`,
     bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'a', element: row.type.f32, access: 'read' },
       { name: 'label', element: 'u32', access: 'read' },
       { name: 'loss', element: 'f32', access: 'read_write' },
       { name: 'stats', element: 'f32', access: 'read_write' },
@@ -139,44 +162,51 @@ export const crossEntropy = memo(
     params: { rows: 'u32', length: 'u32' },
     workgroup: [lanes, 1, 1],
     body: `
-${groupReduction('largest', 'max(u, v)', lanes)}
-${groupReduction('total', 'u + v', lanes)}
+${reductions(lanes)}
 ${ROW_MAIN}
-  let base = row * p.length;
-${statistics(lanes, (i) => `a[base + ${i}]`)}
+${row.read}
+${statistics(lanes, row, x)}
   if (lane == 0u) {
     let at = label[row];
-    loss[row] = select(0.0, log(total) - (a[base + min(at, p.length - 1u)] - largest), at < p.length);
+    let inside = min(at, p.length - 1u);
+    let x = ${vector === 4 ? 'a[base + inside / 4u][inside % 4u]' : 'a[base + inside]'};
+    loss[row] = select(0.0, log(total) - (x - largest), at < p.length);
     stats[2u * row] = largest;
     stats[2u * row + 1u] = total;
   }
 }`,
-  }),
-);
+  };
+});
 
-/** da = dloss[row] (softmax(a) - onehot(label)), from the forward's `stats`; 0 in rows that are not counted. Grid: groups, rows. */
-export const crossEntropyBackward = memo(
-  (lanes: number = ROW_GROUP): Kernel => ({
-    name: `cross_entropy_backward.${lanes}`,
+/**
+ * da = dloss[row] (softmax(a) - onehot(label)), from the forward's `stats`; 0 in rows that are not counted. Holds nothing.
+ * Grid: groups, rows.
+ */
+export const crossEntropyBackward = memo(({ lanes, vector }: RowShare): Kernel => {
+  const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
+  const { f32, u32 } = row.type;
+  return {
+    name: `cross_entropy_backward.${row.name}`,
     bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'a', element: f32, access: 'read' },
       { name: 'label', element: 'u32', access: 'read' },
       { name: 'dloss', element: 'f32', access: 'read' },
       { name: 'stats', element: 'f32', access: 'read' },
-      { name: 'da', element: 'f32', access: 'read_write' },
+      { name: 'da', element: f32, access: 'read_write' },
     ],
     params: { rows: 'u32', length: 'u32' },
     workgroup: [lanes, 1, 1],
     body: `
 ${ROW_MAIN}
-  let base = row * p.length;
+${row.read}
   let at = label[row];
   let largest = stats[2u * row];
   let share = 1.0 / stats[2u * row + 1u];
   let weight = select(0.0, dloss[row], at < p.length);
-  for (var i = lane; i < p.length; i += ${lanes}u) {
-    da[base + i] = weight * (exp(a[base + i] - largest) * share - select(0.0, 1.0, i == at));
-  }
+  ${row.each(
+    ({ x, i }) =>
+      `da[base + ${i}] = weight * (exp(${x} - largest) * share - select(${f32}(), ${f32}(1.0), ${row.places(i)} == ${u32}(at)));`,
+  )}
 }`,
-  }),
-);
+  };
+});

@@ -10,6 +10,7 @@ import {
   softmax as softmaxKernel,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
 import { empty, full, integers, operation, type Tensor } from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
@@ -61,7 +62,7 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   for (const [begin, end] of commonRows(op, rows / block, operands)) {
     const range: [number, number] = [begin * block * length, end * block * length];
     x.device.dispatch(
-      softmaxKernel({ log, masked: keyMask !== undefined }, x.device.rowLanes),
+      softmaxKernel({ log, masked: keyMask !== undefined }, rowShare(length, x.device, 'computed')),
       [
         x.storage.window(...range),
         ...(keyMask ? [keyMask.storage.window(begin * length, end * length)] : []),
@@ -118,7 +119,7 @@ function backward(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
   if (rows > 0)
     for (const [begin, end] of commonRows('softmax', rows, operands))
       y.device.dispatch(
-        softmaxBackward(log, y.device.rowLanes),
+        softmaxBackward(log, rowShare(length, y.device)),
         [y, dy, da].map((t) => t.storage.window(begin * length, end * length)),
         [end - begin, length, scale],
         groupGrid(end - begin),
@@ -160,7 +161,7 @@ export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Ten
   ];
   for (const [begin, end] of commonRows('crossEntropy', rows, operands))
     logits.device.dispatch(
-      crossEntropyKernel(logits.device.rowLanes),
+      crossEntropyKernel(rowShare(length, logits.device)),
       [
         logits.storage.window(begin * length, end * length),
         label.storage.window(begin, end),
@@ -188,7 +189,7 @@ function crossEntropyPullback(logits: Tensor, label: Tensor, stats: Tensor, dlos
   }));
   for (const [begin, end] of commonRows('crossEntropy', rows, operands))
     logits.device.dispatch(
-      crossEntropyBackward(logits.device.rowLanes),
+      crossEntropyBackward(rowShare(length, logits.device)),
       operands.map(({ storage, rowLength }) => storage.window(begin * rowLength, end * rowLength)),
       [end - begin, length],
       groupGrid(end - begin),

@@ -4,7 +4,18 @@
  */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, grad, layerNorm, normBackwardTwin, rmsNorm, type Tensor } from '../../engine/index.ts';
+import {
+  type Device,
+  grad,
+  integers,
+  layerNorm,
+  logSoftmax,
+  normBackwardTwin,
+  rmsNorm,
+  softmax,
+  softmaxBackwardTwin,
+  type Tensor,
+} from '../../engine/index.ts';
 import { rowShare } from '../../engine/rowShare.ts';
 import { HELD } from '../../kernels/index.ts';
 import * as reference from './reference.ts';
@@ -47,10 +58,21 @@ function norm(kind: 'layer' | 'rms', length: number): Operation {
   };
 }
 
+function softmaxOf(log: boolean, length: number): Operation {
+  return {
+    forward: (x) => (log ? logSoftmax : softmax)(x, { scale: 0.5 }),
+    reference: (x) => (log ? reference.logSoftmax : reference.softmax)(x, { scale: 0.5 }),
+    tolerance: log ? { ulps: 8, floor: 4 } : { ulps: 24, floor: 1e-3 / length },
+    twin: (_, y, dy) => softmaxBackwardTwin(y, dy, log, 0.5),
+  };
+}
+
 /** Lengths that are held one by one and by fours, by 64 lanes and by 256; the last does not fit. */
 const CASES: readonly (readonly [string, readonly number[], (length: number) => Operation])[] = [
   ['layer norm', [1, 7, 64, 100, 190, 768, 1000, 4096, 8192, 11008], (length) => norm('layer', length)],
   ['RMS norm', [7, 768, 4096], (length) => norm('rms', length)],
+  ['softmax', [1, 7, 64, 100, 190, 768, 4096, 11008], (length) => softmaxOf(false, length)],
+  ['log softmax', [7, 100, 768, 11008], (length) => softmaxOf(true, length)],
 ];
 
 describe.each(CASES)('%s', (_, lengths, of) => {
@@ -75,6 +97,25 @@ describe.each(CASES)('%s', (_, lengths, of) => {
     expectSameBits(alone[0]!.data, y!.data.slice((ROWS - 1) * length), 'alone');
     expectSameBits(alone[1]!.data, dx!.data.slice((ROWS - 1) * length), 'alone, backward');
   });
+});
+
+it.each([5, 64, 190, 516])('softmax of %i keys with masks: the same', { timeout: PATIENCE }, async (keys) => {
+  const [batches, queries] = [2, 3];
+  const x = normal([batches, queries, keys], 5);
+  const keyMask = Array.from({ length: batches }, (_, b) =>
+    Array.from({ length: keys }, (_, k) => ((k * 7 + b) % 3 === 0 ? 0 : 1)),
+  );
+  const options = { scale: 0.7, causal: true };
+  const want = reference.softmax(x, { ...options, keyMask });
+  for (const device of [wide, narrow]) {
+    const [y] = await compute(() => [
+      softmax(upload(device, x), { ...options, keyMask: integers(device, keyMask.flat(), [batches, keys]) }),
+    ]);
+    expectClose(y!.data, want.data, { ulps: 24, floor: 1e-3 / keys });
+    y!.data.forEach((p, i) => {
+      if (want.data[i] === 0) expect(p).toBe(0);
+    });
+  }
 });
 
 it('the variance of numbers far from zero does not cancel', async () => {
@@ -104,7 +145,9 @@ describe('how a row is shared', () => {
     }
   });
 
-  it('holds nothing on narrow subgroups', () => {
+  it('narrow subgroups hold only what was computed, of short rows', () => {
+    expect(rowShare(128, { rowLanes: 8 }, 'computed')).toEqual({ lanes: 8, vector: 4, held: 4 });
+    expect(rowShare(132, { rowLanes: 8 }, 'computed')).toEqual({ lanes: 8, vector: 4, held: 0 });
     expect(rowShare(768, { rowLanes: 8 })).toEqual({ lanes: 8, vector: 4, held: 0 });
     expect(rowShare(769, { rowLanes: 8 })).toEqual({ lanes: 8, vector: 1, held: 0 });
   });

@@ -63,6 +63,9 @@ const SHARES: readonly kernels.RowShare[] = ([1, 4] as const).flatMap((vector) =
   { lanes: 256, vector, held: 32 / vector },
 ]);
 
+/** None held. */
+const LONG = SHARES.filter(({ held }) => held === 0);
+
 /** All transpositions, load widths and tails, on four tiles; bias, accumulation, 16-bit weights and the other tiles on some. */
 function matmuls(): Kernel[] {
   const variants: MatmulVariant[] = [];
@@ -176,8 +179,8 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
-  crossEntropy: LANES.map((lanes) => kernels.crossEntropy(lanes)),
-  crossEntropyBackward: LANES.map((lanes) => kernels.crossEntropyBackward(lanes)),
+  crossEntropy: LONG.map((share) => kernels.crossEntropy(share)),
+  crossEntropyBackward: LONG.map((share) => kernels.crossEntropyBackward(share)),
   attentionForward: attentions(kernels.attentionForward),
   attentionBackwardQueries: attentions(kernels.attentionBackwardQueries),
   attentionBackwardKeys: attentions(kernels.attentionBackwardKeys),
@@ -273,9 +276,9 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   scatterAddRows: [kernels.scatterAddRows()],
   select: [kernels.select()],
   softmax: BOTH.flatMap((log) =>
-    BOTH.flatMap((masked) => LANES.map((lanes) => kernels.softmax({ log, masked }, lanes))),
+    BOTH.flatMap((masked) => SHARES.map((share) => kernels.softmax({ log, masked }, share))),
   ),
-  softmaxBackward: BOTH.flatMap((log) => LANES.map((lanes) => kernels.softmaxBackward(log, lanes))),
+  softmaxBackward: BOTH.flatMap((log) => SHARES.map((share) => kernels.softmaxBackward(log, share))),
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],
@@ -390,7 +393,8 @@ describe('the text of', () => {
     kernels.unary('gelu'),
     kernels.binary('add', 'repeatB'),
     kernels.binary('mul', 'strided'),
-    kernels.softmax({ log: false, masked: true }, 64),
+    kernels.softmax({ log: false, masked: true }, { lanes: 64, vector: 1, held: 0 }),
+    kernels.softmax({ log: false, masked: true }, { lanes: 64, vector: 4, held: 3 }),
     kernels.reduceRows('sum', 64),
     kernels.matmul({
       transA: false,
