@@ -3,7 +3,8 @@
  *
  * A table larger than a binding comes in windows [first, first + rows): an index outside the window is left alone, so
  * that one dispatch a window completes the result. The adjoint adds in order of position instead of with atomics, which is
- * deterministic: positions of one index are linked, and the first of them sums along its links.
+ * deterministic: positions of one index are linked, in time that grows with their number alone, and the first of them sums
+ * along its links.
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
@@ -40,35 +41,67 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 const FIRST = '0x80000000u';
 const NO_NEXT = '0x7fffffffu';
 
-/** link[r]: the next position of index[r], and whether r is its first. Grid: linear over count. */
-export function linkRows(): Kernel {
+/**
+ * link[r], of every r whose index lies in the window: the next position of index[r], and whether r is its first. One
+ * workgroup goes through the positions, as many at a time as it has lanes: those of one index in such a block are found by
+ * comparing, and the block is joined to those before it by the last position so far, which is kept, plus one, where the
+ * index's row of y begins: y holds 0 before, and the sums of {@link scatterAddRows} after. Grid: one workgroup.
+ */
+export function linkRows(lanes = 256): Kernel {
   return {
-    name: 'rows.link',
+    name: `rows.link.${lanes}`,
     bindings: [
       { name: 'index', element: 'u32', access: 'read' },
       { name: 'link', element: 'u32', access: 'read_write' },
+      { name: 'y', element: 'u32', access: 'read_write' },
     ],
-    params: { count: 'u32' },
-    workgroup: [LINEAR_GROUP, 1, 1],
+    params: { count: 'u32', width: 'u32', first: 'u32', rows: 'u32' },
+    workgroup: [lanes, 1, 1],
     body: `
-fn main(@builtin(global_invocation_id) gid: vec3u) {
-  let r = ${LINEAR_INDEX};
-  if (r >= p.count) { return; }
-  let mine = index[r];
-  var before = r;
-  while (before > 0u && index[before - 1u] != mine) { before--; }
-  var next = r + 1u;
-  while (next < p.count && index[next] != mine) { next++; }
-  link[r] = select(next, ${NO_NEXT}, next == p.count) | select(0u, ${FIRST}, before == 0u);
+var<workgroup> block: array<u32, ${lanes}>;
+fn main(@builtin(local_invocation_index) lane: u32) {
+  for (var begin = 0u; begin < p.count; begin += ${lanes}u) {
+    let r = begin + lane;
+    let mine = select(p.rows, index[min(r, p.count - 1u)] - p.first, r < p.count);
+    let inside = mine < p.rows;
+    block[lane] = mine;
+    workgroupBarrier();
+    var earlier = false;
+    var next = ${NO_NEXT};
+    for (var k = ${lanes}u; k > 0u; k--) {
+      let same = block[k - 1u] == mine;
+      earlier = earlier || (same && k - 1u < lane);
+      next = select(next, begin + k - 1u, same && k - 1u > lane);
+    }
+    if (inside) {
+      let last = y[mine * p.width];
+      let continued = earlier || last > 0u;
+      if (!earlier && continued) { link[last - 1u] = (link[last - 1u] & ${FIRST}) | r; }
+      link[r] = next | select(${FIRST}, 0u, continued);
+    }
+    storageBarrier();
+    if (inside && next == ${NO_NEXT}) { y[mine * p.width] = r + 1u; }
+    storageBarrier();
+    workgroupBarrier();
+  }
 }`,
   };
 }
 
-/** y[index[r] - first, :] += a[r, :] into a window already filled with 0. Grid: linear over count * width. */
-export function scatterAddRows(): Kernel {
+/**
+ * y[index[r] - first, :] += a[r, :] into a window already filled with 0, but for what {@link linkRows} left there. `vector`
+ * numbers at a time, in which `width` counts. Grid: linear over count * width.
+ */
+export function scatterAddRows(vector: 1 | 4 = 1): Kernel {
+  const element = vector === 4 ? 'vec4f' : 'f32';
   return {
-    name: 'rows.scatter_add',
-    bindings: [...INDEXED('y'), { name: 'link', element: 'u32', access: 'read' }],
+    name: `rows.scatter_add.${vector}`,
+    bindings: [
+      { name: 'a', element, access: 'read' },
+      { name: 'index', element: 'u32', access: 'read' },
+      { name: 'y', element, access: 'read_write' },
+      { name: 'link', element: 'u32', access: 'read' },
+    ],
     params: { count: 'u32', width: 'u32', first: 'u32', rows: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
@@ -79,7 +112,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let column = i % p.width;
   let at = index[r] - p.first;
   if (at >= p.rows || (link[r] & ${FIRST}) == 0u) { return; }
-  var sum = 0.0;
+  var sum = ${element}();
   for (var s = r; s != ${NO_NEXT}; s = link[s] & ${NO_NEXT}) { sum += a[s * p.width + column]; }
   y[at * p.width + column] = sum;
 }`,

@@ -189,7 +189,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   fill: [kernels.fill()],
   fmaCeiling: [kernels.fmaCeiling()],
   gatherRows: [kernels.gatherRows()],
-  linkRows: [kernels.linkRows()],
+  linkRows: LANES.map((lanes) => kernels.linkRows(lanes)),
   matmul: matmuls(),
   matmulLanes: BOTH.flatMap((transA) =>
     BOTH.flatMap((transB) =>
@@ -273,7 +273,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   reduceColumns: (['sum', 'max'] as const).flatMap((r) => BOTH.map((more) => kernels.reduceColumns(r, more))),
   reduceRows: (['sum', 'max'] as const).flatMap((r) => LANES.map((lanes) => kernels.reduceRows(r, lanes))),
   rotary: [kernels.rotary()],
-  scatterAddRows: [kernels.scatterAddRows()],
+  scatterAddRows: ([1, 4] as const).map((vector) => kernels.scatterAddRows(vector)),
   select: [kernels.select()],
   softmax: BOTH.flatMap((log) =>
     BOTH.flatMap((masked) => SHARES.map((share) => kernels.softmax({ log, masked }, share))),
