@@ -9,7 +9,8 @@ export interface Row {
   readonly shape: string;
   /** What `ours` and the peers are: milliseconds unless a unit such as `us/dispatch` is named. Smaller is better for `ms`. */
   readonly unit: string;
-  readonly ours: number;
+  /** Null: not measured, and `checked` says why. */
+  readonly ours: number | null;
   /** Half the interquartile range of `ours` over its median. */
   readonly spread: number;
   /** More figures of the same row: GFLOP/s, a share of the ceiling. */
@@ -22,6 +23,20 @@ export interface Row {
   /** How the result was checked after timing, e.g. `max error 3e-7 of float64`. */
   readonly checked: string;
 }
+
+/** A row for what this machine cannot measure, so that its absence is seen. */
+export const notMeasured = (suite: string, shape: string, unit: string, why: string): Row => ({
+  suite,
+  shape,
+  unit,
+  ours: null,
+  spread: 0,
+  figures: {},
+  peers: {},
+  ratio: null,
+  ratioOf: '',
+  checked: `not measured: ${why}`,
+});
 
 export interface Report {
   readonly date: string;
@@ -65,8 +80,7 @@ export function grid(rows: readonly Row[]): Grid {
   ];
   const body = rows.map((row) => [
     row.shape,
-    digits(row.ours),
-    `${(row.spread * 100).toFixed(0)}%`,
+    ...(row.ours === null ? ['–', '–'] : [digits(row.ours), `${(row.spread * 100).toFixed(0)}%`]),
     ...figures.map((name) => cell(row.figures[name])),
     ...peers.map((name) => cell(row.peers[name])),
     ...(compares ? [row.ratio === null ? '–' : row.ratio.toFixed(2)] : []),

@@ -4,23 +4,27 @@ import { measureCeiling } from '../../engine/index.ts';
 import type { Row } from '../rows.ts';
 import type { Suite } from './suite.ts';
 
-export const limitsSuite: Suite = async ({ device, rounds, progress }) => {
+export const limitsSuite: Suite = async ({ device, rounds, clock, progress }) => {
   progress('limits');
-  const { bytesPerSecond, flopsPerSecond } = await measureCeiling(device, rounds);
-  const row = (shape: string, unit: string, ours: number): Row => ({
+  const { bytesPerSecond, driverBytesPerSecond, flopsPerSecond } = await measureCeiling(
+    device,
+    rounds,
+    clock,
+  );
+  const row = (shape: string, ours: number, driver?: number): Row => ({
     suite: 'limits',
     shape,
-    unit,
+    unit: 'rate',
     ours,
     spread: 0,
-    figures: {},
+    figures: driver === undefined ? {} : { "the driver's own": driver },
     peers: {},
-    ratio: null,
-    ratioOf: '',
+    ratio: driver === undefined ? null : ours / driver,
+    ratioOf: "ours / the driver's",
     checked: `best of ${rounds}`,
   });
   return [
-    row('copy (GB/s)', 'rate', bytesPerSecond / 1e9),
-    row('f32 multiply-add (GFLOP/s)', 'rate', flopsPerSecond / 1e9),
+    row('copy (GB/s)', bytesPerSecond / 1e9, driverBytesPerSecond / 1e9),
+    row('f32 multiply-add (GFLOP/s)', flopsPerSecond / 1e9),
   ];
 };

@@ -2,34 +2,38 @@
  * Matrix products of a transformer's sizes, A [M, K] times B, on tensors that already lie on the device.
  *
  * Ours is measured with B as checkpoints store it ([N, K]) and the other way round; a peer computes the plain product
- * A B, its native order. Enough products are queued in one go that the wait at the end does not count.
+ * A B, its native order. Enough products are queued in one go that the wait at the end does not count. What fills a GPU, and
+ * the matrix units, are measured on one; elsewhere their rows say that they are not.
  */
 
 import { matmul, scope, type Tensor, tensor } from '../../engine/index.ts';
 import { demand, type Layout, matmulError, randomNumbers } from '../reference.ts';
-import type { Row } from '../rows.ts';
+import { notMeasured, type Row } from '../rows.ts';
 import { interleave, ratioOf } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
 type Shape = readonly [m: number, n: number, k: number];
 
-function shapes(small: boolean, software: boolean): Shape[] {
+function shapes(small: boolean): Shape[] {
   const grid: Shape[] = (small ? [16, 128] : [16, 128, 512]).flatMap((m) =>
     (small ? [768, 3072] : [768, 2304, 3072]).flatMap((n) => [768, 3072].map((k): Shape => [m, n, k])),
   );
-  // What fills a GPU would take minutes on a processor.
-  const large: Shape[] = small || software ? [] : [4096, 8192].map((n): Shape => [n, n, n]);
-  return [...grid, [1, 4096, 4096], [16, 30522, 768], ...large];
+  return [...grid, [1, 4096, 4096], [16, 30522, 768]];
 }
+const LARGE = [4096, 8192].map((n): Shape => [n, n, n]);
+const nameOf = ([m, n, k]: Shape): string => `${m} x ${n} x ${k}`;
 
-/** Products queued in one timed go: about 0.4 GFLOP of work. */
-const repeats = ([m, n, k]: Shape): number => Math.min(20, Math.max(1, Math.round(4e8 / (2 * m * n * k))));
+/** Products queued in one timed go: about 0.4 GFLOP of work; 8 of those that only a GPU is given. */
+const repeats = ([m, n, k]: Shape): number =>
+  m > 1000 ? 8 : Math.min(20, Math.max(1, Math.round(4e8 / (2 * m * n * k))));
 
 export const matmulSuite: Suite = async ({ device, peers, rounds, clock, small, only, progress }) => {
   const rows: Row[] = [];
-  for (const shape of shapes(small, device.info.software)) {
+  const { software } = device.info;
+  const large = LARGE.filter((shape) => nameOf(shape).includes(only));
+  for (const shape of [...shapes(small), ...(software ? [] : large)]) {
     const [m, n, k] = shape;
-    const name = `${m} x ${n} x ${k}`;
+    const name = nameOf(shape);
     if (!name.includes(only)) continue;
     progress(`matmul ${name}`);
     const count = repeats(shape);
@@ -80,5 +84,50 @@ export const matmulSuite: Suite = async ({ device, peers, rounds, clock, small, 
     });
     device.pool.trim();
   }
+  if (software)
+    rows.push(
+      ...large.map((shape) => notMeasured('matmul', nameOf(shape), 'ms', 'no GPU, a software adapter')),
+    );
+  for (const shape of large)
+    for (const precision of ['f16', 'split-f16'] as const) rows.push(await onMatrixUnits(shape, precision));
   return rows;
+
+  /** The same product on matrix units, beside itself in f32. */
+  async function onMatrixUnits(shape: Shape, precision: 'f16' | 'split-f16'): Promise<Row> {
+    const suite = 'matrix units';
+    const [m, n, k] = shape;
+    const name = `${nameOf(shape)}, ${precision}`;
+    if (software) return notMeasured(suite, name, 'GFLOP/s', 'no GPU, a software adapter');
+    if (!device.capabilities.matrixUnit)
+      return notMeasured(suite, name, 'GFLOP/s', 'this adapter has no matrix units');
+    progress(`${suite} ${name}`);
+    const [left, right] = [randomNumbers(m * k, 1), randomNumbers(k * n, 2)];
+    const a = tensor(device, left, [m, k]);
+    const b = tensor(device, right, [n, k]);
+    const product = (of: 'f32' | typeof precision): Tensor => matmul(a, b, { transB: true, precision: of });
+    const count = repeats(shape);
+    const run = (of: 'f32' | typeof precision) => async (): Promise<void> => {
+      for (let i = 0; i < count; i++) product(of).dispose();
+      await device.finish();
+    };
+    const times = await interleave({ units: run(precision), f32: run('f32') }, rounds, clock);
+    const c = product(precision);
+    const error = matmulError(left, right, await c.read(), 'nt', { m, n, k });
+    for (const t of [a, b, c]) t.dispose();
+    device.pool.trim();
+    const gflops = (ms: number): number => (2 * m * n * k * count) / ms / 1e6;
+    return {
+      suite,
+      shape: name,
+      unit: 'GFLOP/s',
+      ours: gflops(times.units.median),
+      spread: times.units.spread,
+      figures: { 'f32 (GFLOP/s)': gflops(times.f32.median) },
+      peers: {},
+      ratio: ratioOf(times.f32, times.units),
+      ratioOf: 'f32 / ours',
+      // Factors of f16 have 11 bits; split ones about 22.
+      checked: demand(name, error, precision === 'f16' ? 2e-3 : 1e-5),
+    };
+  }
 };

@@ -5,8 +5,11 @@
  * Neurons are spread evenly over the layers. After timing the two engines sweep the same neuron and must agree.
  */
 
-import type { Bert } from '../../models/bert.ts';
-import type { Llama } from '../../models/llama.ts';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Device } from '../../engine/index.ts';
+import { type LanguageModel, loadModelWeights, localFolder, synthesise } from '../../models/index.ts';
 import { neurGrad } from '../../neurgrad/conventions.ts';
 import { probeHooks } from '../../neurgrad/gradients.ts';
 import { type Neuron, neuronAt, siteHook } from '../../neurgrad/neuron.ts';
@@ -14,7 +17,7 @@ import { drawWithoutReplacement, seededRandom } from '../../neurgrad/random.ts';
 import { sweep } from '../../neurgrad/sweep.ts';
 import { BERT_BASE, LLAMA_12, onDevice, randomWeights } from '../network.ts';
 import { demand } from '../reference.ts';
-import type { Row } from '../rows.ts';
+import { notMeasured, type Row } from '../rows.ts';
 import { interleave, median } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
@@ -27,13 +30,32 @@ const SETTINGS = [
   { config: LLAMA_12, label: 'Llama 12 x 768', tokens: 40, neurons: { auto: 120, naive: 2 } },
   { config: LLAMA_12, label: 'Llama 12 x 768', tokens: 200, neurons: { auto: 60, naive: 1 } },
 ] as const;
+/** Measured on a GPU alone, beside the same job of bench/peers/pytorch.py. */
+const LLAMA_7B = { label: 'Llama2-7B in bf16', tokens: 40, neurons: { auto: 640, naive: 8 } } as const;
+interface Setting {
+  readonly label: string;
+  readonly tokens: number;
+  readonly neurons: { readonly auto: number; readonly naive: number };
+}
+
+const nameOf = ({ label, tokens }: Pick<Setting, 'label' | 'tokens'>): string => `${label}, ${tokens} tokens`;
+
+/** The true sizes with seeded numbers, by way of a folder on disk. */
+async function llama7b(device: Device): Promise<LanguageModel> {
+  const path = mkdtempSync(join(tmpdir(), 'neurgrad-sweep-'));
+  try {
+    await synthesise(path, { preset: 'llama2-7b', dtype: 'bf16', seed: 1 });
+    return await loadModelWeights(await localFolder(path), device, { dtype: 'bf16' });
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+}
 
 export const sweepSuite: Suite = async ({ device, rounds, clock, small, only, progress }) => {
   const rows: Row[] = [];
   for (const config of [BERT_BASE, LLAMA_12]) {
     const settings = SETTINGS.filter(
-      (s) =>
-        s.config === config && `${s.label}, ${s.tokens} tokens`.includes(only) && !(small && s.tokens > 100),
+      (s) => s.config === config && nameOf(s).includes(only) && !(small && s.tokens > 100),
     );
     const cost = config === BERT_BASE && 'NeurGrad / G_C'.includes(only);
     if (settings.length === 0 && !cost) continue;
@@ -44,13 +66,21 @@ export const sweepSuite: Suite = async ({ device, rounds, clock, small, only, pr
     model.dispose();
     device.pool.trim();
   }
+  const large = nameOf(LLAMA_7B);
+  if (large.includes(only) && !small) {
+    if (device.info.software)
+      rows.push(notMeasured('sweep', large, 'points/s', 'no GPU, a software adapter'));
+    else {
+      progress('sweep: writing and loading 13.5 GB of seeded weights');
+      const model = await llama7b(device);
+      rows.push(await points(model, LLAMA_7B));
+      model.dispose();
+    }
+  }
   return rows;
 
-  async function points(
-    model: Bert | Llama,
-    { label, tokens, neurons }: (typeof SETTINGS)[number],
-  ): Promise<Row> {
-    const name = `${label}, ${tokens} tokens`;
+  async function points(model: LanguageModel, { label, tokens, neurons }: Setting): Promise<Row> {
+    const name = nameOf({ label, tokens });
     progress(`sweep ${name}`);
     const random = seededRandom(1);
     const { layers, width, vocabulary } = model.sizes;
@@ -90,7 +120,7 @@ export const sweepSuite: Suite = async ({ device, rounds, clock, small, only, pr
   }
 
   /** One forward and backward for G_C of all neurons, without and with NeurGrad made of it. */
-  async function neurGradCost(model: Bert | Llama): Promise<Row> {
+  async function neurGradCost(model: LanguageModel): Promise<Row> {
     progress('sweep: NeurGrad / G_C');
     const ids = Array.from({ length: 16 }, (_, i) => i + 5);
     const names = Array.from({ length: model.sizes.layers }, (_, layer) => siteHook(layer, model.paperSite));

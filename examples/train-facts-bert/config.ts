@@ -34,10 +34,10 @@ export const RECIPES = {
     width: 512,
     heads: 4,
     facts: 1e9,
-    passes: 30,
-    batch: 128,
+    passes: 60,
+    batch: 256,
     warmup: 300,
-    peak: 2.5e-3,
+    peak: 2e-3,
   },
 } as const satisfies Record<string, Recipe>;
 
