@@ -42,9 +42,13 @@ function request<T>(mode: IDBTransactionMode, ask: (store: IDBObjectStore) => ID
     opening.onupgradeneeded = () => opening.result.createObjectStore('tuning');
     opening.onerror = () => reject(opening.error);
     opening.onsuccess = () => {
-      const asked = ask(opening.result.transaction('tuning', mode).objectStore('tuning'));
-      asked.onsuccess = () => resolve(asked.result);
-      asked.onerror = () => reject(asked.error);
+      const transaction = opening.result.transaction('tuning', mode);
+      const asked = ask(transaction.objectStore('tuning'));
+      transaction.oncomplete = () => {
+        opening.result.close();
+        resolve(asked.result);
+      };
+      transaction.onabort = () => reject(transaction.error);
     };
   });
 }

@@ -1,6 +1,7 @@
 /**
  * The benchmarks in a browser, on `navigator.gpu`: the same suites as `npm run bench`, in wall time. There are no peers here; ratios are
- * of suites that compare two ways of our own. The address may say what to run: `?suites=limits,matmul&rounds=3&only=16+x`.
+ * of suites that compare two ways of our own. The address may say what to run: `?suites=limits,matmul&rounds=3&only=16+x`; with `autotune` the
+ * kernels of products are chosen by measurement, which the browser keeps in IndexedDB.
  */
 
 import * as Plot from '@observablehq/plot';
@@ -122,10 +123,10 @@ for (const name of Object.keys(SUITES)) {
 if (asked.has('rounds')) find<HTMLInputElement>('rounds').value = asked.get('rounds')!;
 find<HTMLInputElement>('only').value = asked.get('only') ?? '';
 try {
-  const device = await openDevice();
+  const device = await openDevice({ autotune: asked.has('autotune') });
   const { description, vendor, architecture, software } = device.info;
   find('adapter').textContent =
-    `${description || `${vendor} ${architecture}`}${software ? ': runs on the processor, its times are not a GPU’s' : ''}`;
+    `${description || `${vendor} ${architecture}`}${software ? ': runs on the processor, its times are not a GPU’s' : ''}${device.tuning.size > 0 ? `; kernels chosen by measurement: ${[...device.tuning].map(([of, kernel]) => `${of} ${kernel}`).join(', ')}` : ''}`;
   find('form').addEventListener('submit', (event) => {
     event.preventDefault();
     const button = find('form').querySelector('button')!;

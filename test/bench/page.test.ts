@@ -73,4 +73,43 @@ describe.skipIf(!executablePath)('the page of benchmarks', () => {
     for (const row of report.rows) expect(row.ours).toBeGreaterThan(0);
     expect(complaints).toEqual([]);
   });
+
+  it('measures its kernels once and finds them in IndexedDB the next time', {
+    timeout: 400_000,
+  }, async () => {
+    const chosen = async (): Promise<string> => {
+      await page.waitForFunction(() => document.getElementById('adapter')!.textContent !== '', undefined, {
+        timeout: 300_000,
+      });
+      return (await page.textContent('#adapter'))!;
+    };
+    await page.goto(`${site.url}?suites=&autotune`);
+    const first = await chosen();
+    expect(first).toContain('kernels chosen by measurement: f32 B^T 1 rows');
+    // What was kept is what is taken: after a change by hand the page tells of that.
+    await page.evaluate(
+      () =>
+        new Promise<void>((resolve, reject) => {
+          const opening = indexedDB.open('neurgrad', 1);
+          opening.onsuccess = () => {
+            const transaction = opening.result.transaction('tuning', 'readwrite');
+            const store = transaction.objectStore('tuning');
+            const cursor = store.openCursor();
+            cursor.onsuccess = () => {
+              const kept = JSON.parse(cursor.result!.value as string);
+              kept.fastest['f32 B^T 1 rows'] = 'kept by hand';
+              cursor.result!.update(JSON.stringify(kept));
+            };
+            transaction.oncomplete = () => {
+              opening.result.close();
+              resolve();
+            };
+            transaction.onabort = () => reject(transaction.error);
+          };
+        }),
+    );
+    await page.reload();
+    expect(await chosen()).toContain('f32 B^T 1 rows kept by hand');
+    expect(complaints).toEqual([]);
+  });
 });
