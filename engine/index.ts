@@ -8,12 +8,22 @@ export * from './errors.ts';
 export * from './lossScale.ts';
 export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
-export * from './ops/attention.ts';
+export {
+  type AttentionOptions,
+  attention,
+  attentionBackwardTwin,
+  attentionTwin,
+  FUSED_KEYS,
+  type RotaryTable,
+  rotary,
+  rotaryTable,
+} from './ops/attention.ts';
 export * from './ops/elementwise.ts';
 export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32 } from './ops/matmul.ts';
 export * from './ops/norm.ts';
 export * from './ops/normLinear.ts';
 export * from './ops/patch.ts';
+export * from './ops/prefixAttention.ts';
 export * from './ops/quantise.ts';
 export * from './ops/reduce.ts';
 export * from './ops/rows.ts';

@@ -4,8 +4,9 @@
  *
  * A later token changes no earlier key or value. So a patched, shifted or differentiated last position is one row through
  * the layers, R of them are a batch [R, 1, H], and the keys of a prompt are shared by its rows without a copy: all their
- * queries are one product. Keys and values are constants of the tape, so the backward of a row run is the
- * single-position backward by itself; candidates of one prompt are rows with different targets.
+ * queries are one product, or rows of one kernel (engine/ops/prefixAttention.ts). Keys and values are constants of the tape,
+ * so the backward of a row run is the single-position backward by itself; candidates of one prompt are rows with
+ * different targets.
  *
  * Example: p of three targets and their gradients at the last token of a prompt.
  *
@@ -19,20 +20,18 @@
 
 import { ShapeError, UserError } from '../engine/errors.ts';
 import {
-  add,
-  broadcastTo,
   concat,
   type Device,
   integers,
   matmul,
-  mul,
   noGrad,
+  type PrefixAttentionOptions,
   permute,
+  prefixAttention,
   reshape,
   scope,
   slice,
   softmax,
-  sum,
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
@@ -275,6 +274,8 @@ export interface RowOptions {
   /** First layer to run: earlier layers are in the `residual` given. Default 0. */
   readonly from?: number;
   readonly patch?: readonly RowPatch[];
+  /** As in {@link RunOptions}; the row itself counts among the keys. */
+  readonly fusedAttention?: boolean;
   /** As in {@link RunOptions}. */
   readonly edit?: RunOptions['edit'];
   readonly capture?: readonly string[];
@@ -289,7 +290,7 @@ export interface RowOptions {
 
 /**
  * Runs rows, each the last token of its group's prompt: everything but attention is one batch over all groups, attention
- * one product a group. Rows do not influence one another: a row gives the same bits alone and in any batch.
+ * one product, or one kernel, a group. Rows do not influence one another: a row gives the same bits alone and in any batch.
  * @throws UserError before any GPU work.
  */
 export function runRows(
@@ -367,6 +368,7 @@ export function prepareRows(
     options: {
       patch: patch.map((p) => ({ ...p, position: 0 })),
       ...(options.edit ? { edit: options.edit } : {}),
+      ...(options.fusedAttention === undefined ? {} : { fusedAttention: options.fusedAttention }),
       ...(options.capture ? { capture: options.capture } : {}),
       ...(grad
         ? {
@@ -440,61 +442,33 @@ function attendToPrefixes(
   groups: readonly Pick<RowGroup, 'prefix'>[],
   counts: readonly number[],
 ): Tokens['attend'] {
-  return (layer, q, k, v, onPattern) => {
-    if (groups.length === 1) return attendRows(layer, q, k, v, groups[0]!.prefix, onPattern);
+  return (layer, q, k, v, onPattern, fused) => {
+    const how = fused === undefined ? {} : { fused };
+    if (groups.length === 1)
+      return attendRows(layer, [q, k, v], groups[0]!.prefix, {
+        ...how,
+        ...(fused === false ? { onPattern } : {}),
+      });
     let begin = 0;
     const parts = groups.map(({ prefix }, i) => {
       const end = begin + counts[i]!;
-      const [gq, gk, gv] = [q, k, v].map((t) => slice(t, [begin], [end])) as [Tensor, Tensor, Tensor];
+      const own = [q, k, v].map((t) => slice(t, [begin], [end]));
       begin = end;
       // Patterns of prompts of different lengths are no one tensor.
-      return attendRows(layer, gq, gk, gv, prefix, (pattern) => pattern);
+      return attendRows(layer, own, prefix, how);
     });
     return concat(parts, 0);
   };
 }
 
-/**
- * q [R, 1, heads, D] over the prefix and the row's own k, v [R, 1, keyHeads, D]. All R rows are queries of one product with
- * the prefix's keys; the pattern is [R, heads, 1, length + 1], the row itself last.
- */
+/** q [R, 1, heads, D] over the prefix and the row's own k, v [R, 1, keyHeads, D]; a pattern is [R, heads, 1, length + 1]. */
 function attendRows(
   layer: number,
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
+  [q, k, v]: readonly Tensor[],
   prefix: Prefix,
-  onPattern: (pattern: Tensor) => Tensor,
+  how: PrefixAttentionOptions,
 ): Tensor {
-  const [rows, , heads, headSize] = q.shape as [number, number, number, number];
-  const keyHeads = k.dim(2);
-  const group = heads / keyHeads;
-  const { length } = prefix;
-  /** Rows [R, heads, n] to queries by key head [keyHeads, R * group, n], and back. */
-  const gather = (x: Tensor, n: number): Tensor =>
-    reshape(permute(reshape(x, [rows, keyHeads, group * n]), [1, 0, 2]), [keyHeads, rows * group, n]);
-  const scatter = (x: Tensor, n: number): Tensor =>
-    reshape(permute(reshape(x, [keyHeads, rows, group * n]), [1, 0, 2]), [rows, heads, n]);
-  const perHead = (x: Tensor): Tensor =>
-    reshape(broadcastTo(reshape(x, [rows, keyHeads, 1, headSize]), [rows, keyHeads, group, headSize]), [
-      rows,
-      heads,
-      headSize,
-    ]);
-  const query = reshape(q, [rows, heads, headSize]);
-  let scores = sum(mul(query, perHead(k)), -1, true);
-  if (length > 0) {
-    const before = matmul(gather(query, headSize), prefix.keys(layer), { transB: true });
-    scores = concat([scatter(before, length), scores], -1);
-  }
-  const pattern = reshape(
-    onPattern(softmax(reshape(scores, [rows, heads, 1, length + 1]), { scale: 1 / Math.sqrt(headSize) })),
-    [rows, heads, length + 1],
-  );
-  let z = mul(slice(pattern, [0, 0, length], [rows, heads, length + 1]), perHead(v));
-  if (length > 0) {
-    const shared = slice(pattern, [0, 0, 0], [rows, heads, length]);
-    z = add(scatter(matmul(gather(shared, length), prefix.values(layer)), headSize), z);
-  }
-  return reshape(z, [rows, 1, heads, headSize]);
+  const row = (x: Tensor): Tensor => reshape(x, [x.dim(0), x.dim(2), x.dim(3)]);
+  const shared = prefix.length > 0 ? { keys: prefix.keys(layer), values: prefix.values(layer) } : null;
+  return reshape(prefixAttention(row(q!), row(k!), row(v!), shared, how), q!.shape);
 }

@@ -3,7 +3,15 @@
  * float64 at sampled queries, gradients of one path against the other's, before they are timed.
  */
 
-import { attention, grad, integers, scope, type Tensor, tensor } from '../../engine/index.ts';
+import {
+  attention,
+  grad,
+  integers,
+  prefixAttention,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../engine/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { demand, randomNumbers, relativeDifference } from '../reference.ts';
 import type { Row } from '../rows.ts';
@@ -76,8 +84,48 @@ function errorOf(
   return worst;
 }
 
+/** Of one path with the other's. */
+const gradientsAgree = (name: string) => (products: Float32Array[], fused: Float32Array[]) =>
+  demand(
+    `gradients of attention ${name}`,
+    Math.max(...products.map((values, i) => relativeDifference(fused[i]!, values))),
+    1e-5,
+  );
+
 export const attentionSuite: Suite = async ({ device, rounds, clock, small, only, progress }) => {
   const rows: Row[] = [];
+  const measure = async (
+    what: string,
+    once: (fused: boolean) => () => Tensor[],
+    check: (products: Float32Array[], fused: Float32Array[]) => string,
+  ): Promise<void> => {
+    const results = async (fused: boolean): Promise<Float32Array[]> => {
+      const tensors = scope(once(fused));
+      const data = await Promise.all(tensors.map((t) => t.read()));
+      for (const t of tensors) t.dispose();
+      return data;
+    };
+    const checked = check(await results(false), await results(true));
+    const time = (fused: boolean) => async (): Promise<void> => {
+      scope(() => {
+        for (const t of once(fused)()) t.dispose();
+      });
+      await device.finish();
+    };
+    const times = await interleave({ products: time(false), fused: time(true) }, rounds, clock);
+    rows.push({
+      suite: 'attention',
+      shape: what,
+      unit: 'ms, products',
+      ours: times.products.median,
+      spread: times.products.spread,
+      figures: { 'one kernel (ms)': times.fused.median },
+      peers: {},
+      ratio: ratioOf(times.products, times.fused),
+      ratioOf: 'products / one kernel',
+      checked,
+    });
+  };
   for (const shape of shapes(small)) {
     const { name, batch, queries, keys, heads, keyHeads, causal = false, padded } = shape;
     if (!name.includes(only)) continue;
@@ -104,38 +152,6 @@ export const attentionSuite: Suite = async ({ device, rounds, clock, small, only
       const tracked = inputs.map((t) => t.detach().requireGrad()) as [Tensor, Tensor, Tensor];
       return grad(attention(...tracked, { causal, fused, ...mask }), tracked, { cotangent: dy });
     };
-    const measure = async (
-      what: string,
-      once: (fused: boolean) => () => Tensor[],
-      check: (products: Float32Array[], fused: Float32Array[]) => string,
-    ): Promise<void> => {
-      const results = async (fused: boolean): Promise<Float32Array[]> => {
-        const tensors = scope(once(fused));
-        const data = await Promise.all(tensors.map((t) => t.read()));
-        for (const t of tensors) t.dispose();
-        return data;
-      };
-      const checked = check(await results(false), await results(true));
-      const time = (fused: boolean) => async (): Promise<void> => {
-        scope(() => {
-          for (const t of once(fused)()) t.dispose();
-        });
-        await device.finish();
-      };
-      const times = await interleave({ products: time(false), fused: time(true) }, rounds, clock);
-      rows.push({
-        suite: 'attention',
-        shape: what,
-        unit: 'ms, products',
-        ours: times.products.median,
-        spread: times.products.spread,
-        figures: { 'one kernel (ms)': times.fused.median },
-        peers: {},
-        ratio: ratioOf(times.products, times.fused),
-        ratioOf: 'products / one kernel',
-        checked,
-      });
-    };
     await measure(name, forward, ([products], [fused]) =>
       demand(
         `attention ${name}`,
@@ -143,16 +159,52 @@ export const attentionSuite: Suite = async ({ device, rounds, clock, small, only
         1e-5,
       ),
     );
-    // A decode row is never differentiated.
-    if (queries > 1)
-      await measure(`${name}, forward and backward`, backward, (products, fused) =>
-        demand(
-          `gradients of attention ${name}`,
-          Math.max(...products.map((values, i) => relativeDifference(fused[i]!, values))),
-          1e-5,
-        ),
-      );
+    if (queries > 1) await measure(`${name}, forward and backward`, backward, gradientsAgree(name));
     for (const t of [...inputs, dy, ...Object.values(mask)]) t.dispose();
+  }
+
+  for (const count of [1, 16]) {
+    const length = small ? 1024 : 4096;
+    const name = `${count} decode rows behind ${length}`;
+    if (!name.includes(only)) continue;
+    progress(`attention ${name}`);
+    const [heads, keyHeads] = [12, 3];
+    const dims = [
+      [count, heads, SIZE],
+      [count, keyHeads, SIZE],
+      [count, keyHeads, SIZE],
+      [keyHeads, length, SIZE],
+      [keyHeads, length, SIZE],
+    ];
+    const host = dims.map(([a, b, c], seed) => randomNumbers(a! * b! * c!, 11 + seed));
+    const tensors = host.map((data, i) => tensor(device, data, dims[i]!));
+    const [q, k, v, keys, values] = tensors as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    /** Keys or values of the last row as one batch, its own last. */
+    const seen = (shared: Float32Array, own: Float32Array): Float32Array =>
+      Float32Array.from({ length: (length + 1) * keyHeads * SIZE }, (_, i) => {
+        const [j, head, d] = [Math.floor(i / keyHeads / SIZE), Math.floor(i / SIZE) % keyHeads, i % SIZE];
+        return j < length
+          ? shared[(head * length + j) * SIZE + d]!
+          : own[((count - 1) * keyHeads + head) * SIZE + d]!;
+      });
+    const alone = { name, batch: 1, queries: 1, keys: length + 1, heads, keyHeads };
+    const last = [host[0]!.slice(-heads * SIZE), seen(host[3]!, host[1]!), seen(host[4]!, host[2]!)] as const;
+    const forward = (fused: boolean) => (): Tensor[] => [
+      prefixAttention(q, k, v, { keys, values }, { fused }),
+    ];
+    await measure(name, forward, ([products], [fused]) =>
+      demand(
+        `attention ${name}`,
+        Math.max(...[products!, fused!].map((y) => errorOf(alone, last, y.slice(-heads * SIZE)))),
+        1e-5,
+      ),
+    );
+    const backward = (fused: boolean) => (): Tensor[] => {
+      const own = [q, k, v].map((t) => t.detach().requireGrad()) as [Tensor, Tensor, Tensor];
+      return grad(prefixAttention(...own, { keys, values }, { fused }), own, { cotangent: q });
+    };
+    await measure(`${name}, forward and backward`, backward, gradientsAgree(name));
+    for (const t of tensors) t.dispose();
   }
   return rows;
 };

@@ -11,7 +11,6 @@ import {
   MAX_GROUPS,
   rotary as rotaryKernel,
 } from '../../kernels/index.ts';
-import { grad } from '../autograd.ts';
 import type { Capabilities, Device } from '../device.ts';
 import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
@@ -21,7 +20,7 @@ import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { concat, permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
-import { throughTwin } from './twin.ts';
+import { cotangentTwin, throughTwin } from './twin.ts';
 
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
@@ -131,17 +130,20 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     throw new ShapeError('attention', `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`);
   if (causal && keys < q.dim(1))
     throw new ShapeError('attention', `${q.dim(1)} causal queries over ${keys} keys`);
-  const fits =
-    q.dim(3) <= LARGEST_HEAD &&
-    q.dim(0) <= MAX_GROUPS &&
-    [q, k, v].every((t) => t.dtype === 'f32' && t.size > 0 && t.storage.segments.length === 1);
+  const fits = q.dim(0) <= MAX_GROUPS && fitKernels(q, k, v);
   return (options.fused ?? keys >= FUSED_KEYS) && !options.onPattern && fits
     ? fused(q, k, v, options)
     : attentionTwin(q, k, v, options);
 }
 
+/** Whether the kernels can read these queries, keys and values. */
+export const fitKernels = (...tensors: readonly Tensor[]): boolean =>
+  tensors.every(
+    (t) => t.dtype === 'f32' && t.size > 0 && t.dim(-1) <= LARGEST_HEAD && t.storage.segments.length === 1,
+  );
+
 /** How the kernels divide their work, on a device always in the same way. */
-function variant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {
+export function kernelVariant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {
   // Twice the rows would halve the loads, but drivers on a CPU take long to compile each of them.
   const common = { masked, tile: 8, each: 2 };
   if (c.subgroups && c.subgroupSizeFixed && c.subgroupSize <= NARROW_SUBGROUP)
@@ -163,10 +165,10 @@ function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
   const { keyMask, causal = false } = options;
   const mask = keyMask ? [keyMask] : [];
   for (const t of [q, k, v, ...mask]) t.use();
-  const call = calls(q, k, causal);
+  const call = kernelCalls(q.shape, k.shape, causal);
   const y = empty(q.device, q.shape);
   const lse = empty(q.device, [q.size / q.dim(3)]);
-  const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
   call(attentionForward(made), [q, k, v, ...mask, y, lse], made.tile, 'queries', 2);
   const result = operation('attention', [q, k, v], y, [q, k, v, y, lse, ...mask], (dy, saved, needs) => {
     const [q, k, v, y, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor?];
@@ -177,10 +179,10 @@ function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
   return result;
 }
 
-/** Dispatches kernels over the rows of q, or over the keys. */
-function calls(q: Tensor, k: Tensor, causal: boolean) {
-  const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const [keys, keyHeads] = [k.dim(1), k.dim(2)];
+/** Dispatches kernels over the rows of queries [B, Q, heads, D], or over the keys [B, K, keyHeads, D], of these shapes. */
+export function kernelCalls(ofQueries: readonly number[], ofKeys: readonly number[], causal: boolean) {
+  const [batch, queries, heads, headSize] = ofQueries as [number, number, number, number];
+  const [, keys, keyHeads] = ofKeys as [number, number, number];
   const group = heads / keyHeads;
   const rows = queries * group;
   const params = [rows, queries, heads, group, keys, keyHeads, 1 / Math.sqrt(headSize)];
@@ -192,7 +194,7 @@ function calls(q: Tensor, k: Tensor, causal: boolean) {
     over: 'queries' | 'keys',
     products: number,
   ): void =>
-    q.device.dispatch(
+    operands[0]!.device.dispatch(
       kernel,
       operands.map((t) => t.storage.window()),
       params,
@@ -212,8 +214,8 @@ function backward(
   const [q, k, v, dy] = inputs;
   const { keyMask, causal = false } = options;
   const mask = keyMask ? [keyMask] : [];
-  const call = calls(q, k, causal);
-  const made = variant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  const call = kernelCalls(q.shape, k.shape, causal);
+  const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
   const stats = noGrad(() => concat([lse, reshape(sum(mul(y, dy), -1), [lse.size])], 0));
   const operands = [q, k, v, ...mask, dy, stats];
   const [dq, dk, dv] = [needs[0] ? q : null, ...(needs[1] || needs[2] ? [k, v] : [null, null])].map(
@@ -246,9 +248,7 @@ export function attentionBackwardTwin(
   which: 0 | 1 | 2,
   options: AttentionOptions,
 ): Tensor {
-  const values = inputs.map((t, i) => (i === which && !t.track ? t.detach().requireGrad() : t));
-  const y = attentionTwin(values[0]!, values[1]!, values[2]!, options);
-  return grad(y, [values[which]!], { cotangent: dy, createGraph: true })[0]!;
+  return cotangentTwin((q, k, v) => attentionTwin(q!, k!, v!, options), inputs, dy, which);
 }
 
 /** Attention in products, softmax and permutations: the path on which the pattern can be seen. */

@@ -7,6 +7,17 @@ import { grad } from '../autograd.ts';
 import { type Pullback, recordingIsOn, type Tensor, withRecording } from '../tensor.ts';
 import { reshape } from './shape.ts';
 
+/** Cotangent `which` of the inputs of a function from that of its result, in the function's own operations. */
+export function cotangentTwin(
+  of: (...inputs: Tensor[]) => Tensor,
+  inputs: readonly Tensor[],
+  dy: Tensor,
+  which: number,
+): Tensor {
+  const values = inputs.map((t, i) => (i === which && !t.track ? t.detach().requireGrad() : t));
+  return grad(of(...values), [values[which]!], { cotangent: dy, createGraph: true })[0]!;
+}
+
 /**
  * The pullback of an operation known by its twin. The twin takes the saved tensors, the first `count` of which are the
  * operation's inputs.

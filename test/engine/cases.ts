@@ -846,6 +846,50 @@ function attentionCases(): Case[] {
   return cases;
 }
 
+/** Rows behind a shared prefix are rows of a batch that each hold it whole, and themselves last. */
+function prefixAttentionCases(): Case[] {
+  return (
+    [
+      [1, 1, 1, 1, 1],
+      [3, 5, 4, 2, 8],
+      [2, 3, 2, 2, 3],
+      [2, 0, 4, 2, 4],
+      // More keys than a block has, and more rows than a tile.
+      [5, 300, 6, 3, 12],
+    ] as const
+  ).flatMap(([rows, length, heads, keyHeads, size]) => {
+    const behind = (shared: Ref, own: Ref): Ref =>
+      reference.build([rows, length + 1, keyHeads, size], ([r, j, h, d]) =>
+        j! < length ? reference.at(shared, [h!, j!, d!]) : reference.at(own, [r!, h!, d!]),
+      );
+    return [true, false].map(
+      (fused): Case => ({
+        name: `prefixAttention ${rows}x${length} ${heads}/${keyHeads} heads of ${size}${fused ? ' fused' : ''}`,
+        inputs: [
+          normal([rows, heads, size], 9410),
+          normal([rows, keyHeads, size], 9411),
+          normal([rows, keyHeads, size], 9412),
+          normal([keyHeads, length, size], 9413),
+          normal([keyHeads, length, size], 9414),
+        ],
+        run: ([q, k, v, keys, values]) =>
+          engine.prefixAttention(q!, k!, v!, length > 0 ? { keys: keys!, values: values! } : null, { fused }),
+        reference: ([q, k, v, keys, values]) =>
+          reference.reshape(
+            reference.attention(
+              reference.reshape(q!, [rows, 1, heads, size]),
+              behind(keys!, k!),
+              behind(values!, v!),
+            ),
+            [rows, heads, size],
+          ),
+        tolerance: { ulps: 32, floor: 1 },
+        ...(length < 10 ? { gradient: [0, 1, 2] } : {}),
+      }),
+    );
+  });
+}
+
 function patchCases(): Case[] {
   const patches: readonly reference.Patch[] = [
     { at: 0, mode: 'set', value: 2.5 },
@@ -879,5 +923,6 @@ export const CASES: readonly Case[] = [
   ...softmaxCases(),
   ...normCases(),
   ...attentionCases(),
+  ...prefixAttentionCases(),
   ...patchCases(),
 ];

@@ -154,6 +154,7 @@ describe('gradients and their gradients', () => {
       'tuneProducts',
       'attentionTwin',
       'attentionBackwardTwin',
+      'prefixAttentionTwin',
       'chromeTrace',
       'measureCeiling',
       'ratesOf',

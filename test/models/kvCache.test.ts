@@ -133,12 +133,18 @@ for (const folder of folders)
       expect(distance(await rows.logits.read(), await full.logits.read())).toBeLessThan(1e-5);
     });
 
-    test('a row alone gives the same bits as in a batch with other prompts', async () => {
+    test.each([
+      ['as the number of keys says', {}],
+      ['in kernels', { fusedAttention: true }],
+    ])('a row alone gives the same bits as in a batch with other prompts, attention %s', async (_, how) => {
       using long = model.prefill(PROMPT.slice(0, -1));
       using short = model.prefill(PROMPT.slice(0, 2));
       using empty = model.prefill([]);
       const name = `blocks.0.mlp.hook_post`;
-      const grad = (target: number[]) => ({ grad: { at: [name], of: { of: 'prob' as const, target } } });
+      const grad = (target: number[]) => ({
+        ...how,
+        grad: { at: [name], of: { of: 'prob' as const, target } },
+      });
       using batch = model.runRows(
         [
           { prefix: short, ids: [9, 30, 2] },
@@ -159,6 +165,40 @@ for (const folder of folders)
         const got = await alone.gradients.get(name)!.read();
         expect(got).toEqual(gradients.slice(row * width, (row + 1) * width));
       }
+    });
+
+    test('attention in kernels agrees with products in logits and in the gradient at every site', async () => {
+      using prefix = model.prefill(PROMPT.slice(0, -1));
+      using short = model.prefill(PROMPT.slice(0, 2));
+      using empty = model.prefill([]);
+      const at = model.hookNames.filter((n) => !n.endsWith('hook_pattern'));
+      const rows = (fusedAttention: boolean) =>
+        model.runRows(
+          [
+            { prefix, ids: [last, 4, 20] },
+            { prefix: short, ids: [9] },
+            { prefix: empty, ids: [1] },
+          ],
+          { fusedAttention, grad: { at, of: { of: 'logprob', target: [3, 50, 71, 8, 9] } } },
+        );
+      device.startProfiling();
+      using ours = rows(true);
+      await device.finish();
+      const kernels = (await device.stopProfiling()).map(({ kernel }) => kernel);
+      for (const pass of ['forward', 'backward_queries'])
+        expect(kernels.some((kernel) => kernel.startsWith(`attention.${pass}`))).toBe(true);
+      using theirs = rows(false);
+      expect(distance(await ours.logits.read(), await theirs.logits.read())).toBeLessThan(1e-5);
+      for (const name of at) {
+        const [got, want] = [ours.gradients.get(name)!, theirs.gradients.get(name)!];
+        expect(distance(await got.read(), await want.read()), name).toBeLessThan(5e-5);
+      }
+      const pattern = 'blocks.0.attn.hook_pattern';
+      const seen = { fusedAttention: true, capture: [pattern] };
+      using products = model.runRows({ prefix, ids: [last] }, seen);
+      using plain = model.runRows({ prefix, ids: [last] }, { fusedAttention: false });
+      expect(products.captures.get(pattern)!.shape).toEqual([1, model.sizes.heads, 1, PROMPT.length]);
+      expect(await products.logits.read()).toEqual(await plain.logits.read());
     });
 
     test('a shared prefix gives the bits of whole prompts', async () => {

@@ -1,0 +1,225 @@
+/**
+ * Attention of rows that share a prefix: each attends to the prefix's keys and values, held once for all of them, and to a key
+ * and value of its own (decoding; Juravsky et al. 2024, "Hydragen: High-Throughput LLM Inference with Shared Prefixes").
+ *
+ * The fused path runs the kernels of kernels/attention.ts over the prefix, with key heads for batches, so that keys and
+ * values are read as they lie; what the row itself adds is a second softmax of one key, and two softmaxes over parts of
+ * the keys are one by the logarithms of their sums (Milakov & Gimelshein 2018).
+ */
+
+import { attentionBackwardQueries, attentionForward } from '../../kernels/index.ts';
+import { ShapeError } from '../errors.ts';
+import { scope } from '../scope.ts';
+import { empty, isRecording, noGrad, operation, type Tensor } from '../tensor.ts';
+import { FUSED_KEYS, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
+import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
+import { matmul } from './matmul.ts';
+import { sum } from './reduce.ts';
+import { broadcastTo, concat, permute, reshape, slice } from './shape.ts';
+import { softmax } from './softmax.ts';
+import { cotangentTwin, throughTwin } from './twin.ts';
+
+/** Keys and values [keyHeads, S, D] that all rows see. */
+export interface SharedPrefix {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** How rows behind a prefix are computed. */
+export interface PrefixAttentionOptions {
+  /**
+   * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on, the row's own
+   * included. Not where the pattern is to be seen, or gradients of the prefix are recorded. On a CPU products stay faster:
+   * behind 4,096 keys kernels take 1.15 times as long for 1 row and 1.5 times for 16 (`npm run bench -- --suite attention`).
+   */
+  readonly fused?: boolean;
+  /** Sees, and may replace, the attention probabilities [rows, heads, 1, S + 1], the row itself last. */
+  readonly onPattern?: (pattern: Tensor) => Tensor;
+}
+
+const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
+
+/**
+ * softmax(q k^T / sqrt(D)) v over the keys and values of a prefix (null: none) and each row's own: q [R, heads, D], k and v
+ * [R, keyHeads, D] with heads a multiple of keyHeads. Result [R, heads, D]. A row gives the same bits alone and beside others.
+ * @throws ShapeError
+ * @example
+ * ```ts
+ * import { openDevice, prefixAttention, tensor, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * // Two rows of one head of size 2 behind one key; equal scores mix the values equally.
+ * const [q, k] = [zeros(device, [2, 1, 2]), zeros(device, [2, 1, 2])];
+ * const v = tensor(device, [3, 3, 5, 5], [2, 1, 2]);
+ * const prefix = { keys: zeros(device, [1, 1, 2]), values: tensor(device, [1, 1], [1, 1, 2]) };
+ * console.log([...(await prefixAttention(q, k, v, prefix).read())]); // → [ 2, 2, 3, 3 ]
+ * device.destroy();
+ * ```
+ */
+export function prefixAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  prefix: SharedPrefix | null,
+  options: PrefixAttentionOptions = {},
+): Tensor {
+  const [keyHeads, size] = [k.dim(1), q.dim(2)];
+  const shared = prefix ? [prefix.keys, prefix.values] : [];
+  if (
+    [q, k, v, ...shared].some((t) => t.rank !== 3 || t.dim(2) !== size) ||
+    k.shape.join() !== v.shape.join() ||
+    k.dim(0) !== q.dim(0) ||
+    q.dim(1) % keyHeads !== 0 ||
+    shared.some((t) => t.dim(0) !== keyHeads || t.dim(1) !== shared[0]!.dim(1))
+  )
+    throw new ShapeError(
+      'prefixAttention',
+      `q ${show(q)}, k ${show(k)}, v ${show(v)}, prefix ${shared.map(show).join(', ')}`,
+    );
+  const wanted = options.fused ?? (prefix !== null && prefix.keys.dim(1) + 1 >= FUSED_KEYS);
+  return wanted && prefix && !options.onPattern && fitKernels(q, k, v, ...shared) && !isRecording(shared)
+    ? fused(q, k, v, prefix)
+    : prefixAttentionTwin(q, k, v, prefix, options.onPattern);
+}
+
+/** How rows [R, heads, ...] and their queries by key head [keyHeads, R, group, ...] become one another. */
+function places(q: Tensor, k: Tensor) {
+  const [rows, heads, size] = q.shape as [number, number, number];
+  const keyHeads = k.dim(1);
+  const group = heads / keyHeads;
+  return {
+    /** [R, heads, n] to [keyHeads, R, group, n]. */
+    gather: (x: Tensor, n: number): Tensor => permute(reshape(x, [rows, keyHeads, group, n]), [1, 0, 2, 3]),
+    scatter: (x: Tensor, n: number): Tensor =>
+      reshape(permute(reshape(x, [keyHeads, rows, group, n]), [1, 0, 2, 3]), [rows, heads, n]),
+    /** [R, keyHeads, D], a row for each of the heads that share it. */
+    perHead: (x: Tensor): Tensor =>
+      reshape(broadcastTo(reshape(x, [rows, keyHeads, 1, size]), [rows, keyHeads, group, size]), q.shape),
+    /** Sums over those heads. */
+    perKeyHead: (x: Tensor): Tensor => sum(reshape(x, [rows, keyHeads, group, size]), 2),
+    scale: 1 / Math.sqrt(size),
+  };
+}
+
+/** a . b of each head, [R, heads, 1]. */
+const dots = (a: Tensor, b: Tensor): Tensor => sum(mul(a, b), -1, true);
+
+/** Saved are the result and a number a head: the logarithm of the sum over all keys. */
+function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
+  const { gather, scatter, perHead, scale } = places(q, k);
+  const size = q.dim(2);
+  const { call, made, keys, values } = kernels(q, k, prefix);
+  for (const t of [keys, values]) t.use();
+  const recording = isRecording([q, k, v]);
+  const [y, lse] = noGrad(() =>
+    scope((): [Tensor, Tensor | null] => {
+      const queries = gather(q, size);
+      const [mixed, sums] = [empty(q.device, queries.shape), empty(q.device, queries.shape.slice(0, -1))];
+      call(attentionForward(made), [queries, keys, values, mixed, sums], made.tile, 'queries', 2);
+      const past = scatter(sums, 1);
+      const own = affine(dots(q, perHead(k)), scale, 0);
+      const share = sigmoid(sub(past, own));
+      const y = add(mul(scatter(mixed, size), share), mul(perHead(v), affine(share, -1, 1)));
+      // log(e^past + e^own), of which no part overflows.
+      const sum = () => add(maximum(past, own), log(affine(exp(neg(abs(sub(past, own)))), 1, 1)));
+      return [y, recording ? sum() : null];
+    }),
+  );
+  if (!lse) return y;
+  const saved = [q, k, v, y, lse, prefix.keys, prefix.values];
+  const result = operation('prefixAttention', [q, k, v], y, saved, (dy, saved, needs) => {
+    const [q, k, v, y, lse, keys, values] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+    return backward([q, k, v, dy], y, lse, { keys, values }, needs);
+  });
+  lse.dispose();
+  return result;
+}
+
+/** The kernels' calls over a prefix, whose key heads are their batches. */
+function kernels(q: Tensor, k: Tensor, { keys, values }: SharedPrefix) {
+  const [rows, heads, size] = q.shape as [number, number, number];
+  const [keyHeads, length] = [k.dim(1), keys.dim(1)];
+  const call = kernelCalls([keyHeads, rows, heads / keyHeads, size], [keyHeads, length, 1, size], false);
+  return { call, made: kernelVariant(size, false, q.device.capabilities), keys, values };
+}
+
+/** Cotangents of q, k, v as needed; the prefix is a constant. P of any key is e^(score - lse). */
+function backward(
+  inputs: readonly [Tensor, Tensor, Tensor, Tensor],
+  y: Tensor,
+  lse: Tensor,
+  prefix: SharedPrefix,
+  needs: readonly boolean[],
+): (Tensor | null)[] {
+  const [q, k, v, dy] = inputs;
+  const { gather, scatter, perHead, perKeyHead, scale } = places(q, k);
+  const size = q.dim(2);
+  const results = noGrad(() =>
+    scope(() => {
+      const delta = dots(y, dy);
+      const own = exp(sub(affine(dots(q, perHead(k)), scale, 0), lse));
+      const score = mul(own, affine(sub(dots(dy, perHead(v)), delta), scale, 0));
+      const past = (): Tensor => {
+        const { call, made, keys, values } = kernels(q, k, prefix);
+        const [queries, cotangents] = [gather(q, size), gather(dy, size)];
+        const stats = concat([gather(lse, 1), gather(delta, 1)], 0);
+        const dq = empty(q.device, queries.shape);
+        const operands = [queries, keys, values, cotangents, stats, dq];
+        call(attentionBackwardQueries(made), operands, made.tile, 'queries', 3);
+        return scatter(dq, size);
+      };
+      return [
+        needs[0] ? add(past(), mul(score, perHead(k))) : null,
+        needs[1] ? perKeyHead(mul(score, q)) : null,
+        needs[2] ? perKeyHead(mul(own, dy)) : null,
+      ];
+    }),
+  );
+  return results.map(
+    (result, which) =>
+      result &&
+      operation(
+        'prefixAttentionBackward',
+        inputs,
+        result,
+        [...inputs, prefix.keys, prefix.values],
+        throughTwin(4, (q, k, v, dy, keys, values) =>
+          cotangentTwin(
+            (q, k, v) => prefixAttentionTwin(q!, k!, v!, { keys: keys!, values: values! }),
+            [q!, k!, v!],
+            dy!,
+            which,
+          ),
+        ),
+      ),
+  );
+}
+
+/** The same in products and softmax: all rows are queries of one product with the prefix's keys. */
+export function prefixAttentionTwin(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  prefix: SharedPrefix | null,
+  onPattern: (pattern: Tensor) => Tensor = (pattern) => pattern,
+): Tensor {
+  const [rows, heads, size] = q.shape as [number, number, number];
+  const { gather, scatter, perHead, scale } = places(q, k);
+  const keyHeads = k.dim(1);
+  const length = prefix?.keys.dim(1) ?? 0;
+  const queries = (x: Tensor, n: number): Tensor => reshape(gather(x, n), [keyHeads, -1, n]);
+  let scores = dots(q, perHead(k));
+  if (prefix && length > 0) {
+    const before = matmul(queries(q, size), prefix.keys, { transB: true });
+    scores = concat([scatter(before, length), scores], -1);
+  }
+  const pattern = reshape(onPattern(softmax(reshape(scores, [rows, heads, 1, length + 1]), { scale })), [
+    rows,
+    heads,
+    length + 1,
+  ]);
+  const own = mul(slice(pattern, [0, 0, length], [rows, heads, length + 1]), perHead(v));
+  if (!prefix || length === 0) return own;
+  const shared = slice(pattern, [0, 0, 0], [rows, heads, length]);
+  return add(scatter(matmul(queries(shared, length), prefix.values), size), own);
+}
