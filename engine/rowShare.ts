@@ -4,7 +4,7 @@
  *
  * Wide subgroups keep rows of up to 8,192 numbers in registers and read longer ones again in each sweep. Narrow ones, a CPU's
  * vectors, read again, which comes from the cache; what they keep across a barrier goes through memory as well, and each
- * element kept takes its driver a tenth of a second to compile. On lavapipe a layer norm of 128 x 768 takes 1.0 ms of processor
+ * element kept takes its driver tenths of a second to compile. On lavapipe a layer norm of 128 x 768 takes 1.0 ms of processor
  * time read by single numbers, 0.58 read by fours, 0.76 to 2.5 held by 8 to 64 lanes. Short rows of which more is kept than
  * was read, exponentials, are held there too: softmax of 1,536 x 128 takes 4.7 ms read by fours, 2.6 held.
  */
