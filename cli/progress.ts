@@ -71,8 +71,8 @@ function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progres
       told = now;
       const seconds = (now - began) / 1000;
       const rate = done / Math.max(seconds, 1e-3);
-      const left = done < all ? `, ${duration((all - done) / rate)} left` : `, ${seconds.toFixed(1)} s`;
-      stream.write(`${label}: ${done}/${all} ${unit}, ${perSecond(rate)}/s${left}\n`);
+      const left = done === 0 ? '' : `, ${duration((all - done) / rate)} left`;
+      stream.write(`${label}: ${done}/${all} ${unit}, ${perSecond(rate)}/s${done < all ? left : `, ${seconds.toFixed(1)} s`}\n`);
     },
     stop() {},
   };
