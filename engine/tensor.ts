@@ -141,7 +141,7 @@ export class Node implements Owned {
   }
 }
 
-/** A shape over elements on a device: contiguous, row-major, changed by nothing but `write` and the optimiser. Scopes free it. */
+/** A shape over elements on a device: contiguous, row-major, changed by nothing but `write`, `writeRow` and the optimiser. Scopes free it. */
 export class Tensor implements Owned, Disposable {
   readonly storage: Storage;
   readonly shape: readonly number[];

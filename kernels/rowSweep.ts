@@ -43,11 +43,12 @@ export interface RowSweep<Name extends string> {
 
 /**
  * `operands` give element `i` of each. A kernel with elements held takes rows that fit, and do not fit the next smaller count
- * of {@link HELD}.
+ * of {@link HELD}. `end` is WGSL of how many elements are swept; by default the whole row, and always where any are held.
  */
 export function sweepRow<Name extends string>(
   { lanes, vector, held }: RowShare,
   operands: Readonly<Record<Name, (i: string) => string>>,
+  end?: string,
 ): RowSweep<Name> {
   const names = Object.keys(operands) as Name[];
   const values = (i: string, of: (name: Name) => string) =>
@@ -72,7 +73,9 @@ export function sweepRow<Name extends string>(
   return {
     name: `${lanes}x${vector}${held > 0 ? `.held${held}` : ''}`,
     type,
-    read: `  let count = p.length / ${vector}u;\n  let base = row * count;\n  ${read}`,
+    read: end
+      ? `  let count = ${end};\n  let base = row * (p.length / ${vector}u);`
+      : `  let count = p.length / ${vector}u;\n  let base = row * count;\n  ${read}`,
     each: (step) =>
       held > 0
         ? lines((n, i) => guarded(n, i, step(values(i, (name) => `${name}_${n}`))))

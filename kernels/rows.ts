@@ -119,6 +119,26 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
+/**
+ * y[b * size + index[0] - first, :] = a[b, :] for each of `count` blocks b of `size` rows, where that row is inside the window;
+ * nothing for an index outside its block. Grid: linear over count * width.
+ */
+export function writeRow(): Kernel {
+  return {
+    name: 'rows.write',
+    bindings: INDEXED('y'),
+    params: { count: 'u32', width: 'u32', size: 'u32', first: 'u32', rows: 'u32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};
+  if (i >= p.count * p.width || index[0] >= p.size) { return; }
+  let at = i / p.width * p.size + index[0] - p.first;
+  if (at < p.rows) { y[at * p.width + i % p.width] = a[i]; }
+}`,
+  };
+}
+
 /** A kernel over one index a row. Grid: linear over count, or count * width. */
 function indexed(name: string, body: string): Kernel {
   return {

@@ -17,6 +17,11 @@ export interface SoftmaxVariant {
   readonly log: boolean;
   /** A key mask [batches, length]: 0 hides that key from every query of the batch. */
   readonly masked: boolean;
+  /**
+   * Keys after the one that `last` [1] names are hidden from all, and take part in no sum: the bits follow from the keys that are
+   * seen, whatever the room behind them. For shares that hold nothing, number by number.
+   */
+  readonly bounded?: boolean;
 }
 
 const LOWEST = '-3.4028234e38';
@@ -79,15 +84,18 @@ fn score(row: u32, i: u32) -> ${type.f32} {
  * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; with `causal` it sees keys up to
  * query + past. Grid: groups, rows.
  */
-export const softmax = memo(({ log, masked }: SoftmaxVariant, share: RowShare): Kernel => {
+export const softmax = memo(({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel => {
   const { lanes, vector, held } = share;
+  if (bounded && (vector > 1 || held > 0)) throw new Error('softmax: a bounded row is read number by number');
   const x = (i: string): string => `score(row, ${i})`;
-  const row = sweepRow(share, { x });
+  const row = sweepRow(share, { x }, bounded ? 'min(p.length, last[0] + 1u)' : undefined);
+  const beyond = `for (var i = count + lane; i < p.length; i += ${lanes}u) { y[base + i] = ${log ? '-1e30' : '0.0'}; }`;
   return {
-    name: `softmax${log ? '.log' : ''}${masked ? '.masked' : ''}.${row.name}`,
+    name: `softmax${log ? '.log' : ''}${masked ? '.masked' : ''}${bounded ? '.bounded' : ''}.${row.name}`,
     bindings: [
       { name: 'a', element: row.type.f32, access: 'read' },
       ...(masked ? ([{ name: 'mask', element: row.type.u32, access: 'read' }] as const) : []),
+      ...(bounded ? ([{ name: 'last', element: 'u32', access: 'read' }] as const) : []),
       { name: 'y', element: row.type.f32, access: 'read_write' },
     ],
     params: {
@@ -107,7 +115,7 @@ ${ROW_MAIN}
 ${row.read}
 ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
   ${log ? 'let log_total = log(total);' : 'let share = 1.0 / total;'}
-  ${row.each(({ x, i }) => `y[base + ${i}] = ${log ? `${x} - largest - log_total` : held > 0 ? `${x} * share` : `exp(${x} - largest) * share`};`)}
+  ${row.each(({ x, i }) => `y[base + ${i}] = ${log ? `${x} - largest - log_total` : held > 0 ? `${x} * share` : `exp(${x} - largest) * share`};`)}${bounded ? `\n  ${beyond}` : ''}
 }`,
   };
 });

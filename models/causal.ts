@@ -22,9 +22,12 @@ export interface Tokens {
   ) => Tensor;
 }
 
+/** Tokens to embed; ids may lie on the device (u32), where those of a recorded step are rewritten. */
+export type TokenIds = Pick<CheckedInput, 'rows' | 'length'> & { readonly ids: readonly number[] | Tensor };
+
 export interface CausalModel extends Architecture {
   /** The residual before layer 0 [rows, length, H]. */
-  embed(input: Pick<CheckedInput, 'rows' | 'length' | 'ids'>, taps: Taps): Tensor;
+  embed(input: TokenIds, taps: Taps): Tensor;
   /** Layers from `from` on; takes over `residual`. */
   layers(from: number, residual: Tensor, tokens: Tokens, taps: Taps): Tensor;
   layer(layer: number, input: Tensor, tokens: Tokens, taps: Taps): Tensor;

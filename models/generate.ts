@@ -2,13 +2,15 @@
  * Text from a causal model, token by token: greedy, or drawn after temperature, top-k and top-p (Holtzman et al. 2020) in
  * the order of Hugging Face `generate`.
  *
- * The prompt is one prefill, each further token one more on top of its cache. Probabilities are computed on the host in
+ * The prompt is one prefill, each further token one more on top of its cache: a recorded step (recordedText.ts) where the
+ * model is whole on one device. Probabilities are computed on the host in
  * float64, so that a seed gives the same text wherever the logits are the same.
  */
 
 import { UserError } from '../engine/errors.ts';
 import type { Prefix } from './kvCache.ts';
-import type { Llama } from './llama.ts';
+import { Llama } from './llama.ts';
+import { recordedText } from './recordedText.ts';
 import { SplitLlama } from './split.ts';
 import { prefillAll, type StreamedLlama } from './stream.ts';
 
@@ -30,6 +32,8 @@ export interface GenerateOptions extends SamplingOptions {
   readonly maxTokens?: number;
   /** Tokens that end the text; default the model's own (`eos_token_id`). They are not part of the result. */
   readonly stopIds?: readonly number[];
+  /** Default true: the step of a model whole on one device is recorded and replayed. False: every step anew, to the same bits. */
+  readonly replay?: boolean;
   /** Called with each token as it is known; stops where it returns false. */
   readonly onToken?: (id: number) => boolean | undefined;
 }
@@ -99,7 +103,13 @@ export async function generate(
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.sizes.endIds, onToken } = options;
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');
   const ids: number[] = [];
-  const text = model instanceof SplitLlama ? model.openText() : cachedText(model);
+  const most = Math.min(model.sizes.positions, prompt.length + maxTokens);
+  const text: CausalText =
+    model instanceof SplitLlama
+      ? model.openText()
+      : model instanceof Llama && options.replay !== false
+        ? recordedText(model, most)
+        : cachedText(model);
   try {
     for (let next = prompt; ; next = ids.slice(-1)) {
       if (ids.length >= maxTokens) return { ids, end: 'length' };
@@ -115,8 +125,11 @@ export async function generate(
   }
 }
 
-/** A text whose tokens come one after the other, as {@link SplitLlama.openText}. */
-function cachedText(model: Llama | StreamedLlama): Omit<ReturnType<SplitLlama['openText']>, 'number'> {
+/** A text whose tokens come one after the other. */
+type CausalText = Omit<ReturnType<SplitLlama['openText']>, 'number'>;
+
+/** Every token a prefill of one, after a cache that is copied into a longer one. */
+export function cachedText(model: Llama | StreamedLlama): CausalText {
   let cache: Prefix | null = null;
   return {
     async extend(ids) {

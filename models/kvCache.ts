@@ -221,7 +221,8 @@ export function remembering(
   const places = Array.from({ length: count }, (_, i) => past + i);
   const tokens: Tokens = {
     positions: loose(() => integers(device, places)),
-    attend: (layer, q, k, v) => attendCausally(q, ...remember(layer, k, v)),
+    attend: (layer, q, k, v) =>
+      attendCausally(q, ...remember(layer, k, v), count === 1 ? tokens.positions : undefined),
   };
   return { own, remember, tokens };
 }
@@ -230,7 +231,7 @@ export function remembering(
 export function decodeLast(model: CausalModel, residuals: Tensor, taps: Taps): Tensor {
   const { hidden, vocabulary } = model.sizes;
   const length = residuals.dim(1);
-  const end = reshape(slice(residuals, [0, length - 1], [1, length]), [1, hidden]);
+  const end = reshape(length === 1 ? residuals : slice(residuals, [0, length - 1], [1, length]), [1, hidden]);
   return reshape(model.decode(model.head(end, taps, [1, hidden])), [vocabulary]);
 }
 
@@ -240,8 +241,11 @@ function byKeyHead(x: Tensor): Tensor {
   return permute(reshape(x, [tokens, heads, headSize]), [1, 0, 2]);
 }
 
-/** q [1, Q, heads, D] over keys and values [keyHeads, K, D] of which the last Q are its own tokens: as `attention`. */
-function attendCausally(q: Tensor, keys: Tensor, values: Tensor): Tensor {
+/**
+ * q [1, Q, heads, D] over keys and values [keyHeads, K, D] of which the last Q are its own tokens: as `attention`. With `lastKey`
+ * one query, over the keys up to that one: with the same bits whatever room the cache has behind it.
+ */
+export function attendCausally(q: Tensor, keys: Tensor, values: Tensor, lastKey?: Tensor): Tensor {
   const [, queries, heads, headSize] = q.shape as [number, number, number, number];
   const [keyHeads, length] = keys.shape as [number, number];
   const rows = (heads / keyHeads) * queries;
@@ -251,6 +255,7 @@ function attendCausally(q: Tensor, keys: Tensor, values: Tensor): Tensor {
   const pattern = softmax(reshape(scores, [1, heads, queries, length]), {
     scale: 1 / Math.sqrt(headSize),
     causal: true,
+    ...(lastKey ? { lastKey } : {}),
   });
   const mixed = matmul(reshape(pattern, [keyHeads, rows, length]), values);
   return permute(reshape(mixed, [1, heads, queries, headSize]), [0, 2, 1, 3]);

@@ -26,7 +26,7 @@ import {
   type Tensor,
   type Then,
 } from '../engine/index.ts';
-import type { CausalModel, Tokens } from './causal.ts';
+import type { CausalModel, TokenIds, Tokens } from './causal.ts';
 import type { LlamaConfig } from './config.ts';
 import type { HookTable, Taps } from './hooks.ts';
 import {
@@ -169,9 +169,9 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
   }
 
   /** The residual before layer 0 [rows, length, H]. */
-  embed({ rows, length, ids }: Pick<CheckedInput, 'rows' | 'length' | 'ids'>, taps: Taps): Tensor {
+  embed({ rows, length, ids }: TokenIds, taps: Taps): Tensor {
     const row = this.embeddingRows;
-    const at = row ? ids.map((id) => row.get(id)!) : ids;
+    const at = row && !('dtype' in ids) ? ids.map((id) => row.get(id)!) : ids;
     return scope(() =>
       taps.at(
         'hook_embed',

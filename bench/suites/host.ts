@@ -1,35 +1,75 @@
 /**
- * What the host spends on a dispatch, without a GPU behind it: Dawn's null backend runs nothing, so all time is ours and
- * the driver interface's. Measured with parameters as immediates and in a uniform ring, and for a recorded list of dispatches.
+ * What the host spends, without a GPU behind it: Dawn's null backend runs nothing, so all time is ours and the driver
+ * interface's. Measured with parameters as immediates and in a uniform ring: a dispatch, eager and of a recorded list; and a
+ * token of a text, each step run anew and recorded once (12 layers, cache's growth and reading of logits included).
  */
 
 import { add, affine, type Device, linear, openDevice, record, scope, tensor } from '../../engine/index.ts';
+import { cachedText } from '../../models/generate.ts';
+import type { Llama } from '../../models/llama.ts';
+import { recordedText } from '../../models/recordedText.ts';
+import { LLAMA_12, onDevice, randomWeights } from '../network.ts';
 import { randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
 import { interleave, processorClock } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
 const DISPATCHES = 2000;
-/** Turns of every loop before timing: a sweep's thousands of dispatches run compiled code, too. */
+/** Turns of a loop of dispatches before timing: a sweep's thousands of dispatches run compiled code, too. */
 const WARM_UP = 10;
 
-async function loops(device: Device): Promise<Record<string, () => Promise<void>>> {
+/** Tokens that follow a prompt of 8. */
+const TOKENS = 100;
+
+/** Work of `count` equal parts. */
+interface Work {
+  readonly run: () => Promise<void>;
+  readonly of: 'dispatch' | 'turn';
+  readonly count: number;
+}
+
+/** Sizes that cost the host as much as any: its work goes with the number of layers. */
+const SMALL = { hidden: 64, width: 128, heads: 4, keyValueHeads: 4, headSize: 16, vocabulary: 256 };
+
+function texts(device: Device): Record<string, Work> {
+  const config = { ...LLAMA_12, ...SMALL };
+  const model = onDevice(device, config, randomWeights(config)) as Llama;
+  const ids = Array.from({ length: 8 }, (_, i) => i);
+  const write = (open: () => ReturnType<typeof cachedText>): Work => ({
+    of: 'turn',
+    count: TOKENS,
+    run: async () => {
+      const text = open();
+      await text.extend(ids);
+      for (let i = 0; i < TOKENS; i++) await text.extend([i]);
+      text.dispose();
+    },
+  });
+  return {
+    'a token of a text': write(() => cachedText(model)),
+    'a token of a text, replayed': write(() => recordedText(model, ids.length + TOKENS)),
+  };
+}
+
+function loops(device: Device): Record<string, Work> {
   const x = tensor(device, randomNumbers(64 * 64, 1), [64, 64]);
   const w = tensor(device, randomNumbers(64 * 64, 2), [64, 64]);
   const b = tensor(device, randomNumbers(64, 3), [64]);
-  const loop = (step: () => void) => async (): Promise<void> => {
-    for (let i = 0; i < DISPATCHES / 20; i++) scope(() => Array.from({ length: 20 }, step).length);
-    await device.finish();
-  };
-  const linears = record(device, () => Array.from({ length: 20 }, () => linear(x, w, b)));
-  return {
-    affine: loop(() => affine(x, 2, 1)),
-    add: loop(() => add(x, w)),
-    linear: loop(() => linear(x, w, b)),
-    'linear, replayed': async () => {
-      for (let i = 0; i < DISPATCHES / 20; i++) linears.replay();
+  const loop = (twenty: () => void): Work => ({
+    of: 'dispatch',
+    count: DISPATCHES,
+    run: async () => {
+      for (let i = 0; i < DISPATCHES / 20; i++) twenty();
       await device.finish();
     },
+  });
+  const eager = (step: () => void): Work => loop(() => scope(() => Array.from({ length: 20 }, step).length));
+  const linears = record(device, () => Array.from({ length: 20 }, () => linear(x, w, b)));
+  return {
+    affine: eager(() => affine(x, 2, 1)),
+    add: eager(() => add(x, w)),
+    linear: eager(() => linear(x, w, b)),
+    'linear, replayed': loop(() => linears.replay()),
   };
 }
 
@@ -38,22 +78,26 @@ export const hostSuite: Suite = async ({ rounds, progress }) => {
   const rows: Row[] = [];
   for (const immediates of [true, false]) {
     const device = await openDevice({ backend: 'null', mask: { immediates } });
-    const work = await loops(device);
-    for (let turn = 0; turn < WARM_UP; turn++) for (const loop of Object.values(work)) await loop();
-    const times = await interleave(work, Math.max(rounds, 9), processorClock(1));
-    for (const [op, t] of Object.entries(times))
+    const work = { ...loops(device), ...texts(device) };
+    const runs = Object.fromEntries(Object.entries(work).map(([op, { run }]) => [op, run]));
+    for (const { run, of } of Object.values(work))
+      for (let turn = 0; turn < (of === 'turn' ? 1 : WARM_UP); turn++) await run();
+    const times = await interleave(runs, Math.max(rounds, 9), processorClock(1));
+    for (const [op, t] of Object.entries(times)) {
+      const { of, count } = work[op]!;
       rows.push({
-        suite: 'host',
+        suite: of === 'turn' ? 'host, loops' : 'host',
         shape: `${op}, ${immediates ? 'immediates' : 'uniform ring'}`,
-        unit: 'us a dispatch',
-        ours: (t.median * 1000) / DISPATCHES,
+        unit: `us a ${of}`,
+        ours: (t.median * 1000) / count,
         spread: t.spread,
-        figures: { least: (t.least * 1000) / DISPATCHES },
+        figures: { least: (t.least * 1000) / count },
         peers: {},
         ratio: null,
         ratioOf: '',
         checked: 'null backend',
       });
+    }
     device.destroy();
   }
   return rows;

@@ -11,8 +11,9 @@ import {
   scatterAddRows as scatterKernel,
   storedRow,
   unpick as unpickKernel,
+  writeRow as writeKernel,
 } from '../../kernels/index.ts';
-import { ShapeError } from '../errors.ts';
+import { GradientError, ShapeError } from '../errors.ts';
 import { commonRows } from '../storage.ts';
 import { empty, integers, operation, type Tensor, zeros } from '../tensor.ts';
 import { add } from './elementwise.ts';
@@ -126,6 +127,32 @@ function scatterParts(rows: Tensor, at: Tensor, size: number): Tensor {
   );
   at.dispose();
   return parts.reduce((total, part) => add(total, part));
+}
+
+/**
+ * Replaces row `at` (u32 [1], on the device) of every block of `table` [..., size, W] by that of `rows` [..., W], in place: every
+ * handle on the table sees it. An index outside changes nothing. For caches that grow; it has no gradient.
+ * @throws ShapeError, GradientError where a tape has saved the table.
+ */
+export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
+  for (const t of [table, rows, at]) t.use();
+  const [size, width] = [table.dim(-2), table.dim(-1)];
+  const dtypes = [table, rows, at].map((t) => t.dtype).join();
+  if (dtypes !== 'f32,f32,u32' || at.size !== 1 || rows.dim(-1) !== width || rows.size * size !== table.size)
+    throw new ShapeError('writeRow', `rows ${show(rows)} at ${show(at)} of table ${show(table)}, ${dtypes}`);
+  if (table.storage.saved || table.track)
+    throw new GradientError('writeRow: the table is part of a gradient; go back first, or take a copy of it');
+  const count = rows.size / width;
+  if (rows.size > 0)
+    for (const [begin, end] of commonRows('writeRow', count * size, [
+      { storage: table.storage, rowLength: width },
+    ]))
+      table.device.dispatch(
+        writeKernel(),
+        [rows.storage.window(), at.storage.window(), table.storage.window(begin * width, end * width)],
+        [count, width, size, begin, end - begin],
+        linearGrid(rows.size),
+      );
 }
 
 /** x[r, index[r]] for x [R, V]: [R]. */

@@ -175,6 +175,9 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
   x.use();
   const strides = rowMajor(x.shape);
   const shape = order.map((axis) => x.shape[axis]!);
+  // Where only axes of size 1 move, the elements stay where they are.
+  const wide = order.filter((axis) => x.shape[axis] !== 1);
+  if (wide.every((axis, i) => i === 0 || axis > wide[i - 1]!)) return reshape(x, shape);
   const y = empty(x.device, shape, x.dtype);
   copyBox(
     x,

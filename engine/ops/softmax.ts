@@ -29,6 +29,11 @@ export interface SoftmaxOptions {
   readonly keyMask?: Tensor;
   /** Query q of x [..., queries, keys] sees keys 0 ... q + keys - queries. */
   readonly causal?: boolean;
+  /**
+   * u32 [1]: keys after this one are hidden from all, and the bits do not depend on how many they are. For a cache with room,
+   * whose length lies on the device, where a recorded step finds the next one's.
+   */
+  readonly lastKey?: Tensor;
 }
 
 function checkRows(op: string, x: Tensor): { rows: number; length: number } {
@@ -42,8 +47,9 @@ function checkRows(op: string, x: Tensor): { rows: number; length: number } {
 function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   const op = log ? 'logSoftmax' : 'softmax';
   const { rows, length } = checkRows(op, x);
-  const { scale = 1, keyMask, causal = false } = options;
+  const { scale = 1, keyMask, causal = false, lastKey } = options;
   keyMask?.use();
+  lastKey?.use();
   const y = empty(x.device, x.shape);
   if (rows === 0) return y;
   const queries = x.rank > 1 ? x.dim(-2) : 1;
@@ -53,19 +59,25 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
     (keyMask.dtype !== 'u32' || keyMask.rank !== 2 || batches !== x.dim(0) || keyMask.dim(1) !== length)
   )
     throw new ShapeError(op, `mask ${keyMask.dtype} ${show(keyMask)} for scores ${show(x)}`);
+  if (lastKey && (lastKey.dtype !== 'u32' || lastKey.size !== 1))
+    throw new ShapeError(op, `last key ${lastKey.dtype} ${show(lastKey)}, should be u32 [1]`);
   if (causal && length < queries) throw new ShapeError(op, `${queries} causal queries over ${length} keys`);
   const perBatch = rows / batches;
   // Without a mask any rows may be cut; with one, whole batches.
   const block = keyMask ? perBatch : causal ? queries : 1;
   const operands = [x, y].map((t) => ({ storage: t.storage, rowLength: length * block }));
   if (keyMask) operands.push({ storage: keyMask.storage, rowLength: length });
+  const share = lastKey
+    ? ({ lanes: x.device.rowLanes, vector: 1, held: 0 } as const)
+    : rowShare(length, x.device, 'computed');
   for (const [begin, end] of commonRows(op, rows / block, operands)) {
     const range: [number, number] = [begin * block * length, end * block * length];
     x.device.dispatch(
-      softmaxKernel({ log, masked: keyMask !== undefined }, rowShare(length, x.device, 'computed')),
+      softmaxKernel({ log, masked: keyMask !== undefined, bounded: lastKey !== undefined }, share),
       [
         x.storage.window(...range),
         ...(keyMask ? [keyMask.storage.window(begin * length, end * length)] : []),
+        ...(lastKey ? [lastKey.storage.window()] : []),
         y.storage.window(...range),
       ],
       [

@@ -640,16 +640,26 @@ function rowCases(): Case[] {
 
 function softmaxCases(): Case[] {
   const cases: Case[] = [];
-  const add = (shape: readonly number[], options: reference.SoftmaxOptions, scale = 1): void => {
+  const add = (
+    shape: readonly number[],
+    given: reference.SoftmaxOptions,
+    scale = 1,
+    lastKey?: number,
+  ): void => {
     const size = reference.count(shape);
+    const keys = Array.from({ length: shape.at(-1)! }, (_, key) => Number(key <= (lastKey ?? 0)));
+    const options =
+      lastKey === undefined ? given : { ...given, keyMask: Array.from({ length: shape[0]! }, () => keys) };
     const flags = [
       options.scale === undefined ? '' : ` scale ${options.scale}`,
       options.keyMask ? ' masked' : '',
       options.causal ? ' causal' : '',
+      lastKey === undefined ? '' : ` to key ${lastKey}`,
       scale === 1 ? '' : ` of +-${scale}`,
     ].join('');
     const withMask = (device: Device): engine.SoftmaxOptions => {
       const { keyMask, ...rest } = options;
+      if (lastKey !== undefined) return { ...rest, lastKey: engine.integers(device, [lastKey]) };
       if (!keyMask) return rest;
       return {
         ...rest,
@@ -696,6 +706,9 @@ function softmaxCases(): Case[] {
   add([0, 4], {});
   add([2, 0], {});
   add([3, 9], {}, 1e4);
+  add([2, 7], { scale: 0.3 }, 1, 0);
+  add([3, 2, 7], {}, 1, 4);
+  add([2, 1, 131], { causal: true }, 1, 98);
   add([4, 4], { causal: true });
   add([2, 3, 5], { causal: true, scale: 0.5 });
   const keyMask = [

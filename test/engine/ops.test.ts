@@ -6,7 +6,7 @@ import { type Device, ShapeError } from '../../engine/index.ts';
 import { golden } from '../neurgrad/golden.ts';
 import { CASES } from './cases.ts';
 import { ref } from './reference.ts';
-import { compute, expectClose, open, upload } from './support.ts';
+import { compute, expectClose, expectSameBits, normal, open, upload } from './support.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -26,6 +26,48 @@ describe('operations against the reference', () => {
     expect(got!.shape).toEqual(want.shape);
     expectClose(got!.data, want.data, c.tolerance, c.name);
   });
+});
+
+describe('a place on the device', () => {
+  it.each([[[5, 3]], [[2, 5, 3]], [[2, 2, 7, 4]]])('takes a row of each block of %j', async (shape) => {
+    const [size, width] = shape.slice(-2) as [number, number];
+    const table = normal(shape, 1);
+    const rows = normal([...shape.slice(0, -2), width], 2);
+    for (const at of [0, size - 1, size, 2 ** 31]) {
+      const [got] = await compute(() => {
+        const y = upload(device, table);
+        engine.writeRow(y, upload(device, rows), engine.integers(device, [at]));
+        return [y];
+      });
+      const want = Float32Array.from(table.data, (v, i) => {
+        const block = Math.floor(i / (size * width));
+        return Math.floor(i / width) % size === at ? rows.data[block * width + (i % width)]! : v;
+      });
+      expectSameBits(got!.data, want, `row ${at}`);
+    }
+  });
+
+  it.each([1, 5, 31, 32, 33, 100, 256, 300])(
+    'ends a softmax after %i keys, with the same bits whatever room is behind them',
+    async (length) => {
+      const rows = normal([3, 300], 4, 3);
+      const [got, want] = await compute(() => {
+        const x = upload(device, rows);
+        const lastKey = engine.integers(device, [length - 1]);
+        return [
+          engine.softmax(x, { lastKey, scale: 0.7 }),
+          engine.softmax(engine.slice(x, [0, 0], [3, length]), { lastKey, scale: 0.7 }),
+        ];
+      });
+      for (let row = 0; row < 3; row++) {
+        expectSameBits(
+          got!.data.slice(row * 300, row * 300 + length),
+          want!.data.slice(row * length, (row + 1) * length),
+        );
+        expect(got!.data.slice(row * 300 + length, (row + 1) * 300).every((v) => v === 0)).toBe(true);
+      }
+    },
+  );
 });
 
 describe('functions', () => {
@@ -210,6 +252,11 @@ describe('what an operation does not accept', () => {
     ['unpick', () => engine.unpick(t([2]), [0], 3), /1 indices for \[2\]/],
     ['softmax', () => engine.softmax(t([])), /softmax: needs f32 rows/],
     ['softmax causal', () => engine.softmax(t([3, 2]), { causal: true }), /3 causal queries over 2 keys/],
+    [
+      'softmax last key',
+      () => engine.softmax(t([3, 2]), { lastKey: u() }),
+      /last key u32 \[2\], should be u32 \[1\]/,
+    ],
     ['softmax mask', () => engine.softmax(t([3, 2]), { keyMask: u() }), /mask u32 \[2\] for scores \[3, 2\]/],
     ['crossEntropy', () => engine.crossEntropy(t([2, 3]), [1]), /1 labels for logits \[2, 3\]/],
     ['crossEntropy unlabelled', () => engine.crossEntropy(t([2, 3]), [-100, -100]), /no row has a label/],
@@ -245,6 +292,14 @@ describe('what an operation does not accept', () => {
   it.each(wrong)('%s', (_, call, message) => {
     expect(() => engine.scope(call)).toThrow(ShapeError);
     expect(() => engine.scope(call)).toThrow(message);
+  });
+
+  it('writing a row where nothing may change, or of the wrong shape', () => {
+    const at = engine.integers(device, [0]);
+    expect(() => engine.writeRow(t([2, 3, 4]), t([2, 3]), at)).toThrow(/writeRow: rows \[2, 3\]/);
+    expect(() => engine.writeRow(t([2, 4]), t([4]), t([1]))).toThrow(/f32,f32,f32/);
+    const saved = t([2, 4]).requireGrad();
+    expect(() => engine.writeRow(saved, t([4]), at)).toThrow(engine.GradientError);
   });
 
   it('reading the wrong way', async () => {

@@ -276,13 +276,17 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   scatterAddRows: ([1, 4] as const).map((vector) => kernels.scatterAddRows(vector)),
   select: [kernels.select()],
   softmax: BOTH.flatMap((log) =>
-    BOTH.flatMap((masked) => SHARES.map((share) => kernels.softmax({ log, masked }, share))),
+    BOTH.flatMap((masked) => [
+      ...SHARES.map((share) => kernels.softmax({ log, masked }, share)),
+      ...LANES.map((lanes) => kernels.softmax({ log, masked, bounded: true }, { lanes, vector: 1, held: 0 })),
+    ]),
   ),
   softmaxBackward: BOTH.flatMap((log) => SHARES.map((share) => kernels.softmaxBackward(log, share))),
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],
   widen: (['f16', 'bf16'] as const).flatMap((format) => [kernels.widen(format), kernels.widen(format, true)]),
+  writeRow: [kernels.writeRow()],
 };
 const ALL = Object.values(VARIANTS).flat();
 
