@@ -15,6 +15,7 @@ import {
   add,
   gatherRows,
   gelu,
+  integers,
   linear,
   matmul,
   mul,
@@ -506,8 +507,11 @@ async function neuronsFromRows(
     const some = jobsOf(layer, from, to);
     return injectNeurons(
       model.outWeight(layer),
-      some.map(({ n }) => neurons[n]!.index),
-      some.map(scale),
+      integers(
+        model.device,
+        some.map(({ n }) => neurons[n]!.index),
+      ),
+      tensor(model.device, some.map(scale)),
     );
   };
   const run = await suffix.run(

@@ -1,14 +1,18 @@
 /**
  * What the host spends, without a GPU behind it: Dawn's null backend runs nothing, so all time is ours and the driver
- * interface's. Measured with parameters as immediates and in a uniform ring: a dispatch, eager and of a recorded list; and a
- * token of a text, each step run anew and recorded once (12 layers, cache's growth and reading of logits included).
+ * interface's. Measured with parameters as immediates and in a uniform ring: a dispatch, eager and of a recorded list; and, of
+ * models of 12 layers, a token of a text and a wave of a sweep (64 rows of 16 tokens from the first layer on), each run anew and
+ * recorded once for all, with everything that they read back.
  */
 
 import { add, affine, type Device, linear, openDevice, record, scope, tensor } from '../../engine/index.ts';
+import type { Bert } from '../../models/bert.ts';
 import { cachedText } from '../../models/generate.ts';
 import type { Llama } from '../../models/llama.ts';
 import { recordedText } from '../../models/recordedText.ts';
-import { LLAMA_12, onDevice, randomWeights } from '../network.ts';
+import { openBundle } from '../../neurgrad/difference/bundle.ts';
+import { rowChanges } from '../../neurgrad/difference/wave.ts';
+import { BERT_BASE, LLAMA_12, onDevice, randomWeights } from '../network.ts';
 import { randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
 import { interleave, processorClock } from '../timing.ts';
@@ -20,6 +24,9 @@ const WARM_UP = 10;
 
 /** Tokens that follow a prompt of 8. */
 const TOKENS = 100;
+/** Waves of one layer, of so many rows. */
+const WAVES = 20;
+const ROWS = 64;
 
 /** Work of `count` equal parts. */
 interface Work {
@@ -30,6 +37,24 @@ interface Work {
 
 /** Sizes that cost the host as much as any: its work goes with the number of layers. */
 const SMALL = { hidden: 64, width: 128, heads: 4, keyValueHeads: 4, headSize: 16, vocabulary: 256 };
+
+async function sweeps(device: Device): Promise<Record<string, Work>> {
+  const config = { ...BERT_BASE, ...SMALL };
+  const model = onDevice(device, config, randomWeights(config)) as Bert;
+  const ids = Array.from({ length: 16 }, (_, i) => i);
+  const bundle = await openBundle(model, [{ probe: { ids, position: 8 }, at: 8, target: 7 }]);
+  const rows = Array.from({ length: WAVES * ROWS }, (_, i) => ({
+    case: 0,
+    neuron: { layer: 0, index: i % SMALL.width, site: model.paperSite },
+    shift: (i % 20) - 9.5,
+  }));
+  const wave = (replay: boolean): Work => ({
+    of: 'turn',
+    count: WAVES,
+    run: async () => void (await rowChanges(bundle, rows, { rowsPerPass: ROWS, replay })),
+  });
+  return { 'a wave of a sweep': wave(false), 'a wave of a sweep, replayed': wave(true) };
+}
 
 function texts(device: Device): Record<string, Work> {
   const config = { ...LLAMA_12, ...SMALL };
@@ -78,7 +103,7 @@ export const hostSuite: Suite = async ({ rounds, progress }) => {
   const rows: Row[] = [];
   for (const immediates of [true, false]) {
     const device = await openDevice({ backend: 'null', mask: { immediates } });
-    const work = { ...loops(device), ...texts(device) };
+    const work = { ...loops(device), ...texts(device), ...(await sweeps(device)) };
     const runs = Object.fromEntries(Object.entries(work).map(([op, { run }]) => [op, run]));
     for (const { run, of } of Object.values(work))
       for (let turn = 0; turn < (of === 'turn' ? 1 : WARM_UP); turn++) await run();

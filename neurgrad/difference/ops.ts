@@ -15,7 +15,7 @@ import {
   reshape,
   scope,
   type Tensor,
-  tensor,
+  unpick,
   zeros,
 } from '../../engine/index.ts';
 import { curveSums as curveKernel } from '../../kernels/curve.ts';
@@ -264,21 +264,17 @@ export function addOwnChange(a: Tensor, token: Tensor, d: Tensor): Tensor {
   return y;
 }
 
-/** scale[r] * w[:, column[r]] for w [H, I]: what a shift of neuron `column` adds to its layer's output. */
-export function injectNeurons(w: Tensor, column: readonly number[], scale: readonly number[]): Tensor {
+/** scale[r] * w[:, column[r]] for w [H, I]: what a shift of neuron `column` (u32) adds to its layer's output. */
+export function injectNeurons(w: Tensor, column: Tensor, scale: Tensor): Tensor {
   const [length, width] = [w.dim(0), w.dim(1)];
-  const rows = column.length;
   return scope(() => {
     if (w.dtype === 'f32' && w.storage.segments.length === 1) {
-      const y = empty(w.device, [rows, length]);
-      const [at, by] = [integers(w.device, column), tensor(w.device, scale)];
-      run(injectColumns(), [w, at, by, y], [y.size, length, width], linearGrid(y.size), y.size);
+      const y = empty(w.device, [column.size, length]);
+      run(injectColumns(), [w, column, scale, y], [y.size, length, width], linearGrid(y.size), y.size);
       return y;
     }
     // Weights stored in fewer bits or over several buffers: one-hot rows through the ordinary product, as exact.
-    const oneHot = new Float32Array(rows * width);
-    for (const [r, c] of column.entries()) oneHot[r * width + c] = scale[r]!;
-    return linear(tensor(w.device, oneHot, [rows, width]), w);
+    return linear(unpick(scale, column, width), w);
   });
 }
 
@@ -289,9 +285,15 @@ export interface TargetRow {
   readonly condition: number;
 }
 
-/** (F, dz_t, movement, size) of each row: see the kernel. */
-export function targetDifference(probability: Tensor, rows: readonly TargetRow[], dLogits: Tensor): Tensor {
-  const records = rows.map(({ base, target, condition }) => [base, target, bits(condition)]);
+/** A row as {@link targetDifference} reads it. */
+export const targetRecord = ({ base, target, condition }: TargetRow): [number, number, number] => [
+  base,
+  target,
+  bits(condition),
+];
+
+/** (F, dz_t, movement, size) of each row, whose records are u32 [rows, 3]: see the kernel. */
+export function targetDifference(probability: Tensor, records: Tensor, dLogits: Tensor): Tensor {
   return targets(targetKernel(dLogits.device.rowLanes), probability, records, [dLogits], [dLogits.dim(1)]);
 }
 
@@ -309,13 +311,15 @@ export function lineDifference(
   rows: readonly LineRow[],
   eps: number,
 ): Tensor {
-  const records = rows.map((row) => [row.base, row.target, bits(row.condition), row.line, bits(row.scale)]);
-  return targets(
-    lineKernel(lines.device.rowLanes),
-    base.probabilities,
-    records,
-    [base.logits, base.final, columns, lines],
-    [lines.dim(1), columns.dim(1), eps],
+  const records = rows.map((row) => [...targetRecord(row), row.line, bits(row.scale)]);
+  return scope(() =>
+    targets(
+      lineKernel(lines.device.rowLanes),
+      base.probabilities,
+      integers(lines.device, records.flat(), [rows.length, 5]),
+      [base.logits, base.final, columns, lines],
+      [lines.dim(1), columns.dim(1), eps],
+    ),
   );
 }
 
@@ -330,22 +334,19 @@ function bits(value: number): number {
 function targets(
   kernel: Kernel,
   probability: Tensor,
-  records: readonly (readonly number[])[],
+  records: Tensor,
   inputs: readonly Tensor[],
   params: readonly number[],
 ): Tensor {
-  const { device } = probability;
-  const rows = records.length;
-  const y = empty(device, [rows, TARGET_FIELDS]);
-  const at = integers(device, records.flat());
+  const rows = records.dim(0);
+  const y = empty(probability.device, [rows, TARGET_FIELDS]);
   run(
     kernel,
-    [probability, at, ...inputs, y],
+    [probability, records, ...inputs, y],
     [rows, ...params],
     groupGrid(rows),
     14 * rows * probability.dim(1),
   );
-  at.dispose();
   return y;
 }
 

@@ -6,7 +6,21 @@
  * then every token that may see it; in the last layer only the one that is read.
  */
 
-import { concat, empty, integers, noGrad, scope, type Tensor, tensor, zeros } from '../../engine/index.ts';
+import {
+  concat,
+  empty,
+  full,
+  integers,
+  noGrad,
+  OutOfMemoryError,
+  type Plan,
+  record,
+  scope,
+  slice,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../engine/index.ts';
 import { CURVE_FIELDS } from '../../kernels/curve.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
@@ -22,6 +36,7 @@ import {
   type TargetRow,
   type TokenRecord,
   targetDifference,
+  targetRecord,
   tokenTensor,
 } from './ops.ts';
 import { type FinalLines, openSuffix, type Suffix } from './suffix.ts';
@@ -45,6 +60,8 @@ export interface RowChanges {
 
 /** How rows are run. */
 export interface RowOptions {
+  /** Default true: a wave that two others of its shape follow is recorded for them. False: each anew, to the same bits. */
+  readonly replay?: boolean;
   readonly rowsPerPass?: number;
   readonly onProgress?: (done: number, all: number) => void;
   /** Default true: shifts in the last layer of a pre-norm model as lines (SPEC 9.5); false: as those of any other layer. */
@@ -175,12 +192,20 @@ async function forEachWave(
   const waves = parts.flatMap((part) =>
     Array.from({ length: Math.ceil(part.length / size) }, (_, w) => part.slice(w * size, (w + 1) * size)),
   );
+  const shapes = waves.map((chosen) => (isLine(chosen[0]!) ? 'lines' : shapeOf(chosen.map((i) => rows[i]!))));
+  using recorded = new RecordedWave(bundle, suffix);
   let done = rows.length - order.length;
   let before: Promise<void> = Promise.resolve();
-  for (const chosen of waves) {
+  for (const [w, chosen] of waves.entries()) {
     const wave = chosen.map((i) => rows[i]!);
-    const moved = noGrad(() =>
-      lines && isLine(chosen[0]!) ? runLines(bundle, lines, wave) : runWave(bundle, suffix, wave),
+    const alike = shapes.slice(w, w + ALIKE).filter((shape) => shape === shapes[w]).length;
+    const along = isLine(chosen[0]!) ? lines : null;
+    const moved = noGrad(
+      () =>
+        (options.replay === false
+          ? null
+          : recorded.run(shapes[w]!, wave, alike === ALIKE && along === null)) ??
+        (along ? runLines(bundle, along, wave) : runWave(bundle, suffix, wave)),
     );
     const now = take(moved, chosen).then(() => {
       done += chosen.length;
@@ -199,10 +224,11 @@ function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]
   const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
   const lineOf = new Map(neurons.map((index, line) => [index, line]));
   return scope(() => {
+    const { device } = bundle.model;
     const columns = injectNeurons(
       bundle.model.outWeight(rows[0]!.neuron.layer),
-      neurons,
-      neurons.map(() => 1),
+      integers(device, neurons),
+      full(device, [neurons.length], 1),
     );
     const { probabilities, logits, head } = bundle;
     return lineDifference(
@@ -219,17 +245,117 @@ function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]
   });
 }
 
+/** Waves of one shape in a row that are worth a recording. */
+const ALIKE = 3;
+
+/** The same of waves whose rows differ in neurons of their layers and shifts alone. */
+function shapeOf(rows: readonly ShiftedRow[]): string {
+  const runs: [string, number][] = [];
+  for (const { case: c, neuron } of rows) {
+    const last = runs.at(-1);
+    const name = `${c}.${neuron.layer}`;
+    if (last?.[0] === name) last[1]++;
+    else runs.push([name, 1]);
+  }
+  return runs.join(' ');
+}
+
+/** What waves of one shape differ in, on the device, where a replay finds the next wave's. */
+interface RowTensors {
+  /** u32 [rows]: columns of the output weights. */
+  readonly column: Tensor;
+  /** [rows]: how much of each is injected. */
+  readonly scale: Tensor;
+  /** u32 [rows, 3]: see {@link targetDifference}. */
+  readonly target: Tensor;
+}
+
+const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]): Record<keyof RowTensors, number[]> => ({
+  column: rows.map(({ neuron }) => neuron.index),
+  scale: rows.map((row) => injectedBy(bundle, row)),
+  target: rows.flatMap((row) => targetRecord(targetRow(bundle, row))),
+});
+
+function rowTensors(bundle: Bundle, rows: readonly ShiftedRow[]): RowTensors {
+  const { device } = bundle.model;
+  const { column, scale, target } = rowNumbers(bundle, rows);
+  return {
+    column: integers(device, column),
+    scale: tensor(device, scale),
+    target: integers(device, target, [rows.length, 3]),
+  };
+}
+
+/** A wave recorded for those after it of its shape, its plan's memory given back before another is recorded. */
+class RecordedWave implements Disposable {
+  readonly #bundle: Bundle;
+  readonly #suffix: Suffix;
+  #shape = '';
+  #inputs: RowTensors | null = null;
+  #plan: Plan<Tensor> | null = null;
+  /** A plan keeps what an eager wave gives back as it goes: not where the budget has no room for that. */
+  #fits = true;
+
+  constructor(bundle: Bundle, suffix: Suffix) {
+    this.#bundle = bundle;
+    this.#suffix = suffix;
+  }
+
+  /** {@link runWave} by a replay, or recorded for one where `worth`; null where neither. */
+  run(shape: string, rows: readonly ShiftedRow[], worth: boolean): Tensor | null {
+    if (this.#shape !== shape) this.dispose();
+    if (!this.#fits || !(this.#plan || worth)) return null;
+    try {
+      if (this.#plan) {
+        const numbers = rowNumbers(this.#bundle, rows);
+        for (const [name, input] of Object.entries(this.#inputs!))
+          input.write(numbers[name as keyof RowTensors]);
+        this.#plan.replay();
+      } else {
+        const inputs = rowTensors(this.#bundle, rows);
+        this.#inputs = inputs;
+        this.#plan = record(this.#bundle.model.device, () =>
+          runWave(this.#bundle, this.#suffix, rows, inputs),
+        );
+        this.#shape = shape;
+      }
+      // The next replay overwrites the plan's own.
+      return slice(this.#plan.result, [0], [rows.length]);
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError)) throw error;
+      this.#fits = false;
+      this.dispose();
+      return null;
+    }
+  }
+
+  dispose(): void {
+    this.#plan?.dispose();
+    for (const t of Object.values(this.#inputs ?? {})) t.dispose();
+    this.#plan = null;
+    this.#inputs = null;
+    this.#shape = '';
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
 /** What rows sorted by layer do to their targets, [rows, TARGET_FIELDS]. */
-function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): Tensor {
+function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[], inputs?: RowTensors): Tensor {
   const { device, sizes } = bundle.model;
   return scope(() => {
+    const { column, scale, target } = inputs ?? rowTensors(bundle, rows);
+    const part = (x: Tensor, from: number, to: number): Tensor =>
+      to - from === rows.length ? x : slice(x, [from], [to]);
     let dx: Tensor | null = null;
     let now: readonly Changed[] = [];
     let entered = 0;
     for (let layer = rows[0]!.neuron.layer; layer < sizes.layers; layer++) {
       const before: Tensor | null = dx;
-      const joining: number[] = [];
-      while (entered < rows.length && rows[entered]!.neuron.layer === layer) joining.push(entered++);
+      const from = entered;
+      while (entered < rows.length && rows[entered]!.neuron.layer === layer) entered++;
+      const joining = Array.from({ length: entered - from }, (_, i) => from + i);
       const output: Changed[] = before ? outputs(bundle, rows, now, layer === sizes.layers - 1) : [];
       const injected = joining.map((row) => ({ row, position: caseOf(bundle, rows[row]!).at }));
       const next: Changed[] = [...output, ...injected];
@@ -243,8 +369,8 @@ function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): T
           sums.push(
             injectNeurons(
               bundle.model.outWeight(layer),
-              joining.map((row) => rows[row]!.neuron.index),
-              joining.map((row) => injectedBy(bundle, rows[row]!)),
+              part(column, from, entered),
+              part(scale, from, entered),
             ),
           );
         const sum = sums.length === 1 ? sums[0]! : concat(sums, 0);
@@ -259,11 +385,7 @@ function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[]): T
       device,
       cases.map((base) => ({ ...NOWHERE, base })),
     );
-    return targetDifference(
-      bundle.probabilities,
-      rows.map((row) => targetRow(bundle, row)),
-      suffix.logits(dx!, token),
-    );
+    return targetDifference(bundle.probabilities, target, suffix.logits(dx!, token));
   });
 }
 

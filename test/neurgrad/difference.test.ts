@@ -3,8 +3,8 @@
  * and rows that do not depend on their company.
  */
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, openDevice, type Tensor, tensor } from '../../engine/index.ts';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type Device, integers, openDevice, Plan, type Tensor, tensor } from '../../engine/index.ts';
 import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
@@ -25,9 +25,10 @@ import {
   swigluDifference,
   type TokenRecord,
   targetDifference,
+  targetRecord,
   tokenTensor,
 } from '../../neurgrad/difference/ops.ts';
-import { rowChanges } from '../../neurgrad/difference/wave.ts';
+import { curveSums, rowChanges } from '../../neurgrad/difference/wave.ts';
 import { shiftGrid } from '../../neurgrad/grid.ts';
 import { neuronAt } from '../../neurgrad/neuron.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
@@ -203,7 +204,7 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
       const p = Float32Array.from(z, (value) => Math.exp(value) / total);
       const found = await targetDifference(
         upload(p, [1, size]),
-        [{ base: 0, target: 5, condition: 2 }],
+        integers(device, targetRecord({ base: 0, target: 5, condition: 2 }), [1, 3]),
         upload(dz, [1, size]),
       ).read();
       const [f, logit, movement, extent] = found;
@@ -222,7 +223,8 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
 describe('injection', () => {
   it('takes columns of the output weights, whole or by one-hot rows', async () => {
     const w = numbers(12 * 10);
-    const got = await injectNeurons(upload(w, [12, 10]), [3, 9], [0.5, -2]).read();
+    const [column, scale] = [integers(device, [3, 9]), upload(Float32Array.of(0.5, -2), [2])];
+    const got = await injectNeurons(upload(w, [12, 10]), column, scale).read();
     got.forEach((value, i) => {
       expect(value).toBe(
         Math.fround([0.5, -2][Math.floor(i / 12)]! * w[(i % 12) * 10 + [3, 9][Math.floor(i / 12)]!]!),
@@ -452,6 +454,90 @@ describe.each(MODELS)('%s', (name, texts) => {
     }
     // Everything has been given back.
     expect(device.memory.total - device.memory.pooled).toBe(before.total - before.pooled);
+  });
+});
+
+describe('waves of one shape', () => {
+  const replays = vi.spyOn(Plan.prototype, 'replay');
+  afterAll(() => replays.mockRestore());
+  /** Rows of one case at the ends of a model and between, neurons and shifts all different. */
+  const rowsOf = (model: LanguageModel, perLayer: number, cases = 1) =>
+    [0, 1, model.sizes.layers - 1].flatMap((layer) =>
+      Array.from({ length: perLayer }, (_, i) => ({
+        case: i % cases,
+        neuron: { layer, index: (i * 37 + 5) % model.sizes.width, site: model.paperSite },
+        shift: (i % 9) - 4.5,
+      })),
+    );
+
+  it.each(MODELS)(
+    '%s: replayed to the bits of eager ones, and all memory given back',
+    async (name, texts) => {
+      const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
+      const probes = texts.map((text) => encodePrompt(model, tokenizer, text));
+      const cases = probes.map((probe) => ({ probe, at: probe.position, target: 300 }));
+      const before = device.memory;
+      replays.mockClear();
+      for (const count of [1, 2]) {
+        using bundle = await openBundle(model as never, cases.slice(0, count));
+        const rows = rowsOf(model, 48, count);
+        const eager = await rowChanges(bundle, rows, { rowsPerPass: 8, replay: false });
+        expect(replays).toHaveBeenCalledTimes(0);
+        expect(await rowChanges(bundle, rows, { rowsPerPass: 8 })).toEqual(eager);
+        // Six waves a layer, of which the first is recorded; at Llama's last layer they are lines.
+        const layers = model.architecture === 'bert' ? 3 : 2;
+        expect(replays).toHaveBeenCalledTimes(5 * layers);
+        replays.mockClear();
+        // Waves over the ends of layers, of several shapes.
+        expect(await rowChanges(bundle, rows, { rowsPerPass: 7 * count })).toEqual(eager);
+        expect(replays.mock.calls.length).toBeGreaterThan(1);
+        replays.mockClear();
+        // Two of a shape are not worth it.
+        await rowChanges(bundle, rows, { rowsPerPass: 24 });
+        expect(replays).toHaveBeenCalledTimes(0);
+      }
+      {
+        using bundle = await openBundle(model as never, cases.slice(0, 1));
+        const curves = {
+          neurons: rowsOf(model, 12).map(({ neuron }) => neuron),
+          along: Array.from({ length: 36 }, (_, i): 1 | -1 => (i % 2 ? 1 : -1)),
+          shifts: [-2, -1, 1, 2],
+          of: 'prob' as const,
+          plain: 0.1,
+          range: 2,
+          includeZero: false,
+        };
+        const eager = await curveSums(bundle, curves, { rowsPerPass: 6, replay: false });
+        expect(await curveSums(bundle, curves, { rowsPerPass: 6 })).toEqual(eager);
+        expect(replays.mock.calls.length).toBeGreaterThan(4);
+      }
+      expect(device.memory.total - device.memory.pooled).toBe(before.total - before.pooled);
+      model.dispose();
+    },
+  );
+
+  it('are run eagerly where the budget has no room for a recording', async () => {
+    const run = async (memoryBudget: number, replay: boolean) => {
+      const small = await openDevice({ memoryBudget });
+      const { model, tokenizer } = await loadModel('examples/models/facts-bert', { device: small });
+      const probe = encodePrompt(model, tokenizer, MODELS[0][1][0]);
+      using bundle = await openBundle(model as never, [{ probe, at: probe.position, target: 300 }]);
+      const changes = await rowChanges(bundle, rowsOf(model, 288), { rowsPerPass: 96, replay });
+      const { peak } = small.memory;
+      small.destroy();
+      return { changes, peak };
+    };
+    const eager = await run(2 ** 33, false);
+    replays.mockClear();
+    expect((await run(2 ** 33, true)).changes).toEqual(eager.changes);
+    expect(replays).toHaveBeenCalledTimes(6);
+    // Less and less: what a recording keeps for its end does not fit before what an eager wave needs at once does not.
+    for (let budget = eager.peak; replays.mock.calls.length > 0; budget -= 2 ** 19) {
+      replays.mockClear();
+      const { changes, peak } = await run(budget, true);
+      expect(changes).toEqual(eager.changes);
+      expect(peak).toBeLessThanOrEqual(budget);
+    }
   });
 });
 
