@@ -99,9 +99,9 @@ export interface RunOptions {
   readonly fusedAttention?: boolean;
   /**
    * Products normalise rows as they load them (true), where nobody asks for the normalised rows: the same bits. Default
-   * false: on narrow subgroups the forward of 12 layers x 768 takes 1.02 times as long with 1 row, 1.01 times with 128
-   * (`npm run bench -- --suite prologue`), and wide ones are not measured. Without effect on BERT, whose normalised rows are
-   * residuals, too.
+   * false: on narrow subgroups the forward of 12 layers x 768 takes 0.99 times as long with 1 row and 1.03 times with 128,
+   * medians of 15 rounds that spread by 9 to 15% (`npm run bench -- --suite prologue --rounds 15`); wide subgroups are not
+   * measured. Without effect on BERT, whose normalised rows are residuals, too.
    */
   readonly fusedNorm?: boolean;
   /** Gradients of the objective at these names, with respect to the value after patching. */

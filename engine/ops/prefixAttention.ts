@@ -30,7 +30,7 @@ export interface PrefixAttentionOptions {
   /**
    * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on, the row's own
    * included. Not where the pattern is to be seen, or gradients of the prefix are recorded. On a CPU products stay faster:
-   * behind 4,096 keys kernels take 1.15 times as long for 1 row and 1.5 times for 16 (`npm run bench -- --suite attention`).
+   * behind 4,096 keys kernels take 1.3 times as long for 1 row and 1.5 times for 16 (`npm run bench -- --suite attention`).
    */
   readonly fused?: boolean;
   /** Sees, and may replace, the attention probabilities [rows, heads, 1, S + 1], the row itself last. */
