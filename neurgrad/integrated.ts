@@ -13,6 +13,7 @@
 import { UserError } from '../engine/errors.ts';
 import {
   add,
+  full,
   gatherRows,
   gelu,
   integers,
@@ -34,6 +35,7 @@ import { injectNeurons } from './difference/ops.ts';
 import { neuronsAt, probeHooks } from './gradients.ts';
 import { checkNeuron, type Neuron, resolveSite, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import type { RunTensors } from './repeated.ts';
 import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
 
 /** `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. */
@@ -106,6 +108,8 @@ export interface IntegratedOptions {
   readonly rowsPerPass?: number;
   /** `naive` runs full passes; `auto` begins rows after the layer scaled (SPEC 9.11), where the model is whole. */
   readonly engine?: 'auto' | 'naive';
+  /** Default true: `auto` records a pass that is followed by others of its shape, and replays it. False: each anew, to the same bits. */
+  readonly replay?: boolean;
   /** Told after each pass how many of all rows are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
@@ -138,16 +142,18 @@ interface Setup {
   readonly of: Quantity;
   readonly points: readonly PathPoint[];
   readonly rowsPerPass: number | undefined;
+  readonly replay: boolean;
   readonly engine: 'auto' | 'naive';
   readonly onProgress: IntegratedOptions['onProgress'];
 }
 
 async function prepare(model: LanguageModel, probe: Probe, options: IntegratedOptions): Promise<Setup> {
   const { steps = 20, endpoints = 'right', of = 'prob', engine = 'auto', rowsPerPass, onProgress } = options;
+  const { replay = true } = options;
   const points = pathPoints(steps, endpoints);
   const at = neuronPosition(probe, options.neuronPosition);
   const target = await targetOrArgmax(model, probe, options.target);
-  return { model, probe, at, target, of, points, rowsPerPass, engine, onProgress };
+  return { model, probe, at, target, of, points, rowsPerPass, replay, engine, onProgress };
 }
 
 /** Rows of one full pass. */
@@ -382,33 +388,33 @@ async function layersFromRows(
     capture: layers.flatMap((layer) => sites.map((which) => siteHook(layer, which))),
     gradients: layers.map((layer) => siteHook(layer, site)),
   });
-  const alphas = (from: number, to: number): Tensor =>
-    tensor(
-      device,
-      path.slice(from, to).map(({ alpha }) => alpha),
-      [to - from, 1],
-    );
-  const begin = (layer: number, from: number, to: number): Beginning => {
+  const numbers = (_: number, from: number, to: number) => ({
+    alpha: Float32Array.from(path.slice(from, to), ({ alpha }) => alpha),
+  });
+  const begin = (layer: number, { alpha }: { readonly alpha: Tensor }): Beginning => {
+    const alphas = reshape(alpha, [-1, 1]);
     const value = (which: Site): Tensor => suffix.at(siteHook(layer, which));
     const output = model.outWeight(layer);
     if (site !== 'pre') {
       // (alpha - 1) W z
       const whole = linear(value('post'), output);
-      const entry = add(suffix.sum(layer), sub(mul(alphas(from, to), whole), whole));
+      const entry = add(suffix.sum(layer), sub(mul(alphas, whole), whole));
       const mark = entry.requireGrad();
       return { sum: mark, mark };
     }
-    const mark = mul(alphas(from, to), value('pre')).requireGrad();
+    const mark = mul(alphas, value('pre')).requireGrad();
     const inside = model.architecture === 'bert' ? gelu(mark) : mul(silu(mark), value('pre_linear'));
     return { sum: add(suffix.sum(layer), linear(sub(inside, value('post')), output)), mark };
   };
   const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
     layers.includes(layer) ? path.length : 0,
   );
-  const run = await suffix.run(counts, begin, {
+  const rows = { numbers, begin };
+  const run = await suffix.run(counts, rows, {
     target,
     of,
     rowsPerPass: setup.rowsPerPass,
+    replay: setup.replay,
     onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
   });
   try {
@@ -503,41 +509,37 @@ async function neuronsFromRows(
   const first = counts.map((_, layer) => counts.slice(0, layer).reduce((a, b) => a + b, 0));
   const jobsOf = (layer: number, from: number, to: number) =>
     jobs.slice(first[layer]! + from, first[layer]! + to);
-  const columns = (layer: number, from: number, to: number, scale: (job: (typeof jobs)[0]) => number) => {
+  const numbers = (layer: number, from: number, to: number) => {
     const some = jobsOf(layer, from, to);
-    return injectNeurons(
-      model.outWeight(layer),
-      integers(
-        model.device,
-        some.map(({ n }) => neurons[n]!.index),
-      ),
-      tensor(model.device, some.map(scale)),
-    );
-  };
-  const run = await suffix.run(
-    counts,
-    (layer, from, to) => {
-      const change = columns(layer, from, to, ({ n, alpha }) => {
+    return {
+      column: Uint32Array.from(some, ({ n }) => neurons[n]!.index),
+      scale: Float32Array.from(some, ({ n, alpha }) => {
         const { activation, pre, up } = plainValues[n]!;
         return injection(model.architecture, neurons[n]!.site, pre, up, (alpha - 1) * activation);
-      });
-      const mark = add(suffix.sum(layer), change).requireGrad();
-      return { sum: mark, mark };
-    },
-    { target, of, rowsPerPass: setup.rowsPerPass, onProgress: setup.onProgress },
-  );
+      }),
+    };
+  };
+  const begin = (layer: number, { column, scale }: RunTensors<ReturnType<typeof numbers>>): Beginning => {
+    const change = injectNeurons(model.outWeight(layer), column, scale);
+    const mark = add(suffix.sum(layer), change).requireGrad();
+    return { sum: mark, mark };
+  };
+  const rows = { numbers, begin };
+  const run = await suffix.run(counts, rows, {
+    target,
+    of,
+    rowsPerPass: setup.rowsPerPass,
+    replay: setup.replay,
+    onProgress: setup.onProgress,
+  });
   try {
     const alongColumn = new Map<number, Float32Array>();
     for (const [layer, gradient] of run.gradients) {
-      using products = scope(() =>
-        sum(
-          mul(
-            gradient,
-            columns(layer, 0, counts[layer]!, () => 1),
-          ),
-          -1,
-        ),
-      );
+      using products = scope(() => {
+        const column = integers(model.device, numbers(layer, 0, counts[layer]!).column);
+        const ones = full(model.device, [column.size], 1);
+        return sum(mul(gradient, injectNeurons(model.outWeight(layer), column, ones)), -1);
+      });
       alongColumn.set(layer, await products.read());
     }
     const { [of]: whole } = await suffix.target(target);

@@ -29,6 +29,7 @@ import { Llama } from '../models/llama.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
 import { type PlainRun, plainRun } from './gradients.ts';
 import { type Probe, targetValues } from './predict.ts';
+import { Repeated, type RunNumbers, type RunTensors, WORTH } from './repeated.ts';
 
 /** A model whose layers can be run one by one. */
 export type SuffixModel = Bert | Llama;
@@ -46,6 +47,14 @@ export interface Beginning {
   readonly mark: Tensor;
 }
 
+/** How rows of a layer begin. */
+export interface Beginnings<Numbers extends RunNumbers> {
+  /** All that distinguishes rows [from, to) from others of their layer, as many of each a row. */
+  numbers(layer: number, from: number, to: number): Numbers;
+  /** Makes rows of their numbers, their marks with `requireGrad`. */
+  begin(layer: number, numbers: RunTensors<Numbers>): Beginning;
+}
+
 export interface SuffixRows {
   /** In the order of the rows. */
   readonly values: readonly Record<Quantity, number>[];
@@ -57,6 +66,8 @@ export interface SuffixOptions {
   readonly target: number;
   readonly of: Quantity;
   readonly rowsPerPass?: number | undefined;
+  /** Default true: waves of one shape are recorded once and replayed. False: each anew, to the same bits. */
+  readonly replay?: boolean;
   readonly onProgress?: ((done: number, all: number) => void) | undefined;
 }
 
@@ -116,21 +127,35 @@ export class Suffix implements Disposable {
 
   /**
    * Runs rows, `counts[layer]` of each layer, and takes the gradient of the target's value at their marks.
-   * @param begin makes rows [from, to) of a layer, their marks with `requireGrad`.
    */
-  async run(
+  async run<Numbers extends RunNumbers>(
     counts: readonly number[],
-    begin: (layer: number, from: number, to: number) => Beginning,
+    beginnings: Beginnings<Numbers>,
     options: SuffixOptions,
   ): Promise<SuffixRows> {
     const all = counts.reduce((a, b) => a + b, 0);
     const size = options.rowsPerPass ?? this.#rowsThatFit();
     const values: Record<Quantity, number>[] = [];
     const parts = new Map<number, Tensor[]>();
+    const waves = Array.from({ length: Math.ceil(all / size) }, (_, w) =>
+      cut(counts, w * size, Math.min(all, (w + 1) * size)),
+    );
+    const shapes = waves.map((wave) => wave.map(({ layer, from, to }) => `${layer}x${to - from}`).join());
+    using repeated = new Repeated<Numbers, Wave>(
+      this.model.device,
+      ({ logits, gradients }) => ({
+        logits: logits.detach(),
+        gradients: new Map([...gradients].map(([layer, g]) => [layer, slice(g, [], [])])),
+      }),
+      options.replay,
+    );
     try {
-      for (let start = 0; start < all; start += size) {
-        const wave = cut(counts, start, Math.min(all, start + size));
-        const { logits, gradients } = this.#wave(wave, begin, options);
+      for (const [w, wave] of waves.entries()) {
+        const { logits, gradients } = repeated.run(
+          shapes.slice(w, w + WORTH),
+          joinedNumbers(wave.map(({ layer, from, to }) => beginnings.numbers(layer, from, to))),
+          (numbers) => this.#wave(wave, beginnings, numbers, options),
+        );
         for (const [layer, gradient] of gradients) parts.set(layer, [...(parts.get(layer) ?? []), gradient]);
         try {
           const read = await logits.read();
@@ -149,15 +174,17 @@ export class Suffix implements Disposable {
     }
   }
 
-  #wave(
+  #wave<Numbers extends RunNumbers>(
     wave: readonly Part[],
-    begin: (layer: number, from: number, to: number) => Beginning,
+    { begin }: Beginnings<Numbers>,
+    numbers: RunTensors<Numbers>,
     { target, of }: SuffixOptions,
-  ): { logits: Tensor; gradients: Map<number, Tensor> } {
+  ): Wave {
     const { sizes, hooks } = this.model;
     const taps = new Taps(hooks, sizes, 1, 1, {});
-    const made = scope(() => {
+    return scope(() => {
       const marks: Tensor[] = [];
+      let entered = 0;
       let x: Tensor | null = null;
       for (let layer = wave[0]!.layer; layer < sizes.layers; layer++) {
         const before: Tensor | null = x;
@@ -165,7 +192,9 @@ export class Suffix implements Disposable {
         x = scope((): Tensor => {
           const rows = before ? [this.#layer(layer, before, taps)] : [];
           if (joining) {
-            const { sum: entry, mark } = begin(layer, joining.from, joining.to);
+            const count = joining.to - joining.from;
+            const { sum: entry, mark } = begin(layer, part(numbers, entered, count));
+            entered += count;
             marks.push(outlive(mark));
             rows.push(this.#enter(layer, entry, taps));
           }
@@ -181,10 +210,8 @@ export class Suffix implements Disposable {
       const value = sum(of === 'prob' ? exp(chosen) : chosen);
       const found = grad(value, marks, { unconnected: 'zero' });
       for (const mark of marks) mark.dispose();
-      return { logits: logits.detach(), found };
+      return { logits: logits.detach(), gradients: new Map(wave.map(({ layer }, i) => [layer, found[i]!])) };
     });
-    for (const t of [made.logits, ...made.found]) disown(t);
-    return { logits: made.logits, gradients: new Map(wave.map(({ layer }, i) => [layer, made.found[i]!])) };
   }
 
   #layer(layer: number, x: Tensor, taps: Taps): Tensor {
@@ -265,6 +292,38 @@ interface Part {
   readonly layer: number;
   readonly from: number;
   readonly to: number;
+}
+
+/** What a wave gives: logits [rows, V], and the gradients of its layers' marks. */
+interface Wave {
+  readonly logits: Tensor;
+  readonly gradients: ReadonlyMap<number, Tensor>;
+}
+
+/** Numbers of rows one after the other. */
+function joinedNumbers<Numbers extends RunNumbers>(parts: readonly Numbers[]): Numbers {
+  const names = Object.keys(parts[0]!);
+  const joined = names.map((name) => {
+    const values = parts.flatMap((numbers) => [...numbers[name]!]);
+    return [
+      name,
+      parts[0]![name] instanceof Uint32Array ? Uint32Array.from(values) : Float32Array.from(values),
+    ];
+  });
+  return Object.fromEntries(joined) as Numbers;
+}
+
+/** Those of rows [from, from + count). */
+function part<Numbers extends RunNumbers>(
+  numbers: RunTensors<Numbers>,
+  from: number,
+  count: number,
+): RunTensors<Numbers> {
+  const some = Object.entries<Tensor>(numbers).map(([name, t]) => [
+    name,
+    t.size === count ? t : slice(t, [from], [from + count]),
+  ]);
+  return Object.fromEntries(some) as RunTensors<Numbers>;
 }
 
 /** Rows [start, end) of all, by layer. */

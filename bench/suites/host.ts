@@ -1,8 +1,8 @@
 /**
  * What the host spends, without a GPU behind it: Dawn's null backend runs nothing, so all time is ours and the driver
  * interface's. Measured with parameters as immediates and in a uniform ring: a dispatch, eager and of a recorded list; and, of
- * models of 12 layers, a token of a text and a wave of a sweep (64 rows of 16 tokens from the first layer on), each run anew and
- * recorded once for all, with everything that they read back.
+ * models of 12 layers, a token of a text, a wave of a sweep and one of integrated gradients (64 rows of 16 tokens from the first
+ * layer on), each run anew and recorded once for all, with everything that they read back.
  */
 
 import { add, affine, type Device, linear, openDevice, record, scope, tensor } from '../../engine/index.ts';
@@ -12,6 +12,7 @@ import type { Llama } from '../../models/llama.ts';
 import { recordedText } from '../../models/recordedText.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import { rowChanges } from '../../neurgrad/difference/wave.ts';
+import { integrateNeurons } from '../../neurgrad/integrated.ts';
 import { BERT_BASE, LLAMA_12, onDevice, randomWeights } from '../network.ts';
 import { randomNumbers } from '../reference.ts';
 import type { Row } from '../rows.ts';
@@ -42,7 +43,8 @@ async function sweeps(device: Device): Promise<Record<string, Work>> {
   const config = { ...BERT_BASE, ...SMALL };
   const model = onDevice(device, config, randomWeights(config)) as Bert;
   const ids = Array.from({ length: 16 }, (_, i) => i);
-  const bundle = await openBundle(model, [{ probe: { ids, position: 8 }, at: 8, target: 7 }]);
+  const probe = { ids, position: 8 };
+  const bundle = await openBundle(model, [{ probe, at: probe.position, target: 7 }]);
   const rows = Array.from({ length: WAVES * ROWS }, (_, i) => ({
     case: 0,
     neuron: { layer: 0, index: i % SMALL.width, site: model.paperSite },
@@ -53,7 +55,25 @@ async function sweeps(device: Device): Promise<Record<string, Work>> {
     count: WAVES,
     run: async () => void (await rowChanges(bundle, rows, { rowsPerPass: ROWS, replay })),
   });
-  return { 'a wave of a sweep': wave(false), 'a wave of a sweep, replayed': wave(true) };
+  const neurons = rows.slice(0, ROWS).map(({ neuron }) => neuron);
+  const integrated = (replay: boolean): Work => ({
+    of: 'turn',
+    // Twenty points of each neuron, and the one at 0.
+    count: WAVES + 1,
+    run: async () =>
+      void (await integrateNeurons(model, probe, neurons, {
+        target: 7,
+        steps: WAVES,
+        rowsPerPass: ROWS,
+        replay,
+      })),
+  });
+  return {
+    'a wave of a sweep': wave(false),
+    'a wave of a sweep, replayed': wave(true),
+    'a wave of integrated gradients': integrated(false),
+    'a wave of integrated gradients, replayed': integrated(true),
+  };
 }
 
 function texts(device: Device): Record<string, Work> {

@@ -12,9 +12,7 @@ import {
   full,
   integers,
   noGrad,
-  OutOfMemoryError,
-  type Plan,
-  record,
+  reshape,
   scope,
   slice,
   type Tensor,
@@ -24,6 +22,7 @@ import {
 import { CURVE_FIELDS } from '../../kernels/curve.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
+import { Repeated, type RunTensors, WORTH } from '../repeated.ts';
 import type { Bundle } from './bundle.ts';
 import { injection, injectionCondition } from './injection.ts';
 import {
@@ -193,19 +192,23 @@ async function forEachWave(
     Array.from({ length: Math.ceil(part.length / size) }, (_, w) => part.slice(w * size, (w + 1) * size)),
   );
   const shapes = waves.map((chosen) => (isLine(chosen[0]!) ? 'lines' : shapeOf(chosen.map((i) => rows[i]!))));
-  using recorded = new RecordedWave(bundle, suffix);
+  using repeated = new Repeated<ReturnType<typeof rowNumbers>, Tensor>(
+    bundle.model.device,
+    (moved) => slice(moved, [], []),
+    options.replay,
+  );
   let done = rows.length - order.length;
   let before: Promise<void> = Promise.resolve();
   for (const [w, chosen] of waves.entries()) {
     const wave = chosen.map((i) => rows[i]!);
-    const alike = shapes.slice(w, w + ALIKE).filter((shape) => shape === shapes[w]).length;
     const along = isLine(chosen[0]!) ? lines : null;
-    const moved = noGrad(
-      () =>
-        (options.replay === false
-          ? null
-          : recorded.run(shapes[w]!, wave, alike === ALIKE && along === null)) ??
-        (along ? runLines(bundle, along, wave) : runWave(bundle, suffix, wave)),
+    if (along) repeated.dispose();
+    const moved = noGrad(() =>
+      along
+        ? runLines(bundle, along, wave)
+        : repeated.run(shapes.slice(w, w + WORTH), rowNumbers(bundle, wave), (inputs) =>
+            runWave(bundle, suffix, wave, inputs),
+          ),
     );
     const now = take(moved, chosen).then(() => {
       done += chosen.length;
@@ -245,9 +248,6 @@ function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]
   });
 }
 
-/** Waves of one shape in a row that are worth a recording. */
-const ALIKE = 3;
-
 /** The same of waves whose rows differ in neurons of their layers and shifts alone. */
 function shapeOf(rows: readonly ShiftedRow[]): string {
   const runs: [string, number][] = [];
@@ -260,92 +260,22 @@ function shapeOf(rows: readonly ShiftedRow[]): string {
   return runs.join(' ');
 }
 
-/** What waves of one shape differ in, on the device, where a replay finds the next wave's. */
-interface RowTensors {
-  /** u32 [rows]: columns of the output weights. */
-  readonly column: Tensor;
-  /** [rows]: how much of each is injected. */
-  readonly scale: Tensor;
-  /** u32 [rows, 3]: see {@link targetDifference}. */
-  readonly target: Tensor;
-}
-
-const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]): Record<keyof RowTensors, number[]> => ({
-  column: rows.map(({ neuron }) => neuron.index),
-  scale: rows.map((row) => injectedBy(bundle, row)),
-  target: rows.flatMap((row) => targetRecord(targetRow(bundle, row))),
+/** What waves of one shape differ in, a row each: columns of the output weights, how much of each, and a target record. */
+const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]) => ({
+  column: Uint32Array.from(rows, ({ neuron }) => neuron.index),
+  scale: Float32Array.from(rows, (row) => injectedBy(bundle, row)),
+  target: Uint32Array.from(rows.flatMap((row) => targetRecord(targetRow(bundle, row)))),
 });
 
-function rowTensors(bundle: Bundle, rows: readonly ShiftedRow[]): RowTensors {
-  const { device } = bundle.model;
-  const { column, scale, target } = rowNumbers(bundle, rows);
-  return {
-    column: integers(device, column),
-    scale: tensor(device, scale),
-    target: integers(device, target, [rows.length, 3]),
-  };
-}
-
-/** A wave recorded for those after it of its shape, its plan's memory given back before another is recorded. */
-class RecordedWave implements Disposable {
-  readonly #bundle: Bundle;
-  readonly #suffix: Suffix;
-  #shape = '';
-  #inputs: RowTensors | null = null;
-  #plan: Plan<Tensor> | null = null;
-  /** A plan keeps what an eager wave gives back as it goes: not where the budget has no room for that. */
-  #fits = true;
-
-  constructor(bundle: Bundle, suffix: Suffix) {
-    this.#bundle = bundle;
-    this.#suffix = suffix;
-  }
-
-  /** {@link runWave} by a replay, or recorded for one where `worth`; null where neither. */
-  run(shape: string, rows: readonly ShiftedRow[], worth: boolean): Tensor | null {
-    if (this.#shape !== shape) this.dispose();
-    if (!this.#fits || !(this.#plan || worth)) return null;
-    try {
-      if (this.#plan) {
-        const numbers = rowNumbers(this.#bundle, rows);
-        for (const [name, input] of Object.entries(this.#inputs!))
-          input.write(numbers[name as keyof RowTensors]);
-        this.#plan.replay();
-      } else {
-        const inputs = rowTensors(this.#bundle, rows);
-        this.#inputs = inputs;
-        this.#plan = record(this.#bundle.model.device, () =>
-          runWave(this.#bundle, this.#suffix, rows, inputs),
-        );
-        this.#shape = shape;
-      }
-      // The next replay overwrites the plan's own.
-      return slice(this.#plan.result, [0], [rows.length]);
-    } catch (error) {
-      if (!(error instanceof OutOfMemoryError)) throw error;
-      this.#fits = false;
-      this.dispose();
-      return null;
-    }
-  }
-
-  dispose(): void {
-    this.#plan?.dispose();
-    for (const t of Object.values(this.#inputs ?? {})) t.dispose();
-    this.#plan = null;
-    this.#inputs = null;
-    this.#shape = '';
-  }
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-}
-
 /** What rows sorted by layer do to their targets, [rows, TARGET_FIELDS]. */
-function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[], inputs?: RowTensors): Tensor {
+function runWave(
+  bundle: Bundle,
+  suffix: Suffix,
+  rows: readonly ShiftedRow[],
+  { column, scale, target }: RunTensors<ReturnType<typeof rowNumbers>>,
+): Tensor {
   const { device, sizes } = bundle.model;
   return scope(() => {
-    const { column, scale, target } = inputs ?? rowTensors(bundle, rows);
     const part = (x: Tensor, from: number, to: number): Tensor =>
       to - from === rows.length ? x : slice(x, [from], [to]);
     let dx: Tensor | null = null;
@@ -385,7 +315,8 @@ function runWave(bundle: Bundle, suffix: Suffix, rows: readonly ShiftedRow[], in
       device,
       cases.map((base) => ({ ...NOWHERE, base })),
     );
-    return targetDifference(bundle.probabilities, target, suffix.logits(dx!, token));
+    const records = reshape(target, [rows.length, -1]);
+    return targetDifference(bundle.probabilities, records, suffix.logits(dx!, token));
   });
 }
 

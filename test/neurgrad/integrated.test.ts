@@ -1,8 +1,8 @@
 /** Integrated gradients against the golden ones of every case, and the rules of their paths. */
 
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, openDevice } from '../../engine/index.ts';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type Device, openDevice, Plan } from '../../engine/index.ts';
 import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { Site } from '../../models/model.ts';
 import { ENDPOINTS, integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
@@ -157,6 +157,37 @@ describe.each([
           }
         }
     } finally {
+      model.dispose();
+    }
+  });
+
+  it('give the same bits replayed as run anew, and all memory back', async () => {
+    const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
+    const replays = vi.spyOn(Plan.prototype, 'replay');
+    try {
+      const probe = encodePrompt(model, tokenizer, text);
+      const used = () => device.memory.total - device.memory.pooled;
+      const before = used();
+      const neurons = [0, 2].flatMap((layer) =>
+        [3, 17, 40, 41, 90].map((index) => ({ layer, index, site: model.paperSite })),
+      );
+      const options = { steps: 5, rowsPerPass: 6 };
+      for (const neuronPosition of [probe.position, 1]) {
+        const once = (replay: boolean) =>
+          integrateNeurons(model, probe, neurons, { ...options, neuronPosition, replay });
+        const anew = await once(false);
+        expect(replays).toHaveBeenCalledTimes(0);
+        expect(await once(true)).toEqual(anew);
+        expect(replays.mock.calls.length).toBeGreaterThan(3);
+        replays.mockClear();
+      }
+      const layers = { layers: [1], site: 'pre' as const, rowsPerPass: 4, steps: 16 };
+      const anew = await integrateLayers(model, probe, { ...layers, replay: false });
+      expect(await integrateLayers(model, probe, layers)).toEqual(anew);
+      expect(replays.mock.calls.length).toBeGreaterThan(1);
+      expect(used()).toBe(before);
+    } finally {
+      replays.mockRestore();
       model.dispose();
     }
   });
