@@ -126,6 +126,7 @@ describe('gradients and their gradients', () => {
       'recompute',
       'warmupCosine',
       'warmupLinear',
+      'writeRow',
       'crossEntropyBackwardTwin',
       'empty',
       'full',
