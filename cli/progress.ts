@@ -72,7 +72,9 @@ function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progres
       const seconds = (now - began) / 1000;
       const rate = done / Math.max(seconds, 1e-3);
       const left = done === 0 ? '' : `, ${duration((all - done) / rate)} left`;
-      stream.write(`${label}: ${done}/${all} ${unit}, ${perSecond(rate)}/s${done < all ? left : `, ${seconds.toFixed(1)} s`}\n`);
+      stream.write(
+        `${label}: ${done}/${all} ${unit}, ${perSecond(rate)}/s${done < all ? left : `, ${seconds.toFixed(1)} s`}\n`,
+      );
     },
     stop() {},
   };

@@ -60,8 +60,11 @@ export interface DeviceOptions {
   readonly memoryBudget?: number;
 }
 
-/** Dawn keeps Node alive and working only while its root object is referenced. */
-const roots = new Set<GPU>();
+/**
+ * Dawn's root objects by their flags, kept until the process ends: one that is collected before everything made of it takes the
+ * process down with it.
+ */
+const roots = new Map<string, GPU>();
 
 const inNode = (): boolean => typeof process !== 'undefined' && process.versions?.node !== undefined;
 
@@ -84,7 +87,10 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
     ...(options.backend ? [`backend=${options.backend}`] : []),
     ...(options.adapterName ? [`adapter=${options.adapterName}`] : []),
   ];
-  return dawn.create(flags);
+  const key = flags.join(' ');
+  const root = roots.get(key) ?? dawn.create(flags);
+  roots.set(key, root);
+  return root;
 }
 
 interface SubgroupMatrixConfig {
@@ -178,12 +184,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       adapter.info.isFallbackAdapter ||
       /llvmpipe|swiftshader|software/i.test(`${description} ${adapter.info.architecture}`),
   };
-  roots.add(gpu);
   return new Device(gpu, device, info, capabilities, options.memoryBudget ?? 64 * 2 ** 30);
 }
 
 /** An open device: memory, queue and what it can do. Tensors name the device they live on. */
 export class Device {
+  /** What it was opened on: one that was given may not be collected before the device either. */
+  readonly root: GPU;
   readonly gpu: GPUDevice;
   readonly info: DeviceInfo;
   readonly capabilities: Capabilities;
@@ -193,13 +200,12 @@ export class Device {
   readonly queue: CommandQueue;
   /** The fastest kernel by class of product, where it was measured (tune.ts); else empty, and a prior decides. */
   readonly tuning = new Map<string, string>();
-  readonly #root: GPU;
   readonly #patience: Patience | null;
   #failure: Error | null = null;
   #destroyed = false;
 
   constructor(root: GPU, gpu: GPUDevice, info: DeviceInfo, capabilities: Capabilities, budget: number) {
-    this.#root = root;
+    this.root = root;
     this.#patience = info.software && inNode() ? new Patience() : null;
     this.gpu = gpu;
     this.info = info;
@@ -340,7 +346,6 @@ export class Device {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.gpu.destroy();
-    roots.delete(this.#root);
   }
 }
 

@@ -55,10 +55,24 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/**
+ * Free buffers lie by falling id and are taken from the end. So what runs again meets the same buffers again, in whatever
+ * order they came back, and finds its bind groups made.
+ */
 function enlist(free: Map<number, PooledBuffer[]>, buffer: PooledBuffer): void {
   const list = free.get(buffer.bytes);
-  if (list) list.push(buffer);
-  else free.set(buffer.bytes, [buffer]);
+  if (!list) {
+    free.set(buffer.bytes, [buffer]);
+    return;
+  }
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (list[middle]!.id > buffer.id) low = middle + 1;
+    else high = middle;
+  }
+  list.splice(low, 0, buffer);
 }
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

@@ -365,6 +365,20 @@ describe.each([
     }
   });
 
+  it('what runs again meets the same buffers, in whatever order they were given back', async () => {
+    const own = await open();
+    const names = (): number[] => {
+      const held = Array.from({ length: 5 }, () => zeros(own, [1000]));
+      const ids = held.map((t) => t.storage.window().buffer.id);
+      for (const i of [3, 0, 4, 1, 2]) held[i]!.dispose();
+      return ids;
+    };
+    const first = names();
+    expect(new Set(first).size).toBe(5);
+    expect(names()).toEqual(first);
+    own.destroy();
+  });
+
   it('an upload takes no buffer that the open pass still uses, a kernel does', async () => {
     const own = await open({ mask });
     try {
