@@ -4,6 +4,7 @@ export * from './adamw.ts';
 export * from './attention.ts';
 export * from './ceiling.ts';
 export * from './clip.ts';
+export * from './columns.ts';
 export * from './copy.ts';
 export * from './elementwise.ts';
 export * from './kernel.ts';

@@ -2,10 +2,11 @@
  * Layer norm (Ba et al. 2016) and RMS norm (Zhang & Sennrich 2019) over rows, and their backward passes.
  *
  * One workgroup a row. The variance is the mean of squared deviations in a second sweep, not E[x^2] - E[x]^2, which cancels.
- * The backward recomputes the statistics: cheaper than keeping them. They are kept only for products that normalise rows as
- * they load them (matmulParts.ts).
+ * The backward recomputes the statistics: cheaper than keeping them. They are written only for what does not read whole
+ * rows: the gradients of weight and bias, and products that normalise rows as they load them (matmulParts.ts).
  */
 
+import { COLUMN_PARAMS, type ColumnShare, columnElement, columnShareName, reduceDown } from './columns.ts';
 import { type Kernel, memo } from './kernel.ts';
 import { groupReduction, ROW_MAIN } from './reduce.ts';
 import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
@@ -26,16 +27,16 @@ const statistics = (kind: Norm, row: RowSweep<'x'>): string => `${mean(kind, row
   ${row.each(({ x }) => `{ let d = ${x} - mean; squares += d * d; }`)}
   let rstd = 1.0 / sqrt(reduce_total(${row.sum('squares')}, lane) / f32(p.length) + p.eps);`;
 
-/** y = (a - mean) * rstd, times weight and plus bias where `affine` (RMS has no bias). Grid: groups, rows. */
-export const norm = memo((kind: Norm, affine: boolean, share: RowShare): Kernel => {
-  const bias = affine && kind === 'layer';
+/** y = (a - mean) * rstd * weight + bias (RMS has no bias). Grid: groups, rows. */
+export const norm = memo((kind: Norm, share: RowShare): Kernel => {
+  const bias = kind === 'layer';
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   const element = row.type.f32;
   return {
-    name: `norm.${kind}${affine ? '.affine' : ''}.${row.name}`,
+    name: `norm.${kind}.${row.name}`,
     bindings: [
       { name: 'a', element, access: 'read' },
-      ...(affine ? ([{ name: 'weight', element, access: 'read' }] as const) : []),
+      { name: 'weight', element, access: 'read' },
       ...(bias ? ([{ name: 'bias', element, access: 'read' }] as const) : []),
       { name: 'y', element, access: 'read_write' },
     ],
@@ -46,7 +47,7 @@ ${groupReduction('total', 'u + v', share.lanes)}
 ${ROW_MAIN}
 ${row.read}
   ${statistics(kind, row)}
-  ${row.each(({ x, i }) => `y[base + ${i}] = (${x} - mean) * rstd${affine ? ` * weight[${i}]` : ''}${bias ? ` + bias[${i}]` : ''};`)}
+  ${row.each(({ x, i }) => `y[base + ${i}] = (${x} - mean) * rstd * weight[${i}]${bias ? ` + bias[${i}]` : ''};`)}
 }`,
   };
 });
@@ -110,5 +111,32 @@ ${row.read}
   ${statistics(kind, row)}
   if (lane == 0u) { statistics[p.first + row] = vec2f(mean, rstd); }
 }`,
+  };
+});
+
+/**
+ * Cotangents of weight and, with `bias`, bias: sums of dy (a - mean) rstd and of dy over the rows of each slice, to
+ * [slices, inner]. Row r's {@link normStatistics} are statistics[first + r]. Grid as reduceColumns, `outer` 1.
+ */
+export const normParameters = memo((bias: boolean, share: ColumnShare, accumulate: boolean): Kernel => {
+  const element = columnElement(share);
+  const results = { weight: 'dweight', ...(bias ? { bias: 'dbias' } : {}) };
+  return {
+    name: `norm_parameters.${Object.keys(results).join('_')}.${columnShareName(share, accumulate)}`,
+    bindings: [
+      { name: 'a', element, access: 'read' },
+      { name: 'dy', element, access: 'read' },
+      { name: 'statistics', element: 'vec2f', access: 'read' },
+      ...Object.values(results).map((name) => ({ name, element, access: 'read_write' }) as const),
+    ],
+    params: { ...COLUMN_PARAMS, first: 'u32' },
+    workgroup: [share.rowLanes * share.columnLanes, 1, 1],
+    body: reduceDown(
+      share,
+      'sum',
+      accumulate,
+      results,
+      `let s = statistics[p.first + r]; let g = dy[i]; weight += g * ((a[i] - s.x) * s.y);${bias ? ' bias += g;' : ''}`,
+    ),
   };
 });

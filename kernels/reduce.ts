@@ -1,16 +1,17 @@
 /**
- * Sums and maxima along one axis of [outer, reduced, inner].
+ * Sums and maxima of rows (columns: columns.ts).
  *
- * Rows (inner = 1): one workgroup a row, each invocation a strided share, then a tree; long rows are cut into chunks whose
- * results are reduced again. Columns (inner > 1): one invocation a column, in order. Both orders are fixed, so a row
- * alone equals the same row in a batch bit for bit.
+ * One workgroup a row, each invocation a strided share, then a tree; long rows are cut into chunks whose results are
+ * reduced again. The order is fixed, so a row alone equals the same row in a batch bit for bit.
  */
 
-import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { GROUP_INDEX, type Kernel } from './kernel.ts';
 
 export type Reduction = 'sum' | 'max';
-const START = { sum: '0.0', max: '-3.4028234e38' } as const;
-const COMBINE = { sum: 'u + v', max: 'max(u, v)' } as const;
+/** What changes nothing. */
+export const START = { sum: '0.0', max: '-3.4028234e38' } as const;
+/** WGSL that combines `u` and `v`. */
+export const COMBINE = { sum: 'u + v', max: 'max(u, v)' } as const;
 
 /**
  * Invocations that share a row, by default. Fewer suit adapters with narrow subgroups, where barriers cost more than
@@ -23,15 +24,19 @@ export const ROW_MAIN = `fn main(@builtin(workgroup_id) wid: vec3u, @builtin(loc
   let row = ${GROUP_INDEX};
   if (row >= p.rows) { return; }`;
 
-/** Tree over workgroup memory, for kernels with one workgroup a row: `reduce_X(value, lane)` gives every lane the result. */
+/**
+ * Tree over workgroup memory: `reduce_X(value, lane)` gives every lane the result over all, or over those a multiple of
+ * `apart` lanes away.
+ */
 export function groupReduction(
   name: string,
   combine: string,
   lanes = ROW_GROUP,
   type: 'f32' | 'vec4f' = 'f32',
+  apart = 1,
 ): string {
   const steps: string[] = [];
-  for (let half = lanes / 2; half >= 1; half /= 2) {
+  for (let half = lanes / 2; half >= apart; half /= 2) {
     steps.push(
       `  if (lane < ${half}u) { let u = shared_${name}[lane]; let v = shared_${name}[lane + ${half}u]; shared_${name}[lane] = ${combine}; }\n  workgroupBarrier();`,
     );
@@ -43,7 +48,7 @@ fn reduce_${name}(value: ${type}, lane: u32) -> ${type} {
   shared_${name}[lane] = value;
   workgroupBarrier();
 ${steps.join('\n')}
-  return shared_${name}[0];
+  return shared_${name}[${apart === 1 ? 0 : `lane % ${apart}u`}];
 }`;
 }
 
@@ -72,31 +77,6 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   }
   let total = reduce_value(u, lane);
   if (lane == 0u) { y[group] = total; }
-}`,
-  };
-}
-
-/** y[o, i] over a[o, :, i]. `accumulate` starts from what y holds. Grid: linear over outer * inner. */
-export function reduceColumns(reduction: Reduction, accumulate = false): Kernel {
-  return {
-    name: `reduce.columns.${reduction}${accumulate ? '.accumulate' : ''}`,
-    bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'y', element: 'f32', access: 'read_write' },
-    ],
-    params: { outer: 'u32', reduced: 'u32', inner: 'u32' },
-    workgroup: [LINEAR_GROUP, 1, 1],
-    body: `
-fn main(@builtin(global_invocation_id) gid: vec3u) {
-  let i = ${LINEAR_INDEX};
-  if (i >= p.outer * p.inner) { return; }
-  let base = (i / p.inner) * p.reduced * p.inner + i % p.inner;
-  var u = ${accumulate ? 'y[i]' : `f32(${START[reduction]})`};
-  for (var r = 0u; r < p.reduced; r++) {
-    let v = a[base + r * p.inner];
-    u = ${COMBINE[reduction]};
-  }
-  y[i] = u;
 }`,
   };
 }

@@ -8,14 +8,19 @@ import {
   type Norm,
   normBackward,
   norm as normKernel,
+  normParameters,
+  normStatistics as normStatisticsKernel,
   type RowShare,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import type { BufferWindow } from '../queue.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
-import { empty, operation, type Tensor } from '../tensor.ts';
+import { empty, full, noGrad, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { reduceColumnsTo } from './columns.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
 import { mean, sumTo } from './reduce.ts';
+import { broadcastTo } from './shape.ts';
 import { throughTwin } from './twin.ts';
 
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
@@ -68,13 +73,14 @@ function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
   check('layerNorm', x, weight, bias);
   const y = empty(x.device, x.shape);
-  dispatch('layerNorm', (share) => normKernel('layer', true, share), [], [weight, bias], x, y, eps);
+  dispatch('layerNorm', (share) => normKernel('layer', share), [], [weight, bias], x, y, eps);
   return operation('layerNorm', [x, weight, bias], y, [x, weight], (dy, saved, needs) => {
     const [x, weight] = saved as [Tensor, Tensor];
+    const [dWeight, dBias] = needs[1] ? parameters('layer', x, dy, eps, needs[2]!) : [];
     return [
       needs[0] ? backward('layer', x, weight, dy, eps) : null,
-      needs[1] ? sumTo(mul(dy, standardise('layer', x, eps)), weight.shape) : null,
-      needs[2] ? sumTo(dy, weight.shape) : null,
+      dWeight ?? null,
+      needs[2] ? (dBias ?? sumTo(dy, weight.shape)) : null,
     ];
   });
 }
@@ -83,33 +89,75 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
   check('rmsNorm', x, weight);
   const y = empty(x.device, x.shape);
-  dispatch('rmsNorm', (share) => normKernel('rms', true, share), [], [weight], x, y, eps);
+  dispatch('rmsNorm', (share) => normKernel('rms', share), [], [weight], x, y, eps);
   return operation('rmsNorm', [x, weight], y, [x, weight], (dy, saved, needs) => {
     const [x, weight] = saved as [Tensor, Tensor];
     return [
       needs[0] ? backward('rms', x, weight, dy, eps) : null,
-      needs[1] ? sumTo(mul(dy, standardise('rms', x, eps)), weight.shape) : null,
+      needs[1] ? parameters('rms', x, dy, eps, false)[0]! : null,
     ];
   });
-}
-
-/** The norm without weight and bias. */
-function standardise(kind: Norm, x: Tensor, eps: number): Tensor {
-  const y = empty(x.device, x.shape);
-  dispatch('standardise', (share) => normKernel(kind, false, share), [], [], x, y, eps);
-  return operation(
-    'standardise',
-    [x],
-    y,
-    [x],
-    throughTwin(1, (x) => standardiseTwin(kind, x!, eps)),
-  );
 }
 
 /** The norm without weight and bias, in primitive operations. */
 export function standardiseTwin(kind: Norm, x: Tensor, eps: number): Tensor {
   const deviation = kind === 'layer' ? sub(x, mean(x, -1, true)) : x;
   return mul(deviation, rsqrt(affine(mean(square(deviation), -1, true), 1, eps)));
+}
+
+/**
+ * Mean (0 for RMS) and 1 / sqrt(variance + eps) of the rows of x [..., K], [rows, 2]: what `normLinear` shares. It has
+ * no gradient of its own. @throws ShapeError
+ */
+export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
+  x.use();
+  if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
+  const length = x.dim(-1);
+  const rows = sizeOf(x.shape.slice(0, -1));
+  const y = empty(x.device, [rows, 2]);
+  if (x.size > 0)
+    for (const [begin, end] of commonRows('normStatistics', rows, [
+      { storage: x.storage, rowLength: length },
+    ]))
+      x.device.dispatch(
+        normStatisticsKernel(kind, rowShare(length, x.device)),
+        [x.storage.window(begin * length, end * length), y.storage.window()],
+        [end - begin, length, eps, begin],
+        groupGrid(end - begin),
+        4 * (end - begin) * length,
+      );
+  return operation('normStatistics', [x], y, [], null);
+}
+
+/** Gradients of weight and, if asked for, bias: sums over the rows in one pass. */
+function parameters(kind: Norm, x: Tensor, dy: Tensor, eps: number, bias: boolean): Tensor[] {
+  const { device } = x;
+  const length = x.dim(-1);
+  const rows = x.size / length;
+  const sums = [x, ...(bias ? [dy] : [])].map(() =>
+    x.size > 0 ? empty(device, [length]) : full(device, [length], 0),
+  );
+  const statistics = noGrad(() => normStatistics(x, kind, eps));
+  const operands = [x, dy].map(({ storage }) => ({ storage, rowLength: length }));
+  for (const [begin, end] of commonRows('normParameters', rows, operands)) {
+    const part = (t: Tensor): BufferWindow => t.storage.window(begin * length, end * length);
+    reduceColumnsTo(device, {
+      reduction: 'sum',
+      shape: [1, end - begin, length],
+      from: [part(x), part(dy), statistics.storage.window()],
+      to: sums.map((t) => t.storage.window()),
+      accumulate: begin > 0,
+      kernel: (share, accumulate) => normParameters(bias, share, accumulate),
+      params: [begin],
+    });
+  }
+  statistics.dispose();
+  const [weight, shift] = sums as [Tensor, Tensor?];
+  const through = throughTwin(2, (x, dy) => sumTo(mul(dy!, standardiseTwin(kind, x!, eps)), [length]));
+  return [
+    operation('normWeightGradient', [x, dy], weight, [x, dy], through),
+    ...(shift ? [operation('normBiasGradient', [dy], shift, [], (d) => [broadcastTo(d, dy.shape)])] : []),
+  ];
 }
 
 function backward(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number): Tensor {

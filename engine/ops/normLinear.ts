@@ -3,13 +3,10 @@
  * never written, only their mean and rstd, once for all the layers that read the same rows.
  */
 
-import { groupGrid, type Norm, normStatistics as statisticsKernel } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { rowShare } from '../rowShare.ts';
-import { commonRows } from '../storage.ts';
-import { empty, isRecording, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { isRecording, operation, sizeOf, type Tensor } from '../tensor.ts';
 import { followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
-import { layerNorm, rmsNorm } from './norm.ts';
+import { layerNorm, normStatistics, rmsNorm } from './norm.ts';
 import { sumTo } from './reduce.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
@@ -27,30 +24,6 @@ export type RowNorm = (
 const show = (t: Tensor): string => `${t.dtype} [${t.shape.join(', ')}]`;
 const vectorsOf = (norm: RowNorm): Tensor[] =>
   norm.kind === 'layer' ? [norm.weight, norm.bias] : [norm.weight];
-
-/**
- * Mean (0 for RMS) and 1 / sqrt(variance + eps) of the rows of x [..., K], [rows, 2]: what {@link normLinear} shares. It has
- * no gradient of its own. @throws ShapeError
- */
-export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
-  x.use();
-  if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
-  const length = x.dim(-1);
-  const rows = sizeOf(x.shape.slice(0, -1));
-  const y = empty(x.device, [rows, 2]);
-  if (x.size > 0)
-    for (const [begin, end] of commonRows('normStatistics', rows, [
-      { storage: x.storage, rowLength: length },
-    ]))
-      x.device.dispatch(
-        statisticsKernel(kind, rowShare(length, x.device)),
-        [x.storage.window(begin * length, end * length), y.storage.window()],
-        [end - begin, length, eps, begin],
-        groupGrid(end - begin),
-        4 * (end - begin) * length,
-      );
-  return operation('normStatistics', [x], y, [], null);
-}
 
 /**
  * {@link linearThen} of the norm of x [..., K], normalised as the product loads it: the bits of the operations apart. With

@@ -2,17 +2,12 @@
  * Sums and maxima over axes.
  */
 
-import {
-  argmaxRows,
-  groupGrid,
-  linearGrid,
-  type Reduction,
-  reduceColumns,
-  reduceRows,
-} from '../../kernels/index.ts';
+import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import type { BufferWindow } from '../queue.ts';
 import { commonRows } from '../storage.ts';
 import { empty, full, noGrad, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { reduceColumnsTo } from './columns.ts';
 import { affine, div, equal, mul } from './elementwise.ts';
 import { broadcastTo, reshape, slice } from './shape.ts';
 
@@ -62,6 +57,12 @@ function run(reduction: Reduction, x: Tensor, outer: number, reduced: number, in
     dispatchRows(reduction, x, y, outer, reduced, 1);
     return y;
   }
+  const columns = (
+    shape: readonly [number, number, number],
+    from: BufferWindow,
+    to: BufferWindow,
+    accumulate = false,
+  ): void => reduceColumnsTo(x.device, { reduction, shape, from: [from], to: [to], accumulate });
   if (outer === 1) {
     if (x.storage.segments.some((s) => s.begin % inner !== 0)) {
       // Cut inside a block that is added as a whole: copy the blocks out, one after the other.
@@ -74,12 +75,11 @@ function run(reduction: Reduction, x: Tensor, outer: number, reduced: number, in
             flat,
             { storage: y.storage, rowLength: 1 },
           ]))
-            x.device.dispatch(
-              reduceColumns(reduction, r > 0),
-              [block.storage.window(begin, end), y.storage.window(begin, end)],
+            columns(
               [1, 1, end - begin],
-              linearGrid(end - begin),
-              end - begin,
+              block.storage.window(begin, end),
+              y.storage.window(begin, end),
+              r > 0,
             );
           block.dispose();
         }
@@ -87,17 +87,15 @@ function run(reduction: Reduction, x: Tensor, outer: number, reduced: number, in
       });
       return y;
     }
-    // Column sums of a tensor split by rows: one window after the other into the same result.
+    // Column reductions of a tensor split by rows: one window after the other into the same result.
     const windows = commonRows(reduction, reduced, [{ storage: x.storage, rowLength: inner }]);
-    windows.forEach(([begin, end], i) => {
-      x.device.dispatch(
-        reduceColumns(reduction, i > 0),
-        [x.storage.window(begin * inner, end * inner), y.storage.window()],
+    for (const [begin, end] of windows)
+      columns(
         [1, end - begin, inner],
-        linearGrid(inner),
-        (end - begin) * inner,
+        x.storage.window(begin * inner, end * inner),
+        y.storage.window(),
+        begin > 0,
       );
-    });
     return y;
   }
   const operands = [
@@ -105,15 +103,10 @@ function run(reduction: Reduction, x: Tensor, outer: number, reduced: number, in
     { storage: y.storage, rowLength: inner },
   ];
   for (const [begin, end] of commonRows(reduction, outer, operands))
-    x.device.dispatch(
-      reduceColumns(reduction),
-      [
-        x.storage.window(begin * reduced * inner, end * reduced * inner),
-        y.storage.window(begin * inner, end * inner),
-      ],
+    columns(
       [end - begin, reduced, inner],
-      linearGrid((end - begin) * inner),
-      (end - begin) * reduced * inner,
+      x.storage.window(begin * reduced * inner, end * reduced * inner),
+      y.storage.window(begin * inner, end * inner),
     );
   return y;
 }

@@ -63,6 +63,12 @@ const SHARES: readonly kernels.RowShare[] = ([1, 4] as const).flatMap((vector) =
   { lanes: 256, vector, held: 32 / vector },
 ]);
 
+/** Few rows, many, and on narrow subgroups. */
+const COLUMN_SHARES: readonly kernels.ColumnShare[] = ([1, 4] as const).flatMap((vector) => [
+  { rowLanes: 1, columnLanes: 64, vector },
+  { rowLanes: 16, columnLanes: 16, vector },
+  { rowLanes: 1, columnLanes: 16, vector },
+]);
 /** None held. */
 const LONG = SHARES.filter(({ held }) => held === 0);
 
@@ -263,14 +269,17 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       ),
     ),
   ),
-  norm: NORMS.flatMap((norm) =>
-    BOTH.flatMap((affine) => SHARES.map((share) => kernels.norm(norm, affine, share))),
-  ),
+  norm: NORMS.flatMap((norm) => SHARES.map((share) => kernels.norm(norm, share))),
   normBackward: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normBackward(norm, share))),
+  normParameters: BOTH.flatMap((bias) =>
+    COLUMN_SHARES.flatMap((share) => BOTH.map((more) => kernels.normParameters(bias, share, more))),
+  ),
   normStatistics: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normStatistics(norm, share))),
   patch: [kernels.patch()],
   pick: [kernels.pick()],
-  reduceColumns: (['sum', 'max'] as const).flatMap((r) => BOTH.map((more) => kernels.reduceColumns(r, more))),
+  reduceColumns: (['sum', 'max'] as const).flatMap((r) =>
+    COLUMN_SHARES.flatMap((share) => BOTH.map((more) => kernels.reduceColumns(r, share, more))),
+  ),
   reduceRows: (['sum', 'max'] as const).flatMap((r) => LANES.map((lanes) => kernels.reduceRows(r, lanes))),
   rotary: [kernels.rotary()],
   scatterAddRows: ([1, 4] as const).map((vector) => kernels.scatterAddRows(vector)),
