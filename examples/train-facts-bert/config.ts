@@ -1,4 +1,4 @@
-/** The two sizes of the training: one that two CPU cores manage in about twenty minutes, and the bundled model's own. */
+/** The two sizes of the training: one that two CPU cores manage in less than ten minutes, and the bundled model's own. */
 
 import type { BertConfig } from '../../models/index.ts';
 
