@@ -123,7 +123,7 @@ export function epilogueParts(epilogue: Epilogue | undefined, vector: boolean): 
 /** What a kernel does to the rows of A as it loads them, and with its sums. */
 export interface Fusion {
   /** The norm that rows of A, which is not transposed, pass through; its statistics are worked out before (norm.ts). */
-  readonly prologue?: Norm;
+  readonly prologue?: Norm | undefined;
   readonly bias: boolean;
   /** C += instead of C =, for a K axis cut into windows; without bias, prologue and epilogue. */
   readonly accumulate: boolean;

@@ -170,6 +170,8 @@ interface Prologue {
   readonly vectors: readonly Tensor[];
 }
 
+const NO_NORM: readonly Tensor[] = [];
+
 /** A linear layer with what is before and after it in one kernel, without recording. @throws ShapeError */
 export function linearKernel(
   x: Tensor,
@@ -244,7 +246,7 @@ function run(
   prologue: Prologue | null = null,
 ): Tensor {
   const extra = 'with' in then ? then.with : null;
-  const norm = prologue ? [prologue.statistics, ...prologue.vectors] : [];
+  const norm = prologue ? [prologue.statistics, ...prologue.vectors] : NO_NORM;
   a.use();
   b.use();
   bias?.use();
@@ -314,7 +316,7 @@ function run(
       bias: withBias,
       accumulate,
       epilogue: then.op,
-      ...(prologue ? { prologue: prologue.kind } : {}),
+      prologue: prologue?.kind,
     };
     const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, fusion, precision, a.device);
     const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
