@@ -65,6 +65,11 @@ function enlist(free: Map<number, PooledBuffer[]>, buffer: PooledBuffer): void {
     free.set(buffer.bytes, [buffer]);
     return;
   }
+  const last = list.at(-1);
+  if (!last || last.id > buffer.id) {
+    list.push(buffer);
+    return;
+  }
   let low = 0;
   let high = list.length;
   while (low < high) {
@@ -176,7 +181,8 @@ export class MemoryPool {
     while (at >= 0 && list![at]!.lastUse > newestUse) at--;
     if (list && at >= 0) {
       const found = list[at]!;
-      list.splice(at, 1);
+      if (at === list.length - 1) list.pop();
+      else list.splice(at, 1);
       this.#pooled -= found.bytes;
       this.#hold(found, purpose);
       return found;
