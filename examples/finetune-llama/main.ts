@@ -7,7 +7,7 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import { packageRoot } from '../../cli/package.ts';
 import { startProgress } from '../../cli/progress.ts';
 import {
@@ -36,16 +36,20 @@ const LENGTH = 64;
 const ROWS = 4;
 const ACCUMULATED = 2;
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: join(packageRoot, 'examples/models/stories260k') },
-    text: { type: 'string', default: join(packageRoot, 'examples/finetune-llama/story.txt') },
-    out: { type: 'string', default: 'runs/finetune-llama' },
-    steps: { type: 'string', default: '30' },
-    prompt: { type: 'string', default: 'Pip was' },
-    precision: { type: 'string', default: 'f32' },
-  },
-});
+const values = new Command('main.js')
+  .description('Fine-tunes a Llama on one story, and shows what it tells before and after.')
+  .option('--model <dir>', 'the model to begin with', join(packageRoot, 'examples/models/stories260k'))
+  .option('--text <file>', 'what it learns', join(packageRoot, 'examples/finetune-llama/story.txt'))
+  .option('--out <dir>', 'checkpoint and page', 'runs/finetune-llama')
+  .option('--steps <n>', 'steps of training', '30')
+  .option('--prompt <text>', 'how the stories before and after begin', 'Pip was')
+  .option('--precision <name>', 'f32, mixed or auto', 'f32')
+  .addHelpText(
+    'after',
+    '\nExample:\n  node dist/examples/finetune-llama/main.js --text my-story.txt --prompt "One day"',
+  )
+  .parse()
+  .opts<Record<'model' | 'text' | 'out' | 'steps' | 'prompt' | 'precision', string>>();
 const steps = Number(values.steps);
 const device = await openDevice();
 const folder = await localFolder(values.model);

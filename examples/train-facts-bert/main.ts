@@ -10,7 +10,7 @@
 
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import { bundledModel } from '../../cli/package.ts';
 import { startProgress } from '../../cli/progress.ts';
 import { crossEntropyRows, openDevice, sum, type Tensor, warmupCosine } from '../../engine/index.ts';
@@ -27,22 +27,37 @@ import { type NeuronStudyRow, studyNeurons } from './neurons.ts';
 
 const STUDY_NEURONS = 24;
 
-const { values } = parseArgs({
-  options: {
-    recipe: { type: 'string', default: 'small' },
-    out: { type: 'string', default: 'runs/facts-bert' },
-    data: { type: 'string', default: bundledModel },
-    seed: { type: 'string', default: '0' },
-    /** Stop after this step of the schedule; go on by starting again. */
-    steps: { type: 'string' },
-    facts: { type: 'string' },
-    precision: { type: 'string', default: 'f32' },
-    /** Keep each layer's input alone and run layers again in the backward: less memory, more time. */
-    recompute: { type: 'boolean', default: false },
-    /** Prompts of the neuron study. */
-    prompts: { type: 'string', default: '16' },
-  },
-});
+const values = new Command('main.js')
+  .description('Trains a BERT on facts from random weights and watches how its neurons answer to shifts.')
+  .option('--recipe <name>', `one of ${Object.keys(RECIPES).join(', ')}`, 'small')
+  .option(
+    '--out <dir>',
+    'checkpoints, page and measurements; a training begun there goes on',
+    'runs/facts-bert',
+  )
+  .option('--data <dir>', 'facts, templates and tokenizer', bundledModel)
+  .option('--seed <n>', 'of weights, order and facts', '0')
+  .option('--steps <n>', 'stop after this step of the schedule')
+  .option('--facts <n>', 'facts to learn, instead of what the recipe says')
+  .option('--precision <name>', 'f32, mixed or auto', 'f32')
+  .option('--recompute', "keep each layer's input alone: less memory, more time", false)
+  .option('--prompts <n>', 'prompts of the neuron study at each checkpoint', '16')
+  .addHelpText(
+    'after',
+    '\nExamples:\n  node dist/examples/train-facts-bert/main.js\n  node dist/examples/train-facts-bert/main.js --recipe full --precision auto --out runs/full',
+  )
+  .parse()
+  .opts<{
+    recipe: string;
+    out: string;
+    data: string;
+    seed: string;
+    steps?: string;
+    facts?: string;
+    precision: string;
+    recompute: boolean;
+    prompts: string;
+  }>();
 const recipe: Recipe | undefined = (RECIPES as Record<string, Recipe>)[values.recipe];
 if (!recipe) throw new Error(`--recipe ${values.recipe}: there are ${Object.keys(RECIPES).join(' and ')}`);
 const seed = Number(values.seed);
