@@ -9,6 +9,7 @@
 
 import type { ColumnShare } from '../kernels/index.ts';
 import type { Capabilities } from './device.ts';
+import { NARROW_SUBGROUP } from './matmulChoice.ts';
 
 const ROW_LANES = 16;
 const COLUMN_LANES = 16;
@@ -28,7 +29,8 @@ export function columnShare(
   { subgroupSize }: Pick<Capabilities, 'subgroupSize'>,
 ): ColumnShare & { readonly slice: number } {
   const vector = inner % 4 === 0 ? 4 : 1;
-  if (subgroupSize < 16) return { rowLanes: 1, columnLanes: 16, vector, slice: Math.min(rows, NARROW_SLICE) };
+  if (subgroupSize <= NARROW_SUBGROUP)
+    return { rowLanes: 1, columnLanes: 16, vector, slice: Math.min(rows, NARROW_SLICE) };
   if (rows <= FEW_ROWS) return { rowLanes: 1, columnLanes: 64, vector, slice: rows };
   const slice =
     rows <= MOST_SLICES

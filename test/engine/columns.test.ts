@@ -19,16 +19,26 @@ import {
   type Tensor,
 } from '../../engine/index.ts';
 import * as reference from './reference.ts';
-import { compute, expectClose, expectSameBits, heldBytes, normal, open, upload } from './support.ts';
+import {
+  compute,
+  expectClose,
+  expectSameBits,
+  heldBytes,
+  NARROW,
+  normal,
+  open,
+  upload,
+  WIDE,
+} from './support.ts';
 
 let wide: Device;
 let narrow: Device;
 let split: Device;
 beforeAll(async () => {
   // Wide subgroups stand for a GPU, which such sums have to fill.
-  wide = await open({ mask: { subgroups: false, subgroupSize: 32 } });
-  narrow = await open({ mask: { subgroups: false, subgroupSize: 8 } });
-  split = await open({ mask: { subgroups: false, subgroupSize: 32, bindingBytes: 2 ** 19 } });
+  wide = await open({ mask: WIDE });
+  narrow = await open({ mask: NARROW });
+  split = await open({ mask: { ...WIDE, bindingBytes: 2 ** 19 } });
 });
 afterAll(() => {
   for (const device of [wide, narrow, split]) device?.destroy();

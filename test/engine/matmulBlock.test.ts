@@ -19,7 +19,7 @@ import { BLOCKS } from '../../engine/matmulChoice.ts';
 import { TUNED_LAYOUT } from '../../engine/tune.ts';
 import { matmulBlock } from '../../kernels/index.ts';
 import * as reference from './reference.ts';
-import { compute, expectClose, expectSameBits, normal, open, upload } from './support.ts';
+import { compute, expectClose, expectSameBits, normal, open, upload, WIDE } from './support.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -72,7 +72,7 @@ describe.each(CASES)('block $name', ({ block, turned }) => {
 describe('a device with wide subgroups', () => {
   let wide: Device;
   beforeAll(async () => {
-    wide = await open({ mask: { subgroups: false, subgroupSize: 32 } });
+    wide = await open({ mask: WIDE });
   });
   afterAll(() => wide?.destroy());
 

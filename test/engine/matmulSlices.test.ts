@@ -7,14 +7,24 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, grad, linear, matmul } from '../../engine/index.ts';
 import { sliceLength } from '../../engine/matmulChoice.ts';
 import * as reference from './reference.ts';
-import { compute, expectClose, expectSameBits, heldBytes, normal, open, upload } from './support.ts';
+import {
+  compute,
+  expectClose,
+  expectSameBits,
+  heldBytes,
+  NARROW,
+  normal,
+  open,
+  upload,
+  WIDE,
+} from './support.ts';
 
 let wide: Device;
 let narrow: Device;
 beforeAll(async () => {
   // Wide subgroups stand for a GPU, whose idle processors are what slices are for.
-  wide = await open({ mask: { subgroups: false, subgroupSize: 32 } });
-  narrow = await open({ mask: { subgroups: false, subgroupSize: 8 } });
+  wide = await open({ mask: WIDE });
+  narrow = await open({ mask: NARROW });
 });
 afterAll(() => {
   wide?.destroy();

@@ -18,7 +18,7 @@ import {
   type Tensor,
   type Then,
 } from '../../engine/index.ts';
-import { compute, expectSameBits, normal, open, upload } from './support.ts';
+import { compute, expectSameBits, normal, open, upload, WIDE } from './support.ts';
 
 /** A driver on a CPU takes up to a quarter of a minute to compile each. */
 const PATIENCE = 600_000;
@@ -61,7 +61,7 @@ const PATHS = {
     ],
   },
   'blocks through workgroup memory': {
-    mask: { subgroups: false, subgroupSize: 32 },
+    mask: WIDE,
     kernel: /^matmul\.block/,
     shapes: [
       { sizes: [1, 72, 40] },

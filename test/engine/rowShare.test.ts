@@ -19,14 +19,24 @@ import {
 import { rowShare } from '../../engine/rowShare.ts';
 import { HELD } from '../../kernels/index.ts';
 import * as reference from './reference.ts';
-import { compute, expectClose, expectSameBits, normal, open, type Tolerance, upload } from './support.ts';
+import {
+  compute,
+  expectClose,
+  expectSameBits,
+  NARROW,
+  normal,
+  open,
+  type Tolerance,
+  upload,
+  WIDE,
+} from './support.ts';
 
 let wide: Device;
 let narrow: Device;
 beforeAll(async () => {
   // Wide subgroups stand for a GPU.
-  wide = await open({ mask: { subgroups: false, subgroupSize: 32 } });
-  narrow = await open({ mask: { subgroups: false, subgroupSize: 8 } });
+  wide = await open({ mask: WIDE });
+  narrow = await open({ mask: NARROW });
 });
 afterAll(() => {
   wide?.destroy();

@@ -10,6 +10,10 @@ import {
 } from '../../engine/index.ts';
 import { count, type Ref, ref } from './reference.ts';
 
+/** Masks of a device whose wide subgroups stand for a GPU, and of one with a CPU's narrow ones. */
+export const WIDE = { subgroups: false, subgroupSize: 32 } as const;
+export const NARROW = { subgroups: false, subgroupSize: 8 } as const;
+
 /** float32's spacing at 1. */
 export const EPS = 2 ** -23;
 

@@ -235,7 +235,10 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     BOTH.flatMap((transA) =>
       BOTH.flatMap((transB) =>
         BOTH.flatMap((split) =>
-          EPILOGUES.map((epilogue) =>
+          [
+            ...EPILOGUES.map((epilogue) => ({ epilogue })),
+            ...prologues(transA).map((prologue) => ({ epilogue: 'add' as const, prologue })),
+          ].map((fusion) =>
             kernels.matmulUnits({
               transA,
               transB,
@@ -246,24 +249,8 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
               split,
               bias: true,
               accumulate: false,
-              epilogue,
+              ...fusion,
             }),
-          ).concat(
-            prologues(transA).map((prologue) =>
-              kernels.matmulUnits({
-                transA,
-                transB,
-                unitM: unit,
-                unitN: unit,
-                unitK: unit,
-                lanes: 32,
-                split,
-                bias: true,
-                accumulate: false,
-                epilogue: 'add',
-                prologue,
-              }),
-            ),
           ),
         ),
       ),
