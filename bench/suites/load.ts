@@ -2,8 +2,9 @@
  * Loading and streaming at the sizes of Llama 2, from synthetic checkpoints.
  *
  * Loading: seeded numbers, so that there are blocks to read, in turns with `dd` on the same file, with the file dropped from
- * the system's cache before each (cold) or in it (warm). `dd` keeps nothing; on a device whose memory is the process's own,
- * loading must also be given new memory by the system, so `dd` into a file in memory, which must too, stands beside it.
+ * the system's cache before each. `dd` keeps nothing; on a device whose memory is the process's own, loading must also be
+ * given new memory by the system. So `dd` into a file in memory stands beside it, and shared memory comes in large pages
+ * meanwhile where the system lets us (cli/sharedMemory.ts).
  * Whole models: sparse files; one prompt's forward and NeurGrad of all neurons, with weights on the device or on disk.
  *
  * Not among the suites that run by themselves: 70B reads its 138 GB twice. `--small` takes two layers of each.
@@ -13,6 +14,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { askForLargePages, LARGE_PAGES_COMMAND, sharedMemoryPages } from '../../cli/sharedMemory.ts';
 import {
   type LanguageModel,
   loadModelWeights,
@@ -50,46 +52,44 @@ function ddSeconds(folder: string, to = '/dev/null'): number {
 const MEMORY = '/dev/shm';
 const LAYERS = 4;
 
-/** Loading in turns with `dd`: medians of `rounds`, and the first of them by itself. */
+/** Loading in turns with `dd`, a row for each dtype. */
 async function loadingRows(context: SuiteContext, path: string): Promise<Row[]> {
-  const { device, only, rounds, progress } = context;
-  const cases = (['bf16', 'int4', 'f32'] as const).flatMap((dtype) =>
-    (['cold', 'warm'] as const).map((cache) => ({
-      dtype,
-      cache,
-      shape: `llama2-7b, ${context.small ? 2 : LAYERS} layers, ${dtype}, loading, ${cache}`,
-    })),
-  );
+  const layers = context.small ? 2 : LAYERS;
+  const pages = context.device.info.software ? sharedMemoryPages() : null;
   const rows: Row[] = [];
-  for (const { dtype, cache, shape } of cases.filter((each) => each.shape.includes(only))) {
-    if (!existsSync(path))
-      await synthesise(path, {
-        preset: 'llama2-7b',
-        dtype: 'bf16',
-        layers: context.small ? 2 : LAYERS,
-        seed: 1,
-      });
-    const folder = await localFolder(path);
-    const evict = (): void => {
-      if (cache === 'cold') for (const file of shards(path)) run(`if=${file}`, 'iflag=nocache', 'count=0');
-    };
-    const times = {
-      load: [] as number[],
-      processor: [] as number[],
-      dd: [] as number[],
-      memory: [] as number[],
-    };
-    let bytes = 0;
-    for (let round = 0; round < rounds; round++) {
-      evict();
-      times.dd.push(ddSeconds(path));
-      evict();
-      if (existsSync(MEMORY)) {
-        const copy = join(MEMORY, `neurgrad-load-${process.pid}`);
-        times.memory.push(ddSeconds(path, copy));
-        rmSync(copy);
-        evict();
-      }
+  for (const dtype of ['bf16', 'int4', 'f32'] as const) {
+    const shape = `llama2-7b, ${layers} layers, ${dtype}, loading${pages ? `, ${pages} pages` : ''}`;
+    if (!shape.includes(context.only)) continue;
+    if (!existsSync(path)) await synthesise(path, { preset: 'llama2-7b', dtype: 'bf16', layers, seed: 1 });
+    rows.push(await loadingRow(context, path, dtype, shape));
+  }
+  return rows;
+}
+
+/** Medians of `rounds`, and the first of them by itself. */
+async function loadingRow(
+  { device, rounds, progress }: SuiteContext,
+  path: string,
+  dtype: WeightDtype,
+  shape: string,
+): Promise<Row> {
+  const folder = await localFolder(path);
+  const copy = join(MEMORY, `neurgrad-load-${process.pid}`);
+  const times = {
+    dd: [] as number[],
+    memory: [] as number[],
+    load: [] as number[],
+    processor: [] as number[],
+  };
+  let bytes = 0;
+  const contenders: Record<'dd' | 'memory' | 'load', () => Promise<void>> = {
+    dd: async () => void times.dd.push(ddSeconds(path)),
+    memory: async () => {
+      if (!existsSync(MEMORY)) return;
+      times.memory.push(ddSeconds(path, copy));
+      rmSync(copy);
+    },
+    load: async () => {
       const [began, used] = [performance.now(), process.cpuUsage()];
       const onProgress = (told: { bytes: number }): void => void (bytes = told.bytes);
       const model = await loadModelWeights(folder, device, { dtype, onProgress });
@@ -99,33 +99,38 @@ async function loadingRows(context: SuiteContext, path: string): Promise<Row[]> 
       model.dispose();
       await device.finish();
       device.pool.trim();
-      progress(`${shape}: dd ${times.dd.at(-1)!.toFixed(2)} s, loading ${times.load.at(-1)!.toFixed(2)} s`);
+    },
+  };
+  const order = ['dd', 'memory', 'load'] as const;
+  for (let round = 0; round < rounds; round++) {
+    // Every other round backwards: what comes later may find the file in a cache below this system's.
+    for (const name of round % 2 ? order.toReversed() : order) {
+      for (const file of shards(path)) run(`if=${file}`, 'iflag=nocache', 'count=0');
+      await contenders[name]();
     }
-    const [ours, dd] = [median(times.load), median(times.dd)];
-    const sorted = times.load.toSorted((a, b) => a - b);
-    const overRounds = (others: readonly number[]): number =>
-      median(others.map((seconds, round) => seconds / times.load[round]!));
-    rows.push({
-      suite: 'load',
-      shape,
-      unit: 's',
-      ours,
-      spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / ours,
-      figures: {
-        'GB read': bytes / 1e9,
-        'GB/s': bytes / ours / 1e9,
-        'dd GB/s': bytes / dd / 1e9,
-        'first s': times.load[0]!,
-        'processor s': median(times.processor),
-        ...(times.memory.length > 0 ? { 'ratio to dd into memory': overRounds(times.memory) } : {}),
-      },
-      peers: {},
-      ratio: overRounds(times.dd),
-      ratioOf: 'our bytes a second / dd',
-      checked: `medians of ${rounds} in turns`,
-    });
+    progress(`${shape}: dd ${times.dd.at(-1)!.toFixed(2)} s, loading ${times.load.at(-1)!.toFixed(2)} s`);
   }
-  return rows;
+  const [ours, dd] = [median(times.load), median(times.dd)];
+  const sorted = times.load.toSorted((a, b) => a - b);
+  return {
+    suite: 'load',
+    shape,
+    unit: 's',
+    ours,
+    spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / ours,
+    figures: {
+      'GB read': bytes / 1e9,
+      'GB/s': bytes / ours / 1e9,
+      'dd GB/s': bytes / dd / 1e9,
+      'first s': times.load[0]!,
+      'processor s': median(times.processor),
+      ...(times.memory.length > 0 ? { 'ratio to dd into memory': median(times.memory) / ours } : {}),
+    },
+    peers: {},
+    ratio: dd / ours,
+    ratioOf: 'our bytes a second / dd',
+    checked: `medians of ${rounds} in turns, cold`,
+  };
 }
 
 export const loadSuite: Suite = async (context) => {
@@ -138,6 +143,10 @@ export const loadSuite: Suite = async (context) => {
     ['llama2-70b', 'bf16', 'streamed'],
     ['llama2-70b', 'bf16', 'resident'],
   ];
+  using large = device.info.software ? askForLargePages() : null;
+  if (large) progress('shared memory comes in large pages while this suite runs; the setting is put back');
+  else if (device.info.software && sharedMemoryPages() === 'small')
+    progress(`shared memory comes in small pages, which is slow; for large ones: ${LARGE_PAGES_COMMAND}`);
   try {
     rows.push(...(await loadingRows(context, join(scratch, 'random'))));
     rmSync(join(scratch, 'random'), { recursive: true, force: true });

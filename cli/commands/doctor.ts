@@ -11,6 +11,7 @@ import { jsonOption } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { describeAdapter } from '../session.ts';
+import { LARGE_PAGES_COMMAND, sharedMemoryPages } from '../sharedMemory.ts';
 import { table } from '../table.ts';
 
 export interface Diagnosis {
@@ -78,6 +79,10 @@ async function diagnose(): Promise<Diagnosis> {
       };
       selfCheck = await checkMatmul(device);
       if (software) advice.push('this adapter runs on the CPU: results are right, but a GPU is far faster');
+      if (software && sharedMemoryPages() === 'small')
+        advice.push(
+          `large models load several times faster in large pages of memory: ${LARGE_PAGES_COMMAND}`,
+        );
       if (!selfCheck.ok) advice.push('the adapter computes wrong products: update its driver');
     } finally {
       device.destroy();

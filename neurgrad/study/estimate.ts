@@ -29,9 +29,10 @@ export interface StudyEstimate {
 const SAMPLE = 16;
 
 /** Of one model of the plan, open. @throws UserError where no prompt passes. */
-export async function estimateStudy(plan: Plan, { model, tokenizer }: OpenedModel): Promise<StudyEstimate> {
+export async function estimateStudy(plan: Plan, opened: OpenedModel): Promise<StudyEstimate> {
+  const { model } = opened;
   const questions = readQuestions(plan.prompts, model.architecture);
-  const { prompts } = await selectPrompts(model, tokenizer, questions, { ...plan.prompts, count: 1 });
+  const { prompts } = await selectPrompts(opened, plan.models[0]!, questions, { ...plan.prompts, count: 1 });
   const [prompt] = prompts as [(typeof prompts)[0]];
   const units = unitsOf(plan, [plan.prompts.count]);
   const points = units.reduce((sum, unit) => sum + unitPoints(plan, unit), 0);

@@ -126,12 +126,13 @@ async function chosenPrompts(
 ): Promise<Selection> {
   const kept = folder.note<Selection>(promptsFile(number));
   if (kept) return kept;
-  const { model, tokenizer } = await open();
-  const questions = readQuestions(plan.prompts, model.architecture);
-  const selection = await selectPrompts(model, tokenizer, questions, plan.prompts, options.onPrompts);
+  const opened = await open();
+  const questions = readQuestions(plan.prompts, opened.model.architecture);
+  const name = plan.models[number]!;
+  const selection = await selectPrompts(opened, name, questions, plan.prompts, options.onPrompts);
   if (selection.prompts.length < plan.prompts.count)
     options.onNote?.(
-      `${plan.models[number]}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
+      `${name}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
     );
   return folder.keepNote(promptsFile(number), selection);
 }

@@ -43,10 +43,13 @@ export interface Selection {
 /** Prompts that the model answers at once: few enough to keep short work short. */
 const CHUNK = 32;
 
-/** Takes questions in seeded order until the plan's count is reached. */
+/**
+ * Takes questions in seeded order until the plan's count is reached. @param name the model's, for the error.
+ * @throws UserError where no question passes.
+ */
 export async function selectPrompts(
-  model: LanguageModel,
-  tokenizer: Tokenizer,
+  { model, tokenizer }: { readonly model: LanguageModel; readonly tokenizer: Tokenizer },
+  name: string,
   questions: Questions,
   plan: Plan['prompts'],
   onProgress?: (done: number, all: number) => void,
@@ -89,7 +92,7 @@ export async function selectPrompts(
   if (prompts.length === 0)
     throw new UserError(
       'prompts',
-      `none of ${tried} prompts passed: ${REASONS.filter((reason) => dropped[reason] > 0)
+      `${name}: none of ${tried} prompts passed: ${REASONS.filter((reason) => dropped[reason] > 0)
         .map((reason) => `${dropped[reason]} ${reason}`)
         .join(', ')}`,
     );

