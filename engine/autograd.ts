@@ -102,7 +102,7 @@ export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOpt
 /** Rounded to f16; what is too large becomes infinite, so that it is noticed. */
 function toF16(x: Tensor): Tensor {
   const y = empty(x.device, x.shape, 'f16');
-  narrowInto(x.storage, y.storage, true);
+  narrowInto(x.storage, y.storage, { infinite: true });
   return y;
 }
 

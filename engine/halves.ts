@@ -3,17 +3,23 @@
  */
 
 import { type HalfFormat, type Kernel, linearGrid, narrow, widen } from '../kernels/index.ts';
-import { commonRows, type Storage } from './storage.ts';
+import { commonRows, rowsWindow, type Storage } from './storage.ts';
 
-/** `pick` gives the kernel for a number of elements, and how many of them an invocation takes. */
-function copy(pick: (n: number) => [Kernel, number], from: Storage, to: Storage): void {
-  const flat = [from, to].map((storage) => ({ storage, rowLength: 1 }));
+/**
+ * All elements of `from`, to `to` from element `first` on. `pick` gives the kernel for a number of elements, and how many of
+ * them an invocation takes.
+ */
+function copy(pick: (n: number) => [Kernel, number], from: Storage, to: Storage, first: number): void {
+  const flat = [
+    { storage: from, rowLength: 1 },
+    { storage: to, rowLength: 1, first },
+  ];
   for (const [begin, end] of commonRows('convert', from.elements, flat)) {
     const n = end - begin;
     const [kernel, each] = pick(n);
     from.device.dispatch(
       kernel,
-      flat.map(({ storage }) => storage.window(begin, end)),
+      flat.map((operand) => rowsWindow(operand, begin, end)),
       [n],
       linearGrid(Math.ceil(n / each)),
     );
@@ -21,12 +27,17 @@ function copy(pick: (n: number) => [Kernel, number], from: Storage, to: Storage)
 }
 
 /** Rounds to nearest; what is too large for f16 becomes its largest number, or with `infinite` infinity. */
-export function narrowInto(from: Storage, to: Storage, infinite = false): void {
-  copy(() => [narrow(from.dtype as 'f32' | HalfFormat, to.dtype as HalfFormat, infinite), 2], from, to);
+export function narrowInto(from: Storage, to: Storage, { infinite = false, first = 0 } = {}): void {
+  copy(
+    () => [narrow(from.dtype as 'f32' | HalfFormat, to.dtype as HalfFormat, infinite), 2],
+    from,
+    to,
+    first,
+  );
 }
 
 /** Exact. */
-export function widenInto(from: Storage, to: Storage): void {
+export function widenInto(from: Storage, to: Storage, first = 0): void {
   const dtype = from.dtype as HalfFormat;
-  copy((n) => (n % 8 === 0 ? [widen(dtype, true), 8] : [widen(dtype), 2]), from, to);
+  copy((n) => (n % 8 === 0 ? [widen(dtype, true), 8] : [widen(dtype), 2]), from, to, first);
 }

@@ -148,33 +148,43 @@ export class Storage {
   }
 }
 
+/** Rows of an operand: `rowLength` elements each, the first of them row `first` of the storage, 0 unless given. */
+interface RowsOf {
+  readonly storage: Storage;
+  readonly rowLength: number;
+  readonly first?: number;
+}
+
+/** The binding of rows [begin, end), which lie in one segment. */
+export const rowsWindow = (
+  { storage, rowLength, first = 0 }: RowsOf,
+  begin: number,
+  end: number,
+): BufferWindow => storage.window((first + begin) * rowLength, (first + end) * rowLength);
+
 /**
- * Ranges [begin, end) of rows such that in every operand the rows lie in one segment. Operands are given with the length of
- * their rows in elements; all have the same number of rows.
+ * Ranges [begin, end) of rows such that in every operand the rows lie in one segment; all have the same number of rows.
  * @throws ShapeError where a row itself is cut or a cut is not aligned in another operand.
  */
-export function commonRows(
-  op: string,
-  rows: number,
-  operands: readonly { readonly storage: Storage; readonly rowLength: number }[],
-): [number, number][] {
+export function commonRows(op: string, rows: number, operands: readonly RowsOf[]): [number, number][] {
   // By far most tensors lie in one buffer.
   if (operands.every(({ storage }) => storage.segments.length <= 1)) return rows > 0 ? [[0, rows]] : [];
   const cuts = new Set<number>([0, rows]);
-  for (const { storage, rowLength } of operands) {
+  for (const { storage, rowLength, first = 0 } of operands) {
     for (const segment of storage.segments) {
       if (segment.begin % rowLength !== 0)
         throw new ShapeError(
           op,
           `a block of ${rowLength} elements would lie in two buffers of this device; use smaller batches`,
         );
-      cuts.add(segment.begin / rowLength);
+      const cut = segment.begin / rowLength - first;
+      if (cut > 0 && cut < rows) cuts.add(cut);
     }
   }
   const sorted = [...cuts].sort((a, b) => a - b);
   for (const cut of sorted)
-    for (const { storage, rowLength } of operands)
-      if (cut < rows && (cut * rowLength * bytesOf(storage.dtype)) % 256 !== 0)
+    for (const { storage, rowLength, first = 0 } of operands)
+      if (cut < rows && ((first + cut) * rowLength * bytesOf(storage.dtype)) % 256 !== 0)
         throw new ShapeError(op, 'operands are cut between buffers at places that do not agree');
   return sorted.slice(1).map((end, i) => [sorted[i]!, end]);
 }

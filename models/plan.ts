@@ -10,6 +10,7 @@ import { shapesOf } from './build.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { storedAs, type WeightDtype } from './storage.ts';
+import { CONVERSION_BYTES } from './weights.ts';
 
 /** What the model is to do in the memory that is planned. */
 export interface PlanOptions {
@@ -99,8 +100,11 @@ export function planMemory(
     backward,
     resident: embedding + weights.layers + decoder + small + cache + activations + backward,
     streamed:
-      // The conversion of a layer's largest matrix needs it as stored, too.
-      Math.max(2 * layer + 4 * H * I, embedding, decoder) +
+      // A layer beside the next one, or the last beside the decoder, which may be the embedding; of that, only rows are read
+      // otherwise. While matrices are converted, blocks of them are there as stored, too.
+      layer +
+      Math.max(layer, decoder || embedding) +
+      Math.min(4 * H * I, CONVERSION_BYTES) +
       small +
       cache +
       activations +

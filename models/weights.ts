@@ -6,7 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { bytesOf, convert, type Device, empty, type Tensor, tensor } from '../engine/index.ts';
+import { bytesOf, convert, convertInto, type Device, empty, type Tensor, tensor } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import { decodeFloat32 } from './decode.ts';
@@ -14,6 +14,12 @@ import { storedAs, type WeightDtype } from './storage.ts';
 
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
+
+/** A block of rows that is converted at once is a multiple of so many: a binding may begin there in every format. */
+const BLOCK_ROWS = 128;
+
+/** Most bytes of blocks on their way to another format: two tensors are loaded at once. */
+export const CONVERSION_BYTES = 2 * STAGING_BYTES;
 
 /** How far loading is, in bytes of the checkpoint. */
 export interface LoadProgress {
@@ -96,22 +102,35 @@ export class WeightLoader {
       await this.#checkpoint.readInto(entry, 0, raw);
       this.#tell(name, raw.byteLength);
       const wide = tensor(this.#device, decodeFloat32(entry.dtype, raw), shape, 'weights');
-      return this.#convert(wide, kept);
+      return keptAs(kept, wide);
     }
-    const stored = empty(this.#device, shape, dtype, dtype === kept ? 'weights' : 'scratch');
+    const made = empty(this.#device, shape, kept, 'weights');
+    try {
+      if (kept === dtype) await this.#fill(made, name);
+      else await this.#convert(made, name, dtype);
+    } catch (error) {
+      made.dispose();
+      throw error;
+    }
+    return made;
+  }
+
+  /** A tensor from its bytes in the file, from byte `from` of the entry on. */
+  async #fill(tensor: Tensor, name: string, from = 0): Promise<void> {
+    const entry = this.#entries.get(name)!;
     const pieces: Promise<void>[] = [];
-    for (const segment of stored.storage.segments) {
-      const begin = segment.begin * bytesOf(dtype);
-      const end = segment.end * bytesOf(dtype);
+    for (const segment of tensor.storage.segments) {
+      const begin = segment.begin * bytesOf(tensor.dtype);
+      const end = segment.end * bytesOf(tensor.dtype);
       for (let at = begin; at < end; at += STAGING_BYTES) {
         const size = Math.min(STAGING_BYTES, end - at);
         const whole = Math.ceil(size / 4) * 4;
         const piece = this.#staging.fill(
           size,
-          (target) => this.#checkpoint.readInto(entry, at, target),
-          (from) =>
+          (target) => this.#checkpoint.readInto(entry, from + at, target),
+          (staged) =>
             this.#device.queue.copy(
-              { buffer: from, offset: 0, size: whole },
+              { buffer: staged, offset: 0, size: whole },
               { buffer: segment.buffer, offset: at - begin, size: whole },
             ),
         );
@@ -120,11 +139,25 @@ export class WeightLoader {
     }
     // All of them, also after one has failed: buffers that are being read into must not go.
     const failed = (await this.#device.wait(Promise.allSettled(pieces))).find((p) => p.status === 'rejected');
-    if (failed) {
-      stored.dispose();
-      throw failed.reason;
+    if (failed) throw failed.reason;
+  }
+
+  /** A tensor from numbers that the file has in another format: block by block, so that no more than one lies on the device. */
+  async #convert(to: Tensor, name: string, stored: Tensor['dtype']): Promise<void> {
+    const [count = 1, ...row] = to.shape;
+    const length = row.reduce((a, b) => a * b, 1);
+    const bytes = length * bytesOf(stored);
+    const most = BLOCK_ROWS * Math.max(1, Math.floor(STAGING_BYTES / bytes / BLOCK_ROWS));
+    for (let first = 0; first < count; first += most) {
+      const rows = Math.min(most, count - first);
+      const block = empty(this.#device, [rows, ...row], stored, 'scratch');
+      try {
+        await this.#fill(block, name, first * bytes);
+        convertInto(block, to, first);
+      } finally {
+        block.dispose();
+      }
     }
-    return this.#convert(stored, kept);
   }
 
   /**
@@ -143,7 +176,7 @@ export class WeightLoader {
     }
     this.#tell(name, raw.byteLength);
     const wide = tensor(this.#device, decodeFloat32(entry.dtype, raw), [rows.length, length], 'weights');
-    return this.#convert(wide, storedAs(name, [count, length], entry.dtype, this.#options.dtype ?? 'f32'));
+    return keptAs(storedAs(name, [count, length], entry.dtype, this.#options.dtype ?? 'f32'), wide);
   }
 
   /** Several tensors: a second one is begun while the first arrives. @throws UserError; none is left then. */
@@ -167,15 +200,6 @@ export class WeightLoader {
     throw failed.reason;
   }
 
-  #convert(stored: Tensor, kept: Tensor['dtype']): Tensor {
-    if (stored.dtype === kept) return stored;
-    try {
-      return convert(stored, kept);
-    } finally {
-      stored.dispose();
-    }
-  }
-
   #tell(name: string, bytes: number): void {
     this.bytes += bytes;
     this.#options.onProgress?.({ bytes: this.bytes, total: this.#total, tensor: name });
@@ -186,6 +210,15 @@ export class WeightLoader {
     this.#staging.dispose();
   }
 }
+/** A tensor in another format, in place of itself. */
+function keptAs(dtype: Tensor['dtype'], wide: Tensor): Tensor {
+  try {
+    return convert(wide, dtype);
+  } finally {
+    wide.dispose();
+  }
+}
+
 /** Host-visible buffers in turn: one is filled from disk while the device copies from the others. */
 class Staging {
   readonly #device: Device;

@@ -14,15 +14,13 @@ import {
 import type { Capabilities, Device } from '../device.ts';
 import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
-import { empty, noGrad, operation, type Tensor, tensor } from '../tensor.ts';
+import { empty, noGrad, operation, show, type Tensor, tensor } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { concat, permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /** Cosines and sines of position * theta^(-2i / D), [positions, D / 2] each, computed in float64. */
 export interface RotaryTable {

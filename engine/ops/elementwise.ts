@@ -5,14 +5,13 @@
 import { type BinaryName, binary, linearGrid, select, type UnaryName, unary } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { commonRows } from '../storage.ts';
-import { empty, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 
 /** What broadcasting needs to know of an operand. */
 type Shaped = Pick<Tensor, 'shape' | 'rank'>;
 
-const show = (t: Shaped): string => `[${t.shape.join(', ')}]`;
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 

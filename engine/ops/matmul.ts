@@ -15,7 +15,7 @@ import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
 import { commonRows } from '../storage.ts';
-import { empty, isRecording, noGrad, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, isRecording, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { add, gelu, mul, silu } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
@@ -28,8 +28,6 @@ export interface MatmulOptions {
   /** Default: f32. The others need a device with matrix units. */
   readonly precision?: Precision;
 }
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /**
  * op(a) op(b) over the last two axes: [..., M, K] x [..., K, N] -> [..., M, N]; leading axes broadcast.

@@ -16,14 +16,12 @@ import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../queue.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
 import { mean, sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 import { throughTwin } from './twin.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 function dispatch(
   op: string,

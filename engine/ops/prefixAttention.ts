@@ -10,7 +10,7 @@
 import { attentionBackwardQueries, attentionForward } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { scope } from '../scope.ts';
-import { empty, isRecording, noGrad, operation, type Tensor } from '../tensor.ts';
+import { empty, isRecording, noGrad, operation, show, type Tensor } from '../tensor.ts';
 import { FUSED_KEYS, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
 import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
 import { matmul } from './matmul.ts';
@@ -36,8 +36,6 @@ export interface PrefixAttentionOptions {
   /** Sees, and may replace, the attention probabilities [rows, heads, 1, S + 1], the row itself last. */
   readonly onPattern?: (pattern: Tensor) => Tensor;
 }
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /**
  * softmax(q k^T / sqrt(D)) v over the keys and values of a prefix (null: none) and each row's own: q [R, heads, D], k and v

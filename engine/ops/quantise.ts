@@ -4,11 +4,10 @@
 
 import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { narrowInto } from '../halves.ts';
+import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
-import { commonRows, type DType } from '../storage.ts';
-import { empty, type Tensor } from '../tensor.ts';
-import { toF32 } from './matmul.ts';
+import { commonRows, type DType, rowsWindow } from '../storage.ts';
+import { empty, show, sizeOf, type Tensor } from '../tensor.ts';
 
 /**
  * x [rows, length] (f32, f16 or bf16) stored as `dtype`; has no gradient. 16-bit results round to nearest; int8 and int4
@@ -25,30 +24,48 @@ import { toF32 } from './matmul.ts';
  */
 export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): Tensor {
   x.use();
-  const from = x.dtype;
-  if (from === dtype) return x.detach();
-  if (from === 'u32' || isQuantised(from) || dtype === 'u32')
-    throw new ShapeError('convert', `${from} to ${dtype}`);
-  if (dtype === 'f32') return toF32(x, 'weights');
+  if (x.dtype === dtype) return x.detach();
   const y = empty(x.device, x.shape, dtype, purpose);
-  if (!isQuantised(dtype)) {
-    narrowInto(x.storage, y.storage);
-    return y;
+  try {
+    convertInto(x, y);
+  } catch (error) {
+    y.dispose();
+    throw error;
   }
-  if (x.rank !== 2) throw new ShapeError('convert', `${dtype} needs rows, got [${x.shape.join(', ')}]`);
-  const length = x.dim(1);
+  return y;
+}
+
+/**
+ * As {@link convert}, into rows of a tensor that is there: x [rows, ...] to y [all, ...] from row `first` on, a multiple of
+ * 128 (so that a binding may begin there). Of y, nothing else changes. @throws ShapeError
+ */
+export function convertInto(x: Tensor, y: Tensor, first = 0): void {
+  x.use();
+  y.use();
+  const [from, to] = [x.dtype, y.dtype];
+  const length = sizeOf(x.shape.slice(1));
+  if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)
+    throw new ShapeError('convert', `${from} to ${to}`);
+  if (length !== sizeOf(y.shape.slice(1)) || first % 128 !== 0 || first * length + x.size > y.size)
+    throw new ShapeError('convert', `${show(x)} to rows of ${show(y)} from ${first} on`);
+  if (x.size === 0) return;
+  if (!isQuantised(to)) {
+    if (to === 'f32') widenInto(x.storage, y.storage, first * length);
+    else narrowInto(x.storage, y.storage, { first: first * length });
+    return;
+  }
+  if (x.rank !== 2) throw new ShapeError('convert', `${to} needs rows, got [${x.shape.join(', ')}]`);
   const groups = Math.ceil(length / QUANTISED_GROUP);
+  const whole = length % QUANTISED_GROUP === 0;
   const operands = [
     { storage: x.storage, rowLength: length },
-    { storage: y.storage, rowLength: groups * QUANTISED_GROUP },
+    { storage: y.storage, rowLength: groups * QUANTISED_GROUP, first },
   ];
-  if (x.size > 0)
-    for (const [begin, end] of commonRows('convert', x.dim(0), operands))
-      x.device.dispatch(
-        length % QUANTISED_GROUP === 0 ? quantiseWhole(from, dtype) : quantise(from, dtype),
-        operands.map((o) => o.storage.window(begin * o.rowLength, end * o.rowLength)),
-        [(end - begin) * groups, length, groups].slice(0, length % QUANTISED_GROUP === 0 ? 1 : 3),
-        linearGrid((end - begin) * groups),
-      );
-  return y;
+  for (const [begin, end] of commonRows('convert', x.dim(0), operands))
+    x.device.dispatch(
+      whole ? quantiseWhole(from, to) : quantise(from, to),
+      operands.map((operand) => rowsWindow(operand, begin, end)),
+      [(end - begin) * groups, length, groups].slice(0, whole ? 1 : 3),
+      linearGrid((end - begin) * groups),
+    );
 }

@@ -6,12 +6,10 @@ import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels
 import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../queue.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, operation, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, div, equal, mul } from './elementwise.ts';
 import { broadcastTo, reshape, slice } from './shape.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /** Longest row that one workgroup reduces; longer ones are cut into chunks and reduced again. */
 const ROW_CHUNK = 16384;

@@ -15,11 +15,9 @@ import {
 } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { commonRows } from '../storage.ts';
-import { empty, integers, operation, type Tensor, zeros } from '../tensor.ts';
+import { empty, integers, operation, show, type Tensor, zeros } from '../tensor.ts';
 import { add } from './elementwise.ts';
 import { slice } from './shape.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /** Host indices are checked and uploaded; a u32 tensor is trusted (outside indices give 0). */
 function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, size: number): Tensor {

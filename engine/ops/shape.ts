@@ -5,10 +5,8 @@
 import { linearGrid, stridedCopy } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { bytesOf, type Storage } from '../storage.ts';
-import { empty, operation, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /** Row-major strides of a shape. */
 export function rowMajor(shape: readonly number[]): number[] {

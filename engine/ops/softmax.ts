@@ -12,14 +12,12 @@ import {
 import { ShapeError } from '../errors.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, integers, operation, type Tensor } from '../tensor.ts';
+import { empty, full, integers, operation, show, type Tensor } from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
 import { unpick } from './rows.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /** Scale and masks of the scores. */
 export interface SoftmaxOptions {

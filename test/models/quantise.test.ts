@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   convert,
+  convertInto,
   type Device,
   empty,
   gatherRows,
@@ -180,6 +181,42 @@ for (const dtype of ['int8', 'int4'] as const) {
     });
   });
 }
+
+test.each(['f32', 'f16', 'bf16', 'int8', 'int4'] as const)(
+  '%s in blocks of rows is the same as at once',
+  async (dtype) => {
+    const block = 128;
+    for (const from of ['f32', 'f16', 'bf16'] as const) {
+      if (from === dtype) continue;
+      for (const length of [96, 100])
+        for (const d of [device, small]) {
+          const rows = 3 * block + 7;
+          const x = tensor(d, numbers(rows * length, 8), [rows, length]);
+          const stored = from === 'f32' ? x : convert(x, from);
+          const made = empty(d, [rows, length], dtype);
+          // Backwards, so that a block must not touch another.
+          for (const first of [3 * block, 2 * block, block, 0]) {
+            const count = Math.min(block, rows - first);
+            const part = tensor(
+              d,
+              numbers(rows * length, 8).slice(first * length, (first + count) * length),
+              [count, length],
+            );
+            convertInto(from === 'f32' ? part : convert(part, from), made, first);
+          }
+          same(await toF32(made).read(), await toF32(convert(stored, dtype)).read());
+        }
+    }
+  },
+);
+
+test('blocks that do not fit are refused', () => {
+  const [x, y] = [empty(device, [4, 8]), empty(device, [130, 8], 'bf16')];
+  expect(() => convertInto(x, y, 64)).toThrow('[4, 8] to rows of [130, 8] from 64 on');
+  expect(() => convertInto(x, y, 128)).toThrow('from 128 on');
+  expect(() => convertInto(x, empty(device, [130, 9], 'bf16'))).toThrow('[130, 9]');
+  expect(() => convertInto(y, empty(device, [130, 8], 'bf16'))).toThrow('bf16 to bf16');
+});
 
 for (const dtype of ['int8', 'int4', 'f16', 'bf16'] as const)
   describe(`products with ${dtype} weights`, () => {

@@ -72,6 +72,31 @@ test('random weights: seeded, of the right spread, and loadable', async () => {
   await expect(synthesise(paths[0]!, options)).rejects.toThrow('has a checkpoint already');
 });
 
+test('a tensor of several blocks is converted block by block: the same numbers, and no room for the whole of it', async () => {
+  const path = join(scratch, 'wide');
+  const preset = {
+    ...presetConfig('llama2-7b', 1),
+    hidden_size: 64,
+    num_attention_heads: 2,
+    num_key_value_heads: 2,
+    intermediate_size: 64,
+    vocab_size: 300_001,
+  };
+  await synthesise(path, { preset, dtype: 'bf16', seed: 3 });
+  const folder = await localFolder(path);
+  const checkpoint = await openCheckpoint(folder);
+  const device = await openDevice();
+  const model = await loadModelWeights(folder, device, { dtype: 'f32' });
+  // Two tensors are on their way at once, a block of 16 MiB of each; whole they have 38 MB.
+  expect(device.memory.peak - device.memory.weights).toBeLessThan(2.3 * 2 ** 24);
+  for (const [name, weights] of model.parameters) {
+    const [got, want] = [await weights.read(), await checkpoint.readFloat32(name)];
+    expect(Buffer.from(got.buffer).equals(Buffer.from(want.buffer)), name).toBe(true);
+  }
+  await checkpoint.close();
+  device.destroy();
+});
+
 describe('plans', () => {
   test('weights are what loading takes; a run stays within the plan', async () => {
     const device = await openDevice();
