@@ -14,7 +14,7 @@ import {
 import { ShapeError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
-import { commonRows } from '../storage.ts';
+import { commonRows, rowsWindow } from '../storage.ts';
 import { empty, isRecording, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { add, gelu, mul, silu } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
@@ -205,7 +205,7 @@ export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
     for (const [begin, end] of commonRows('toF32', x.size / Math.max(1, length), rows))
       x.device.dispatch(
         dequantise(x.dtype),
-        rows.map((o) => o.storage.window(begin * o.rowLength, end * o.rowLength)),
+        rows.map((operand) => rowsWindow(operand, begin, end)),
         [(end - begin) * length, length, stored],
         linearGrid((end - begin) * length),
       );

@@ -14,7 +14,7 @@ import {
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
-import { commonRows } from '../storage.ts';
+import { commonRows, rowsWindow } from '../storage.ts';
 import { empty, integers, operation, show, type Tensor, zeros } from '../tensor.ts';
 import { add } from './elementwise.ts';
 import { slice } from './shape.ts';
@@ -194,7 +194,7 @@ function run(
     for (const [begin, end] of commonRows(op, rows, operands))
       x.device.dispatch(
         kernel,
-        operands.map((o) => o.storage.window(begin * o.rowLength, end * o.rowLength)),
+        operands.map((operand) => rowsWindow(operand, begin, end)),
         [end - begin, width],
         linearGrid((end - begin) * (op === 'pick' ? 1 : width)),
       );

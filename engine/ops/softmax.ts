@@ -11,7 +11,7 @@ import {
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { rowShare } from '../rowShare.ts';
-import { commonRows } from '../storage.ts';
+import { commonRows, rowsWindow } from '../storage.ts';
 import { empty, full, integers, operation, show, type Tensor } from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
@@ -200,7 +200,7 @@ function crossEntropyPullback(logits: Tensor, label: Tensor, stats: Tensor, dlos
   for (const [begin, end] of commonRows('crossEntropy', rows, operands))
     logits.device.dispatch(
       crossEntropyBackward(rowShare(length, logits.device)),
-      operands.map(({ storage, rowLength }) => storage.window(begin * rowLength, end * rowLength)),
+      operands.map((operand) => rowsWindow(operand, begin, end)),
       [end - begin, length],
       groupGrid(end - begin),
       4 * (end - begin) * length,
