@@ -1,12 +1,17 @@
 #!/usr/bin/env node
 /** Entry of the `neurgrad` binary. */
 
+import { fileError } from '../models/byteSource.ts';
+import { EXIT, reportError } from './exit.ts';
 import { main } from './program.ts';
 
-// `neurgrad … | head` closes the pipe early; that is no error.
+// `neurgrad … | head` closes the pipe early; that is no error. A full disk behind `>` is the user's.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
+  if (error.code === 'EPIPE') process.exit(EXIT.done);
+  const exitCode = reportError(fileError('standard output', error), (text) =>
+    process.stderr.write(`${text}\n`),
+  );
+  process.exit(exitCode);
 });
 
 process.exitCode = await main(process.argv.slice(2));

@@ -3,7 +3,7 @@
  * JSON document and nothing else.
  */
 
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, type Stats, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { UserError } from '../engine/errors.ts';
 import { fileError } from '../models/byteSource.ts';
@@ -35,14 +35,19 @@ export function openOutput(json: boolean): Output {
 
 /**
  * Refuses an output path before the work whose result it is to hold.
- * @throws UserError where its folder does not exist or it is a folder itself.
+ * @throws UserError where it is empty, its folder does not exist, or it cannot be a file.
  */
 export function checkOutFile(path: string): void {
+  if (path === '') throw new UserError('out', '--out: the name is empty');
   if (!existsSync(dirname(path)))
     throw new UserError('out', `--out ${path}: there is no folder ${dirname(path)}`);
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new UserError('out', `--out ${path}: is a folder, not a file`);
+  let about: Stats | undefined;
+  try {
+    about = statSync(path, { throwIfNoEntry: false });
+  } catch (cause) {
+    throw fileError(`--out ${path}`, cause);
   }
+  if (about?.isDirectory()) throw new UserError('out', `--out ${path}: is a folder, not a file`);
 }
 
 /** Writes a result file. @throws UserError naming the path where the disk refuses. */

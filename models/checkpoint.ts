@@ -253,5 +253,6 @@ function count(tensors: number): string {
 
 function abbreviate(list: readonly string[], most = 8): string {
   const rest = list.length - most;
-  return list.slice(0, most).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
+  const short = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
+  return list.slice(0, most).map(short).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
 }

@@ -31,6 +31,8 @@ export async function resolveModelFolder(
   idOrPath: string,
   options: ResolveOptions = {},
 ): Promise<ByteFolder> {
+  if (idOrPath === '')
+    throw new UserError('folder', 'the model has an empty name; give a folder, an address or a Hub id');
   if (isUrl(idOrPath)) return urlFolder(idOrPath);
   const { stat } = await import('node:fs/promises');
   const about = await stat(idOrPath).catch(() => undefined);

@@ -206,12 +206,16 @@ export async function writeSafetensors(
   tensors: Iterable<TensorToWrite>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const { open, rename, rm } = await import('node:fs/promises');
+  const { open, realpath, rename, rm, stat } = await import('node:fs/promises');
+  // A link stays one: what it points to is replaced. A device or a pipe cannot be, and must not.
+  const target = await realpath(path).catch(() => path);
+  const there = await stat(target).catch(() => null);
+  if (there && !there.isFile()) throw bad(path, 'is not a regular file; name another');
   const sorted = [...tensors].sort(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   );
   const header = headerBytes(path, sorted, metadata);
-  const partial = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
+  const partial = `${target}.${crypto.randomUUID().slice(0, 8)}.tmp`;
   try {
     const handle = await open(partial, 'wx');
     try {
@@ -225,7 +229,7 @@ export async function writeSafetensors(
     } finally {
       await handle.close();
     }
-    await rename(partial, path);
+    await rename(partial, target);
   } catch (cause) {
     await rm(partial, { force: true });
     throw (cause as { syscall?: string }).syscall ? fileError(path, cause) : cause;
