@@ -120,7 +120,8 @@ export function describeRun({ settings, model }: Pick<ProbeSummary, 'settings' |
 /** Table 3 as Markdown. */
 export function markdown(summary: ProbeSummary): string {
   const { head, rows } = table3(summary);
-  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
   return [
     line(head),
     line(head.map((_, i) => (i === 0 ? '---' : '---:'))),

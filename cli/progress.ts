@@ -6,6 +6,7 @@
 import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
+  /** A count that is smaller than the one before begins anew, and so does its time. */
   update(done: number, all: number): void;
   /** Ends the bar's line. Safe to call twice. */
   stop(): void;
@@ -44,10 +45,13 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
     },
     Presets.rect,
   );
-  const began = performance.now();
+  let began = performance.now();
+  let before = 0;
   let started = false;
   return {
     update(done, all) {
+      if (done < before) began = performance.now();
+      before = done;
       if (!started) {
         single.start(all, 0, { rate: '–' });
         started = true;
@@ -62,11 +66,16 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
 }
 
 function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
-  const began = performance.now();
+  let began = performance.now();
   let told = began;
+  let before = -1;
   return {
     update(done, all) {
       const now = performance.now();
+      // The end is told once.
+      if (done === before && done === all) return;
+      if (done < before) began = now;
+      before = done;
       if (done < all && now - told < logSeconds((now - began) / 1000) * 1000) return;
       told = now;
       const seconds = (now - began) / 1000;

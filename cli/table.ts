@@ -4,6 +4,9 @@ import CliTable from 'cli-table3';
 
 /** A table of text; columns whose cells are all numbers are set to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const uneven = rows.findIndex((row) => row.length !== head.length);
+  if (uneven >= 0)
+    throw new Error(`table: row ${uneven} has ${rows[uneven]!.length} cells for ${head.length} columns`);
   const numeric = (text: string | number): boolean => /^\[?[-+−±]?[\d.]|^–$/.test(String(text));
   const grid = new CliTable({
     head: [...head],

@@ -268,7 +268,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   const engine =
     options.engine === 'naive'
       ? 'naive'
-      : carriesDifferences(model)
+      : carriesDifferences(model) && (model.architecture === 'bert' || at <= probe.position)
         ? 'differences'
         : model instanceof StreamedLlama && atEnd
           ? 'rows'

@@ -151,6 +151,9 @@ function describeAudit(audits: readonly TaskAudit[], summary: AuditSummary): str
         ? 'none'
         : percent(leakShare(audit, from, other)),
     ),
+    audit.splits.test.file === null || audit.splits.train.file === null
+      ? 'none'
+      : percent(summary.testSourceInTrain.find(({ task }) => task === audit.task)?.share ?? 0),
     SPLITS.map((split) => audit.splits[split].duplicates).join('/'),
     audit.contradictions,
     balance(audit),

@@ -1,11 +1,12 @@
 /** `neurgrad probe`: skill neurons of a model on MCEval8K, Table 3, and probers put to use. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type LanguageModel, resolveSite, UserError } from '../../neurgrad/index.ts';
 import { fileHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import {
   applyProber,
   type CleanSplits,
@@ -446,14 +447,15 @@ function questionsOf(
 }
 
 function readRows(path: string): unknown[] {
-  if (!existsSync(path)) throw new UserError('file', `${path}: no such file`);
+  let rows: unknown;
   try {
-    const rows: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (Array.isArray(rows)) return rows;
+    rows = JSON.parse(readTextFile(path));
   } catch (cause) {
     throw new UserError('file', `${path}: is not JSON`, { cause });
   }
-  throw new UserError('file', `${path}: is not a list of rows`);
+  if (!Array.isArray(rows)) throw new UserError('file', `${path}: is not a list of rows`);
+  if (rows.length === 0) throw new UserError('file', `${path}: holds no rows`);
+  return rows;
 }
 
 /** sha256 of each weight file. */

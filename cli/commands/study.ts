@@ -1,9 +1,8 @@
 /** `neurgrad study`: the paper's linearity study from a plan, in a folder that can be taken up again and shared out. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import { fileError } from '../../models/byteSource.ts';
 import { openCheckpoint, planMemory } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
@@ -11,6 +10,7 @@ import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
 import { type OpenedModel, runStudy } from '../../neurgrad/study/run.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import { integer, weightsOptions, withOptions } from '../options.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
@@ -81,12 +81,7 @@ Examples:
 function readPlan(options: Options): Plan {
   let json: Partial<PlanInput> & { preset?: string } = {};
   if (options.plan !== undefined) {
-    let text: string;
-    try {
-      text = readFileSync(options.plan, 'utf8');
-    } catch (cause) {
-      throw fileError(options.plan, cause);
-    }
+    const text = readTextFile(options.plan);
     try {
       json = JSON.parse(text);
     } catch (cause) {
@@ -179,6 +174,15 @@ async function runCommand(options: Options): Promise<void> {
     throw new UserError('prompts', `${plan.prompts.path}: no such file or folder`);
   const cards: ModelCard[] = [];
   for (const source of plan.models) cards.push(await readModelCard(source));
+  for (const [number, { sizes }] of cards.entries()) {
+    const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);
+    const all = sizes.layers * sizes.width;
+    if (wanted > all)
+      throw new UserError(
+        'neurons',
+        `${plan.models[number]}: ${wanted} neurons asked for, the model has ${all}`,
+      );
+  }
   const device: Device = await openDevice();
   const keep = { ...options, dtype: plan.dtype };
   const note = (text: string): void => void process.stderr.write(`${text}\n`);

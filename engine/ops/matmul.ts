@@ -227,6 +227,25 @@ function batchShape(a: Tensor, b: Tensor): number[] {
   });
 }
 
+/**
+ * Terms that are added one after another: each addition rounds, and after many thousands (a gradient that comes back through a
+ * vocabulary) that is seen in the fifth digit. Longer sums are made of sums of so many (Higham 1993).
+ */
+const SUMMED_TOGETHER = 4096;
+/** From how many terms on. */
+const LONG_SUM = 2 * SUMMED_TOGETHER;
+
+/** A range along K in parts; their places do not depend on where buffers are cut. */
+function summedApart([begin, end]: readonly [number, number]): [number, number][] {
+  const parts: [number, number][] = [];
+  for (let at = begin; at < end; ) {
+    const next = Math.min(end, (Math.floor(at / SUMMED_TOGETHER) + 1) * SUMMED_TOGETHER);
+    parts.push([at, next]);
+    at = next;
+  }
+  return parts;
+}
+
 /** Whether every range begins and ends at a multiple of 4, as four-wide access needs. */
 const quads = (ranges: readonly (readonly [number, number])[]): boolean =>
   ranges.every(([begin, end]) => begin % 4 === 0 && end % 4 === 0);
@@ -293,7 +312,9 @@ function run(
   const rows = (t: Tensor, rowLength: number) => ({ storage: t.storage, rowLength });
   const cutM = cut(m, ...(transA ? [] : [rows(a, k)]), ...(extra ? [rows(extra, n)] : []), rows(y, n));
   const cutN = cut(n, ...(transB ? [rows(b, ldb)] : []));
-  const cutK = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
+  const pieces = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
+  const plain = batches === 1 && !transB && then.op === 'none' && !prologue;
+  const cutK = plain && k > LONG_SUM ? pieces.flatMap(summedApart) : pieces;
   const layout = {
     transA,
     transB,

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
+import { shiftGrid } from '../grid.ts';
 import { ENDPOINTS } from '../integrated.ts';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -104,10 +105,26 @@ export function parsePlan(json: unknown, name = 'plan'): Plan {
     throw new UserError('plan', `${name}: ${v.getDotPath(issue) ?? 'the plan'}: ${issue.message}`);
   }
   const plan = result.output;
-  for (const part of ['grid', 'figure'] as const) {
-    const { from, to } = part === 'grid' ? plan.grid : plan.figure.grid;
+  const shiftsOf = (part: 'grid' | 'figure.grid', { from, to, step }: Plan['grid']): number[] => {
     if (from >= to) throw new UserError('plan', `${name}: ${part}: from ${from} must be below to ${to}`);
-  }
+    try {
+      return shiftGrid(from, to, step);
+    } catch (cause) {
+      throw new UserError('plan', `${name}: ${part}: ${(cause as Error).message}`, { cause });
+    }
+  };
+  const fitted = shiftsOf('grid', plan.grid).filter(
+    (shift) => shift !== 0 && Math.abs(shift) <= plan.fit.range,
+  );
+  // Through two points there is always a line.
+  if (fitted.length < 3)
+    throw new UserError(
+      'plan',
+      `${name}: grid: ${fitted.length} shifts but 0 lie within fit.range ${plan.fit.range}; a line needs three or more`,
+    );
+  shiftsOf('figure.grid', plan.figure.grid);
+  if (plan.figure.prompts > 0 && !(plan.figure.grid.from < 0 && plan.figure.grid.to > 0))
+    throw new UserError('plan', `${name}: figure.grid: must reach to both sides of 0, for ranges ±R`);
   if (plan.prompts.count === 0) throw new UserError('plan', `${name}: prompts.count: must be above 0`);
   if (plan.neurons.perPrompt === 0)
     throw new UserError('plan', `${name}: neurons.perPrompt: must be above 0`);

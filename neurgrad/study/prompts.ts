@@ -5,11 +5,12 @@
  * in their object serve.
  */
 
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../engine/errors.ts';
 import { fileError } from '../../models/byteSource.ts';
 import type { Plan } from './plan.ts';
+import { readTextFile } from './textFile.ts';
 
 /** A sentence and the word that belongs at its probe position. */
 export interface Question {
@@ -51,21 +52,21 @@ export function readQuestions(plan: Plan['prompts'], architecture: Architecture)
 type Row = Readonly<Record<string, unknown>>;
 
 function readLines(file: string): { row: Row; where: string }[] {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw fileError(file, cause);
-  }
-  return text.split('\n').flatMap((line, i) => {
-    if (line.trim() === '') return [];
-    const where = `${file}:${i + 1}`;
-    try {
-      return [{ row: JSON.parse(line) as Row, where }];
-    } catch (cause) {
-      throw new UserError('prompts', `${where}: is not JSON`, { cause });
-    }
-  });
+  return readTextFile(file)
+    .split('\n')
+    .flatMap((line, i) => {
+      if (line.trim() === '') return [];
+      const where = `${file}:${i + 1}`;
+      let row: unknown;
+      try {
+        row = JSON.parse(line);
+      } catch (cause) {
+        throw new UserError('prompts', `${where}: is not JSON`, { cause });
+      }
+      if (row === null || typeof row !== 'object' || Array.isArray(row))
+        throw new UserError('prompts', `${where}: is not an object with fields`);
+      return [{ row: row as Row, where }];
+    });
 }
 
 /** The first of some fields, or of a list in it. @throws UserError where all are missing. */
@@ -80,7 +81,7 @@ function text(row: Row, where: string, ...names: readonly string[]): string {
 function plainRow(row: Row, where: string): Question {
   const prompt = text(row, where, 'prompt');
   const answer = text(row, where, 'answer');
-  return { prompt, answer, fact: typeof row.uuid === 'string' ? row.uuid : `${prompt}\t${answer}` };
+  return { prompt, answer, fact: `${row.uuid ?? `${prompt}\t${answer}`}` };
 }
 
 /** A row of MyriadLAMA: ready-made `prompt` and `answer`, or a `template` with [X] and [Y] and the two entities. */

@@ -255,6 +255,8 @@ function straightness(plan: Plan, stamp: ModelStamp, parts: readonly Part[]): Mo
   if (parts.length === 0) return [];
   const moved = shiftsOf(parts[0]!);
   const { from, to, step } = plan.figure.grid;
+  // Studies made before plans were checked for it.
+  if (from >= 0 || to <= 0) return [];
   const ranges = shiftGrid(0, Math.min(-from, to), step).filter((range) => range > 0);
   // Changes carried as differences are good to 1e-5 of themselves however small, so that no curve counts as flat here.
   const carried = plan.engine === 'auto' && (stamp.weights ?? 'device') === 'device';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { EXIT, reportError } from '../../cli/exit.ts';
 import { html, raw } from '../../cli/html.ts';
 import { integer, positive, range } from '../../cli/options.ts';
-import { toJson } from '../../cli/output.ts';
+import { checkOutFile, toJson } from '../../cli/output.ts';
 import { startProgress } from '../../cli/progress.ts';
 import { figure, signed, table } from '../../cli/table.ts';
 import { UserError } from '../../engine/errors.ts';
@@ -34,6 +34,11 @@ describe('exit codes', () => {
     expect(reportError(new UserError('x', 'no\n  such thing'), (text) => lines.push(text))).toBe(EXIT.user);
     expect(lines).toHaveLength(1);
     expect(lines[0]).toContain('no such thing');
+  });
+  it('lets no name from a file steer the terminal', () => {
+    const lines: string[] = [];
+    reportError(new UserError('x', 'tensor \u001b[31mevil\u0007\u202e: extra'), (text) => lines.push(text));
+    expect(lines[0]).toContain('tensor \ufffd[31mevil\ufffd\ufffd: extra');
   });
   it('is 1 with a stack for ours', () => {
     const lines: string[] = [];
@@ -68,6 +73,15 @@ describe('text', () => {
       ),
     ).toContain('│  0.9 │');
   });
+  it('refuses rows that are not as long as the heading', () => {
+    expect(() => table(['a', 'b'], [['1', '2'], ['3']])).toThrow('row 1 has 1 cells for 2 columns');
+  });
+  it('refuses output paths that cannot be written', () => {
+    expect(() => checkOutFile('')).toThrow('--out: the name is empty');
+    expect(() => checkOutFile('package.json/x')).toThrow(UserError);
+    expect(() => checkOutFile('x'.repeat(300))).toThrow('the name is too long');
+    expect(() => checkOutFile('test')).toThrow('is a folder');
+  });
   it('escapes what it is given, once', () => {
     expect(html`<b>${'<i> & "x"'}</b>${raw('<hr>')}${[html`<u>${"'"}</u>`]}`.text).toBe(
       '<b>&lt;i&gt; &amp; &quot;x&quot;</b><hr><u>&#39;</u>',
@@ -81,6 +95,7 @@ describe('progress', () => {
     const stream = { isTTY: false, write: (part: string) => (text += part) };
     const progress = startProgress('sweep', 'rows', stream as unknown as NodeJS.WriteStream);
     progress.update(10, 20);
+    progress.update(20, 20);
     progress.update(20, 20);
     progress.stop();
     expect(text).toMatch(/^sweep: 20\/20 rows, \d+\/s, \d+\.\d s\n$/);

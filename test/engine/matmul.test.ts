@@ -123,6 +123,32 @@ describe('a row alone', () => {
   });
 });
 
+describe('long sums', () => {
+  // Added one after another, 30,001 terms of one sign are off by some 1e-5 of their sum.
+  const k = 30_001;
+  const numbers = (count: number, seed: number) => normal([count], seed).data.map(Math.abs);
+  it.each(['A B', 'A^T B'])(
+    'of %s are as exact as short ones, and a row alone has the same bits',
+    async (form) => {
+      const transA = form === 'A^T B';
+      const [a, b] = [numbers(3 * k, 8), numbers(k * 4, 9)];
+      const [all, one] = await compute(() => {
+        const u = tensor(device, a, transA ? [k, 3] : [3, k]);
+        const v = tensor(device, b, [k, 4]);
+        const alone = transA ? slice(u, [0, 1], [k, 2]) : slice(u, [1, 0], [2, k]);
+        return [matmul(u, v, { transA }), matmul(alone, v, { transA })];
+      });
+      for (let row = 0; row < 3; row++)
+        for (let column = 0; column < 4; column++) {
+          let want = 0;
+          for (let i = 0; i < k; i++) want += a[transA ? i * 3 + row : row * k + i]! * b[i * 4 + column]!;
+          expect(Math.abs(all!.data[row * 4 + column]! / want - 1)).toBeLessThan(1.5e-6);
+        }
+      if (!transA) expectSameBits(one!.data, all!.data.slice(4, 8));
+    },
+  );
+});
+
 describe('16-bit weights', () => {
   // Every special number first: subnormals of both signs, zeros, infinities, the largest, then ordinary ones.
   const f16 = [

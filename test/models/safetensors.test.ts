@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -147,6 +147,20 @@ describe('writeSafetensors', () => {
     expect(bytes).toEqual(new Uint8Array(tensors[0].data.buffer));
     expect(w.begin % 4).toBe(0);
     await source.close();
+  });
+
+  it('writes through a link, and replaces nothing but files', async () => {
+    const tensors = [{ name: 'w', dtype: 'F32', shape: [1], data: new Float32Array(1) }] as const;
+    const [file, link] = [join(folder, 'behind.safetensors'), join(folder, 'link')];
+    await writeFile(file, 'old');
+    await symlink(file, link);
+    await writeSafetensors(link, tensors);
+    expect((await lstat(link)).isSymbolicLink()).toBe(true);
+    expect((await readFile(file)).length).toBeGreaterThan(8);
+    const place = join(folder, 'folder');
+    await mkdir(place);
+    await expect(writeSafetensors(place, tensors)).rejects.toThrow('folder: is not a regular file');
+    expect((await lstat(place)).isDirectory()).toBe(true);
   });
 
   it('leaves nothing behind where it fails', async () => {

@@ -432,6 +432,14 @@ describe.each(MODELS)('%s', (name, texts) => {
       neuronPosition: 1,
     });
     expect(still.neurons[0]).toMatchObject({ flat: true, r: 0, noise: 0, polarity: 0 });
+    // Nor does a causal model read what comes after, in any layer.
+    const end = prompt.ids.length - 1;
+    if (model.architecture === 'llama')
+      for (const points of [true, false]) {
+        const before = { ...prompt, position: 1 };
+        const after = await sweep(model, before, { neurons, shifts: [-1, 1], neuronPosition: end, points });
+        expect(after.neurons.every(({ flat, r, slope }) => flat && r === 0 && slope === 0)).toBe(true);
+      }
   });
 
   it('gives a row alone the same bits as in a batch, and beside other prompts', async () => {

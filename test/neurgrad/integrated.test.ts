@@ -7,14 +7,14 @@ import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts'
 import type { Site } from '../../models/model.ts';
 import { ENDPOINTS, integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
-import { golden } from './golden.ts';
+import { FOLDER, golden } from './golden.ts';
 
 interface Case {
   readonly model: string;
   readonly kind: 'bert' | 'llama';
   readonly tolerance: Record<string, Record<string, { atol: number }>>;
 }
-const { cases } = JSON.parse(readFileSync('test/golden/manifest.json', 'utf8')) as {
+const { cases } = JSON.parse(readFileSync(`${FOLDER}/manifest.json`, 'utf8')) as {
   cases: Record<string, Case>;
 };
 const ENGINES = ['auto', 'naive'] as const;
@@ -47,7 +47,7 @@ describe('pathPoints', () => {
 
 describe.each(Object.entries(cases))('%s', (name, { model: folder, kind, tolerance }) => {
   it('has the golden integrated gradients', async () => {
-    const model = await loadModelWeights(await localFolder(`test/golden/${folder}`), device);
+    const model = await loadModelWeights(await localFolder(`${FOLDER}/${folder}`), device);
     const inputs = await golden(`${name}/inputs`);
     const want = await golden(`${name}/neurons`);
     const at = (tensor: string, n: number): number => inputs(tensor).data[n]!;

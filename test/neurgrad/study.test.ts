@@ -118,6 +118,16 @@ describe('plans', () => {
   });
   it('are told wrong by the field', () => {
     expect(() => plan({ grid: { from: 0, to: 1, step: 0 } })).toThrow('grid.step');
+    expect(() => plan({ grid: { from: 3, to: 9, step: 1 } })).toThrow('grid: 0 shifts but 0 lie within');
+    expect(() => plan({ grid: { from: -2, to: 2, step: 4 } })).toThrow('a line needs three');
+    expect(() => plan({ grid: { from: -2, to: 2, step: 1e-9 } })).toThrow(/grid: .*more than 100000 points/);
+    const figure = { prompts: 1, neurons: 5 };
+    for (const [from, to] of [
+      [1, 5],
+      [0, 5],
+      [-3, -1],
+    ])
+      expect(() => plan({ figure: { ...figure, grid: { from, to, step: 1 } } })).toThrow('both sides of 0');
     expect(() => plan({ typo: 1 })).toThrow('typo');
     expect(() => plan({ neurons: { perPrompt: 0 } })).toThrow('above 0');
     expect(() => plan({ figure: { prompts: 9, neurons: 1 } })).toThrow('only 4');
@@ -160,6 +170,18 @@ describe('prompts', () => {
     expect(() => readQuestions({ ...plan().prompts, path: rows }, 'bert')).toThrow(
       'rows.jsonl:1: is not JSON',
     );
+    for (const line of ['null', '[]', '"text"']) {
+      writeFileSync(rows, `\n${line}\n`);
+      expect(() => readQuestions({ ...plan().prompts, path: rows }, 'bert')).toThrow(
+        'rows.jsonl:2: is not an object',
+      );
+    }
+    writeFileSync(
+      rows,
+      '\ufeff{"prompt":"a [MASK]","answer":"b","uuid":7}\r\n{"prompt":"c [MASK]","answer":"b","uuid":7}\r\n',
+    );
+    const marked = readQuestions({ ...plan().prompts, path: rows }, 'bert');
+    expect([marked.at(0).prompt, marked.at(0).fact, marked.at(1).fact]).toEqual(['a [MASK]', '7', '7']);
     expect(() => readQuestions({ ...plan().prompts, path: 'nowhere' }, 'bert')).toThrow('nowhere');
   });
   it('draws neurons once for all prompts, or anew', () => {

@@ -1,0 +1,13 @@
+/** A text file that a person wrote, maybe with the byte-order mark that Windows editors put before it. */
+
+import { readFileSync } from 'node:fs';
+import { fileError } from '../../models/byteSource.ts';
+
+/** Without the mark. @throws UserError naming the path where it cannot be read. */
+export function readTextFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').replace(/^\ufeff/, '');
+  } catch (cause) {
+    throw fileError(path, cause);
+  }
+}
