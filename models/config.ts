@@ -156,6 +156,9 @@ const llamaSchema = v.object({
   eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())], 'must be a token id or a list of them')),
 });
 
+/** Numbers in the table of rotary positions, a gibibyte: 2^21 positions at head size 128. */
+const LARGEST_TABLE = 2 ** 28;
+
 function check<Schema extends v.GenericSchema>(
   schema: Schema,
   json: unknown,
@@ -201,6 +204,13 @@ function toLlama(json: v.InferOutput<typeof llamaSchema>, name: string): LlamaCo
     throw new UserError(
       'config',
       `${name}: the head size ${headSize} is odd; rotary positions turn pairs of numbers`,
+    );
+  }
+  const positions = json.max_position_embeddings;
+  if (positions * headSize > LARGEST_TABLE) {
+    throw new UserError(
+      'config',
+      `${name}: max_position_embeddings ${positions} needs a table of ${(positions * headSize) / 2 ** 28} GiB at head size ${headSize}; write the longest text you need there, at most ${Math.floor(LARGEST_TABLE / headSize)} tokens`,
     );
   }
   const end = json.eos_token_id ?? [];

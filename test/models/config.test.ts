@@ -80,6 +80,9 @@ describe('parseConfig', () => {
       { rope_scaling: { rope_theta: 500 } },
     ])
       expect(parseConfig({ ...llama, ...rope })).toMatchObject({ ropeTheta: 500 });
+    expect(parseConfig({ ...llama, head_dim: 128, max_position_embeddings: 2 ** 20 })).toMatchObject({
+      positions: 2 ** 20,
+    });
     expect(parseConfig({ ...llama, rope_scaling: {} })).toMatchObject({ ropeTheta: 10000 });
   });
 
@@ -156,6 +159,11 @@ describe('parseConfig', () => {
       'RoPE scaling of a kind unknown',
       { ...llama, rope_parameters: { full_attention: { rope_theta: 500 } } },
       /rope_parameters\.full_attention must be left out \(RoPE scaling is not supported\)/,
+    ],
+    [
+      'a table of positions beyond reason',
+      { ...llama, head_dim: 128, max_position_embeddings: 2 ** 24 },
+      /: max_position_embeddings 16777216 needs a table of 8 GiB .* at most 2097152 tokens$/,
     ],
     ['RoPE scaling as a list', { ...llama, rope_scaling: [] }, /rope_scaling must be an object or null/],
     [
