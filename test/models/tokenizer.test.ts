@@ -99,13 +99,42 @@ describe('broken files', () => {
       fileMapFolder(new Map(Object.entries(files).map(([name, text]) => [name, new Blob([text])])), 'm'),
     );
 
+  /** The good file with some fields replaced: `model` adds to its model. */
+  const changed = ({ model, ...fields }: Record<string, unknown>): Record<string, string> => {
+    const json = JSON.parse(good);
+    return {
+      'tokenizer.json': JSON.stringify({ ...json, ...fields, model: { ...json.model, ...(model ?? {}) } }),
+    };
+  };
+  const added = (id: unknown) => changed({ added_tokens: [{ id, content: 'ZZ', special: true }] });
+
   it.each<[string, Record<string, string>, RegExp]>([
     ['none', {}, /^m: has no tokenizer\.json/],
     ['not JSON', { 'tokenizer.json': good.slice(0, 999) }, /^m: tokenizer\.json is not JSON$/],
     ['no object', { 'tokenizer.json': '[]' }, /^m: tokenizer\.json is not an object$/],
     ['no model', { 'tokenizer.json': '{}' }, /^m: tokenizer\.json has no model$/],
-    ['strange model', { 'tokenizer.json': '{"model":{"type":"X"}}' }, /^m: tokenizer\.json cannot be used/],
-    ['null model', { 'tokenizer.json': '{"model":null}' }, /^m: tokenizer\.json cannot be used/],
+    [
+      'strange model',
+      { 'tokenizer.json': '{"model":{"type":"X"}}' },
+      /^m: tokenizer\.json: model\.vocab must be a table/,
+    ],
+    [
+      'null model',
+      { 'tokenizer.json': '{"model":null}' },
+      /^m: tokenizer\.json: model must be an object, not null$/,
+    ],
+    [
+      'an id beyond any model',
+      added(1e9),
+      /^m: tokenizer\.json: added_tokens\[0\]\.id must be a whole number from 0 to 4194303, not 1000000000$/,
+    ],
+    ['a negative id', added(-1), /added_tokens\[0\]\.id must be a whole number/],
+    ['an id that is no number', added('5'), /added_tokens\[0\]\.id must be .* not "5"$/],
+    [
+      'such an id in the vocabulary',
+      changed({ model: { vocab: { a: 0, b: 2 ** 40 } } }),
+      /model\.vocab\["b"\] must be a whole number/,
+    ],
     [
       'config',
       { 'tokenizer.json': good, 'tokenizer_config.json': '1' },
