@@ -116,13 +116,48 @@ describe('broken files', () => {
     [
       'strange model',
       { 'tokenizer.json': '{"model":{"type":"X"}}' },
-      /^m: tokenizer\.json: model\.vocab must be a table/,
+      /^m: tokenizer\.json: model\.type "X" is not supported; supported: BPE, Unigram, WordLevel, WordPiece$/,
     ],
     [
       'null model',
       { 'tokenizer.json': '{"model":null}' },
       /^m: tokenizer\.json: model must be an object, not null$/,
     ],
+    ['a strange kind', changed({ model: { type: 'Foo' } }), /model\.type "Foo" is not supported/],
+    ['half a merge', changed({ model: { merges: [['a']] } }), /model\.merges\[0\] must be a pair of tokens/],
+    [
+      'merges of three',
+      changed({ model: { merges: ['a b', 'a b c'] } }),
+      /model\.merges\[1\] must be .* not "a b c"$/,
+    ],
+    [
+      'merges that are no list',
+      changed({ model: { merges: 5 } }),
+      /model\.merges must be a list of pairs, not 5$/,
+    ],
+    [
+      'added tokens that are no list',
+      changed({ added_tokens: 'x' }),
+      /added_tokens must be a list .* not "x"$/,
+    ],
+    [
+      'an added token without a content',
+      changed({ added_tokens: [{ id: 3 }] }),
+      /added_tokens\[0\] must have/,
+    ],
+    [
+      'two tokens with one id',
+      changed({ model: { vocab: { '<unk>': 0, a: 1, b: 1 } } }),
+      /model\.vocab has "a" and "b" under one id, 1$/,
+    ],
+    ...[
+      { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<x>', type_id: 0 } }], pair: [] },
+      { type: 'Sequence', processors: [{ type: 'BertProcessing', cls: ['<x>', 1], sep: ['</s>', 2] }] },
+    ].map((post_processor): [string, Record<string, string>, RegExp] => [
+      `a token around texts that is not there, ${post_processor.type}`,
+      changed({ post_processor }),
+      /post_processor\S* names the token "<x>", which is in neither the vocabulary nor added_tokens$/,
+    ]),
     [
       'an id beyond any model',
       added(1e9),
@@ -145,6 +180,18 @@ describe('broken files', () => {
     expect(error).toMatchObject({ name: 'UserError', code: 'tokenizer' });
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain('\n');
+  });
+
+  it('pairs are lists or texts; a kind, a post-processor and added tokens may be left out', async () => {
+    const json = JSON.parse(good);
+    const merges = json.model.merges.map((pair: string[]) => pair.join(' '));
+    const roberta = { type: 'RobertaProcessing', cls: ['<s>', 1], sep: ['</s>', 2] };
+    const written = await load(changed({ model: { merges }, post_processor: roberta }));
+    expect(written.encode('Once')).toEqual([...stories.encode('Once'), 2]);
+    const { type: _, ...model } = { ...json.model, merges, continuing_subword_prefix: null };
+    const bare = await load({ 'tokenizer.json': JSON.stringify({ ...json, model, post_processor: null }) });
+    expect(bare.encode('Once')).toEqual(stories.encode('Once', { addSpecialTokens: false }));
+    expect((await load(changed({ added_tokens: null }))).encode('Once')).toEqual(stories.encode('Once'));
   });
 
   it('tokenizer.json alone is enough', async () => {
