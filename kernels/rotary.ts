@@ -8,8 +8,8 @@
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 
 /**
- * a, y [tokens, heads, 2 * half]; position [tokens]; cosine, sine [positions, half]. `direction` 1 turns, -1 turns back
- * (the adjoint). Grid: linear over tokens * heads * half.
+ * a, y [tokens, heads, 2 * half]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
+ * are left alone. `direction` 1 turns, -1 turns back (the adjoint). Grid: linear over tokens * heads * half.
  */
 export function rotary(): Kernel {
   return {
@@ -21,7 +21,7 @@ export function rotary(): Kernel {
       { name: 'sine', element: 'f32', access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', heads: 'u32', half: 'u32', direction: 'f32' },
+    params: { n: 'u32', heads: 'u32', half: 'u32', first: 'u32', rows: 'u32', direction: 'f32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 fn main(@builtin(global_invocation_id) gid: vec3u) {
@@ -29,7 +29,9 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (i >= p.n) { return; }
   let pair = i % p.half;
   let head = i / p.half;
-  let turn = position[head / p.heads] * p.half + pair;
+  let row = position[head / p.heads] - p.first;
+  if (row >= p.rows) { return; }
+  let turn = row * p.half + pair;
   let c = cosine[turn];
   let s = sine[turn] * p.direction;
   let low = head * 2u * p.half + pair;

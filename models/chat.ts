@@ -3,9 +3,9 @@
  * (`chat_template`, a text or a list of named ones) or in `chat_template.jinja` beside it.
  */
 
-import { Template } from '@huggingface/jinja';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
+import { templateRunner } from './templateProcess.ts';
 
 /** One message of a conversation. */
 export interface Message {
@@ -28,9 +28,9 @@ export async function readChatTemplate(folder: ByteFolder): Promise<ChatTemplate
   const source = (await folder.has(FILE)) ? await folder.readText(FILE) : defaultOf(config.chat_template);
   if (source === undefined) throw fail('its tokenizer has no chat template; leave out --chat for plain text');
   const reason = (cause: unknown) => String((cause as Error).message).split('\n')[0];
-  let template: Template;
+  const run = await templateRunner();
   try {
-    template = new Template(source);
+    run(source, null);
   } catch (cause) {
     throw fail(`its chat template cannot be read (${reason(cause)})`, cause);
   }
@@ -39,7 +39,7 @@ export async function readChatTemplate(folder: ByteFolder): Promise<ChatTemplate
   );
   return (messages) => {
     try {
-      return template.render({ ...special, messages, add_generation_prompt: true });
+      return run(source, { ...special, messages, add_generation_prompt: true });
     } catch (cause) {
       throw fail(`its chat template refuses this conversation (${reason(cause)})`, cause);
     }

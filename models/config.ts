@@ -105,13 +105,38 @@ const bertSchema = v.object({
   tie_word_embeddings: v.nullish(v.boolean('must be true or false'), true),
 });
 
-/** Today `rope_scaling`; `rope_parameters` (with the theta inside) in transformers 5. */
+/** The base of the rotary angles: below 1 they would grow along the head, at 0 or less they are no numbers. */
+const theta = v.nullish(
+  v.pipe(
+    v.number('must be a number'),
+    v.minValue(1, 'must be at least 1'),
+    v.finite('must be a finite number'),
+  ),
+);
+
+const wholeHead = only([1], 1);
+
+/**
+ * Today `rope_scaling`; `rope_parameters` (with the theta inside) in transformers 5. Whatever else they hold asks for positions
+ * that are turned in another way.
+ */
 const rope = v.nullish(
-  v.object({
-    rope_type: only(['default'], 'default'),
-    type: only(['default'], 'default'),
-    rope_theta: v.nullish(v.number('must be a number')),
-  }),
+  v.pipe(
+    v.custom<object>(
+      (value) => typeof value === 'object' && !Array.isArray(value),
+      'must be an object or null',
+    ),
+    v.objectWithRest(
+      {
+        rope_type: only(['default'], 'default'),
+        type: only(['default'], 'default'),
+        factor: only([1], 1),
+        partial_rotary_factor: wholeHead,
+        rope_theta: theta,
+      },
+      v.nullish(v.custom<undefined>(() => false, 'must be left out (RoPE scaling is not supported)')),
+    ),
+  ),
 );
 
 const llamaSchema = v.object({
@@ -120,7 +145,8 @@ const llamaSchema = v.object({
   num_key_value_heads: v.nullish(size(1024)),
   head_dim: v.nullish(size(2 ** 12)),
   rms_norm_eps: v.nullish(epsilon, 1e-6),
-  rope_theta: v.nullish(v.pipe(v.number('must be a number'), v.minValue(1, 'must be at least 1'))),
+  rope_theta: theta,
+  partial_rotary_factor: wholeHead,
   rope_scaling: rope,
   rope_parameters: rope,
   hidden_act: only(['silu'], 'silu'),
@@ -129,6 +155,9 @@ const llamaSchema = v.object({
   tie_word_embeddings: v.nullish(v.boolean('must be true or false'), false),
   eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())], 'must be a token id or a list of them')),
 });
+
+/** Numbers in the table of rotary positions, a gibibyte: 2^21 positions at head size 128. */
+const LARGEST_TABLE = 2 ** 28;
 
 function check<Schema extends v.GenericSchema>(
   schema: Schema,
@@ -144,7 +173,9 @@ function check<Schema extends v.GenericSchema>(
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  const value = JSON.stringify(issue.input) ?? String(issue.input);
+  // JSON has no word for the infinity that 1e400 is read as.
+  const text = typeof issue.input === 'number' ? undefined : JSON.stringify(issue.input);
+  const value = text ?? String(issue.input);
   return value.length > 40 ? issue.message : `${issue.message}, not ${value}`;
 }
 
@@ -175,6 +206,13 @@ function toLlama(json: v.InferOutput<typeof llamaSchema>, name: string): LlamaCo
       `${name}: the head size ${headSize} is odd; rotary positions turn pairs of numbers`,
     );
   }
+  const positions = json.max_position_embeddings;
+  if (positions * headSize > LARGEST_TABLE) {
+    throw new UserError(
+      'config',
+      `${name}: max_position_embeddings ${positions} needs a table of ${(positions * headSize) / 2 ** 28} GiB at head size ${headSize}; write the longest text you need there, at most ${Math.floor(LARGEST_TABLE / headSize)} tokens`,
+    );
+  }
   const end = json.eos_token_id ?? [];
   return {
     type: 'llama',
@@ -183,10 +221,27 @@ function toLlama(json: v.InferOutput<typeof llamaSchema>, name: string): LlamaCo
     keyValueHeads,
     headSize,
     rmsNormEpsilon: json.rms_norm_eps,
-    ropeTheta: json.rope_theta ?? json.rope_parameters?.rope_theta ?? 10000,
+    ropeTheta: ropeTheta(json, name),
     tied: json.tie_word_embeddings,
     endIds: typeof end === 'number' ? [end] : end,
   };
+}
+
+/** The theta of the fields that give one, which must agree: nobody could say which of them the weights were trained with. */
+function ropeTheta(json: v.InferOutput<typeof llamaSchema>, name: string): number {
+  const [first, ...others] = [
+    { field: 'rope_theta', value: json.rope_theta },
+    { field: 'rope_parameters.rope_theta', value: json.rope_parameters?.rope_theta },
+    { field: 'rope_scaling.rope_theta', value: json.rope_scaling?.rope_theta },
+  ].filter(({ value }) => value != null);
+  const other = others.find(({ value }) => value !== first!.value);
+  if (other) {
+    throw new UserError(
+      'config',
+      `${name}: ${first!.field} ${first!.value} and ${other.field} ${other.value} differ; leave one of them out`,
+    );
+  }
+  return first?.value ?? 10000;
 }
 
 function sizesOf(json: {

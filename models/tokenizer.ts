@@ -9,6 +9,7 @@
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
+import { checkTokenizerFile } from './tokenizerFile.ts';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -70,12 +71,11 @@ export async function loadTokenizer(folder: ByteFolder): Promise<Tokenizer> {
   // Written by some exporters as absent; the library wants all of them there.
   const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json };
   if (!('model' in json)) throw fail('tokenizer.json has no model');
+  const size = checkTokenizerFile(json, (what) => fail(`tokenizer.json: ${what}`));
   let hub: HubTokenizer;
-  let size: number;
   try {
     hub = new HubTokenizer({ ...complete, added_tokens: json.added_tokens ?? [] }, config);
     hub.encode('a');
-    size = Math.max(hub.get_vocab().size, 1 + Math.max(-1, ...hub.get_added_tokens_decoder().keys()));
   } catch (cause) {
     throw fail(`tokenizer.json cannot be used (${String((cause as Error).message).split('\n')[0]})`, cause);
   }

@@ -14,6 +14,7 @@ import {
 import type { Capabilities, Device } from '../device.ts';
 import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
+import { commonRows, rowsWindow } from '../storage.ts';
 import { empty, noGrad, operation, show, type Tensor, tensor } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
@@ -28,14 +29,15 @@ export interface RotaryTable {
   readonly sine: Tensor;
 }
 
-/** A table for `positions` positions of heads of an even size. */
+/** A table for `positions` positions of heads of an even size; one too large for a buffer lies in several. */
 export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
   const half = headSize / 2;
   const cosine = new Float32Array(positions * half);
   const sine = new Float32Array(positions * half);
+  const speeds = Float64Array.from({ length: half }, (_, i) => theta ** ((-2 * i) / headSize));
   for (let position = 0; position < positions; position++)
     for (let i = 0; i < half; i++) {
-      const angle = position * theta ** ((-2 * i) / headSize);
+      const angle = position * speeds[i]!;
       cosine[position * half + i] = Math.cos(angle);
       sine[position * half + i] = Math.sin(angle);
     }
@@ -56,15 +58,23 @@ export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, directi
   )
     throw new ShapeError('rotary', `x ${show(x)}, positions ${show(positions)}, table ${show(table.cosine)}`);
   const y = empty(x.device, x.shape);
-  const n = x.size / 2;
+  const [n, half] = [x.size / 2, headSize / 2];
+  const tables = [table.cosine, table.sine].map(({ storage }) => ({ storage, rowLength: half }));
+  // Where the tokens are is known to the device alone: every part of the table turns those of its positions.
   if (n > 0)
-    x.device.dispatch(
-      rotaryKernel(),
-      [x, positions, table.cosine, table.sine, y].map((t) => t.storage.window()),
-      [n, heads, headSize / 2, direction],
-      linearGrid(n),
-      6 * n,
-    );
+    for (const [begin, end] of commonRows('rotary', table.cosine.dim(0), tables))
+      x.device.dispatch(
+        rotaryKernel(),
+        [
+          x.storage.window(),
+          positions.storage.window(),
+          ...tables.map((rows) => rowsWindow(rows, begin, end)),
+          y.storage.window(),
+        ],
+        [n, heads, half, begin, end - begin, direction],
+        linearGrid(n),
+        6 * n,
+      );
   return operation('rotary', [x], y, [positions, table.cosine, table.sine], (dy, saved) => {
     const [positions, cosine, sine] = saved as [Tensor, Tensor, Tensor];
     return [rotary(dy, positions, { cosine, sine }, direction === 1 ? -1 : 1)];

@@ -271,6 +271,27 @@ describe('tensors in several buffers', () => {
     expectSameBits(results[1]!, results[0]!);
   });
 
+  it('rotary positions from a table in several buffers', async () => {
+    // 4096 positions a buffer of the small device.
+    const positions = [0, 4095, 4096, 9999, 8192, 1];
+    const results: Float32Array[][] = [];
+    for (const device of [whole, split]) {
+      const table = engine.rotaryTable(device, 10000, 8, 10000);
+      if (device === split) expect(table.cosine.storage.segments.length).toBe(3);
+      const made = await compute(() => {
+        const x = upload(device, normal([6, 3, 8], 1)).requireGrad();
+        const y = engine.rotary(x, engine.integers(device, positions), table);
+        return [y, ...engine.grad(y, [x], { cotangent: upload(device, normal([6, 3, 8], 2)) })];
+      });
+      results.push(made.map(({ data }) => data));
+      table.cosine.dispose();
+      table.sine.dispose();
+    }
+    results[0]!.forEach((want, i) => {
+      expectSameBits(results[1]![i]!, want);
+    });
+  });
+
   it('come back as they were written', async () => {
     const x = normal([123, 401], 9);
     const t = upload(split, x);

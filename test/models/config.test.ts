@@ -74,6 +74,16 @@ describe('parseConfig', () => {
       rope_scaling: null,
     };
     expect(parseConfig(newer)).toMatchObject({ ropeTheta: 7000 });
+    const plain = { type: 'default', factor: 1, partial_rotary_factor: 1, low_freq_factor: null };
+    for (const rope of [
+      { rope_theta: 500, rope_parameters: { ...plain, rope_theta: 500 }, partial_rotary_factor: 1 },
+      { rope_scaling: { rope_theta: 500 } },
+    ])
+      expect(parseConfig({ ...llama, ...rope })).toMatchObject({ ropeTheta: 500 });
+    expect(parseConfig({ ...llama, head_dim: 128, max_position_embeddings: 2 ** 20 })).toMatchObject({
+      positions: 2 ** 20,
+    });
+    expect(parseConfig({ ...llama, rope_scaling: {} })).toMatchObject({ ropeTheta: 10000 });
   });
 
   it.each<[string, unknown, RegExp]>([
@@ -120,6 +130,57 @@ describe('parseConfig', () => {
     ['quantised', { ...llama, quantization_config: { bits: 4 } }, /quantization_config is there/],
     ['epsilon', { ...llama, rms_norm_eps: -1 }, /rms_norm_eps must not be negative/],
     ['theta', { ...llama, rope_theta: 0 }, /rope_theta must be at least 1/],
+    [
+      'nested theta',
+      { ...llama, rope_parameters: { rope_theta: -5 } },
+      /: rope_parameters\.rope_theta must be at least 1, not -5$/,
+    ],
+    [
+      'no theta at all',
+      { ...llama, rope_scaling: { rope_theta: 0 } },
+      /rope_scaling\.rope_theta must be at least/,
+    ],
+    [
+      'infinite theta',
+      { ...llama, rope_theta: JSON.parse('1e400') },
+      /: rope_theta must be a finite number, not Infinity$/,
+    ],
+    [
+      'two thetas',
+      { ...llama, rope_theta: 500, rope_parameters: { rope_theta: 1e4 } },
+      /: rope_theta 500 and rope_parameters\.rope_theta 10000 differ; leave one of them out$/,
+    ],
+    [
+      'RoPE scaling without a type',
+      { ...llama, rope_scaling: { factor: 8 } },
+      /: rope_scaling\.factor must be 1, not 8$/,
+    ],
+    [
+      'RoPE scaling of a kind unknown',
+      { ...llama, rope_parameters: { full_attention: { rope_theta: 500 } } },
+      /rope_parameters\.full_attention must be left out \(RoPE scaling is not supported\)/,
+    ],
+    [
+      'a table of positions beyond reason',
+      { ...llama, head_dim: 128, max_position_embeddings: 2 ** 24 },
+      /: max_position_embeddings 16777216 needs a table of 8 GiB .* at most 2097152 tokens$/,
+    ],
+    ['RoPE scaling as a list', { ...llama, rope_scaling: [] }, /rope_scaling must be an object or null/],
+    [
+      'RoPE scaling as a word',
+      { ...llama, rope_scaling: 'linear' },
+      /: rope_scaling must be an object or null, not "linear"$/,
+    ],
+    [
+      'part of the head',
+      { ...llama, partial_rotary_factor: 0.5 },
+      /: partial_rotary_factor must be 1, not 0\.5$/,
+    ],
+    [
+      'part of the head, nested',
+      { ...llama, rope_parameters: { partial_rotary_factor: 0.25 } },
+      /rope_parameters\.partial_rotary_factor must be 1/,
+    ],
   ])('%s', (_, json, message) => {
     const attempt = () => parseConfig(json);
     expect(attempt).toThrow(message);

@@ -137,6 +137,33 @@ describe('chat templates', () => {
     const file = await readChatTemplate(folder(config, '{{ messages | length }}{{ add_generation_prompt }}'));
     expect(file(messages)).toBe('2true');
   });
+  test.each([
+    [
+      'goes on for ever',
+      '{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}',
+      'it takes more than 5 seconds',
+    ],
+    [
+      'fills the memory',
+      '{% for i in range(1000000000) %}x{% endfor %}',
+      // Whichever comes first on this machine.
+      'it takes more than ',
+    ],
+    [
+      'writes without end',
+      "{% set all = namespace(text='x') %}{% for i in range(20) %}{% set all.text = all.text + all.text %}{% endfor %}{{ all.text }}",
+      'it writes 1048576 characters',
+    ],
+  ])('one that %s is ended', { timeout: 20_000 }, async (_, chat_template, reason) => {
+    const chat = await readChatTemplate(folder({ chat_template }));
+    expect(() => chat(messages)).toThrow(`somewhere: its chat template refuses this conversation (${reason}`);
+  });
+  test('one that cannot be read in time', { timeout: 20_000 }, async () => {
+    // The library looks for the end of every run of spaces from each of them.
+    await expect(readChatTemplate(folder({ chat_template: ' '.repeat(2e6) }))).rejects.toThrow(
+      'its chat template cannot be read (it takes more than',
+    );
+  });
   test('none, or not one', async () => {
     await expect(readChatTemplate(folder({}))).rejects.toThrow(
       'somewhere: its tokenizer has no chat template',

@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { cachedText } from '../../models/generate.ts';
-import { generate, type Llama, loadModelWeights, localFolder } from '../../models/index.ts';
+import {
+  generate,
+  Llama,
+  type LlamaConfig,
+  loadModelWeights,
+  localFolder,
+  readConfig,
+} from '../../models/index.ts';
 import { recordedText } from '../../models/recordedText.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { expectSameBits, heldBytes } from '../engine/support.ts';
@@ -36,6 +43,30 @@ test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {
   plain.dispose();
   recorded.dispose();
   expect(heldBytes(device)).toBe(held);
+  device.destroy();
+});
+
+test('a context whose table of positions lies in several buffers changes no bit', async () => {
+  const device = await openDevice({ mask: { bindingBytes: 2 ** 20 } });
+  const stories = await localFolder('examples/models/stories260k');
+  const config = (await readConfig(stories)) as LlamaConfig;
+  const logits: Float32Array[][] = [];
+  for (const positions of [config.positions, 2 ** 18]) {
+    const model = new Llama(
+      device,
+      { ...config, positions },
+      (await loadModelWeights(stories, device)).parameters,
+    );
+    const text = recordedText(model, 80);
+    const steps = [await text.extend([1, 403, 407])];
+    for (let i = 0; i < 70; i++) steps.push(await text.extend([261 + i]));
+    logits.push(steps);
+    text.dispose();
+    model.dispose();
+  }
+  logits[0]!.forEach((want, i) => {
+    expectSameBits(logits[1]![i]!, want, `token ${i}`);
+  });
   device.destroy();
 });
 

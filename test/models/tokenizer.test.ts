@@ -99,13 +99,77 @@ describe('broken files', () => {
       fileMapFolder(new Map(Object.entries(files).map(([name, text]) => [name, new Blob([text])])), 'm'),
     );
 
+  /** The good file with some fields replaced: `model` adds to its model. */
+  const changed = ({ model, ...fields }: Record<string, unknown>): Record<string, string> => {
+    const json = JSON.parse(good);
+    return {
+      'tokenizer.json': JSON.stringify({ ...json, ...fields, model: { ...json.model, ...(model ?? {}) } }),
+    };
+  };
+  const added = (id: unknown) => changed({ added_tokens: [{ id, content: 'ZZ', special: true }] });
+
   it.each<[string, Record<string, string>, RegExp]>([
     ['none', {}, /^m: has no tokenizer\.json/],
     ['not JSON', { 'tokenizer.json': good.slice(0, 999) }, /^m: tokenizer\.json is not JSON$/],
     ['no object', { 'tokenizer.json': '[]' }, /^m: tokenizer\.json is not an object$/],
     ['no model', { 'tokenizer.json': '{}' }, /^m: tokenizer\.json has no model$/],
-    ['strange model', { 'tokenizer.json': '{"model":{"type":"X"}}' }, /^m: tokenizer\.json cannot be used/],
-    ['null model', { 'tokenizer.json': '{"model":null}' }, /^m: tokenizer\.json cannot be used/],
+    [
+      'strange model',
+      { 'tokenizer.json': '{"model":{"type":"X"}}' },
+      /^m: tokenizer\.json: model\.type "X" is not supported; supported: BPE, Unigram, WordLevel, WordPiece$/,
+    ],
+    [
+      'null model',
+      { 'tokenizer.json': '{"model":null}' },
+      /^m: tokenizer\.json: model must be an object, not null$/,
+    ],
+    ['a strange kind', changed({ model: { type: 'Foo' } }), /model\.type "Foo" is not supported/],
+    ['half a merge', changed({ model: { merges: [['a']] } }), /model\.merges\[0\] must be a pair of tokens/],
+    [
+      'merges of three',
+      changed({ model: { merges: ['a b', 'a b c'] } }),
+      /model\.merges\[1\] must be .* not "a b c"$/,
+    ],
+    [
+      'merges that are no list',
+      changed({ model: { merges: 5 } }),
+      /model\.merges must be a list of pairs, not 5$/,
+    ],
+    [
+      'added tokens that are no list',
+      changed({ added_tokens: 'x' }),
+      /added_tokens must be a list .* not "x"$/,
+    ],
+    [
+      'an added token without a content',
+      changed({ added_tokens: [{ id: 3 }] }),
+      /added_tokens\[0\] must have/,
+    ],
+    [
+      'two tokens with one id',
+      changed({ model: { vocab: { '<unk>': 0, a: 1, b: 1 } } }),
+      /model\.vocab has "a" and "b" under one id, 1$/,
+    ],
+    ...[
+      { type: 'TemplateProcessing', single: [{ SpecialToken: { id: '<x>', type_id: 0 } }], pair: [] },
+      { type: 'Sequence', processors: [{ type: 'BertProcessing', cls: ['<x>', 1], sep: ['</s>', 2] }] },
+    ].map((post_processor): [string, Record<string, string>, RegExp] => [
+      `a token around texts that is not there, ${post_processor.type}`,
+      changed({ post_processor }),
+      /post_processor\S* names the token "<x>", which is in neither the vocabulary nor added_tokens$/,
+    ]),
+    [
+      'an id beyond any model',
+      added(1e9),
+      /^m: tokenizer\.json: added_tokens\[0\]\.id must be a whole number from 0 to 4194303, not 1000000000$/,
+    ],
+    ['a negative id', added(-1), /added_tokens\[0\]\.id must be a whole number/],
+    ['an id that is no number', added('5'), /added_tokens\[0\]\.id must be .* not "5"$/],
+    [
+      'such an id in the vocabulary',
+      changed({ model: { vocab: { a: 0, b: 2 ** 40 } } }),
+      /model\.vocab\["b"\] must be a whole number/,
+    ],
     [
       'config',
       { 'tokenizer.json': good, 'tokenizer_config.json': '1' },
@@ -116,6 +180,18 @@ describe('broken files', () => {
     expect(error).toMatchObject({ name: 'UserError', code: 'tokenizer' });
     expect(error.message).toMatch(message);
     expect(error.message).not.toContain('\n');
+  });
+
+  it('pairs are lists or texts; a kind, a post-processor and added tokens may be left out', async () => {
+    const json = JSON.parse(good);
+    const merges = json.model.merges.map((pair: string[]) => pair.join(' '));
+    const roberta = { type: 'RobertaProcessing', cls: ['<s>', 1], sep: ['</s>', 2] };
+    const written = await load(changed({ model: { merges }, post_processor: roberta }));
+    expect(written.encode('Once')).toEqual([...stories.encode('Once'), 2]);
+    const { type: _, ...model } = { ...json.model, merges, continuing_subword_prefix: null };
+    const bare = await load({ 'tokenizer.json': JSON.stringify({ ...json, model, post_processor: null }) });
+    expect(bare.encode('Once')).toEqual(stories.encode('Once', { addSpecialTokens: false }));
+    expect((await load(changed({ added_tokens: null }))).encode('Once')).toEqual(stories.encode('Once'));
   });
 
   it('tokenizer.json alone is enough', async () => {
