@@ -12,6 +12,7 @@ import { type LanguageModel, type Patch, runModel, type Site } from '../models/m
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
+import { LARGEST_SHIFT } from './grid.ts';
 import { checkTarget, type Probe, probeRows, targetValues } from './predict.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
@@ -80,7 +81,8 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
   checkTarget(target, model.sizes.vocabulary);
   if (!(to > 0 && to < 1)) throw new UserError('steer', `goal ${to}: a probability above 0 and below 1`);
-  if (!(range > 0 && Number.isFinite(range))) throw new UserError('steer', `range ${range}: must be above 0`);
+  if (!(range > 0 && range <= LARGEST_SHIFT))
+    throw new UserError('steer', `range ${range}: must be above 0 and at most ${LARGEST_SHIFT}`);
   for (const [name, value] of Object.entries({ maxNeurons, rounds }))
     if (!Number.isInteger(value) || value < 1)
       throw new UserError('steer', `${name} ${value}: must be a whole number above 0`);

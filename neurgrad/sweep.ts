@@ -19,7 +19,7 @@ import {
 import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts';
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
-import { paperGrid } from './grid.ts';
+import { checkShift, paperGrid } from './grid.ts';
 import { isLinear } from './linearity.ts';
 import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
 import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
@@ -110,9 +110,7 @@ function rowsThatFit(model: LanguageModel, length: number): number {
 }
 
 function ascendingWithZero(shifts: readonly number[]): number[] {
-  for (const shift of shifts) {
-    if (!Number.isFinite(shift)) throw new UserError('range', `shift ${shift} is not a finite number`);
-  }
+  for (const shift of shifts) checkShift(shift);
   return [...new Set([...shifts.map((shift) => shift + 0), 0])].sort((a, b) => a - b);
 }
 
@@ -227,8 +225,8 @@ function measure(
 
 /**
  * Sweeps neurons of one prompt.
- * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite and where
- *   no shift but 0 lies within the fit's range.
+ * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite or too large, where
+ *   no shift but 0 lies within the fit's range, and where what the model gives is not finite: plain, or at every shift.
  * @example
  * ```ts
  * import { encodePrompt, loadModel, parseNeuron, shiftGrid, sweep } from 'neurgrad';

@@ -202,6 +202,11 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     ['a range without step', [...sweep, '--neurons', 'L0.N0', '--range', '-2:2:0'], /--range/],
     ['a range of text', [...sweep, '--neurons', 'L0.N0', '--range', 'a:b'], /--range/],
     ['a range outside the fit', [...sweep, '--neurons', 'L0.N0', '--range', '5:6:1'], /within ±2/],
+    [
+      'shifts that overflow',
+      [...sweep, '--neurons', 'L0.N0', '--range=-1e39:1e39:1e39', '--fit', '1e39'],
+      /--range.*beyond ±1000000000000000/,
+    ],
     ['a direction', [...sweep, '--neurons', 'L0.N0', '--direction', 'up'], /--direction/],
     ['an output nowhere', [...sweep, '--neurons', 'L0.N0', '--out', '/no/where.json'], /--out/],
     ['an unknown option', ['predict', '--modle', MODEL], /unknown option|--model/],

@@ -172,3 +172,4 @@ describe('sweep', () => {
     expect(model.passes).toEqual([]);
   });
 });
+    await expect(bad({ shifts: [1, 1e39] })).rejects.toThrow('shift 1e+39: beyond ±1000000000000000');
