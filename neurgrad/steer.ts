@@ -8,11 +8,12 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkFinite } from '../models/finite.ts';
 import { type LanguageModel, type Patch, runModel, type Site } from '../models/model.ts';
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
-import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
 import { LARGEST_SHIFT } from './grid.ts';
+import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
 import { checkTarget, type Probe, probeRows, targetValues } from './predict.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
@@ -195,8 +196,10 @@ async function look(
     ...at.map((name) => run.gradients.get(name)!.read()),
   ]);
   const { width } = model.sizes;
+  const { prob } = targetValues(logits, target);
+  for (const [i, name] of at.entries()) checkFinite(gradients[i]!, `the gradients at ${name}`, 'value');
   return {
-    p: targetValues(logits, target).prob,
+    p: prob,
     slopes: neurons.map(({ layer, site, index, activation }) => {
       const gradient = gradients[at.indexOf(siteHook(layer, site))]!;
       // The axis is the sign of the original activation, also past zero.

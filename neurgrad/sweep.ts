@@ -22,7 +22,7 @@ import { probeHooks } from './gradients.ts';
 import { checkShift, paperGrid } from './grid.ts';
 import { isLinear } from './linearity.ts';
 import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
-import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValuesOrNaN } from './predict.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitSums, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
 
 /** Which neurons are shifted, how far, and what is measured. */
@@ -75,7 +75,7 @@ export interface NeuronCurve extends Neuron {
   readonly noise: number;
   /** Ascending, with 0. */
   readonly shifts: readonly number[];
-  /** The target's probability at each shift; empty without `points`. */
+  /** The target's probability at each shift, NaN where its logits are not finite; empty without `points`. */
   readonly p: readonly number[];
   /** The quantity swept at each shift: `p` itself for `prob`. */
   readonly values: readonly number[];
@@ -144,7 +144,7 @@ async function runPatches(
     });
     const logits = await run.logits.read();
     for (let at = 0; at < logits.length; at += vocabulary) {
-      read.push(targetValues(logits.subarray(at, at + vocabulary), target));
+      read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
     }
     onProgress?.(start + patch.length, patches.length);
   }
@@ -173,7 +173,7 @@ async function runRowPatches(
       using run = await model.runRowsAsync({ prefix: prefix!, ids }, { patch });
       const logits = await run.logits.read();
       for (let at = 0; at < logits.length; at += vocabulary)
-        read.push(targetValues(logits.subarray(at, at + vocabulary), target));
+        read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
       options.onProgress?.(start + patch.length, patches.length);
     }
   } finally {
@@ -221,6 +221,20 @@ function measure(
       values,
     };
   });
+}
+
+/** @throws UserError where no curve has a shifted point that is a number, or one without points no slope. */
+function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]): void {
+  // The plain point is one of them, and a number.
+  const known = ({ p, slope }: Measured): boolean =>
+    p.length > 0 ? p.filter(Number.isFinite).length > 1 : Number.isFinite(slope);
+  const lost = measured.findIndex((one) => !known(one));
+  if (lost < 0 || (measured[lost]!.p.length > 0 && measured.some(known))) return;
+  const { layer, index } = neurons[lost]!;
+  throw new UserError(
+    'not-finite',
+    `the logits with L${layer}.N${index} shifted are not finite: weights or shifts are too large for float32; check the checkpoint, or shift less`,
+  );
 }
 
 /**
@@ -324,6 +338,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
           fit,
         );
 
+  checkMeasured(measured, neurons);
   const curves = neurons.map((neuron, n): NeuronCurve => {
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;

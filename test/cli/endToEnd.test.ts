@@ -1,9 +1,9 @@
 /** The built command in a process of its own, on the bundled model, as a user runs it. */
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openFile } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { type Finished, neurgrad } from './command.ts';
@@ -217,6 +217,39 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     // No adapter has been opened, so not even Dawn has said anything.
     expect(err.trim().split('\n')).toHaveLength(1);
     expect(err).toMatch(/^error: /);
+    expect(out).toBe('');
+    expect(code).toBe(2);
+  });
+});
+
+describe('weights that are no numbers are told, not passed on', { timeout: 60_000 }, () => {
+  const damaged = join(folder, 'damaged');
+  beforeAll(async () => {
+    cpSync('examples/models/stories260k', damaged, { recursive: true });
+    const path = join(damaged, 'model.safetensors');
+    const file = await openFile(path);
+    const { tensors } = await readSafetensorsHeader(file);
+    await file.close();
+    const bytes = readFileSync(path);
+    bytes.writeFloatLE(
+      Number.NaN,
+      tensors.find(({ name }) => name.endsWith('1.mlp.down_proj.weight'))!.begin,
+    );
+    writeFileSync(path, bytes);
+  });
+  it.each([
+    ['predict'],
+    ['generate'],
+    ['gradients'],
+    ['sweep', '--neurons', 'L0.N3'],
+    ['steer', '--to', '0.5'],
+  ])('%s', async (command, ...args) => {
+    const { code, out, err } = await neurgrad(command, '--model', damaged, '--prompt', 'Once', ...args);
+    expect(ownLines(err)).toEqual([
+      expect.stringMatching(
+        /^error: .*damaged: the logits are not finite \(NaN at token 0\): .*; check the checkpoint/,
+      ),
+    ]);
     expect(out).toBe('');
     expect(code).toBe(2);
   });
