@@ -13,6 +13,7 @@ import {
   openFile,
   safeName,
 } from '../../models/byteSource.ts';
+import { urlFolder } from '../../models/httpFolder.ts';
 import { openUrl } from '../../models/httpSource.ts';
 
 let root: string;
@@ -253,6 +254,15 @@ describe('HTTP ranges', () => {
     });
     const source = await openUrl(changing.url, quick);
     await expect(source.read(0, 5)).rejects.toMatchObject({ code: 'http-changed' });
+  });
+
+  it.each([
+    ['http://', /no address/],
+    ['http://host/m?x=1#y', /no "\?" or "#"/],
+    ['https://host/m#y', /no "\?" or "#"/],
+  ])('%s is no folder', (address, message) => {
+    expect(() => urlFolder(address)).toThrow(message);
+    expect(() => urlFolder(address)).toThrow(UserError);
   });
 
   it('nobody there', async () => {
