@@ -136,3 +136,13 @@ describe('plans', () => {
     device.destroy();
   });
 });
+  test('of more tokens than the model takes are refused', async () => {
+    const folder = await localFolder('examples/models/stories260k');
+    const checkpoint = await openCheckpoint(folder);
+    const config = await readConfig(folder);
+    expect(planMemory(config, checkpoint, { tokens: 512 }).tokens).toBe(512);
+    expect(() => planMemory(config, checkpoint, { tokens: 513 })).toThrow(
+      '513 tokens are to be planned, the model takes 512',
+    );
+    await checkpoint.close();
+  });
