@@ -209,6 +209,11 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     ],
     ['a direction', [...sweep, '--neurons', 'L0.N0', '--direction', 'up'], /--direction/],
     ['an output nowhere', [...sweep, '--neurons', 'L0.N0', '--out', '/no/where.json'], /--out/],
+    [
+      'a seed without draws',
+      ['synth', '--preset', 'llama2-7b', '--out', join(folder, 'seed'), '--seed', '3'],
+      /--seed goes with --random only/,
+    ],
     ['an unknown option', ['predict', '--modle', MODEL], /unknown option|--model/],
     ['an unknown command', ['frobnicate'], /frobnicate/],
   ])('%s', async (_, args, message) => {
