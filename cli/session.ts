@@ -144,6 +144,11 @@ export async function withModel<Result>(
     try {
       // A folder in Node is a local one, and its name is its path.
       return await work({ device, model, placement, tokenizer, folder: folder.name });
+    } catch (error) {
+      // What a run gave does not know whose weights it was.
+      if (error instanceof UserError && error.code === 'not-finite')
+        throw new UserError(error.code, `${folder.name}: ${error.message}`, { cause: error });
+      throw error;
     } finally {
       model.dispose();
     }

@@ -8,6 +8,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkLogits } from './finite.ts';
 import type { Prefix } from './kvCache.ts';
 import { Llama } from './llama.ts';
 import { recordedText } from './recordedText.ts';
@@ -56,8 +57,9 @@ export function checkSampling({ temperature = 0, topK, topP = 1, random }: Sampl
   if (temperature > 0 && !random) throw bad('a temperature above 0 needs a source of random numbers');
 }
 
-/** The next token's id; equal logits by lower id. */
+/** The next token's id; equal logits by lower id. @throws UserError `not-finite` where a logit is NaN or infinite. */
 export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions = {}): number {
+  checkLogits(logits);
   const { temperature = 0, topK = logits.length, topP = 1, random } = options;
   if (temperature === 0 || !random) {
     let best = 0;

@@ -9,9 +9,28 @@ import { type HttpOptions, openUrl } from './httpSource.ts';
 /** Whether a model's name is an address. */
 export const isUrl = (text: string): boolean => /^https?:\/\//.test(text);
 
-/** @throws UserError `http-*` as `openUrl`, when its files are opened. */
+/**
+ * The folder's address with `/` at its end. A query cannot go along: it would sign one file, or be lost with the last name.
+ * @throws UserError `http-address`
+ */
+function rootOf(base: string): string {
+  if (!URL.canParse(base))
+    throw new UserError(
+      'http-address',
+      `${base}: is no address; give http(s)://host/path/ of the model's folder`,
+    );
+  if (/[?#]/.test(base)) {
+    throw new UserError(
+      'http-address',
+      `${base}: a model's folder has no "?" or "#" in its address; leave them out, or download the files and give their folder`,
+    );
+  }
+  return base.endsWith('/') ? base : `${base}/`;
+}
+
+/** @throws UserError `http-address` for what is no folder's address; `http-*` as `openUrl`, when its files are opened. */
 export function urlFolder(base: string, options: Omit<HttpOptions, 'name'> = {}): ByteFolder {
-  const root = base.endsWith('/') ? base : `${base}/`;
+  const root = rootOf(base);
   /** Files that were looked for: opening asks for a byte, so it is done once. */
   const opened = new Map<string, Promise<ByteSource>>();
   const open = (file: string): Promise<ByteSource> => {

@@ -1,13 +1,14 @@
 /**
  * A file behind HTTP, read by ranges (RFC 9110, section 14): any part of a model without downloading the whole.
  *
- * Transfers of gigabytes break off. A range that stops is asked for again from the byte where it stopped, with growing
+ * Transfers of gigabytes break off. A range that stops, or brings nothing for a minute (silence.ts), is asked for again from the byte where it stopped, with growing
  * pauses; each answer must be 206 with the Content-Range that was asked for, so a server that ignores ranges is noticed
  * at once instead of filling a tensor with a file's beginning.
  */
 
 import { UserError } from '../engine/errors.ts';
 import { type ByteSource, checkRange } from './byteSource.ts';
+import { speaking } from './silence.ts';
 
 export interface HttpOptions {
   /** Sent as `Authorization: Bearer`. `fetch` itself drops it where a redirect leaves the origin. */
@@ -19,6 +20,8 @@ export interface HttpOptions {
   readonly attempts?: number | undefined;
   /** First pause in milliseconds, doubled each time; default 500. */
   readonly pause?: number | undefined;
+  /** Milliseconds without a byte after which a transfer counts as broken; default 60,000. */
+  readonly silence?: number | undefined;
 }
 
 /** Overload and outages pass; anything else will be refused again. */
@@ -50,7 +53,9 @@ export async function get(
 
 function tryGet(url: string, options: HttpOptions, headers: Record<string, string>): Promise<Response> {
   const authorization = options.token ? { Authorization: `Bearer ${options.token}` } : {};
-  return (options.fetch ?? fetch)(url, { headers: { ...authorization, ...headers } });
+  return speaking(options.fetch ?? fetch, options.silence)(url, {
+    headers: { ...authorization, ...headers },
+  });
 }
 
 async function checkStatus(response: Response, url: string): Promise<Response> {

@@ -37,7 +37,7 @@ export async function downloadModel(id: string, options: ResolveOptions): Promis
   const env = options.env ?? process.env;
   const revision = options.revision ?? 'main';
   safeName(revision);
-  const hub = await openHub(id, revision, env, options.token);
+  const hub = await openHub(id, revision, env, options.token, options.silence);
   const cached = await cachedSnapshot(hub);
   const offline = /^(1|true|yes|on)$/i.test(env.HF_HUB_OFFLINE ?? '');
   if (offline && !cached) {

@@ -7,6 +7,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { fileError } from './byteSource.ts';
+import { speaking } from './silence.ts';
 
 /** How far a download is; all in bytes, over all files of the model. */
 export interface DownloadProgress {
@@ -23,6 +24,8 @@ export interface ResolveOptions {
   readonly token?: string | undefined;
   /** Told as bytes arrive. */
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  /** Milliseconds without a byte after which a transfer counts as broken; default 60,000. */
+  readonly silence?: number | undefined;
   /** Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
 }
@@ -54,6 +57,7 @@ export async function openHub(
   revision: string,
   env: Readonly<Record<string, string | undefined>>,
   givenToken: string | undefined,
+  silence?: number,
 ): Promise<Hub> {
   const { join } = await import('node:path');
   const { readFile } = await import('node:fs/promises');
@@ -66,6 +70,7 @@ export async function openHub(
   const token = (givenToken || env.HF_TOKEN || (await readFile(tokenFile, 'utf8').catch(() => ''))).trim();
   const { origin } = new URL(endpoint);
   let failure: UserError | undefined;
+  const ask = speaking(fetch, silence);
   return {
     id,
     revision,
@@ -79,7 +84,7 @@ export async function openHub(
       if (token && url.origin === origin && !headers.has('Authorization')) {
         headers.set('Authorization', `Bearer ${token}`);
       }
-      const response = await fetch(input, { ...init, headers }).catch((cause) => {
+      const response = await ask(input, { ...init, headers }).catch((cause) => {
         const advice =
           'check the network, HF_ENDPOINT or a proxy, or download it elsewhere and give the folder';
         failure = new UserError('hub-unreachable', `${id}: ${url.origin} cannot be reached; ${advice}`, {

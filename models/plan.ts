@@ -5,6 +5,7 @@
  * pool keeps size classes of an eighth, so real figures are a little larger (a test holds them together).
  */
 
+import { UserError } from '../engine/errors.ts';
 import { bytesOf, storedShape } from '../engine/storage.ts';
 import { shapesOf } from './build.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
@@ -47,7 +48,7 @@ export interface MemoryPlan {
 }
 
 /**
- * @throws UserError where the checkpoint does not hold this model.
+ * @throws UserError where the checkpoint does not hold this model, or the model takes no prompt so long.
  * @example
  * ```ts
  * import { localFolder, openCheckpoint, planMemory, readConfig } from 'neurgrad/models';
@@ -65,6 +66,12 @@ export function planMemory(
   options: PlanOptions = {},
 ): MemoryPlan {
   const { dtype = 'f32', rows = 1, tokens = Math.min(64, config.positions) } = options;
+  if (tokens > config.positions) {
+    throw new UserError(
+      'plan',
+      `${checkpoint.name}: ${tokens} tokens are to be planned, the model takes ${config.positions}; plan fewer`,
+    );
+  }
   const expected = shapesOf(config);
   const weights = { embedding: 0, layers: 0, decoder: 0, small: 0 };
   for (const [name, entry] of matchTensors(checkpoint, expected)) {

@@ -121,7 +121,11 @@ export class SplitLlama implements LanguageModel {
     this.#parts = parts;
   }
 
-  /** Starts the processes and loads their layers at the same time. @throws UserError as loading does. */
+  /**
+   * Starts the processes and loads their layers at the same time.
+   * @param folder path or address.
+   * @throws UserError as loading does.
+   */
   static async open(
     folder: string,
     config: LlamaConfig,

@@ -10,6 +10,7 @@ import type { Tokens } from './causal.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { type LlamaConfig, readConfig } from './config.ts';
 import { Taps } from './hooks.ts';
+import { isUrl, urlFolder } from './httpFolder.ts';
 import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
 import { Llama, llamaShapes } from './llama.ts';
 import type { RunOptions } from './model.ts';
@@ -106,7 +107,7 @@ class Worker {
   }
 
   async #load({ folder, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
-    const source = await localFolder(folder);
+    const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
     const config = await readConfig(source);
     if (config.type !== 'llama') throw new UserError('split', `${folder}: only Llama models can be split`);
     this.#device = await openDevice();

@@ -29,6 +29,8 @@ export type SynthDtype = keyof typeof BYTES;
 
 /** `max_shard_size` of Hugging Face `save_pretrained` when Llama 2 was published. */
 const SHARD_BYTES = 10e9;
+/** Ends the names of shards until all are whole: what was interrupted is no checkpoint, and may be begun again. */
+const PARTIAL = '.safetensors.partial';
 /** Numbers drawn and written at a time. */
 const CHUNK = 2 ** 20;
 
@@ -110,19 +112,27 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
       ? 'model.safetensors'
       : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`,
   );
+  const clear = async (): Promise<void> => {
+    for (const name of await fs.readdir(folder))
+      if (name.endsWith(PARTIAL)) await fs.rm(join(folder, name), { force: true });
+  };
   try {
+    if ((await fs.stat(folder).catch(() => undefined))?.isDirectory() === false)
+      throw new UserError('synth', `${folder}: is a file, not a folder; choose an empty or new folder`);
     await fs.mkdir(folder, { recursive: true });
     if ((await fs.readdir(folder)).some((name) => name.endsWith('.safetensors')))
       throw new UserError('synth', `${folder}: has a checkpoint already; choose an empty folder`);
+    await clear();
     let done = 0;
     for (const [i, shard] of shards.entries()) {
-      const handle = await fs.open(join(folder, names[i]!), 'wx');
+      const handle = await fs.open(join(folder, `${names[i]}.partial`), 'wx');
       try {
         done = await writeShard(handle, shard, options, (bytes) => options.onProgress?.(bytes, total), done);
       } finally {
         await handle.close();
       }
     }
+    for (const name of names) await fs.rename(join(folder, `${name}.partial`), join(folder, name));
     if (shards.length > 1) {
       const map = Object.fromEntries(
         shards.flatMap((s, i) => s.tensors.map((t) => [t.name, names[i]!] as const)),
@@ -133,6 +143,7 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
     // Last, so that an unfinished folder is no model.
     await fs.writeFile(join(folder, 'config.json'), `${JSON.stringify(json, null, 2)}\n`);
   } catch (cause) {
+    await clear().catch(() => {});
     throw (cause as { syscall?: string }).syscall ? fileError(folder, cause) : cause;
   }
   return { files: names, bytes: total };

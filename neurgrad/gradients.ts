@@ -6,6 +6,7 @@
  */
 
 import { Bert } from '../models/bert.ts';
+import { checkFinite } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { Llama } from '../models/llama.ts';
 import {
@@ -141,7 +142,12 @@ export async function probeHooks(
     readAll(run.captures),
     readAll(run.gradients),
   ]);
-  return { activation, gradient, target: targetValues(logits, target) };
+  const values = targetValues(logits, target);
+  for (const name of names) {
+    checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
+    checkFinite(gradient.get(name)!, `the gradients at ${name}`, 'neuron');
+  }
+  return { activation, gradient, target: values };
 }
 
 /** One token's values [width] of all tokens', or of that token's alone. */

@@ -6,6 +6,23 @@
 
 import { UserError } from '../engine/errors.ts';
 
+/**
+ * The largest shift either way. Norms square what they read: past 1e19 the square is infinite in float32, the norm then
+ * makes every value 0 and each engine gives another wrong p. Weights between the neuron and the norm get the room between.
+ */
+export const LARGEST_SHIFT = 1e15;
+
+/** @throws UserError for a shift that is not finite or larger than {@link LARGEST_SHIFT}. */
+export function checkShift(shift: number): void {
+  if (!Number.isFinite(shift)) throw new UserError('range', `shift ${shift} is not a finite number`);
+  if (Math.abs(shift) > LARGEST_SHIFT) {
+    throw new UserError(
+      'range',
+      `shift ${shift}: beyond ±${LARGEST_SHIFT}, where squares in the model's norms overflow float32; shift less`,
+    );
+  }
+}
+
 /** Points that one grid may have. */
 const MAX_POINTS = 100_000;
 
@@ -16,7 +33,7 @@ function decimals(value: number): number {
 
 /**
  * from, from + step, … up to `to`, and 0.
- * @throws UserError for values that are not finite, a step that is not above 0, an empty range or too many points.
+ * @throws UserError for values that are not finite or beyond {@link LARGEST_SHIFT}, a step that is not above 0, an empty range or too many points.
  * @example
  * ```ts
  * import { shiftGrid } from 'neurgrad';
@@ -30,6 +47,8 @@ export function shiftGrid(from: number, to: number, step: number): number[] {
   }
   if (step <= 0) throw new UserError('range', `range ${from}:${to}:${step}: the step must be above 0`);
   if (from > to) throw new UserError('range', `range ${from}:${to}:${step}: it starts above its end`);
+  checkShift(from);
+  checkShift(to);
   const steps = (to - from) / step;
   if (steps > MAX_POINTS) {
     throw new UserError('range', `range ${from}:${to}:${step}: more than ${MAX_POINTS} points`);

@@ -3,6 +3,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
 
 /** Token ids and the one position that is read and patched (SPEC 1). */
@@ -45,6 +46,7 @@ export interface Prediction {
 
 /**
  * p, log p and logit of one token, for one row of logits.
+ * @throws UserError `not-finite` where a logit is NaN or infinite.
  * @example
  * ```ts
  * import { targetValues } from 'neurgrad';
@@ -54,6 +56,7 @@ export interface Prediction {
  * ```
  */
 export function targetValues(logits: Float32Array, target: number): Record<Quantity, number> {
+  checkLogits(logits);
   let top = Number.NEGATIVE_INFINITY;
   for (const logit of logits) top = Math.max(top, logit);
   let sum = 0;
@@ -63,14 +66,21 @@ export function targetValues(logits: Float32Array, target: number): Record<Quant
   return { prob: Math.exp(logit - top) / sum, logprob, logit };
 }
 
+/** As {@link targetValues}, and NaN where a logit is none: one shift of many must not take the others with it. */
+export function targetValuesOrNaN(logits: Float32Array, target: number): Record<Quantity, number> {
+  if (logits.every(Number.isFinite)) return targetValues(logits, target);
+  return { prob: Number.NaN, logprob: Number.NaN, logit: Number.NaN };
+}
+
 /**
  * The `top` most probable tokens, best first; equal ones by lower id.
- * @throws UserError where `top` is not a whole number above 0.
+ * @throws UserError where `top` is not a whole number above 0, or a logit is not finite.
  */
 export function topPredictions(logits: Float32Array, top: number): Prediction[] {
   if (!Number.isInteger(top) || top < 1) {
     throw new UserError('top', `top ${top}: must be a whole number above 0`);
   }
+  checkLogits(logits);
   return Array.from(logits.keys())
     .sort((a, b) => logits[b]! - logits[a]! || a - b)
     .slice(0, top)

@@ -8,9 +8,11 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkFinite } from '../models/finite.ts';
 import { type LanguageModel, type Patch, runModel, type Site } from '../models/model.ts';
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
+import { LARGEST_SHIFT } from './grid.ts';
 import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
 import { checkTarget, type Probe, probeRows, targetValues } from './predict.ts';
 
@@ -80,7 +82,8 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
   checkTarget(target, model.sizes.vocabulary);
   if (!(to > 0 && to < 1)) throw new UserError('steer', `goal ${to}: a probability above 0 and below 1`);
-  if (!(range > 0 && Number.isFinite(range))) throw new UserError('steer', `range ${range}: must be above 0`);
+  if (!(range > 0 && range <= LARGEST_SHIFT))
+    throw new UserError('steer', `range ${range}: must be above 0 and at most ${LARGEST_SHIFT}`);
   for (const [name, value] of Object.entries({ maxNeurons, rounds }))
     if (!Number.isInteger(value) || value < 1)
       throw new UserError('steer', `${name} ${value}: must be a whole number above 0`);
@@ -193,8 +196,10 @@ async function look(
     ...at.map((name) => run.gradients.get(name)!.read()),
   ]);
   const { width } = model.sizes;
+  const { prob } = targetValues(logits, target);
+  for (const [i, name] of at.entries()) checkFinite(gradients[i]!, `the gradients at ${name}`, 'value');
   return {
-    p: targetValues(logits, target).prob,
+    p: prob,
     slopes: neurons.map(({ layer, site, index, activation }) => {
       const gradient = gradients[at.indexOf(siteHook(layer, site))]!;
       // The axis is the sign of the original activation, also past zero.

@@ -19,10 +19,10 @@ import {
 import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts';
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
-import { paperGrid } from './grid.ts';
+import { checkShift, paperGrid } from './grid.ts';
 import { isLinear } from './linearity.ts';
 import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
-import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValuesOrNaN } from './predict.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitSums, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
 
 /** Which neurons are shifted, how far, and what is measured. */
@@ -75,7 +75,7 @@ export interface NeuronCurve extends Neuron {
   readonly noise: number;
   /** Ascending, with 0. */
   readonly shifts: readonly number[];
-  /** The target's probability at each shift; empty without `points`. */
+  /** The target's probability at each shift, NaN where its logits are not finite; empty without `points`. */
   readonly p: readonly number[];
   /** The quantity swept at each shift: `p` itself for `prob`. */
   readonly values: readonly number[];
@@ -110,9 +110,7 @@ function rowsThatFit(model: LanguageModel, length: number): number {
 }
 
 function ascendingWithZero(shifts: readonly number[]): number[] {
-  for (const shift of shifts) {
-    if (!Number.isFinite(shift)) throw new UserError('range', `shift ${shift} is not a finite number`);
-  }
+  for (const shift of shifts) checkShift(shift);
   return [...new Set([...shifts.map((shift) => shift + 0), 0])].sort((a, b) => a - b);
 }
 
@@ -146,7 +144,7 @@ async function runPatches(
     });
     const logits = await run.logits.read();
     for (let at = 0; at < logits.length; at += vocabulary) {
-      read.push(targetValues(logits.subarray(at, at + vocabulary), target));
+      read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
     }
     onProgress?.(start + patch.length, patches.length);
   }
@@ -175,7 +173,7 @@ async function runRowPatches(
       using run = await model.runRowsAsync({ prefix: prefix!, ids }, { patch });
       const logits = await run.logits.read();
       for (let at = 0; at < logits.length; at += vocabulary)
-        read.push(targetValues(logits.subarray(at, at + vocabulary), target));
+        read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
       options.onProgress?.(start + patch.length, patches.length);
     }
   } finally {
@@ -225,10 +223,24 @@ function measure(
   });
 }
 
+/** @throws UserError where no curve has a shifted point that is a number, or one without points no slope. */
+function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]): void {
+  // The plain point is one of them, and a number.
+  const known = ({ p, slope }: Measured): boolean =>
+    p.length > 0 ? p.filter(Number.isFinite).length > 1 : Number.isFinite(slope);
+  const lost = measured.findIndex((one) => !known(one));
+  if (lost < 0 || (measured[lost]!.p.length > 0 && measured.some(known))) return;
+  const { layer, index } = neurons[lost]!;
+  throw new UserError(
+    'not-finite',
+    `the logits with L${layer}.N${index} shifted are not finite: weights or shifts are too large for float32; check the checkpoint, or shift less`,
+  );
+}
+
 /**
  * Sweeps neurons of one prompt.
- * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite and where
- *   no shift but 0 lies within the fit's range.
+ * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite or too large, where
+ *   no shift but 0 lies within the fit's range, and where what the model gives is not finite: plain, or at every shift.
  * @example
  * ```ts
  * import { encodePrompt, loadModel, parseNeuron, shiftGrid, sweep } from 'neurgrad';
@@ -326,6 +338,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
           fit,
         );
 
+  checkMeasured(measured, neurons);
   const curves = neurons.map((neuron, n): NeuronCurve => {
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;

@@ -122,6 +122,13 @@ async function runSweep(options: Options): Promise<void> {
         target: { id, token, p },
       };
       if (options.out !== undefined) writeOutFile(options.out, `${toJson(document, 2)}\n`);
+      for (const neuron of found.neurons) {
+        const lost = neuron.shifts.filter((_, i) => !Number.isFinite(neuron.p[i]));
+        if (lost.length > 0)
+          output.note(
+            `${formatNeuron(neuron, model.paperSite)}: the logits at shift ${lost.join(', ')} are not finite in float32; shift less`,
+          );
+      }
       output.result(document, () =>
         [
           `p(${token}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${found.engine}`,
@@ -133,7 +140,13 @@ async function runSweep(options: Options): Promise<void> {
               signed(neuron.neurgrad),
               signed(neuron.slope),
               neuron.flat ? 'flat' : signed(neuron.r),
-              neuron.polarity === 0 ? '0' : neuron.polarity > 0 ? '+' : '-',
+              Number.isNaN(neuron.slope)
+                ? '–'
+                : neuron.polarity === 0
+                  ? '0'
+                  : neuron.polarity > 0
+                    ? '+'
+                    : '-',
               neuron.linear ? 'yes' : 'no',
             ]),
           ),

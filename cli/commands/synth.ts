@@ -15,7 +15,7 @@ interface Options {
   readonly dtype: SynthDtype;
   readonly out: string;
   readonly random?: boolean;
-  readonly seed: number;
+  readonly seed?: number;
   readonly tokenizer?: string;
   readonly json?: boolean;
 }
@@ -31,7 +31,7 @@ export function addSynth(program: Command): void {
     .addOption(new Option('--layers <n>', "instead of the preset's").argParser(integer(1)))
     .addOption(new Option('--dtype <type>', 'stored numbers').choices(['bf16', 'f16', 'f32']).default('bf16'))
     .addOption(new Option('--random', 'draw the weights; default a sparse file, whose matrices are zeros'))
-    .addOption(new Option('--seed <n>', 'of the draws').argParser(integer(0)).default(0))
+    .addOption(new Option('--seed <n>', 'of the draws of --random; default 0').argParser(integer(0)))
     .addOption(new Option('--tokenizer <dir>', 'folder to copy a tokenizer from'))
     .addOption(jsonOption())
     .addHelpText(
@@ -49,6 +49,8 @@ JSON: {"files", "bytes"}; bytes are those of the tensors, a sparse file takes ne
 async function runSynth(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const { preset, layers, dtype, out, tokenizer } = options;
+  if (options.seed !== undefined && !options.random)
+    throw new UserError('synth', '--seed goes with --random only; add --random, or leave it out');
   if (tokenizer !== undefined && !existsSync(join(tokenizer, 'tokenizer.json')))
     throw new UserError('tokenizer', `${tokenizer}: has no tokenizer.json`);
   const progress = startProgress('write', 'MB');
@@ -56,7 +58,7 @@ async function runSynth(options: Options): Promise<void> {
     preset,
     layers,
     dtype,
-    seed: options.random ? options.seed : undefined,
+    seed: options.random ? (options.seed ?? 0) : undefined,
     onProgress: (bytes, total) => progress.update(Math.round(bytes / 1e6), Math.round(total / 1e6)),
   }).finally(() => progress.stop());
   if (tokenizer !== undefined)

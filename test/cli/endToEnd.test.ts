@@ -1,9 +1,9 @@
 /** The built command in a process of its own, on the bundled model, as a user runs it. */
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openFile } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { type Finished, neurgrad } from './command.ts';
@@ -202,8 +202,18 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     ['a range without step', [...sweep, '--neurons', 'L0.N0', '--range', '-2:2:0'], /--range/],
     ['a range of text', [...sweep, '--neurons', 'L0.N0', '--range', 'a:b'], /--range/],
     ['a range outside the fit', [...sweep, '--neurons', 'L0.N0', '--range', '5:6:1'], /within ±2/],
+    [
+      'shifts that overflow',
+      [...sweep, '--neurons', 'L0.N0', '--range=-1e39:1e39:1e39', '--fit', '1e39'],
+      /--range.*beyond ±1000000000000000/,
+    ],
     ['a direction', [...sweep, '--neurons', 'L0.N0', '--direction', 'up'], /--direction/],
     ['an output nowhere', [...sweep, '--neurons', 'L0.N0', '--out', '/no/where.json'], /--out/],
+    [
+      'a seed without draws',
+      ['synth', '--preset', 'llama2-7b', '--out', join(folder, 'seed'), '--seed', '3'],
+      /--seed goes with --random only/,
+    ],
     ['an unknown option', ['predict', '--modle', MODEL], /unknown option|--model/],
     ['an unknown command', ['frobnicate'], /frobnicate/],
   ])('%s', async (_, args, message) => {
@@ -212,6 +222,39 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     // No adapter has been opened, so not even Dawn has said anything.
     expect(err.trim().split('\n')).toHaveLength(1);
     expect(err).toMatch(/^error: /);
+    expect(out).toBe('');
+    expect(code).toBe(2);
+  });
+});
+
+describe('weights that are no numbers are told, not passed on', { timeout: 60_000 }, () => {
+  const damaged = join(folder, 'damaged');
+  beforeAll(async () => {
+    cpSync('examples/models/stories260k', damaged, { recursive: true });
+    const path = join(damaged, 'model.safetensors');
+    const file = await openFile(path);
+    const { tensors } = await readSafetensorsHeader(file);
+    await file.close();
+    const bytes = readFileSync(path);
+    bytes.writeFloatLE(
+      Number.NaN,
+      tensors.find(({ name }) => name.endsWith('1.mlp.down_proj.weight'))!.begin,
+    );
+    writeFileSync(path, bytes);
+  });
+  it.each([
+    ['predict'],
+    ['generate'],
+    ['gradients'],
+    ['sweep', '--neurons', 'L0.N3'],
+    ['steer', '--to', '0.5'],
+  ])('%s', async (command, ...args) => {
+    const { code, out, err } = await neurgrad(command, '--model', damaged, '--prompt', 'Once', ...args);
+    expect(ownLines(err)).toEqual([
+      expect.stringMatching(
+        /^error: .*damaged: the logits are not finite \(NaN at token 0\): .*; check the checkpoint/,
+      ),
+    ]);
     expect(out).toBe('');
     expect(code).toBe(2);
   });

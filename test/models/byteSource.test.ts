@@ -13,6 +13,7 @@ import {
   openFile,
   safeName,
 } from '../../models/byteSource.ts';
+import { urlFolder } from '../../models/httpFolder.ts';
 import { openUrl } from '../../models/httpSource.ts';
 
 let root: string;
@@ -184,6 +185,26 @@ describe('HTTP ranges', () => {
     expect(ranges.at(-1)).toMatch(/^bytes=[1-9]\d*-99999$/);
   });
 
+  it.each([
+    ['before its answer', false],
+    ['after its headers', true],
+  ])('goes on where a server falls silent %s, and gives up in the end', async (_, headers) => {
+    let mute = 0;
+    await using server = await serve((request, response) => {
+      if (mute-- <= 0) answer(response, request.headers.range);
+      else if (headers) {
+        const range = request.headers.range!.replace('=', ' ');
+        response.writeHead(206, { 'Content-Range': `${range}/${bytes.length}` }).flushHeaders();
+      }
+    });
+    const source = await openUrl(server.url, { ...quick, silence: 300, attempts: 3 });
+    mute = 1;
+    expect(await source.read(0, 10)).toEqual(bytes.slice(0, 10));
+    expect(mute).toBeLessThan(0);
+    mute = Number.POSITIVE_INFINITY;
+    await expect(source.read(0, 10)).rejects.toMatchObject({ code: 'http-unreachable' });
+  });
+
   it('waits for a server that is overloaded, and gives up in the end', async () => {
     let calls = 0;
     await using server = await serve((request, response) => {
@@ -233,6 +254,15 @@ describe('HTTP ranges', () => {
     });
     const source = await openUrl(changing.url, quick);
     await expect(source.read(0, 5)).rejects.toMatchObject({ code: 'http-changed' });
+  });
+
+  it.each([
+    ['http://', /no address/],
+    ['http://host/m?x=1#y', /no "\?" or "#"/],
+    ['https://host/m#y', /no "\?" or "#"/],
+  ])('%s is no folder', (address, message) => {
+    expect(() => urlFolder(address)).toThrow(message);
+    expect(() => urlFolder(address)).toThrow(UserError);
   });
 
   it('nobody there', async () => {

@@ -94,6 +94,10 @@ describe('sampling', () => {
     expect(chooseToken([1, 3, 3, 2])).toBe(1);
     expect(chooseToken([1, 3, 3, 2], { temperature: 0, topK: 1, random: () => 0.9 })).toBe(1);
   });
+  test('no token of logits that are no numbers', () => {
+    for (const options of [{}, { temperature: 1, random: () => 0.5 }])
+      expect(() => chooseToken([1, Number.NaN, 2], options)).toThrow('not finite (NaN at token 1)');
+  });
   test('refuses bad options', () => {
     const random = Math.random;
     expect(() => checkSampling({ temperature: -1 })).toThrow('temperature -1');

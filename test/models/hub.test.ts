@@ -199,6 +199,21 @@ describe('downloading from the Hub', () => {
     expect((await resolve()).name).toBe(name);
   });
 
+  it('goes on where a server falls silent in the middle of a file', async () => {
+    await hub.addModel(join(golden, 'bert-s'));
+    const bytes = hub.files.get('model.safetensors')!;
+    let silent = 0;
+    hub.intercept = (request, response, path) => {
+      const whole = path.endsWith('model.safetensors') && request.headers.range !== 'bytes=0-0';
+      if (!whole || silent++ > 0) return false;
+      response.writeHead(200, { 'Content-Length': bytes.length }).write(bytes.subarray(0, 1000));
+      return true;
+    };
+    const { name } = await resolve({ silence: 200 });
+    expect(await readFile(join(name, 'model.safetensors'))).toEqual(bytes);
+    expect(silent).toBe(2);
+  });
+
   it('the token: given, from the environment, from the file; only to the Hub itself', async () => {
     await hub.addModel(join(golden, 'bert-s'));
     const storage = new FakeHub();

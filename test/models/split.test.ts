@@ -1,5 +1,8 @@
 /** A model split over two and three processes gives the bits of one. Needs the built package, as the command's tests do. */
 
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import {
@@ -10,6 +13,7 @@ import {
   loadModelWeights,
   localFolder,
   type RunOptions,
+  readConfig,
   SplitLlama,
   type WeightDtype,
 } from '../../models/index.ts';
@@ -24,6 +28,30 @@ beforeAll(async () => {
 afterAll(() => device.destroy());
 
 const STORIES = 'examples/models/stories260k';
+
+test('processes read a model behind an address themselves', async () => {
+  const server = createServer(async (request, response) => {
+    const bytes = await readFile(`${STORIES}/${request.url!.split('/').at(-1)}`).catch(() => undefined);
+    if (!bytes) return response.writeHead(404).end();
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range!)!;
+    const part = bytes.subarray(Number(from), Number(to) + 1);
+    const range = `bytes ${from}-${Number(from) + part.length - 1}/${bytes.length}`;
+    return response.writeHead(206, { 'Content-Range': range }).end(part);
+  }).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model`;
+  const config = (await readConfig(await localFolder(STORIES))) as LlamaConfig;
+  try {
+    const split = await SplitLlama.open(address, config, device, 2);
+    const { ids } = await generate(split, [1, 403, 407, 261, 378], { maxTokens: 1 }).finally(() =>
+      split.dispose(),
+    );
+    expect(ids).toEqual([432]);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
 const INPUT = {
   ids: [
     [1, 43, 17, 5, 61, 90, 12],

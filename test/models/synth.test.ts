@@ -1,6 +1,6 @@
 /** Synthetic checkpoints: true names, shapes and shards; and plans of memory, against what runs really take. */
 
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -72,6 +72,44 @@ test('random weights: seeded, of the right spread, and loadable', async () => {
   await expect(synthesise(paths[0]!, options)).rejects.toThrow('has a checkpoint already');
 });
 
+test('what is interrupted is no checkpoint, leaves nothing behind when it can, and may be begun again', async () => {
+  const path = join(scratch, 'interrupted');
+  const preset = {
+    ...presetConfig('llama2-7b', 1),
+    hidden_size: 64,
+    num_attention_heads: 2,
+    num_key_value_heads: 2,
+    intermediate_size: 64,
+    vocab_size: 300,
+  };
+  const options = { preset, dtype: 'bf16', shardBytes: 1e5 } as const;
+  let written: string[] = [];
+  const broken = synthesise(path, {
+    ...options,
+    onProgress(bytes, total) {
+      written = readdirSync(path);
+      if (bytes === total) throw new Error('interrupted');
+    },
+  });
+  await expect(broken).rejects.toThrow('interrupted');
+  expect(written.length).toBeGreaterThan(1);
+  expect(written.every((name) => name.endsWith('.partial'))).toBe(true);
+  expect(readdirSync(path)).toEqual([]);
+  // A process that was killed cleans nothing up.
+  for (const name of written) writeFileSync(join(path, name), 'half');
+  const { files } = await synthesise(path, options);
+  expect(readdirSync(path).sort()).toEqual(['config.json', 'model.safetensors.index.json', ...files].sort());
+});
+
+test('a file in the place of the folder is named', async () => {
+  const path = join(scratch, 'file');
+  writeFileSync(path, '');
+  await expect(synthesise(path, { preset: 'llama2-7b', dtype: 'bf16' })).rejects.toMatchObject({
+    name: 'UserError',
+    message: `${path}: is a file, not a folder; choose an empty or new folder`,
+  });
+});
+
 test('a tensor of several blocks is converted block by block: the same numbers, and no room for the whole of it', async () => {
   const path = join(scratch, 'wide');
   const preset = {
@@ -98,6 +136,16 @@ test('a tensor of several blocks is converted block by block: the same numbers, 
 });
 
 describe('plans', () => {
+  test('of more tokens than the model takes are refused', async () => {
+    const folder = await localFolder('examples/models/stories260k');
+    const checkpoint = await openCheckpoint(folder);
+    const config = await readConfig(folder);
+    expect(planMemory(config, checkpoint, { tokens: 512 }).tokens).toBe(512);
+    expect(() => planMemory(config, checkpoint, { tokens: 513 })).toThrow(
+      '513 tokens are to be planned, the model takes 512',
+    );
+    await checkpoint.close();
+  });
   test('weights are what loading takes; a run stays within the plan', async () => {
     const device = await openDevice();
     for (const name of ['stories260k', 'facts-bert'])

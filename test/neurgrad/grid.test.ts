@@ -36,6 +36,8 @@ describe('parseRange', () => {
     ['a:b:c', 'not from:to:step'],
     ['::', 'not from:to:step'],
     ['0:Infinity:1', 'finite'],
+    ['-1e38:1e38:1e38', 'norms overflow float32'],
+    ['0:1e39:1e39', 'norms overflow float32'],
     ['0:1:1e-9', 'more than 100000 points'],
   ])('refuses %s', (text, message) => {
     expect(() => parseRange(text)).toThrow(message);

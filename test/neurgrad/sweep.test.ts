@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { neurGrad, outwardSign } from '../../neurgrad/conventions.ts';
 import { neuronGradients, strongest } from '../../neurgrad/gradients.ts';
 import type { Neuron } from '../../neurgrad/neuron.ts';
-import { predict, targetValues } from '../../neurgrad/predict.ts';
+import { predict, targetValues, topPredictions } from '../../neurgrad/predict.ts';
 import { sweep } from '../../neurgrad/sweep.ts';
 import { toyModel } from './toyModel.ts';
 
@@ -43,6 +43,14 @@ describe('predict', () => {
     expect(best.map(({ id }) => id)).toEqual([0, 1, 2]);
     await expect(predict(model, probe, 0)).rejects.toThrow('above 0');
     expect(model.open).toBe(0);
+  });
+  it('refuses logits that are no numbers, naming the first', () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+      const logits = Float32Array.of(1, 2, bad);
+      const error = { code: 'not-finite', message: expect.stringContaining(`${bad} at token 2`) };
+      expect(() => targetValues(logits, 0)).toThrow(expect.objectContaining(error));
+      expect(() => topPredictions(logits, 1)).toThrow(expect.objectContaining(error));
+    }
   });
   it('survives large logits', () => {
     expect(targetValues(Float32Array.from([1000, 999]), 1).prob).toBeCloseTo(1 / (1 + Math.E), 12);
@@ -160,12 +168,36 @@ describe('sweep', () => {
     ]);
     expect(found.rows).toBe(9);
   });
+  it('keeps the points that are numbers, and refuses a curve without any', async () => {
+    // 1e30 · 1e9 is infinite in float32, 1e-30 of it is not.
+    const model = toyModel([[0, 1]], [[1e30, 0.1]]);
+    const options = { neurons: [neuron(0, 0)], target: 0, fit: { range: 1e-30 } };
+    const { neurons } = await sweep(model, probe, { ...options, shifts: [-1e-30, 1e-30, 1e9] });
+    expect(neurons[0]!.p.map(Number.isFinite)).toEqual([true, true, true, false]);
+    expect(neurons[0]!.slope).toBeGreaterThan(0);
+    const lost = sweep(model, probe, { ...options, shifts: [1e9], fit: { range: 1e9 } });
+    await expect(lost).rejects.toThrow('the logits with L0.N0 shifted are not finite');
+    expect(model.open).toBe(0);
+  });
+  it('refuses gradients that are no numbers', async () => {
+    const model = toyModel([[0, 0]], [[1, Number.NaN]]);
+    const toyLogits = toyModel([[0, 0]], [[1, 1]]);
+    const run: typeof model.run = (input, options) => ({
+      ...model.run(input, options),
+      logits: toyLogits.run(input, options).logits,
+    });
+    const damaged = Object.assign(Object.create(model), { run });
+    await expect(neuronGradients(damaged, probe, { target: 0 })).rejects.toThrow(
+      'gradients at blocks.0.mlp.hook_post are not finite (NaN at neuron 0)',
+    );
+  });
   it('refuses what cannot be swept before any pass', async () => {
     const model = toy();
     const bad = (options: object) => sweep(model, probe, { neurons: [neuron(0, 0)], target: 0, ...options });
     await expect(bad({ neurons: [neuron(2, 0)] })).rejects.toThrow('L0 to L1');
     await expect(bad({ neurons: [] })).rejects.toThrow('no neurons');
     await expect(bad({ shifts: [Number.NaN] })).rejects.toThrow('not a finite number');
+    await expect(bad({ shifts: [1, 1e39] })).rejects.toThrow('shift 1e+39: beyond ±1000000000000000');
     await expect(bad({ shifts: [5] })).rejects.toThrow('within ±2');
     await expect(bad({ target: 9 })).rejects.toThrow('ids 0 to 3');
     await expect(bad({ rowsPerPass: 0 })).rejects.toThrow('rowsPerPass');
