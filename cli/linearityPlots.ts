@@ -5,9 +5,10 @@ import type { ExampleCurve, LayerCount, ModelSummary, Pair } from '../neurgrad/s
 import type { Html } from './html.ts';
 import { diagonal, draw } from './plots.ts';
 
-/** Mean |r| against the range of shifts, one line a model (Figure 2). */
+/** Mean |r| against the range of shifts, one line a model (Figure 2). @param marked ranges with a rule. */
 export function straightnessByRange(
   models: readonly { name: string; figure2: ModelSummary['figure2'] }[],
+  marked: readonly number[],
 ): Html {
   const points = models.flatMap(({ name, figure2 }) => figure2.map((point) => ({ ...point, name })));
   const low = Math.min(0.9, ...points.map(({ meanR }) => meanR));
@@ -20,7 +21,7 @@ export function straightnessByRange(
     color: { legend: false, scheme: 'Observable10' },
     marks: [
       Plot.ruleY([0.95], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
-      Plot.ruleX([2], { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
+      Plot.ruleX(marked, { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
       Plot.line(points, {
         x: 'range',
         y: 'meanR',
