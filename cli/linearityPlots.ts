@@ -16,6 +16,7 @@ export function straightnessByRange(
     width: 640,
     height: 340,
     marginLeft: 48,
+    marginBottom: 40,
     x: { label: 'range of shifts ±R' },
     y: { label: 'mean |r|', domain: [Math.max(0, low - 0.05), 1], grid: true },
     color: { legend: false, scheme: 'Observable10' },
