@@ -62,11 +62,27 @@ export function polarityByLayer(layers: readonly LayerCount[]): Html {
   });
 }
 
+/** Ticks of a root axis that lie evenly on it: 0, and a number of one digit and its quarter on both sides. */
+function rootTicks(most: number): number[] {
+  const unit = 10 ** Math.floor(Math.log10(most));
+  // 8 of the unit below is there where most is less than 2 of its own.
+  const outer = unit * [8, 4, 2, 0.8].find((digit) => digit * unit <= most)!;
+  return [-outer, -outer / 4, 0, outer / 4, outer];
+}
+
+/** A number of one digit, short where it is small. */
+function oneDigit(value: number): string {
+  const size = Math.abs(value);
+  const text = size > 0 && size < 1e-3 ? value.toExponential(0) : String(Number(value.toPrecision(1)));
+  return text.replaceAll('-', '−');
+}
+
 /** An estimate against G_E, one dot a pair, by the sign of the activation. Root axes: effects have heavy tails. */
 export function scatter(pairs: readonly Pair[], estimate: 'gradient' | 'neurgrad', label: string): Html {
   const most = Math.max(...pairs.flatMap((pair) => [Math.abs(pair[estimate]), Math.abs(pair.slope)]), 1e-12);
   const domain = [-most, most];
-  const axis = { type: 'pow', exponent: 0.5, domain, ticks: 5, grid: true, tickFormat: '.1~r' } as const;
+  const ticks = rootTicks(most);
+  const axis = { type: 'pow', exponent: 0.5, domain, ticks, grid: true, tickFormat: oneDigit } as const;
   return draw(`${label} against G_E`, {
     width: 420,
     height: 360,
