@@ -5,12 +5,23 @@ import type { ExampleCurve, LayerCount, ModelSummary, Pair } from '../neurgrad/s
 import type { Html } from './html.ts';
 import { diagonal, draw } from './plots.ts';
 
+/** A colour for each of several models; one model has the page's own. */
+export function modelColours(count: number): string[] {
+  const domain = Array.from({ length: count }, (_, model) => model);
+  if (count === 1) return ['var(--positive)'];
+  const colour = Plot.scale({ color: { type: 'categorical', scheme: 'Observable10', domain } });
+  return domain.map((model) => colour!.apply(model) as string);
+}
+
 /** Mean |r| against the range of shifts, one line a model (Figure 2). @param marked ranges with a rule. */
 export function straightnessByRange(
-  models: readonly { name: string; figure2: ModelSummary['figure2'] }[],
+  models: readonly ModelSummary['figure2'][],
   marked: readonly number[],
 ): Html {
-  const points = models.flatMap(({ name, figure2 }) => figure2.map((point) => ({ ...point, name })));
+  const colours = modelColours(models.length);
+  const points = models.flatMap((figure2, model) =>
+    figure2.map((point) => ({ ...point, model, colour: colours[model]! })),
+  );
   const low = Math.min(0.9, ...points.map(({ meanR }) => meanR));
   return draw('Mean absolute correlation against the range of shifts', {
     width: 640,
@@ -19,15 +30,14 @@ export function straightnessByRange(
     marginBottom: 40,
     x: { label: 'range of shifts ±R' },
     y: { label: 'mean |r|', domain: [Math.max(0, low - 0.05), 1], grid: true },
-    color: { legend: false, scheme: 'Observable10' },
     marks: [
       Plot.ruleY([0.95], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
       Plot.ruleX(marked, { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
       Plot.line(points, {
         x: 'range',
         y: 'meanR',
-        z: 'name',
-        stroke: models.length > 1 ? 'name' : 'var(--positive)',
+        z: 'model',
+        stroke: 'colour',
         strokeWidth: 2.5,
       }),
     ],

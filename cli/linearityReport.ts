@@ -8,7 +8,13 @@ import type { Agreement, Interval } from '../neurgrad/study/agreement.ts';
 import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
-import { exampleCurve, polarityByLayer, scatter, straightnessByRange } from './linearityPlots.ts';
+import {
+  exampleCurve,
+  modelColours,
+  polarityByLayer,
+  scatter,
+  straightnessByRange,
+} from './linearityPlots.ts';
 import { reportPage, tile } from './reportPage.ts';
 import { figure, signed } from './table.ts';
 
@@ -287,6 +293,16 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
 </section>`;
 }
 
+/** The colours of Figure 2; nothing to tell apart where there is one model. */
+function modelKeys(models: readonly ModelSummary[]): Html {
+  if (models.length < 2) return html``;
+  const colours = modelColours(models.length);
+  return html`${models.map(
+    ({ stamp }, i) =>
+      html`<span class="key" style="--key: ${colours[i]!}">${modelName(stamp.source)}</span> `,
+  )}<br>`;
+}
+
 /** report.html */
 export function renderStudy(summary: StudySummary, version: string): string {
   const { plan, units } = summary;
@@ -314,10 +330,10 @@ ${
     ? raw('')
     : html`<section><h2>Figure 2: how far a line holds</h2>
 <figure class="middle">${straightnessByRange(
-        withFigure.map((model) => ({ name: modelName(model.stamp.source), figure2: model.figure2 })),
+        withFigure.map(({ figure2 }) => figure2),
         marked,
       )}
-<figcaption>Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>

@@ -41,7 +41,7 @@ figcaption { color: var(--muted); font-size: 13px; line-height: 1.45; margin-top
 .small figcaption { margin: 0 0 4px; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 .small figcaption b { color: var(--ink); font-weight: 600; margin-right: .5em; }
 .key { white-space: nowrap; margin-right: .8em; }
-.key::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .35em; background: var(--muted); }
+.key::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .35em; background: var(--key, var(--muted)); }
 .key.positive::before { background: var(--positive); }
 .key.negative::before { background: var(--negative); }
 .scroll { overflow-x: auto; }
