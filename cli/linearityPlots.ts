@@ -5,27 +5,39 @@ import type { ExampleCurve, LayerCount, ModelSummary, Pair } from '../neurgrad/s
 import type { Html } from './html.ts';
 import { diagonal, draw } from './plots.ts';
 
-/** Mean |r| against the range of shifts, one line a model (Figure 2). */
+/** A colour for each of several models; one model has the page's own. */
+export function modelColours(count: number): string[] {
+  const domain = Array.from({ length: count }, (_, model) => model);
+  if (count === 1) return ['var(--positive)'];
+  const colour = Plot.scale({ color: { type: 'categorical', scheme: 'Observable10', domain } });
+  return domain.map((model) => colour!.apply(model) as string);
+}
+
+/** Mean |r| against the range of shifts, one line a model (Figure 2). @param marked ranges with a rule. */
 export function straightnessByRange(
-  models: readonly { name: string; figure2: ModelSummary['figure2'] }[],
+  models: readonly ModelSummary['figure2'][],
+  marked: readonly number[],
 ): Html {
-  const points = models.flatMap(({ name, figure2 }) => figure2.map((point) => ({ ...point, name })));
+  const colours = modelColours(models.length);
+  const points = models.flatMap((figure2, model) =>
+    figure2.map((point) => ({ ...point, model, colour: colours[model]! })),
+  );
   const low = Math.min(0.9, ...points.map(({ meanR }) => meanR));
   return draw('Mean absolute correlation against the range of shifts', {
     width: 640,
     height: 340,
     marginLeft: 48,
+    marginBottom: 40,
     x: { label: 'range of shifts ±R' },
     y: { label: 'mean |r|', domain: [Math.max(0, low - 0.05), 1], grid: true },
-    color: { legend: false, scheme: 'Observable10' },
     marks: [
       Plot.ruleY([0.95], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
-      Plot.ruleX([2], { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
+      Plot.ruleX(marked, { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
       Plot.line(points, {
         x: 'range',
         y: 'meanR',
-        z: 'name',
-        stroke: models.length > 1 ? 'name' : 'var(--positive)',
+        z: 'model',
+        stroke: 'colour',
         strokeWidth: 2.5,
       }),
     ],
@@ -60,11 +72,27 @@ export function polarityByLayer(layers: readonly LayerCount[]): Html {
   });
 }
 
+/** Ticks of a root axis that lie evenly on it: 0, and a number of one digit and its quarter on both sides. */
+function rootTicks(most: number): number[] {
+  const unit = 10 ** Math.floor(Math.log10(most));
+  // 8 of the unit below is there where most is less than 2 of its own.
+  const outer = unit * [8, 4, 2, 0.8].find((digit) => digit * unit <= most)!;
+  return [-outer, -outer / 4, 0, outer / 4, outer];
+}
+
+/** A number of one digit, short where it is small. */
+function oneDigit(value: number): string {
+  const size = Math.abs(value);
+  const text = size > 0 && size < 1e-3 ? value.toExponential(0) : String(Number(value.toPrecision(1)));
+  return text.replaceAll('-', '−');
+}
+
 /** An estimate against G_E, one dot a pair, by the sign of the activation. Root axes: effects have heavy tails. */
 export function scatter(pairs: readonly Pair[], estimate: 'gradient' | 'neurgrad', label: string): Html {
   const most = Math.max(...pairs.flatMap((pair) => [Math.abs(pair[estimate]), Math.abs(pair.slope)]), 1e-12);
   const domain = [-most, most];
-  const axis = { type: 'pow', exponent: 0.5, domain, ticks: 5, grid: true, tickFormat: '.1~r' } as const;
+  const ticks = rootTicks(most);
+  const axis = { type: 'pow', exponent: 0.5, domain, ticks, grid: true, tickFormat: oneDigit } as const;
   return draw(`${label} against G_E`, {
     width: 420,
     height: 360,

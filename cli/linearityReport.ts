@@ -8,7 +8,13 @@ import type { Agreement, Interval } from '../neurgrad/study/agreement.ts';
 import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
-import { exampleCurve, polarityByLayer, scatter, straightnessByRange } from './linearityPlots.ts';
+import {
+  exampleCurve,
+  modelColours,
+  polarityByLayer,
+  scatter,
+  straightnessByRange,
+} from './linearityPlots.ts';
 import { reportPage, tile } from './reportPage.ts';
 import { figure, signed } from './table.ts';
 
@@ -25,6 +31,9 @@ const percent = (share: number): string => `${(100 * share).toFixed(2)}%`;
 const correlation = (value: number): string => value.toFixed(4);
 const between = ({ low, high }: { low: number; high: number }): string =>
   `[${correlation(low)}, ${correlation(high)}]`;
+/** A correlation of fewer than two pairs says nothing. */
+const ofPairs = (pairs: number, text: string): string => (pairs < 2 ? '–' : text);
+const pearsonText = ({ pairs, pearson }: Agreement): string => ofPairs(pairs, correlation(pearson.value));
 const estimate = (found: Interval): string => `${correlation(found.value)} ${between(found)}`;
 const shuffled = (found: NullDistribution): string => `${correlation(found.mean)} ${between(found)}`;
 
@@ -52,14 +61,14 @@ function besidePaper(
   };
 }
 
-function agreementRow(name: string, agreement: Agreement): string[] {
+function agreementRow(name: string, agreement: Agreement, perPrompt: number): string[] {
   const left = agreement.leaveOneOut;
   return [
     name,
-    estimate(agreement.pearson),
+    ofPairs(agreement.pairs, estimate(agreement.pearson)),
     left ? between(left) : '–',
-    correlation(agreement.meanPearson),
-    correlation(agreement.spearman),
+    ofPairs(perPrompt, correlation(agreement.meanPearson)),
+    ofPairs(agreement.pairs, correlation(agreement.spearman)),
     percent(agreement.signAgreement),
     figure(agreement.meanAbsoluteError, 3),
     `${agreement.pairs}`,
@@ -87,7 +96,7 @@ function table1(model: ModelSummary, { plan }: StudySummary): Cells {
       'mean abs. error',
       'pairs',
     ],
-    rows: found.map(({ name, one }) => agreementRow(name, one)),
+    rows: found.map(({ name, one }) => agreementRow(name, one, plan.neurons.perPrompt)),
     note: `Pooled over prompts and neurons. 95%: ${plan.neurons.sampling === 'shared' ? 'prompts and neurons' : 'prompts'} drawn anew 1000 times. A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each.`,
   };
   return besidePaper(
@@ -216,27 +225,31 @@ function tableHtml({ head, rows, note }: Cells): Html {
 /** Why the computed gradient comes out against G_E, in words. */
 export function whySign(model: ModelSummary, direction: string): string {
   const { activations, table1, weight } = model;
-  const found = correlation(table1.gradient.pearson.value);
+  const found = pearsonText(table1.gradient);
   if (direction !== 'outward')
     return `On the plain axis the shift is added as it is, and G_E estimates G_C itself (Pearson ${found}).`;
+  if (table1.gradient.pairs < 2) return '';
   return (
     `Why G_C comes out as it does: ${percent(activations.negative)} of the activations here are negative${model.stamp.architecture === 'bert' ? ', most of them slightly, as GELU leaves them' : ''}. ` +
     `Shifts go outward, along the activation’s own sign, so that G_E estimates sign(A)·G_C: for a negative activation that is −G_C. ` +
     `Neurons with A ≥ 0 hold ${percent(weight.positive)} of all squares of G_E, the rest its opposite, so Pearson of the raw G_C should be near ${percent(weight.positive)} − ${percent(1 - weight.positive)} = ${correlation(2 * weight.positive - 1)}; it is ${found}. ` +
-    `NeurGrad, which is sign(A)·G_C, has ${correlation(table1.neurgrad.pearson.value)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`
+    `NeurGrad, which is sign(A)·G_C, has ${pearsonText(table1.neurgrad)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`
   );
 }
 
-/** How few prompts decide the pooled Pearson, in words. */
+/** Width of an interval of Pearson from which another draw of prompts gives quite another value. */
+const WIDE = 0.05;
+
+/** How few prompts decide the pooled Pearson, in words; nothing where there is one prompt. */
 export function whoWeighs({ weight, table1, prompts }: ModelSummary): string {
-  const { leaveOneOut } = table1.gradient;
-  const without = leaveOneOut
-    ? `; without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}`
-    : '';
+  const { leaveOneOut, pearson } = table1.gradient;
+  if (!leaveOneOut) return '';
+  const width = Math.max(pearson.high - pearson.low, leaveOneOut.high - leaveOneOut.low);
   return (
     `A pooled Pearson weighs pairs by their squares: ${weight.promptsOfHalf} of ${prompts.count} prompts hold half of all squares of G_E, ` +
-    `the heaviest (“${weight.heaviestPrompt}”) ${percent(weight.heaviest.share)}${without}. ` +
-    `Another draw of prompts can therefore give quite another value; the mean of prompts, ranks and signs weigh all prompts alike.`
+    `the heaviest (“${weight.heaviestPrompt}”) ${percent(weight.heaviest.share)}; ` +
+    `without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}. ` +
+    `${width < WIDE ? '' : 'Another draw of prompts can therefore give quite another value. '}The mean of prompts, ranks and signs weigh all prompts alike.`
   );
 }
 
@@ -254,15 +267,14 @@ function modelSection(model: ModelSummary, summary: StudySummary): Html {
 <ul class="tiles">
 ${[
   tile(percent(model.linear.value), 'of neurons are linear for a prompt'),
-  tile(correlation(model.table1.neurgrad.pearson.value), 'Pearson of NeurGrad and G_E'),
-  tile(correlation(model.table1.gradient.pearson.value), 'Pearson of the raw G_C and G_E'),
+  tile(pearsonText(model.table1.neurgrad), 'Pearson of NeurGrad and G_E'),
+  tile(pearsonText(model.table1.gradient), 'Pearson of the raw G_C and G_E'),
   tile(percent(model.activations.negative), 'of activations are negative'),
 ]}
 </ul>
 <p class="meta">${model.stamp.architecture}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${model.activations.zero} activations exactly 0</p>
 <h3>Table 1: estimates against G_E</h3>${tableHtml(table1(model, summary))}
-<p>${whySign(model, summary.plan.direction)}</p>
-<p>${whoWeighs(model)}</p>
+${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">
 <figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient: <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
 <figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad. ${model.pairs.length} pairs drawn of ${model.neurons}; root axes; dashed: equal.</figcaption></figure>
@@ -281,21 +293,35 @@ ${[
 </section>`;
 }
 
+/** The colours of Figure 2; nothing to tell apart where there is one model. */
+function modelKeys(models: readonly ModelSummary[]): Html {
+  if (models.length < 2) return html``;
+  const colours = modelColours(models.length);
+  return html`${models.map(
+    ({ stamp }, i) =>
+      html`<span class="key" style="--key: ${colours[i]!}">${modelName(stamp.source)}</span> `,
+  )}<br>`;
+}
+
 /** report.html */
 export function renderStudy(summary: StudySummary, version: string): string {
   const { plan, units } = summary;
   const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
   const { from, to, step } = plan.grid;
+  // Beyond the figure's ranges a rule would only widen it.
+  const marked = withFigure.some(({ figure2 }) => figure2.at(-1)!.range >= plan.fit.range)
+    ? [plan.fit.range]
+    : [];
   const main = html`<header>
 <p class="eyebrow">neurgrad · linearity of neurons</p>
 <h1>Neurons as straight lines: ${plan.name}</h1>
 <p class="lead">Neurons were shifted one at a time from ${from} to ${to} in steps of ${step}, and the target’s ${QUANTITY[plan.of]} read each time. How straight are the curves, and does one backward pass foretell their slopes?</p>
 <dl>
-<dt>G_E</dt><dd>empirical gradient: the measured slope within ±${plan.fit.range ?? 2}</dd>
+<dt>G_E</dt><dd>empirical gradient: the measured slope within ±${plan.fit.range}</dd>
 <dt>G_C</dt><dd>computed gradient, by one backward pass</dd>
 <dt>NeurGrad</dt><dd>G_C turned into the direction of the shift: the estimate of G_E without a sweep</dd>
 <dt>IG</dt><dd>integrated gradients, the baseline</dd>
-<dt>linear</dt><dd>a neuron whose curve correlates with a line, |r| ≥ 0.95, within ±2</dd>
+<dt>linear</dt><dd>a neuron whose curve correlates with a line, |r| ≥ 0.95, within ±${plan.fit.range}</dd>
 </dl>
 ${units.done < units.all ? html`<p class="lead"><mark>Not finished: ${units.done} of ${units.all} units are done.</mark></p>` : raw('')}
 </header>
@@ -303,13 +329,16 @@ ${
   withFigure.length === 0
     ? raw('')
     : html`<section><h2>Figure 2: how far a line holds</h2>
-<figure class="middle">${straightnessByRange(withFigure.map((model) => ({ name: modelName(model.stamp.source), figure2: model.figure2 })))}
-<figcaption>Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95; upright: ±2, where slopes are fitted.</figcaption></figure></section>`
+<figure class="middle">${straightnessByRange(
+        withFigure.map(({ figure2 }) => figure2),
+        marked,
+      )}
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>
 <dl>
-<dt>Conventions</dt><dd>site ${plan.neurons.site}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range ?? 2}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
+<dt>Conventions</dt><dd>site ${plan.neurons.site}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
 <dt>Neurons</dt><dd>${plan.neurons.perPrompt} a prompt without replacement, ${plan.neurons.sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt'}, seed ${plan.neurons.seed}</dd>
 <dt>Prompts</dt><dd>${plan.prompts.path} (${plan.prompts.format}), seed ${plan.prompts.seed}${plan.prompts.answeredRight ? ', answered right by the model' : ''}${plan.prompts.onePerFact ? ', one a fact' : ''}${plan.prompts.hideAnswer ? ', none with its answer in it' : ''}</dd>
 <dt>Precision</dt><dd>float32${plan.dtype === 'f32' ? '' : ` with ${plan.dtype} weights`}. Changes of p are carried as differences, to about 1e-5 of their size; curves that move less than 1e-6 of p count as flat, with r = 0.</dd>

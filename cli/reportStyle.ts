@@ -41,10 +41,11 @@ figcaption { color: var(--muted); font-size: 13px; line-height: 1.45; margin-top
 .small figcaption { margin: 0 0 4px; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 .small figcaption b { color: var(--ink); font-weight: 600; margin-right: .5em; }
 .key { white-space: nowrap; margin-right: .8em; }
-.key::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .35em; background: var(--muted); }
+.key::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .35em; background: var(--key, var(--muted)); }
 .key.positive::before { background: var(--positive); }
 .key.negative::before { background: var(--negative); }
-.scroll { overflow-x: auto; }
+/* A wide table takes the window's width, centred on the text, before it scrolls. */
+.scroll { position: relative; left: 50%; width: fit-content; min-width: 100%; max-width: calc(100vw - 56px); transform: translateX(-50%); overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 12px 6px 0; text-align: left; border-bottom: 1px solid var(--line); font-weight: 400; white-space: nowrap; }
 thead th { color: var(--muted); font-size: 12.5px; }
@@ -70,5 +71,12 @@ footer { max-width: 1080px; margin: 40px auto 0; padding: 18px 20px 40px; border
   dl { grid-template-columns: 1fr; gap: 2px; }
   dd { margin-bottom: 10px; }
 }
-@media print { section { break-inside: avoid; } }
+/* Paper does not scroll: tables become small there, and cells wrap. */
+@media print {
+  section { break-inside: avoid; }
+  .scroll { position: static; width: auto; max-width: none; transform: none; overflow: visible; }
+  table { font-size: 10px; }
+  thead th { font-size: 9px; }
+  th, td { white-space: normal; padding-right: 6px; }
+}
 `;

@@ -256,6 +256,18 @@ describe('a study', () => {
     expect(page).not.toMatch(/<script|https?:\/\/(?!www\.w3\.org)/);
   });
 
+  it('says the range of the plan, and nothing of one prompt or one pair', async () => {
+    const folder = fresh();
+    const one = { count: 1, path: PROMPTS };
+    await run(folder, WHOLE, [], { fit: { range: 1 }, prompts: one, neurons: { perPrompt: 1 } });
+    const summary = await summarise([StudyFolder.read(folder)]);
+    const page = renderStudy(summary, '0');
+    expect(page).toContain('upright: ±1');
+    expect(page).not.toContain('±2');
+    expect(page).not.toContain('A pooled Pearson');
+    expect(markdown(studyTables(summary).get('table1')!)).toMatch(/\| G_C \|( – \|){4} /);
+  });
+
   it('is found done when started again', async () => {
     expect(await run(whole)).toEqual({ done: 0, found: 6 });
   });

@@ -18,7 +18,8 @@ export interface CurveData {
   readonly sweep: NeuronCurve | null;
   /** Points that dragging met. */
   readonly trace: readonly Point[];
-  readonly now: Point;
+  /** Null where other neurons are shifted too: then it lies on no curve of this one alone. */
+  readonly now: Point | null;
 }
 
 export function drawCurve(
@@ -28,7 +29,10 @@ export function drawCurve(
   const swept = sweep ? sweep.shifts.map((shift, i) => ({ shift, p: sweep.p[i]! })) : [];
   const reach = sweep ? Math.max(...sweep.shifts.map(Math.abs)) : 10;
   const at = (slope: number, shift: number): Point => ({ shift, p: p + slope * shift });
-  const values = [...swept, ...trace, now, at(neurgrad, -range), at(neurgrad, range)].map((point) => point.p);
+  const here = now ? [now] : [];
+  const values = [...swept, ...trace, ...here, at(neurgrad, -range), at(neurgrad, range)].map(
+    (point) => point.p,
+  );
   // A line may leave what a probability can be; the picture does not.
   const low = Math.max(0, Math.min(...values));
   const high = Math.min(1, Math.max(...values));
@@ -61,7 +65,7 @@ export function drawCurve(
       line(fitted, { x: 'shift', y: 'p', stroke: 'var(--fit)', strokeWidth: 1.5 }),
       line(swept, { x: 'shift', y: 'p', stroke: 'var(--focus)', strokeWidth: 2.5 }),
       dot(trace, { x: 'shift', y: 'p', r: 2, fill: 'var(--focus)', fillOpacity: 0.45 }),
-      dot([now], { x: 'shift', y: 'p', r: 5.5, fill: 'var(--focus)', stroke: 'var(--card)', strokeWidth: 2 }),
+      dot(here, { x: 'shift', y: 'p', r: 5.5, fill: 'var(--focus)', stroke: 'var(--card)', strokeWidth: 2 }),
     ],
   });
   const svg = figure as unknown as SVGSVGElement;

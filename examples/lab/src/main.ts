@@ -206,16 +206,18 @@ function renderCurve({ state, study, sweep, distribution, trace }: View): void {
   const values = lab.valuesOf(selected);
   const p = distribution?.predictions.find(({ id }) => id === study.target.id)?.p ?? study.p;
   const target = word(study.target.text);
-  byId('curve-title').textContent = `p(“${target}”) against ${nameOf(selected)}`;
+  const others = shifts.some((one) => !sameNeuron(one, selected));
+  const name = `${nameOf(selected)}${others ? ' alone' : ''}`;
+  byId('curve-title').textContent = `p(“${target}”) against ${name}`;
   const svg = drawCurve(
     {
-      label: `Probability of ${target} against the shift of ${nameOf(selected)}`,
+      label: `Probability of ${target} against the shift of ${name}`,
       p: study.p,
       neurgrad: values.neurgrad,
       range: FIT_RANGE,
       sweep: sweep?.curve ?? null,
-      trace: shifts.length > 1 ? [] : trace,
-      now: { shift: values.shift, p },
+      trace: others ? [] : trace,
+      now: others ? null : { shift: values.shift, p },
     },
     Math.max(260, host.clientWidth),
   );
