@@ -122,6 +122,7 @@ describe('gradients and their gradients', () => {
       'clipByGlobalNorm',
       'clipFactor',
       'convert',
+      'convertInto',
       'globalNorm',
       'recompute',
       'warmupCosine',

@@ -354,6 +354,9 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     const moved = await page.locator('#hand li').count();
     expect(moved).toBeGreaterThanOrEqual(1);
     expect(moved).toBeLessThanOrEqual(6);
+    // Others are shifted than the selected one: its curve is of it alone, without the dot of all together.
+    expect(await page.locator('#curve-title').textContent()).toMatch(/ alone$/);
+    expect(await page.locator('#plot circle').count()).toBe(0);
   });
 
   it('comes back from a link', async () => {

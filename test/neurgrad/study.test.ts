@@ -259,7 +259,8 @@ describe('a study', () => {
   it('says the range of the plan, and nothing of one prompt or one pair', async () => {
     const folder = fresh();
     const one = { count: 1, path: PROMPTS };
-    await run(folder, WHOLE, [], { fit: { range: 1 }, prompts: one, neurons: { perPrompt: 1 } });
+    const grid = { from: -2, to: 2, step: 0.5 };
+    await run(folder, WHOLE, [], { grid, fit: { range: 1 }, prompts: one, neurons: { perPrompt: 1 } });
     const summary = await summarise([StudyFolder.read(folder)]);
     const page = renderStudy(summary, '0');
     expect(page).toContain('upright: ±1');
