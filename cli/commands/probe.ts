@@ -447,9 +447,10 @@ function questionsOf(
 }
 
 function readRows(path: string): unknown[] {
+  const text = readTextFile(path);
   let rows: unknown;
   try {
-    rows = JSON.parse(readTextFile(path));
+    rows = JSON.parse(text);
   } catch (cause) {
     throw new UserError('file', `${path}: is not JSON`, { cause });
   }

@@ -96,6 +96,11 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(answers[1]).toEqual({ row: 1, problem: 'claim: missing' });
     const question = await neurgrad('probe', 'apply', ...args, '--question', '### Claim: x\n### Answer:');
     expect(question.code).toBe(0);
+    writeFileSync(rows, '\ufeff[]');
+    const none = await neurgrad('probe', 'apply', ...args, '--rows', rows);
+    expect([none.code, none.err]).toEqual([2, expect.stringContaining('new.json: holds no rows')]);
+    const missing = await neurgrad('probe', 'apply', ...args, '--rows', join(folder, 'nowhere.json'));
+    expect([missing.code, missing.err]).toEqual([2, expect.stringContaining('nowhere.json: no such file')]);
   });
 
   it('tells what it cannot run', async () => {
