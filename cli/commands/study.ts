@@ -9,6 +9,7 @@ import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
 import { type OpenedModel, runStudy } from '../../neurgrad/study/run.ts';
+import { checkDraw } from '../../neurgrad/study/select.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import { integer, weightsOptions, withOptions } from '../options.ts';
@@ -146,7 +147,7 @@ async function describeCost(
   const memory = planMemory(card.sizes, checkpoint, { dtype: plan.dtype });
   await checkpoint.close();
   const opened = await open(number);
-  const found = await estimateStudy(plan, opened);
+  const found = await estimateStudy(plan, opened, number);
   opened.close();
   const size = (bytes: number): string =>
     bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
@@ -174,15 +175,8 @@ async function runCommand(options: Options): Promise<void> {
     throw new UserError('prompts', `${plan.prompts.path}: no such file or folder`);
   const cards: ModelCard[] = [];
   for (const source of plan.models) cards.push(await readModelCard(source));
-  for (const [number, { sizes }] of cards.entries()) {
-    const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);
-    const all = sizes.layers * sizes.width;
-    if (wanted > all)
-      throw new UserError(
-        'neurons',
-        `${plan.models[number]}: ${wanted} neurons asked for, the model has ${all}`,
-      );
-  }
+  const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);
+  for (const [number, card] of cards.entries()) checkDraw(card, wanted, plan.models[number]);
   const device: Device = await openDevice();
   const keep = { ...options, dtype: plan.dtype };
   const note = (text: string): void => void process.stderr.write(`${text}\n`);

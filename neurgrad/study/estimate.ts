@@ -28,11 +28,14 @@ export interface StudyEstimate {
 /** Neurons timed: enough to fill a pass. */
 const SAMPLE = 16;
 
-/** Of one model of the plan, open. @throws UserError where no prompt passes. */
-export async function estimateStudy(plan: Plan, opened: OpenedModel): Promise<StudyEstimate> {
+/** Of model `number` of the plan, open. @throws UserError where no prompt passes. */
+export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0): Promise<StudyEstimate> {
   const { model } = opened;
   const questions = readQuestions(plan.prompts, model.architecture);
-  const { prompts } = await selectPrompts(opened, plan.models[0]!, questions, { ...plan.prompts, count: 1 });
+  const { prompts } = await selectPrompts(opened, plan.models[number]!, questions, {
+    ...plan.prompts,
+    count: 1,
+  });
   const [prompt] = prompts as [(typeof prompts)[0]];
   const units = unitsOf(plan, [plan.prompts.count]);
   const points = units.reduce((sum, unit) => sum + unitPoints(plan, unit), 0);

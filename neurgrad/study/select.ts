@@ -163,6 +163,14 @@ export function shuffled(count: number, random: () => number): Uint32Array {
   return order;
 }
 
+/** @param name the model's, for the error. @throws UserError where the model has fewer neurons. */
+export function checkDraw({ sizes }: Pick<LanguageModel, 'sizes'>, count: number, name?: string): void {
+  const total = sizes.layers * sizes.width;
+  if (count <= total) return;
+  const where = name === undefined ? '' : `${name}: `;
+  throw new UserError('plan', `${where}${count} neurons a prompt: the model has ${total}`);
+}
+
 /** Flat numbers of the neurons that a prompt's unit sweeps. `salt` keeps the draws of table and figure apart. */
 export function drawNeurons(
   model: Pick<LanguageModel, 'sizes'>,
@@ -171,9 +179,8 @@ export function drawNeurons(
   prompt: number,
   salt: number,
 ): number[] {
-  const total = model.sizes.layers * model.sizes.width;
-  if (count > total) throw new UserError('plan', `${count} neurons a prompt: the model has ${total}`);
+  checkDraw(model, count);
   const mix = plan.sampling === 'shared' ? 0 : prompt + 1;
   const random = seededRandom((plan.seed + Math.imul(mix, 0x9e3779b1) + Math.imul(salt, 0x85ebca6b)) >>> 0);
-  return drawWithoutReplacement(count, total, random);
+  return drawWithoutReplacement(count, model.sizes.layers * model.sizes.width, random);
 }
