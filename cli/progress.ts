@@ -34,6 +34,18 @@ export function startProgress(
   return stream.isTTY ? bar(label, unit, stream) : lines(label, unit, stream);
 }
 
+/** Seconds since the count began; one that is smaller than the one before begins anew. */
+function stopwatch(): (done: number) => number {
+  let began = performance.now();
+  let before = 0;
+  return (done) => {
+    const now = performance.now();
+    if (done < before) began = now;
+    before = done;
+    return (now - began) / 1000;
+  };
+}
+
 function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
   const single = new SingleBar(
     {
@@ -45,18 +57,15 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
     },
     Presets.rect,
   );
-  let began = performance.now();
-  let before = 0;
+  const secondsOf = stopwatch();
   let started = false;
   return {
     update(done, all) {
-      if (done < before) began = performance.now();
-      before = done;
+      const seconds = secondsOf(done);
       if (!started) {
         single.start(all, 0, { rate: '–' });
         started = true;
       }
-      const seconds = (performance.now() - began) / 1000;
       single.update(done, { rate: perSecond(done / Math.max(seconds, 1e-3)) });
     },
     stop() {
@@ -66,19 +75,18 @@ function bar(label: string, unit: string, stream: NodeJS.WriteStream): Progress 
 }
 
 function lines(label: string, unit: string, stream: NodeJS.WriteStream): Progress {
-  let began = performance.now();
-  let told = began;
+  const secondsOf = stopwatch();
+  let told = performance.now();
   let before = -1;
   return {
     update(done, all) {
       const now = performance.now();
+      const seconds = secondsOf(done);
       // The end is told once.
       if (done === before && done === all) return;
-      if (done < before) began = now;
       before = done;
-      if (done < all && now - told < logSeconds((now - began) / 1000) * 1000) return;
+      if (done < all && now - told < logSeconds(seconds) * 1000) return;
       told = now;
-      const seconds = (now - began) / 1000;
       const rate = done / Math.max(seconds, 1e-3);
       const left = done === 0 ? '' : `, ${duration((all - done) / rate)} left`;
       stream.write(

@@ -25,8 +25,8 @@ export const bytesOf = (dtype: DType): number => {
 export const storedShape = (dtype: DType, shape: readonly number[]): readonly number[] =>
   isQuantised(dtype) ? [...shape.slice(0, -1), storedRow(dtype, shape.at(-1) ?? 1)] : shape;
 
-/** Cuts are at multiples of this many elements. */
-const CUT = 128;
+/** Cuts are at multiples of this many elements. So many rows are a place where a binding may begin, in every format. */
+export const CUT = 128;
 
 interface Segment {
   readonly buffer: PooledBuffer;

@@ -16,9 +16,9 @@ import type { Purpose } from './memory.ts';
 import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
 
-/** Elements of a shape. */
 /** A shape in an error's text. */
 export const show = ({ shape }: { readonly shape: readonly number[] }): string => `[${shape.join(', ')}]`;
+/** Elements of a shape. */
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** The place of a value in the graph of operations; a leaf has no node. Tensors that share it are the same value. */

@@ -10,7 +10,7 @@ import { UserError } from '../engine/errors.ts';
 import type { ByteFolder, ByteSource } from './byteSource.ts';
 import { safeName } from './byteSource.ts';
 import { decodeFloat32 } from './decode.ts';
-import { duplicateKey, readSafetensorsHeader, type TensorSpan } from './safetensors.ts';
+import { duplicateKey, readSafetensorsHeader, shortened, type TensorSpan } from './safetensors.ts';
 
 /** A tensor and the file it lies in; `begin` and `end` are positions in that file. */
 export interface TensorEntry extends TensorSpan {
@@ -253,6 +253,5 @@ function count(tensors: number): string {
 
 function abbreviate(list: readonly string[], most = 8): string {
   const rest = list.length - most;
-  const short = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
-  return list.slice(0, most).map(short).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
+  return list.slice(0, most).map(shortened).join(', ') + (rest > 0 ? ` and ${rest} more` : '');
 }

@@ -114,7 +114,8 @@ const theta = v.nullish(
   ),
 );
 
-const wholeHead = only([1], 1);
+/** A factor that changes nothing. */
+const unchanged = only([1], 1);
 
 /**
  * Today `rope_scaling`; `rope_parameters` (with the theta inside) in transformers 5. Whatever else they hold asks for positions
@@ -130,8 +131,8 @@ const rope = v.nullish(
       {
         rope_type: only(['default'], 'default'),
         type: only(['default'], 'default'),
-        factor: only([1], 1),
-        partial_rotary_factor: wholeHead,
+        factor: unchanged,
+        partial_rotary_factor: unchanged,
         rope_theta: theta,
       },
       v.nullish(v.custom<undefined>(() => false, 'must be left out (RoPE scaling is not supported)')),
@@ -146,7 +147,7 @@ const llamaSchema = v.object({
   head_dim: v.nullish(size(2 ** 12)),
   rms_norm_eps: v.nullish(epsilon, 1e-6),
   rope_theta: theta,
-  partial_rotary_factor: wholeHead,
+  partial_rotary_factor: unchanged,
   rope_scaling: rope,
   rope_parameters: rope,
   hidden_act: only(['silu'], 'silu'),

@@ -274,11 +274,11 @@ function checkData(path: string, { name, dtype, shape }: TensorToWrite, data: Wr
   }
 }
 
-/** JSON for a message, cut where a hostile file made it long. */
-function quote(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'nothing';
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
-}
+/** Text for a message, cut where a hostile file made it long. */
+export const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
+
+/** JSON for a message. */
+const quote = (value: unknown): string => shortened(JSON.stringify(value) ?? 'nothing');
 
 function bad(file: string, what: string, cause?: unknown): UserError {
   return new UserError('safetensors', `${file}: ${what}`, { cause });

@@ -6,17 +6,24 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { bytesOf, convert, convertInto, type Device, empty, type Tensor, tensor } from '../engine/index.ts';
+import {
+  bytesOf,
+  convert,
+  convertInto,
+  type Device,
+  empty,
+  sizeOf,
+  type Tensor,
+  tensor,
+} from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
+import { CUT } from '../engine/storage.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import { decodeFloat32 } from './decode.ts';
 import { storedAs, type WeightDtype } from './storage.ts';
 
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
-
-/** A block of rows that is converted at once is a multiple of so many: a binding may begin there in every format. */
-const BLOCK_ROWS = 128;
 
 /** Most bytes of blocks on their way to another format: two tensors are loaded at once. */
 export const CONVERSION_BYTES = 2 * STAGING_BYTES;
@@ -145,9 +152,8 @@ export class WeightLoader {
   /** A tensor from numbers that the file has in another format: block by block, so that no more than one lies on the device. */
   async #convert(to: Tensor, name: string, stored: Tensor['dtype']): Promise<void> {
     const [count = 1, ...row] = to.shape;
-    const length = row.reduce((a, b) => a * b, 1);
-    const bytes = length * bytesOf(stored);
-    const most = BLOCK_ROWS * Math.max(1, Math.floor(STAGING_BYTES / bytes / BLOCK_ROWS));
+    const bytes = sizeOf(row) * bytesOf(stored);
+    const most = CUT * Math.max(1, Math.floor(STAGING_BYTES / bytes / CUT));
     for (let first = 0; first < count; first += most) {
       const rows = Math.min(most, count - first);
       const block = empty(this.#device, [rows, ...row], stored, 'scratch');

@@ -57,6 +57,16 @@ export interface Prediction {
  */
 export function targetValues(logits: Float32Array, target: number): Record<Quantity, number> {
   checkLogits(logits);
+  return valuesOf(logits, target);
+}
+
+/** As {@link targetValues}, and NaN where a logit is none: one shift of many must not take the others with it. */
+export function targetValuesOrNaN(logits: Float32Array, target: number): Record<Quantity, number> {
+  if (logits.every(Number.isFinite)) return valuesOf(logits, target);
+  return { prob: Number.NaN, logprob: Number.NaN, logit: Number.NaN };
+}
+
+function valuesOf(logits: Float32Array, target: number): Record<Quantity, number> {
   let top = Number.NEGATIVE_INFINITY;
   for (const logit of logits) top = Math.max(top, logit);
   let sum = 0;
@@ -64,12 +74,6 @@ export function targetValues(logits: Float32Array, target: number): Record<Quant
   const logit = logits[target]!;
   const logprob = logit - top - Math.log(sum);
   return { prob: Math.exp(logit - top) / sum, logprob, logit };
-}
-
-/** As {@link targetValues}, and NaN where a logit is none: one shift of many must not take the others with it. */
-export function targetValuesOrNaN(logits: Float32Array, target: number): Record<Quantity, number> {
-  if (logits.every(Number.isFinite)) return targetValues(logits, target);
-  return { prob: Number.NaN, logprob: Number.NaN, logit: Number.NaN };
 }
 
 /**

@@ -277,6 +277,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   );
   const patches = jobs.map(({ patch }) => patch);
   const atEnd = at === probe.position && at === probe.ids.length - 1;
+  // A bundle keeps no token of a causal model after the one that is read: nothing there is heard.
   const engine =
     options.engine === 'naive'
       ? 'naive'

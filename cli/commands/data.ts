@@ -133,9 +133,10 @@ const percent = (share: number): string => (share === 0 ? '0' : `${(100 * share)
 
 function describeAudit(audits: readonly TaskAudit[], summary: AuditSummary): string {
   const pairs = [
-    ['valid', 'test'],
-    ['test', 'train'],
-    ['valid', 'train'],
+    ['valid', 'test', 'content'],
+    ['test', 'train', 'content'],
+    ['valid', 'train', 'content'],
+    ['test', 'train', 'source'],
   ] as const;
   const balance = ({ splits }: TaskAudit): string => {
     const shares = SPLITS.flatMap((split) => splits[split].labels.map((n) => n / splits[split].rows)).filter(
@@ -146,14 +147,11 @@ function describeAudit(audits: readonly TaskAudit[], summary: AuditSummary): str
   const rows = audits.map((audit) => [
     audit.task,
     SPLITS.map((split) => (audit.splits[split].file === null ? 'none' : audit.splits[split].rows)).join('/'),
-    ...pairs.map(([from, other]) =>
+    ...pairs.map(([from, other, by]) =>
       audit.splits[from].file === null || audit.splits[other].file === null
         ? 'none'
-        : percent(leakShare(audit, from, other)),
+        : percent(leakShare(audit, from, other, by)),
     ),
-    audit.splits.test.file === null || audit.splits.train.file === null
-      ? 'none'
-      : percent(summary.testSourceInTrain.find(({ task }) => task === audit.task)?.share ?? 0),
     SPLITS.map((split) => audit.splits[split].duplicates).join('/'),
     audit.contradictions,
     balance(audit),

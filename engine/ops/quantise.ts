@@ -6,7 +6,7 @@ import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } fro
 import { ShapeError } from '../errors.ts';
 import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
-import { commonRows, type DType, rowsWindow } from '../storage.ts';
+import { CUT, commonRows, type DType, rowsWindow } from '../storage.ts';
 import { empty, show, sizeOf, type Tensor } from '../tensor.ts';
 
 /**
@@ -37,7 +37,7 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
 
 /**
  * As {@link convert}, into rows of a tensor that is there: x [rows, ...] to y [all, ...] from row `first` on, a multiple of
- * 128 (so that a binding may begin there). Of y, nothing else changes. @throws ShapeError
+ * 128 (where a binding may begin). Of y, nothing else changes. @throws ShapeError
  */
 export function convertInto(x: Tensor, y: Tensor, first = 0): void {
   x.use();
@@ -46,7 +46,7 @@ export function convertInto(x: Tensor, y: Tensor, first = 0): void {
   const length = sizeOf(x.shape.slice(1));
   if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)
     throw new ShapeError('convert', `${from} to ${to}`);
-  if (length !== sizeOf(y.shape.slice(1)) || first % 128 !== 0 || first * length + x.size > y.size)
+  if (length !== sizeOf(y.shape.slice(1)) || first % CUT !== 0 || first * length + x.size > y.size)
     throw new ShapeError('convert', `${show(x)} to rows of ${show(y)} from ${first} on`);
   if (x.size === 0) return;
   if (!isQuantised(to)) {

@@ -9,6 +9,7 @@ import { UserError } from '../../engine/errors.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
 import { shiftGrid } from '../grid.ts';
 import { ENDPOINTS } from '../integrated.ts';
+import { RANGE_SLACK } from '../statistics.ts';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const seed = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)), 0);
@@ -114,7 +115,7 @@ export function parsePlan(json: unknown, name = 'plan'): Plan {
     }
   };
   const fitted = shiftsOf('grid', plan.grid).filter(
-    (shift) => shift !== 0 && Math.abs(shift) <= plan.fit.range,
+    (shift) => shift !== 0 && Math.abs(shift) <= plan.fit.range + RANGE_SLACK,
   );
   // Through two points there is always a line.
   if (fitted.length < 3)

@@ -48,6 +48,16 @@ describe('sparse presets', () => {
   });
 });
 
+/** One layer, as narrow as can be. */
+const narrow = (vocabulary: number) => ({
+  ...presetConfig('llama2-7b', 1),
+  hidden_size: 64,
+  num_attention_heads: 2,
+  num_key_value_heads: 2,
+  intermediate_size: 64,
+  vocab_size: vocabulary,
+});
+
 test('random weights: seeded, of the right spread, and loadable', async () => {
   const paths = ['a', 'b', 'c'].map((name) => join(scratch, name));
   const config = {
@@ -74,14 +84,7 @@ test('random weights: seeded, of the right spread, and loadable', async () => {
 
 test('what is interrupted is no checkpoint, leaves nothing behind when it can, and may be begun again', async () => {
   const path = join(scratch, 'interrupted');
-  const preset = {
-    ...presetConfig('llama2-7b', 1),
-    hidden_size: 64,
-    num_attention_heads: 2,
-    num_key_value_heads: 2,
-    intermediate_size: 64,
-    vocab_size: 300,
-  };
+  const preset = narrow(300);
   const options = { preset, dtype: 'bf16', shardBytes: 1e5 } as const;
   let written: string[] = [];
   const broken = synthesise(path, {
@@ -112,14 +115,7 @@ test('a file in the place of the folder is named', async () => {
 
 test('a tensor of several blocks is converted block by block: the same numbers, and no room for the whole of it', async () => {
   const path = join(scratch, 'wide');
-  const preset = {
-    ...presetConfig('llama2-7b', 1),
-    hidden_size: 64,
-    num_attention_heads: 2,
-    num_key_value_heads: 2,
-    intermediate_size: 64,
-    vocab_size: 300_001,
-  };
+  const preset = narrow(300_001);
   await synthesise(path, { preset, dtype: 'bf16', seed: 3 });
   const folder = await localFolder(path);
   const checkpoint = await openCheckpoint(folder);
