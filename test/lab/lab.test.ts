@@ -221,7 +221,25 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(await page.locator('#words [aria-pressed="true"]').getAttribute('data-token')).toBe('portuguese');
     await page.fill('#text', 'The capital of France is Paris.');
     await notice(page, /no \[MASK\]/);
+    // What stands on the page is of the sentence before: seen to be so, and not to be had under this one.
+    expect(await page.locator('.card.stale').count()).toBe(await page.locator('.card').count());
+    for (const id of ['#map-png', '#map-csv', '#steer-go']) expect(await page.isDisabled(id), id).toBe(true);
+    const saved = JSON.parse((await downloaded(page, '#save-json')).toString()) as PageLab['view'];
+    expect(saved).toMatchObject({
+      state: { text: 'The capital of France is Paris.' },
+      answer: null,
+      study: null,
+      distribution: null,
+      sweep: null,
+    });
     await type(page, CAPITAL);
+    expect(await page.locator('.card.stale').count()).toBe(0);
+    // Before typing pauses, too.
+    await page.locator('#text').pressSequentially('.');
+    expect(await page.locator('#lab.typing').count()).toBe(1);
+    await page.press('#text', 'Backspace');
+    await page.locator('#lab:not(.typing)').waitFor();
+    await answered(page);
     await page.fill('#target', 'london');
     await page.waitForFunction(() => window.neurgradLab.view.study?.target.text === 'london');
     const id = resolveTarget(model, tokenizer, prompt, 'london');
@@ -249,6 +267,28 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.locator(`[data-neuron="${name}"].selected`).waitFor();
     await page.mouse.click(box.x + 60, box.y + 20);
     await page.locator('[data-neuron^="L0.N"].selected').waitFor();
+  });
+
+  it('takes the neuron that it names, between two pixels too', async () => {
+    await page.evaluate(() => {
+      document.querySelector<HTMLElement>('#map')!.style.marginLeft = '0.6px';
+    });
+    const box = (await page.locator('#map canvas').boundingBox())!;
+    const named = async (x: number) => {
+      await page.mouse.move(box.x + x, box.y + 20);
+      return (await page.locator('#map-tip').textContent())!.split(' ')[0]!;
+    };
+    // The first place, in steps of a tenth of a pixel, at which another neuron begins.
+    let x = 60;
+    const first = await named(x);
+    while ((await named(x)) === first) x += 0.1;
+    const second = await named(x);
+    await page.mouse.click(box.x + x, box.y + 20);
+    await page.locator('[data-neuron].selected').waitFor();
+    expect(await page.locator('[data-neuron].selected').getAttribute('data-neuron')).toBe(second);
+    await page.evaluate(() => {
+      document.querySelector<HTMLElement>('#map')!.style.marginLeft = '';
+    });
   });
 
   it('moves the distribution at once when a neuron is dragged', async () => {
@@ -312,7 +352,9 @@ describe.skipIf(!executablePath)('the laboratory', () => {
       logits: [prompt.position],
     });
     const { prob } = targetValues(await run.logits.read(), tokenizer.idOf('paris')!);
-    await expect.poll(async () => Math.abs((await shown(page, 'paris')) - prob)).toBeLessThan(1e-5);
+    await expect
+      .poll(async () => Math.abs((await shown(page, 'paris')) - prob), { timeout: 10_000 })
+      .toBeLessThan(1e-5);
   }
 
   it('sweeps a neuron: line, fit and r', async () => {
@@ -328,6 +370,30 @@ describe.skipIf(!executablePath)('the laboratory', () => {
       `−${Math.abs(Number(expected.r.toPrecision(5)))}`,
     );
     expect(await page.locator('#plot svg[role=img] path').count()).toBeGreaterThanOrEqual(3);
+  });
+
+  it('labels the axis of a weak neuron whole', async () => {
+    const { neurgrad } = await neuronGradients(model, prompt);
+    const weak = [...neurgrad.keys()].sort((a, b) => Math.abs(neurgrad[a]!) - Math.abs(neurgrad[b]!))[20]!;
+    for (const name of [`L${Math.floor(weak / 512)}.N${weak % 512}`, 'L3.N308']) {
+      await page.fill('#add-name', name);
+      await page.press('#add-name', 'Enter');
+      await page.click('#sweep');
+      await page.locator('#curve-csv').waitFor();
+      const labels = await page.evaluate(() => {
+        const svg = document.querySelector('#plot svg')!;
+        const frame = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll('text')].map((text) => {
+          const box = text.getBoundingClientRect();
+          return { text: text.textContent, inside: box.left >= frame.left && box.right <= frame.right };
+        });
+      });
+      expect(labels.length).toBeGreaterThan(6);
+      expect(labels.filter(({ inside }) => !inside)).toEqual([]);
+      expect(new Set(labels.map(({ text }) => text)).size).toBe(
+        labels.length - (labels.filter(({ text }) => text === '0').length > 1 ? 1 : 0),
+      );
+    }
   });
 
   it('gives PNG, SVG, CSV and JSON', async () => {
@@ -486,22 +552,37 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(await page.locator('#map-tip').textContent()).toMatch(/^L\d+\.N\d+ {2}activation/);
   });
 
-  it('says what is wrong with a file or folder', async () => {
+  it('says what is wrong with a file or folder, and keeps the model that is open', async () => {
+    const p = await page.evaluate(() => window.neurgradLab.view.study!.p);
+    const stays = async () => {
+      expect(await page.locator('#model-name').textContent()).toBe('wide-bert');
+      expect(await page.evaluate(() => window.neurgradLab.view.study?.p)).toBe(p);
+      expect(await page.locator('.card.stale').count()).toBe(0);
+    };
     const readme = join(folder, 'readme.txt');
     writeFileSync(readme, 'no model');
     await drop(page, [readme]);
     await notice(page, /no config\.json/);
+    await stays();
     const bare = join(folder, 'no-tokenizer');
     await writeWideBert(bare, BUNDLED);
     rmSync(join(bare, 'tokenizer.json'));
     await page.click('#choose');
     await page.setInputFiles('#folder', bare);
     await notice(page, /no tokenizer\.json/);
+    await stays();
     const broken = join(folder, 'broken');
     await writeWideBert(broken, BUNDLED);
     writeFileSync(join(broken, 'model.safetensors'), 'nonsense that is long enough for a header');
     await drop(page, [broken]);
     await notice(page, /model\.safetensors/);
+    await stays();
+    // And it is the model itself that is still there, not only what it said.
+    await page.click('#negative li:first-child button');
+    const hand = page.locator('[data-neuron].selected input');
+    await hand.press('PageUp');
+    await page.waitForFunction(() => window.neurgradLab.view.distribution !== null);
+    await page.click('#reset');
   });
 
   it('keeps a model of the Hub, and says what stands in its way', async () => {

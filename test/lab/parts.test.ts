@@ -1,9 +1,10 @@
 /** The laboratory's parts that need no browser. */
 
 import { describe, expect, it } from 'vitest';
+import { tickLabels } from '../../examples/lab/src/curve.ts';
 import { figure, percent, signed, word } from '../../examples/lab/src/format.ts';
 import { Latest } from '../../examples/lab/src/latest.ts';
-import { layOut } from '../../examples/lab/src/map.ts';
+import { colourBar, layOut, strength } from '../../examples/lab/src/map.ts';
 import { fromHash, type State, toHash } from '../../examples/lab/src/state.ts';
 
 const STATE: State = {
@@ -54,6 +55,34 @@ describe('the map', () => {
     expect(columns * lines).toBeGreaterThanOrEqual(11_008);
     expect(columns * wide).toBeLessThanOrEqual(300);
     expect(high).toBe(2);
+  });
+});
+
+describe('the colour bar', () => {
+  it('has at each value the colour of a cell of that value', () => {
+    const stops = [...colourBar().matchAll(/var\((--\w+)\) ([\d.]+)%, var\(--cell\)\) ([\d.]+)%/g)];
+    expect(stops).toHaveLength(10);
+    for (const [, name, colour, at] of stops) {
+      const value = (Number(at) - 50) / 50;
+      expect(name).toBe(value < 0 ? '--negative' : '--positive');
+      expect(Number(colour) / 100).toBeCloseTo(strength(value, 1), 2);
+    }
+    expect(strength(-0.25, 1)).toBe(0.5);
+    expect(strength(0, 0)).toBe(0);
+  });
+});
+
+describe('tick labels', () => {
+  it.each([
+    [0, 1, 0.2, ['0', '0.2', '0.4']],
+    [0.94, 0.962, 0.005, ['0.940', '0.945', '0.950']],
+    [0.5, 0.5 + 6e-9, 1e-9, ['0.500000000', '0.500000001', '0.500000002']],
+    [0, 6e-7, 1e-7, ['0', '1e−7', '2e−7']],
+    [3.12e-5, 3.18e-5, 1e-7, ['3.12e−5', '3.13e−5', '3.14e−5']],
+    [-0.3, 0.2, 0.1, ['−0.3', '−0.2', '−0.1']],
+  ] as const)('from %d to %d', (low, high, step, expected) => {
+    const label = tickLabels(low, high);
+    expect([0, 1, 2].map((k) => label(low + k * step))).toEqual(expected);
   });
 });
 

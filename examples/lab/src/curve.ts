@@ -3,6 +3,9 @@
 import { dot, line, plot, rectY, ruleX } from '@observablehq/plot';
 import type { NeuronCurve } from '../../../neurgrad/index.ts';
 
+/** About as many on each axis. */
+const TICKS = 5;
+
 export interface Point {
   readonly shift: number;
   readonly p: number;
@@ -40,17 +43,22 @@ export function drawCurve(
   const fitted = sweep ? [at(sweep.slope, -reach), at(sweep.slope, reach)] : [];
   // In the page's own unit, which grows with the window.
   const unit = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+  const tickFormat = tickLabels(low - air, high + air);
+  const widest = Math.max(
+    ...[low - air, (low + high) / 2, high + air].map((value) => tickFormat(value).length),
+  );
   const figure = plot({
     width,
     height: Math.round(unit * Math.max(200, Math.min(300, (width / unit) * 0.5))),
-    marginLeft: 58 * unit,
+    // As wide as the labels: a digit takes a little over half of the font's size.
+    marginLeft: (16 + 7.2 * widest) * unit,
     marginBottom: 38 * unit,
     marginTop: 14,
-    marginRight: 14,
+    marginRight: 14 * unit,
     ariaLabel: label,
     style: { background: 'transparent', fontFamily: 'inherit', fontSize: '0.74rem', color: 'var(--muted)' },
-    x: { label: 'shift of the activation', domain: [-reach, reach], ticks: 5, labelArrow: 'none' },
-    y: { label: null, domain: [low - air, high + air], ticks: 5, grid: true, tickFormat: tick(high - low) },
+    x: { label: 'shift of the activation', domain: [-reach, reach], ticks: TICKS, labelArrow: 'none' },
+    y: { label: null, domain: [low - air, high + air], ticks: TICKS, grid: true, tickFormat },
     clip: true,
     marks: [
       rectY([0], { x1: -range, x2: range, y1: low - air, y2: high + air, fill: 'var(--band)' }),
@@ -75,8 +83,22 @@ export function drawCurve(
   return svg;
 }
 
-/** As many decimals as tell the ticks apart. */
-function tick(span: number): (value: number) => string {
-  const decimals = Math.max(0, Math.min(8, Math.ceil(-Math.log10(span || 1)) + 1));
-  return (value) => (value === 0 ? '0' : value.toFixed(decimals).replace('-', '−'));
+/**
+ * Labels that tell some five ticks from `low` to `high` apart: decimals, or exponents where zeros would fill the label.
+ * Twelve digits at most: float32 has no more to tell.
+ */
+export function tickLabels(low: number, high: number): (value: number) => string {
+  const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  const span = high - low || size;
+  // Ticks stand at multiples of 1, 2 or 5 times a power of ten: of which, rounded as the axis rounds them.
+  const place = (value: number) => Math.floor(Math.log10(value) + 1e-9);
+  const raw = span / TICKS;
+  const power = place(raw) + (raw / 10 ** place(raw) >= Math.sqrt(50) ? 1 : 0);
+  const digits = Math.max(0, Math.min(12, place(size) - power));
+  const decimals = Math.max(0, Math.min(12, -power));
+  return (value) => {
+    if (Math.abs(value) < span * 1e-6) return '0';
+    const text = size >= 1e-3 ? value.toFixed(decimals) : value.toExponential(digits);
+    return text.replace(/-/g, '−').replace('e+', 'e');
+  };
 }

@@ -51,6 +51,18 @@ export interface View {
   readonly sweep: SweepAnswer | null;
   /** Points met by dragging the selected neuron alone. */
   readonly trace: readonly Point[];
+  /** Whether the answer, and the study with all that follows from it, belong to the state. */
+  readonly current: { readonly answer: boolean; readonly study: boolean };
+}
+
+type Results = Omit<View, 'state' | 'card' | 'current'>;
+
+/** A model that was open when another one was asked for: the page comes back to it if that one does not open. */
+interface Before {
+  readonly source: ModelSource;
+  readonly state: State;
+  readonly card: ModelCard;
+  readonly results: Results;
 }
 
 export class Lab {
@@ -63,7 +75,8 @@ export class Lab {
   #state: State;
   #source: ModelSource | null = null;
   #card: ModelCard | null = null;
-  #results: Omit<View, 'state' | 'card'> = NOTHING;
+  #results: Results = NOTHING;
+  #before: Before | null = null;
   /** The long piece of work that Cancel stops. */
   #work: AbortController | null = null;
   #losses: number[] = [];
@@ -84,7 +97,26 @@ export class Lab {
   }
 
   get view(): View {
-    return { state: this.#state, card: this.#card, ...this.#results };
+    return { state: this.#state, card: this.#card, ...this.#results, current: this.#current };
+  }
+
+  get #current(): View['current'] {
+    const { answer, study } = this.#results;
+    const question = this.#question();
+    const belongs = (result: Answer | null) =>
+      !!result && !!question && sameQuestion(result.question, question);
+    return { answer: belongs(answer), study: belongs(study) };
+  }
+
+  /** What is saved as JSON: the view without results of another sentence, target, site or direction. */
+  get saved(): { link: string } & Omit<View, 'current'> {
+    const { current, ...view } = this.view;
+    return {
+      link: this.link,
+      ...view,
+      ...(current.answer ? {} : { answer: null }),
+      ...(current.study ? {} : { study: null, distribution: null, sweep: null, trace: [] }),
+    };
   }
 
   /** Opens what the address asks for, or the first bundled model. */
@@ -93,6 +125,9 @@ export class Lab {
     const source = sourceOf(this.#state.model);
     if (source) return this.#open(source);
     const name = this.#state.model.replace(/^folder:/, '');
+    this.#card = null;
+    this.#before = null;
+    this.#results = NOTHING;
     this.#show();
     this.#say(
       `This link was made with the folder “${name}” on someone's computer: open that folder to see the same.`,
@@ -101,27 +136,31 @@ export class Lab {
 
   /** Another model, chosen by the user. The same one again keeps the sentence and the neurons in hand. */
   async choose(source: ModelSource): Promise<void> {
-    if (modelOf(source) !== this.#state.model) {
-      const { direction, dtype } = this.#state;
-      this.#state = { ...START, model: modelOf(source), direction, dtype };
-    }
-    await this.#open(source);
+    const { model, direction, dtype } = this.#state;
+    const same = modelOf(source) === model;
+    await this.#open(source, same ? this.#state : { ...START, model: modelOf(source), direction, dtype });
   }
 
   /** Other storage of the weights: the same model is opened again. */
   async storeAs(dtype: State['dtype']): Promise<void> {
-    this.#state = { ...this.#state, dtype };
-    if (this.#source) await this.#open(this.#source);
+    const state = { ...this.#state, dtype };
+    if (this.#source) await this.#open(this.#source, state);
+    else this.#state = state;
   }
 
-  async #open(source: ModelSource): Promise<void> {
+  /** Opens a model for a state. The one before stays open, in the worker, until this one is. */
+  async #open(source: ModelSource, state = this.#state): Promise<void> {
+    if (this.#card && this.#source)
+      this.#before = { source: this.#source, state: this.#state, card: this.#card, results: this.#results };
     this.#source = source;
+    this.#state = state;
     this.#card = null;
     this.#results = NOTHING;
     this.#say(null);
     this.#show();
-    const card = await this.#long('open', { source, dtype: this.#state.dtype }, 'Opening the model');
+    const card = await this.#long('open', { source, dtype: state.dtype }, 'Opening the model');
     if (!card) return;
+    this.#before = null;
     this.#card = card;
     const { text, site } = this.#state;
     const [example = ''] = this.examples();
@@ -225,7 +264,7 @@ export class Lab {
   async sweep(reach: number): Promise<void> {
     const { selected } = this.#state;
     const question = this.#question();
-    if (!selected || !question) return;
+    if (!selected || !question || !this.#current.study) return;
     const shifts = shiftGrid(-reach, reach, SWEEP_STEP);
     const neuron = { ...selected, site: question.site };
     const answer = await this.#long('sweep', { question, neuron, shifts }, `Sweeping ${nameOf(selected)}`);
@@ -237,7 +276,7 @@ export class Lab {
   /** Shifts few of the strongest neurons, within their linear range, so that the target reaches a probability. */
   async steer(wish: number, neurons: number): Promise<void> {
     const question = this.#question();
-    if (!question) return;
+    if (!question || !this.#current.study) return;
     const answer = await this.#long('steer', { question, wish, neurons, range: STEER_RANGE }, 'Steering');
     if (!answer) return;
     this.#move(answer.shifts);
@@ -307,12 +346,16 @@ export class Lab {
 
   async #askStudy(): Promise<void> {
     const question = this.#question();
+    const card = this.#card;
     if (!question) return;
     try {
       const answer = await this.#client.call('answer', question);
+      // Another model was asked for meanwhile: this is an answer of the one before.
+      if (card !== this.#card) return;
       this.#results = { ...this.#results, answer, distribution: null, sweep: null, trace: [] };
       this.#show();
       const study = await this.#client.call('study', answer);
+      if (card !== this.#card) return;
       this.#results = { ...this.#results, study };
       this.#say(this.#remark);
       this.#remark = null;
@@ -325,7 +368,8 @@ export class Lab {
 
   async #askRun(): Promise<void> {
     const { study } = this.#results;
-    if (!study) return;
+    // A study under way asks again when it is there.
+    if (!study || !this.#current.study) return;
     const { shifts, selected } = this.#state;
     const { site } = study.question;
     const ask: Calls['run']['ask'] = {
@@ -376,7 +420,7 @@ export class Lab {
         onProgress: (progress) => this.#work === work && this.#busy(progress),
       });
     } catch (error) {
-      if (call === 'open' && this.#work === work) this.#notOpened(error);
+      if (call === 'open' && this.#work === work) await this.#notOpened(error, work);
       else this.#failed(error);
       return null;
     } finally {
@@ -387,15 +431,31 @@ export class Lab {
     }
   }
 
-  #notOpened(error: unknown): void {
+  async #notOpened(error: unknown, work: AbortController): Promise<void> {
     const { code, message } = error as CallError;
     if (code === 'lost') {
       this.#lost(message);
       return;
     }
     const source = this.#source!;
-    const again = PASSING.has(code) ? () => void this.#open(source) : undefined;
-    this.#say(code === 'cancelled' ? 'Opening the model was cancelled.' : message, again);
+    const state = this.#state;
+    const open = await this.#client.call('opened', null).catch(() => null);
+    if (this.#work !== work) return;
+    const before = this.#before;
+    this.#before = null;
+    if (before && open?.serial === before.card.serial) {
+      this.#source = before.source;
+      this.#state = before.state;
+      this.#card = before.card;
+      this.#results = before.results;
+      if (this.#current.study) this.#show();
+      else this.#changed();
+    }
+    const again = PASSING.has(code) ? () => void this.#open(source, state) : undefined;
+    const why = code === 'cancelled' ? 'Opening the model was cancelled.' : message;
+    // A study that is asked anew says it once more: its answer takes away what is said here.
+    if (this.#card && !this.#current.study) this.#remark = why;
+    this.#say(why, again);
   }
 
   #failed(error: unknown): void {
@@ -445,10 +505,19 @@ const START: State = {
   shifts: [],
 };
 
-const NOTHING: Omit<View, 'state' | 'card'> = {
+const NOTHING: Results = {
   answer: null,
   study: null,
   distribution: null,
   sweep: null,
   trace: [],
 };
+
+function sameQuestion(a: Question, b: Question): boolean {
+  return (
+    a.text === b.text &&
+    a.site === b.site &&
+    a.direction === b.direction &&
+    JSON.stringify(a.target) === JSON.stringify(b.target)
+  );
+}

@@ -9,7 +9,7 @@ import { fromDrop, fromPicker } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
 import { Hand } from './hand.ts';
 import { Lab, type View, WORDS } from './lab.ts';
-import { NeuronMap } from './map.ts';
+import { colourBar, NeuronMap } from './map.ts';
 import { BUNDLED, sourceOf } from './models.ts';
 import { keepForOffline } from './offline.ts';
 import type { Answer, Progress, Study } from './protocol.ts';
@@ -48,7 +48,14 @@ function take(neuron: NeuronId): void {
 
 function render(view: View): void {
   const { state, card, answer, study } = view;
-  byId('lab').classList.toggle('waiting', !answer);
+  for (const card of document.querySelectorAll('.card')) {
+    card.classList.toggle(
+      'stale',
+      card.classList.contains('answer') ? !view.current.answer : !view.current.study,
+    );
+  }
+  for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv', 'steer-go'])
+    field(id).disabled = !view.current.study;
   byId('model-name').textContent = state.model.replace(/^\w+:/, '');
   byId('adapter').textContent = card
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
@@ -190,10 +197,10 @@ function renderHand({ state, study }: View): void {
   );
 }
 
-function renderCurve({ state, study, sweep, distribution, trace }: View): void {
+function renderCurve({ state, study, sweep, distribution, trace, current }: View): void {
   const { selected, shifts } = state;
   const host = byId('plot');
-  field('sweep').disabled = !selected || !study;
+  field('sweep').disabled = !selected || !current.study;
   for (const id of ['curve-svg', 'curve-csv']) byId(id).hidden = !sweep;
   if (!selected || !study) {
     byId('curve-title').textContent = 'Curve';
@@ -262,25 +269,33 @@ function say(sentence: string | null, retry?: () => void): void {
 // --- Events -----------------------------------------------------------------------------------------------------------
 
 /** Typing is answered when it pauses. */
-function typed(id: string, act: () => void): void {
+function typed(id: string, differs: () => boolean, act: () => void): void {
   let timer = 0;
+  const pause = () => {
+    clearTimeout(timer);
+    byId('lab').classList.remove('typing');
+    if (differs()) act();
+  };
   on(id, 'input', () => {
     clearTimeout(timer);
-    timer = window.setTimeout(act, 300);
+    // What stands on the page is no longer of what stands in the field.
+    byId('lab').classList.toggle('typing', differs());
+    timer = window.setTimeout(pause, 300);
   });
-  on(id, 'change', () => {
-    clearTimeout(timer);
-    act();
-  });
+  on(id, 'change', pause);
 }
 
-typed('text', () => {
-  if (field('text').value !== lab.view.state.text) lab.ask({ text: field('text').value });
-});
-typed('target', () => {
-  const value = field('target').value.trim();
-  if (value !== targetText(lab.view)) lab.ask({ target: value === '' ? null : { word: value } });
-});
+const typedTarget = () => field('target').value.trim();
+typed(
+  'text',
+  () => field('text').value !== lab.view.state.text,
+  () => lab.ask({ text: field('text').value }),
+);
+typed(
+  'target',
+  () => typedTarget() !== targetText(lab.view),
+  () => lab.ask({ target: typedTarget() === '' ? null : { word: typedTarget() } }),
+);
 on('quantity', 'change', () => lab.paint(choice('quantity').value as State['quantity']));
 on('site', 'change', () => {
   const { card } = lab.view;
@@ -320,24 +335,21 @@ on('share', 'click', async () => {
 });
 on('map-png', 'click', async () => save('neurons.png', await map.toBlob()));
 on('map-csv', 'click', () => {
-  const { study, card } = lab.view;
-  if (study && card) save('neurons.csv', neuronsCsv(study, card.width), 'text/csv');
+  const { study, card, current } = lab.view;
+  if (study && card && current.study) save('neurons.csv', neuronsCsv(study, card.width), 'text/csv');
 });
 on('curve-svg', 'click', () => {
   const svg = byId('plot').querySelector('svg');
   if (svg) save('sweep.svg', standaloneSvg(svg), 'image/svg+xml');
 });
 on('curve-csv', 'click', () => {
-  const { sweep } = lab.view;
-  if (sweep) save('sweep.csv', sweepCsv(sweep.curve), 'text/csv');
+  const { sweep, current } = lab.view;
+  if (sweep && current.study) save('sweep.csv', sweepCsv(sweep.curve), 'text/csv');
 });
 on('save-json', 'click', () => {
-  const numbers = (_: string, value: unknown) => (value instanceof Float32Array ? [...value] : value);
-  save(
-    'neurgrad-lab.json',
-    `${JSON.stringify({ link: lab.link, ...lab.view }, numbers, 1)}\n`,
-    'application/json',
-  );
+  const numbers = (_: string, value: unknown) =>
+    value instanceof Float32Array || value instanceof Float64Array ? [...value] : value;
+  save('neurgrad-lab.json', `${JSON.stringify(lab.saved, numbers, 1)}\n`, 'application/json');
 });
 
 on('choose', 'click', () => {
@@ -374,6 +386,7 @@ async function listKept(): Promise<void> {
   );
 }
 
+byId('legend-bar').style.background = colourBar();
 models.addEventListener('click', (event) => {
   if (event.target === models) models.close();
 });

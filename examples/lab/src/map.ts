@@ -28,6 +28,24 @@ interface Layout {
   readonly gap: number;
 }
 
+/** How much of its colour a value has, 0 to 1: the square root of its share of the largest, so that small ones show too. */
+export function strength(value: number, largest: number): number {
+  return largest === 0 ? 0 : Math.sqrt(Math.abs(value) / largest);
+}
+
+/** The colour bar: values run evenly along it, from the most negative to the largest, in the map's own colours. */
+export function colourBar(): string {
+  const steps = [1, 0.75, 0.5, 0.25, 0.125];
+  const stop = (name: string, value: number) =>
+    `color-mix(in srgb, var(${name}) ${(100 * strength(value, 1)).toFixed(1)}%, var(--cell)) ${(50 + 50 * value).toFixed(2)}%`;
+  const values = steps.map((share) => share ** 2);
+  return `linear-gradient(90deg, ${[
+    ...values.map((value) => stop('--negative', -value)),
+    'var(--cell) 50%',
+    ...values.toReversed().map((value) => stop('--positive', value)),
+  ].join(', ')})`;
+}
+
 /** Room for the layers' names, largest cell and size of their font, in the page's own unit. */
 const GUTTER = 2;
 const LARGEST = 1.75;
@@ -94,7 +112,13 @@ export class NeuronMap {
     this.#onSelect = onSelect;
     canvas.addEventListener('pointermove', (event) => this.#moveTo(this.#at(event), false));
     canvas.addEventListener('pointerleave', () => this.#moveTo(null, false));
-    canvas.addEventListener('click', (event) => this.#select(this.#at(event)));
+    // A click's own position is rounded to whole pixels, where a pointer's is not: at an edge it would take another
+    // neuron than the one that is named.
+    let released: NeuronId | null = null;
+    canvas.addEventListener('pointerup', (event) => {
+      released = this.#at(event);
+    });
+    canvas.addEventListener('click', () => this.#select(released));
     frame.addEventListener('keydown', (event) => this.#key(event));
     frame.addEventListener('blur', () => this.#moveTo(null, false));
     new ResizeObserver(() => this.#resize()).observe(frame);
@@ -139,7 +163,7 @@ export class NeuronMap {
     this.#paint();
   }
 
-  /** Values to pixels. Strength is the square root of the share of the largest, so that the small ones show too. */
+  /** Values to pixels. */
   #paint(): void {
     if (!this.#data) return;
     const { layers, width, values } = this.#data;
@@ -157,8 +181,8 @@ export class NeuronMap {
     for (let layer = 0; layer < layers; layer++) {
       for (let index = 0; index < width; index++) {
         const value = values[layer * width + index]!;
-        const strength = most === 0 ? 0 : Math.round(255 * Math.sqrt(Math.abs(value) / most));
-        pixels[layer * lines * columns + index] = (value < 0 ? ramps.down : ramps.up)[strength]!;
+        const colour = Math.round(255 * strength(value, most));
+        pixels[layer * lines * columns + index] = (value < 0 ? ramps.down : ramps.up)[colour]!;
       }
     }
     context.putImageData(image, 0, 0);

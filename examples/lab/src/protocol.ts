@@ -20,6 +20,8 @@ export interface Token {
 }
 
 export interface ModelCard {
+  /** Which opening this is: another number each time. */
+  readonly serial: number;
   readonly name: string;
   readonly architecture: 'bert' | 'llama';
   readonly layers: number;
@@ -116,6 +118,8 @@ export interface Calls {
     ask: { question: Question; wish: number; neurons: number; range: number };
     answer: SteerAnswer;
   };
+  /** The model that is open now. */
+  opened: { ask: null; answer: ModelCard | null };
   /** Models that need no network. */
   kept: { ask: null; answer: readonly KeptModel[] };
   forget: { ask: { id: string }; answer: null };

@@ -45,6 +45,8 @@ const TOP = 50;
 /** Rounds of choosing shifts and looking. */
 const STEER_ROUNDS = 10;
 
+let openings = 0;
+
 export class Session {
   readonly card: ModelCard;
   readonly device: Device;
@@ -71,8 +73,10 @@ export class Session {
         dtype,
         onProgress: ({ bytes, total }) => job.progress('Loading weights', bytes, total, 'bytes'),
       });
+      job.check();
       const { info } = device;
       const card: ModelCard = {
+        serial: ++openings,
         name: folder.name,
         architecture: config.type,
         layers: config.layers,

@@ -1,9 +1,9 @@
 /**
  * The worker: the GPU's side of the page. Calls run as they come, interleaved at their readbacks, so that a slider moves
- * while a sweep is on its way; only opening a model waits for the calls before it.
+ * while a sweep is on its way. A model is open until the next one is: a folder that cannot be opened takes nothing away.
  */
 
-import { DeviceLostError } from '../../../../engine/errors.ts';
+import { DeviceLostError, OutOfMemoryError } from '../../../../engine/errors.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import type { CallName, Calls, Failure, News, Order } from '../protocol.ts';
 import { forgetModel, keptModels } from './hubStore.ts';
@@ -18,13 +18,16 @@ type Handlers = { [K in CallName]: (ask: Calls[K]['ask'], job: Job) => Promise<C
 
 const handlers: Handlers = {
   async open({ source, dtype }, job) {
-    const before = [...running];
-    const closing = session;
-    session = null;
-    await Promise.allSettled(before);
-    closing?.close();
-    job.check();
-    const opened = await Session.open(source, dtype, job);
+    let opened: Session;
+    try {
+      opened = await Session.open(source, dtype, job);
+    } catch (error) {
+      if (!session || !(error instanceof OutOfMemoryError)) throw error;
+      // The two do not fit side by side. Only memory was wanting: the files have been read and found right.
+      await close(session);
+      opened = await Session.open(source, dtype, job);
+    }
+    if (session) void close(session);
     session = opened;
     opened.device.lost.then(({ message, reason }) => {
       if (session !== opened) return;
@@ -38,6 +41,7 @@ const handlers: Handlers = {
   run: async (ask) => current().run(ask),
   sweep: async (ask, job) => current().sweep(ask, job),
   steer: async (ask, job) => current().steer(ask, job),
+  opened: async () => session?.card ?? null,
   kept: keptModels,
   async forget({ id }) {
     await forgetModel(id);
@@ -48,6 +52,13 @@ const handlers: Handlers = {
     return null;
   },
 };
+
+/** Closes a session when the calls to it have ended; it takes no more. */
+async function close(closing: Session): Promise<void> {
+  if (session === closing) session = null;
+  await Promise.allSettled(running);
+  closing.close();
+}
 
 /** @throws Cancelled while no model is open: the page asks again when one is. */
 function current(): Session {
