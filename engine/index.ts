@@ -30,6 +30,7 @@ export * from './ops/rows.ts';
 export * from './ops/shape.ts';
 export * from './ops/softmax.ts';
 export * from './optimiser.ts';
+export type { Field, OptionsSchema } from './options.ts';
 export { Plan, record } from './plan.ts';
 export type { KernelProfile, KernelSpan } from './profiler.ts';
 export * from './recompute.ts';

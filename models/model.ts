@@ -11,8 +11,10 @@ import type { WeightDtype } from './storage.ts';
 /** A feed-forward value that can be "the neuron" (SPEC 2), as the last part of its hook name without `hook_`. */
 export type Site = 'pre' | 'pre_linear' | 'act' | 'post';
 
-/** What a probability curve or gradient is taken of: p, log p or the logit of the target token. */
-export type Quantity = 'prob' | 'logprob' | 'logit';
+/** What a probability curve or gradient is taken of: p, log p or the logit of the target token. The default comes first. */
+export const QUANTITIES = ['prob', 'logprob', 'logit'] as const;
+/** One of {@link QUANTITIES}. */
+export type Quantity = (typeof QUANTITIES)[number];
 
 /** Sizes shared by all architectures, read from `config.json`. */
 export interface ModelSizes {

@@ -6,14 +6,23 @@
  * takes + sign(A) G_C, which by the chain rule is the derivative along that axis. The latter is the default here.
  */
 
-import { type LanguageModel, type Quantity, type Site, weightDtypeOf } from '../models/model.ts';
+import { checkValue, one } from '../engine/options.ts';
+import { type LanguageModel, QUANTITIES, type Quantity, type Site, weightDtypeOf } from '../models/model.ts';
 import type { WeightDtype } from '../models/storage.ts';
 
-/** `outward`: a(s) = a0 + s sign(a0); `plain`: a(s) = a0 + s. */
-export type Direction = 'outward' | 'plain';
+/** `outward`: a(s) = a0 + s sign(a0); `plain`: a(s) = a0 + s. The default comes first. */
+export const DIRECTIONS = ['outward', 'plain'] as const;
+/** One of {@link DIRECTIONS}. */
+export type Direction = (typeof DIRECTIONS)[number];
 
-/** In front of NeurGrad; `-` is the paper's eq. (1) to the letter. */
-export type Sign = '+' | '-';
+/** In front of NeurGrad; `-` is the paper's eq. (1) to the letter. The default comes first. */
+export const SIGNS = ['+', '-'] as const;
+/** One of {@link SIGNS}. */
+export type Sign = (typeof SIGNS)[number];
+
+export { QUANTITIES };
+/** The same as fields of options. */
+export const conventionFields = { of: one(QUANTITIES), direction: one(DIRECTIONS), sign: one(SIGNS) };
 
 /** What the numbers of a result mean; docs/conventions.md says what each choice is. */
 export interface Conventions {
@@ -31,13 +40,6 @@ export function numbersOf(model: LanguageModel): Conventions['dtype'] {
   return weights === 'f32' ? 'float32' : `float32 with ${weights} weights`;
 }
 
-/** All directions, the default first. */
-export const DIRECTIONS: readonly Direction[] = ['outward', 'plain'];
-/** All signs, the default first. */
-export const SIGNS: readonly Sign[] = ['+', '-'];
-/** All quantities, the default first. */
-export const QUANTITIES: readonly Quantity[] = ['prob', 'logprob', 'logit'];
-
 /** sign(a0) with sign(0) = +1, and -0 counting as 0. */
 export function outwardSign(activation: number): 1 | -1 {
   return activation < 0 ? -1 : 1;
@@ -45,6 +47,7 @@ export function outwardSign(activation: number): 1 | -1 {
 
 /**
  * NeurGrad of one neuron: its computed gradient along the axis, with the sign in front.
+ * @throws UserError for a direction or sign that there is not.
  * @example
  * ```ts
  * import { neurGrad } from 'neurgrad';
@@ -59,8 +62,11 @@ export function neurGrad(
   gradient: number,
   conventions: Pick<Conventions, 'direction' | 'sign'>,
 ): number {
-  const axis = conventions.direction === 'outward' ? outwardSign(activation) : 1;
-  const flip = axis * (conventions.sign === '-' ? -1 : 1);
+  const { direction, sign } = conventions;
+  checkValue('neurGrad', 'direction', conventionFields.direction, direction);
+  checkValue('neurGrad', 'sign', conventionFields.sign, sign);
+  const axis = direction === 'outward' ? outwardSign(activation) : 1;
+  const flip = axis * (sign === '-' ? -1 : 1);
   // Not a product: -1 * 0 would be -0.
   return flip < 0 && gradient !== 0 ? -gradient : gradient;
 }

@@ -5,6 +5,7 @@
  * target's p, log p or logit.
  */
 
+import { checkOptions, checkValue, one, optionsSchema, whole } from '../engine/options.ts';
 import { Bert } from '../models/bert.ts';
 import { checkFinite } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
@@ -20,9 +21,24 @@ import {
 } from '../models/model.ts';
 import { SplitLlama } from '../models/split.ts';
 import { StreamedLlama } from '../models/stream.ts';
-import { type Conventions, type Direction, neurGrad, numbersOf, type Sign } from './conventions.ts';
-import { resolveSite, siteHook } from './neuron.ts';
-import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import {
+  type Conventions,
+  conventionFields,
+  type Direction,
+  neurGrad,
+  numbersOf,
+  type Sign,
+} from './conventions.ts';
+import { resolveSite, SITES, siteHook } from './neuron.ts';
+import {
+  checkProbe,
+  neuronPosition,
+  type Probe,
+  probeRows,
+  targetOrArgmax,
+  targetValues,
+  tokenField,
+} from './predict.ts';
 
 /** What gradients are taken of, and where. */
 export interface GradientOptions {
@@ -39,6 +55,14 @@ export interface GradientOptions {
   /** Default `+`. */
   readonly sign?: Sign;
 }
+
+/** {@link GradientOptions} */
+export const gradientOptions = optionsSchema<GradientOptions>({
+  target: tokenField,
+  neuronPosition: whole(),
+  site: one(SITES),
+  ...conventionFields,
+});
 
 /** One value a neuron, flattened: layer * width + index. */
 export interface NeuronGradients {
@@ -122,6 +146,7 @@ export async function probeHooks(
   of: Quantity,
   target: number,
 ): Promise<ProbedHooks> {
+  checkValue('probeHooks', 'of', conventionFields.of, of);
   const { position } = probe;
   const options = { capture: names, grad: { at: names, of: { of, target: [target], position: [position] } } };
   const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
@@ -157,7 +182,7 @@ export function neuronsAt(values: Float32Array, at: number, width: number): Floa
 
 /**
  * Activation, G_C and NeurGrad of all neurons for one prompt.
- * @throws UserError for an unknown site, a target outside the vocabulary or a position outside the prompt.
+ * @throws UserError for an option or value that there is not, a target outside the vocabulary or a position outside the prompt.
  * @example
  * ```ts
  * import { encodePrompt, formatNeuron, loadModel, neuronAt, neuronGradients, strongest } from 'neurgrad';
@@ -176,6 +201,8 @@ export async function neuronGradients(
   probe: Probe,
   options: GradientOptions = {},
 ): Promise<NeuronGradients> {
+  checkOptions('neuronGradients', gradientOptions, options);
+  checkProbe('neuronGradients', model, probe);
   const { of = 'prob', direction = 'outward', sign = '+' } = options;
   const site = resolveSite(options.site ?? 'paper', model);
   const at = neuronPosition(probe, options.neuronPosition);

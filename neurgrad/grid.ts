@@ -5,6 +5,10 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkValue, type Field, like, text as textField } from '../engine/options.ts';
+
+/** A shift, as a field of options; {@link checkShift} says which are too large. */
+export const shiftField: Field<number> = like((value) => typeof value === 'number', 'a number');
 
 /**
  * The largest shift either way. Norms square what they read: past 1e19 the square is infinite in float32, the norm then
@@ -67,6 +71,7 @@ export function shiftGrid(from: number, to: number, step: number): number[] {
  * @throws UserError for text that is not three numbers, and as {@link shiftGrid}.
  */
 export function parseRange(text: string): number[] {
+  checkValue('parseRange', 'text', textField, text);
   const parts = text.split(':');
   if (parts.length !== 3 || parts.some((part) => part.trim() === '' || Number.isNaN(Number(part)))) {
     throw new UserError('range', `range "${text}" is not from:to:step, such as -2:2:0.2`);

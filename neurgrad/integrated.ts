@@ -28,20 +28,52 @@ import {
   type Tensor,
   tensor,
 } from '../engine/index.ts';
+import {
+  callback,
+  checkOptions,
+  checkValue,
+  flag,
+  list,
+  one,
+  optionsSchema,
+  whole,
+} from '../engine/options.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
 import { SplitLlama } from '../models/split.ts';
+import { conventionFields } from './conventions.ts';
 import { geluDerivative, injection, silu as silu64, siluDerivative } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
 import { neuronsAt, probeHooks } from './gradients.ts';
-import { checkNeuron, type Neuron, resolveSite, siteHook } from './neuron.ts';
-import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValues } from './predict.ts';
+import {
+  checkNeuron,
+  type Neuron,
+  type NeuronOrName,
+  neuronsOf,
+  resolveSite,
+  SITES,
+  siteHook,
+} from './neuron.ts';
+import {
+  checkProbe,
+  neuronPosition,
+  type Probe,
+  probeRows,
+  targetOrArgmax,
+  targetValues,
+  tokenField,
+} from './predict.ts';
 import type { RunTensors } from './repeated.ts';
 import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
 
-/** `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. */
-export type Endpoints = 'right' | 'linspace' | 'left' | 'mid' | 'gauss';
-/** All rules, the default first. */
-export const ENDPOINTS: readonly Endpoints[] = ['right', 'linspace', 'left', 'mid', 'gauss'];
+/**
+ * `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. The default
+ * comes first.
+ */
+export const ENDPOINTS = ['right', 'linspace', 'left', 'mid', 'gauss'] as const;
+/** One of {@link ENDPOINTS}. */
+export type Endpoints = (typeof ENDPOINTS)[number];
+/** The same as a field of options. */
+export const endpointsField = one(ENDPOINTS);
 
 /** A point of the way from the baseline (0) to the activation (1), and its weight in the mean. */
 export interface PathPoint {
@@ -51,7 +83,8 @@ export interface PathPoint {
 }
 
 /**
- * The points of a way from 0 to 1. @throws UserError for steps that are no whole number above 0 (1 for `linspace`).
+ * The points of a way from 0 to 1. @throws UserError for an unknown rule, and for steps that are no whole number above 0 (1 for
+ * `linspace`).
  * @example
  * ```ts
  * import { pathPoints } from 'neurgrad';
@@ -60,6 +93,7 @@ export interface PathPoint {
  * ```
  */
 export function pathPoints(steps: number, endpoints: Endpoints): PathPoint[] {
+  checkValue('pathPoints', 'endpoints', endpointsField, endpoints);
   if (!Number.isInteger(steps) || steps < (endpoints === 'linspace' ? 2 : 1))
     throw new UserError(
       'steps',
@@ -113,6 +147,34 @@ export interface IntegratedOptions {
   /** Told after each pass how many of all rows are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
+
+/** Which layers are integrated, at which site. */
+export interface LayerOptions extends IntegratedOptions {
+  /** Default `paper`: BERT post, Llama pre_linear. */
+  readonly site?: Site | 'paper';
+  /** Default all. */
+  readonly layers?: readonly number[];
+}
+
+/** {@link IntegratedOptions} */
+export const integratedOptions = optionsSchema<IntegratedOptions>({
+  target: tokenField,
+  neuronPosition: whole(),
+  steps: whole(1),
+  endpoints: endpointsField,
+  of: conventionFields.of,
+  rowsPerPass: whole(1),
+  engine: one(['auto', 'naive']),
+  replay: flag,
+  onProgress: callback(),
+});
+
+/** {@link LayerOptions} */
+export const layerOptions = optionsSchema<LayerOptions>({
+  ...integratedOptions.entries,
+  site: one(SITES),
+  layers: list(whole(), 'a list of layers'),
+});
 
 /** Integrated gradients of all neurons of a layer, scaled together. */
 export interface LayerIntegrated {
@@ -216,7 +278,7 @@ async function scaledRows(
 
 /**
  * Integrated gradients of whole layers (Dai et al.): all neurons of a layer at the position go from 0 to A together.
- * `layers`: default all.
+ * @throws UserError for an option or value that there is not, as {@link neuronGradients}.
  * @example
  * ```ts
  * import { encodePrompt, integrateLayers, loadModel } from 'neurgrad';
@@ -232,8 +294,10 @@ async function scaledRows(
 export async function integrateLayers(
   model: LanguageModel,
   probe: Probe,
-  options: IntegratedOptions & { readonly site?: Site | 'paper'; readonly layers?: readonly number[] } = {},
+  options: LayerOptions = {},
 ): Promise<LayerIntegrated[]> {
+  checkOptions('integrateLayers', layerOptions, options);
+  checkProbe('integrateLayers', model, probe);
   const setup = await prepare(model, probe, options);
   const site = resolveSite(options.site ?? 'paper', model);
   const layers = options.layers ?? Array.from({ length: model.sizes.layers }, (_, layer) => layer);
@@ -288,7 +352,8 @@ const layerResult = (layer: number, ig: Float64Array, change: number): LayerInte
 });
 
 /**
- * Integrated gradients of single neurons: each goes from 0 to A alone.
+ * Integrated gradients of single neurons (or their names): each goes from 0 to A alone.
+ * @throws UserError for an option or value that there is not, as {@link neuronGradients}.
  * @example
  * ```ts
  * import { encodePrompt, integrateNeurons, loadModel, parseNeuron } from 'neurgrad';
@@ -304,14 +369,16 @@ const layerResult = (layer: number, ig: Float64Array, change: number): LayerInte
 export async function integrateNeurons(
   model: LanguageModel,
   probe: Probe,
-  neurons: readonly Neuron[],
+  neurons: readonly NeuronOrName[],
   options: IntegratedOptions = {},
 ): Promise<NeuronIntegrated[]> {
-  for (const neuron of neurons) checkNeuron(neuron, model);
+  checkOptions('integrateNeurons', integratedOptions, options);
+  checkProbe('integrateNeurons', model, probe);
+  const named = neuronsOf('integrateNeurons', neurons, model);
   const setup = await prepare(model, probe, options);
   return setup.engine === 'auto' && beginsRows(model, probe, setup.at)
-    ? neuronsFromRows(model, setup, neurons)
-    : neuronsFromPasses(setup, neurons);
+    ? neuronsFromRows(model, setup, named)
+    : neuronsFromPasses(setup, named);
 }
 
 async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Promise<NeuronIntegrated[]> {

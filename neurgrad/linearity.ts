@@ -6,7 +6,8 @@
  */
 
 import { quantileSorted } from 'simple-statistics';
-import { seededRandom } from './random.ts';
+import { checkValue, one } from '../engine/options.ts';
+import { seededRandom, seedField } from './random.ts';
 import { mean } from './statistics.ts';
 
 /** |r| from which a neuron counts as linear for a prompt. */
@@ -22,7 +23,11 @@ export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
  * - `all` (default): all T linear neurons in one bin, T²(n-1)/n²;
  * - `capacity`: half of the bins full, c² floor(n/2) ceil(n/2) / n², c the neurons tested in the fullest bin.
  */
-export type MaxVariance = 'all' | 'capacity';
+export const MAX_VARIANCES = ['all', 'capacity'] as const;
+/** One of {@link MAX_VARIANCES}. */
+export type MaxVariance = (typeof MAX_VARIANCES)[number];
+/** The same as a field of options. */
+export const maxVarianceField = one(MAX_VARIANCES);
 
 /** How evenly linear neurons lie over bins: value = coverage × distribution, each 0 to 1. */
 export interface Generality {
@@ -58,6 +63,7 @@ export function generality(
   tested: readonly number[],
   option: MaxVariance = 'all',
 ): Generality {
+  checkValue('generality', 'option', maxVarianceField, option);
   const bins = linear.length;
   const total = linear.reduce((sum, count) => sum + count, 0);
   if (total === 0) return { value: 0, coverage: 0, distribution: 0 };
@@ -79,6 +85,7 @@ export function expectedGenerality(
   option: MaxVariance = 'all',
   capacity = 0,
 ): number {
+  checkValue('expectedGenerality', 'option', maxVarianceField, option);
   if (total === 0) return 0;
   if (bins === 1) return 1;
   // E[c²] of a Binomial(total, q).
@@ -114,6 +121,8 @@ export function shuffledGenerality(
   option: MaxVariance = 'all',
   seed = 0,
 ): NullDistribution {
+  checkValue('shuffledGenerality', 'option', maxVarianceField, option);
+  checkValue('shuffledGenerality', 'seed', seedField, seed);
   const random = seededRandom(seed);
   const order = Uint32Array.from(tested.flatMap((count, bin) => new Array<number>(count).fill(bin)));
   // The rarer label is dealt, the other is what remains.
@@ -174,6 +183,8 @@ export interface Linearity {
  * ```
  */
 export function linearity(input: LinearityInput, option: MaxVariance = 'all', seed = 0): Linearity {
+  checkValue('linearity', 'option', maxVarianceField, option);
+  checkValue('linearity', 'seed', seedField, seed);
   const byLayer = {
     linear: new Array<number>(input.layers).fill(0),
     tested: new Array<number>(input.layers).fill(0),

@@ -6,6 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkValue, like, list } from '../engine/options.ts';
 import type { LanguageModel, Site } from '../models/model.ts';
 
 /** One feed-forward value of one layer. */
@@ -16,12 +17,28 @@ export interface Neuron {
   readonly site: Site;
 }
 
+/** Names of sites, and `paper`, which stands for the paper's in each architecture. */
+export const SITES = ['paper', 'pre', 'pre_linear', 'act', 'post'] as const;
+
+/** A neuron, or its name as {@link parseNeuron} reads it. */
+export type NeuronOrName = Neuron | string;
+
+/** Neurons or their names, as a field of options. What there is depends on the model: see {@link neuronsOf}. */
+export const neuronList = list<NeuronOrName>(
+  like((value) => {
+    if (typeof value === 'string') return true;
+    const { layer, index } = (value ?? {}) as Partial<Neuron>;
+    return typeof layer === 'number' && typeof index === 'number';
+  }, "a neuron: { layer, index, site }, or its name, such as 'L3.N327'"),
+  "a list of neurons: [{ layer, index, site }], or their names, such as ['L3.N327']",
+);
+
 /** The part of a model that says which neurons there are. */
 export type NeuronSpace = Pick<LanguageModel, 'architecture' | 'sites' | 'paperSite'> & {
   readonly sizes: Pick<LanguageModel['sizes'], 'layers' | 'width'>;
 };
 
-const SITES: Readonly<Record<LanguageModel['architecture'], Pick<NeuronSpace, 'sites' | 'paperSite'>>> = {
+const SITES_OF: Readonly<Record<LanguageModel['architecture'], Pick<NeuronSpace, 'sites' | 'paperSite'>>> = {
   bert: { sites: ['pre', 'post'], paperSite: 'post' },
   llama: { sites: ['pre', 'pre_linear', 'act', 'post'], paperSite: 'pre_linear' },
 };
@@ -31,7 +48,7 @@ export function neuronSpace(
   architecture: LanguageModel['architecture'],
   sizes: NeuronSpace['sizes'],
 ): NeuronSpace {
-  return { architecture, sizes, ...SITES[architecture] };
+  return { architecture, sizes, ...SITES_OF[architecture] };
 }
 
 /** Hook name of a site in a layer: `blocks.3.mlp.hook_post`. */
@@ -95,6 +112,21 @@ export function parseNeurons(text: string, space: NeuronSpace, defaultSite = 'pa
     seen.add(name);
   }
   return neurons;
+}
+
+/**
+ * Neurons of a model, given as such or by name; one that names no site has the paper's.
+ * @param door whose argument they are, for the error.
+ * @throws UserError for what is no neuron, or none of this model.
+ */
+export function neuronsOf(door: string, neurons: readonly NeuronOrName[], space: NeuronSpace): Neuron[] {
+  checkValue(door, 'neurons', neuronList, neurons);
+  return neurons.map((given) => {
+    if (typeof given === 'string') return parseNeuron(given, space);
+    const neuron = { ...given, site: resolveSite(given.site ?? 'paper', space) };
+    checkNeuron(neuron, space);
+    return neuron;
+  });
 }
 
 /** @throws UserError where the model has no such layer, index or site. */

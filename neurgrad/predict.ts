@@ -3,6 +3,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkValue, like, list, nearest, whole } from '../engine/options.ts';
 import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
 
@@ -12,6 +13,37 @@ export interface Probe {
   readonly position: number;
   /** BERT only: 0 for the first of two sentences, 1 for the second; default all 0. */
   readonly tokenTypeIds?: readonly number[];
+}
+
+const GIVEN = 'encodePrompt(model, tokenizer, text) gives it';
+const probeField = like<Probe>(
+  (value) => typeof value === 'object' && value !== null && 'ids' in value,
+  `a prompt: { ids, position }; ${GIVEN}`,
+);
+const idList = list(whole(), `a list of token ids; ${GIVEN}`);
+/** A token's id, as a field of options. */
+export const tokenField = whole(0, undefined, "a token's id (resolveTarget gives that of a word)");
+const typeList = list(whole(), 'a list of a number a token');
+const modelField = like<LanguageModel>(
+  (value) => typeof value === 'object' && value !== null && 'architecture' in value && 'sizes' in value,
+  'a model: the `model` of what loadModel gives',
+);
+
+/**
+ * Checks what all functions of a prompt take first. @param door the function, for the error.
+ * @throws UserError for what is no model, or no prompt.
+ */
+export function checkProbe(door: string, model: LanguageModel, probe: Probe): void {
+  checkValue(door, 'model', modelField, model);
+  checkValue(door, 'probe', probeField, probe);
+  const { ids, position, tokenTypeIds } = probe;
+  checkValue(door, 'probe.ids', idList, ids);
+  checkValue(door, 'probe.position', whole(0, ids.length - 1), position);
+  if (tokenTypeIds !== undefined) checkValue(door, 'probe.tokenTypeIds', typeList, tokenTypeIds);
+  // A prompt may carry more; a name that is nearly ours would be left out without a word.
+  for (const name of Object.keys(probe))
+    if (name !== 'tokenTypeIds' && nearest(name, ['tokenTypeIds']))
+      throw new UserError('option', `${door}: probe has no '${name}'; did you mean 'tokenTypeIds'?`);
 }
 
 /** The same prompt in `rows` batch rows. */
@@ -93,6 +125,7 @@ export function topPredictions(logits: Float32Array, top: number): Prediction[] 
 
 /** Logits [V] at the probe position, by one forward pass. */
 export async function probeLogits(model: LanguageModel, probe: Probe): Promise<Float32Array> {
+  checkProbe('probeLogits', model, probe);
   using run = await runModel(model, probeRows(probe), { logits: [probe.position] });
   return await run.logits.read();
 }
@@ -111,6 +144,7 @@ export async function probeLogits(model: LanguageModel, probe: Probe): Promise<F
  * ```
  */
 export async function predict(model: LanguageModel, probe: Probe, top = 5): Promise<Prediction[]> {
+  checkProbe('predict', model, probe);
   return topPredictions(await probeLogits(model, probe), top);
 }
 

@@ -4,8 +4,14 @@
  * Generator: mulberry32 (Tommy Ettinger, public domain), 32 bits of state, enough to choose neurons by.
  */
 
+import { checkValue, whole } from '../engine/options.ts';
+
+/** A seed, as a field of options. */
+export const seedField = whole(0, 2 ** 32 - 1);
+const wholeSeed = whole(-Number.MAX_SAFE_INTEGER, undefined, 'a whole number');
+
 /**
- * Numbers in [0, 1) from a 32-bit seed.
+ * Numbers in [0, 1) from a 32-bit seed: the lowest 32 bits of the number given. @throws UserError for what is no whole number.
  * @example
  * ```ts
  * import { drawWithoutReplacement, seededRandom } from 'neurgrad';
@@ -15,6 +21,7 @@
  * ```
  */
 export function seededRandom(seed: number): () => number {
+  checkValue('seededRandom', 'seed', wholeSeed, seed);
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

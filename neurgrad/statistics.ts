@@ -6,6 +6,7 @@
  */
 
 import { linearRegression, sampleCorrelation, sampleRankCorrelation } from 'simple-statistics';
+import { checkOptions, flag, like, optionsSchema } from '../engine/options.ts';
 
 /** Relative movement below which a float32 probability curve counts as flat. */
 export const NOISE_FLOOR = 1e-6;
@@ -149,6 +150,13 @@ export interface FitOptions {
   readonly withIntercept?: boolean;
 }
 
+/** {@link FitOptions} */
+export const fitOptions = optionsSchema<FitOptions>({
+  range: like((value) => typeof value === 'number' && value > 0, 'a number above 0, or Infinity'),
+  includeZero: flag,
+  withIntercept: flag,
+});
+
 /** A curve's slope and straightness. */
 export interface CurveFit {
   /** G_E: change of the value for a shift of 1. */
@@ -171,7 +179,8 @@ export const RANGE_SLACK = 1e-9;
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
  * @param noise what of v(s) - v(0) may be rounding, same length: flat is what never moves further. Default: {@link isFlat}.
- * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range.
+ * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range; UserError for an option
+ *   that there is not.
  * @example
  * ```ts
  * import { fitCurve } from 'neurgrad';
@@ -186,6 +195,7 @@ export function fitCurve(
   options: FitOptions = {},
   noise?: Numbers,
 ): CurveFit {
+  checkOptions('fitCurve', fitOptions, options);
   const [s, v] = pairs('fitCurve', shifts, values);
   const { range = 2, includeZero = false, withIntercept = false } = options;
   const zero = s.indexOf(0);
@@ -225,6 +235,7 @@ export interface CurveSums {
  * @throws RangeError where no shift but 0 lies within the range.
  */
 export function fitSums(shifts: Numbers, sums: CurveSums, options: FitOptions = {}): CurveFit {
+  checkOptions('fitSums', fitOptions, options);
   const { range = 2, includeZero = false, withIntercept = false } = options;
   const x = Array.from(shifts).filter((s) => Math.abs(s) <= range + RANGE_SLACK && (includeZero || s !== 0));
   if (!x.some((s) => s !== 0)) throw new RangeError(`fitSums: no shift but 0 within ±${range}`);

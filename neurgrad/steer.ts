@@ -7,14 +7,23 @@
  * taken anew with the shifts in place, and the whole set of shifts is chosen again for what is left to go.
  */
 
-import { UserError } from '../engine/errors.ts';
+import {
+  between,
+  callback,
+  checkOptions,
+  like,
+  one,
+  optionsSchema,
+  required,
+  whole,
+} from '../engine/options.ts';
 import { checkFinite } from '../models/finite.ts';
 import { type LanguageModel, type Patch, runModel, type Site } from '../models/model.ts';
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { LARGEST_SHIFT } from './grid.ts';
-import { type Neuron, neuronAt, resolveSite, siteHook } from './neuron.ts';
-import { checkTarget, type Probe, probeRows, targetValues } from './predict.ts';
+import { type Neuron, neuronAt, resolveSite, SITES, siteHook } from './neuron.ts';
+import { checkProbe, checkTarget, type Probe, probeRows, targetValues, tokenField } from './predict.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
 export interface SteerOptions {
@@ -33,6 +42,18 @@ export interface SteerOptions {
   /** Told after each round. */
   readonly onRound?: (round: SteerRound) => void;
 }
+
+/** {@link SteerOptions} */
+export const steerOptions = optionsSchema<SteerOptions>({
+  target: required(tokenField),
+  to: required(like((p) => typeof p === 'number' && p > 0 && p < 1, 'a probability above 0 and below 1')),
+  maxNeurons: whole(1),
+  range: between(0, LARGEST_SHIFT, `a number above 0 and at most ${LARGEST_SHIFT}`, false),
+  rounds: whole(1),
+  tolerance: between(0, 1),
+  site: one(SITES),
+  onRound: callback(),
+});
 
 /** A neuron and its shift along its outward axis. */
 export interface SteeredNeuron extends Neuron {
@@ -65,7 +86,7 @@ export interface Steering {
 const logit = (p: number): number => Math.log(p) - Math.log1p(-p);
 
 /**
- * @throws UserError for a goal outside (0, 1), or numbers that are no whole ones above 0.
+ * @throws UserError for an option or value that there is not, such as a goal outside (0, 1).
  * @example
  * ```ts
  * import { encodePrompt, loadModel, resolveTarget, steer } from 'neurgrad';
@@ -79,14 +100,10 @@ const logit = (p: number): number => Math.log(p) - Math.log1p(-p);
  * ```
  */
 export async function steer(model: LanguageModel, probe: Probe, options: SteerOptions): Promise<Steering> {
+  checkOptions('steer', steerOptions, options);
+  checkProbe('steer', model, probe);
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
   checkTarget(target, model.sizes.vocabulary);
-  if (!(to > 0 && to < 1)) throw new UserError('steer', `goal ${to}: a probability above 0 and below 1`);
-  if (!(range > 0 && range <= LARGEST_SHIFT))
-    throw new UserError('steer', `range ${range}: must be above 0 and at most ${LARGEST_SHIFT}`);
-  for (const [name, value] of Object.entries({ maxNeurons, rounds }))
-    if (!Number.isInteger(value) || value < 1)
-      throw new UserError('steer', `${name} ${value}: must be a whole number above 0`);
   const site = resolveSite(options.site ?? 'paper', model);
   // Log-odds change more evenly with a shift than p does near 0 and 1, and are as good a goal.
   const plain = await neuronGradients(model, probe, { target, site, of: 'prob' });

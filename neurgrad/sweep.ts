@@ -6,10 +6,21 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import {
+  callback,
+  checkOptions,
+  flag,
+  list,
+  one,
+  optionsSchema,
+  required,
+  whole,
+} from '../engine/options.ts';
 import { type LanguageModel, type Patch, type Quantity, runModel } from '../models/model.ts';
 import { StreamedLlama } from '../models/stream.ts';
 import {
   type Conventions,
+  conventionFields,
   type Direction,
   neurGrad,
   numbersOf,
@@ -19,15 +30,32 @@ import {
 import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts';
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
-import { checkShift, paperGrid } from './grid.ts';
+import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { isLinear } from './linearity.ts';
-import { checkNeuron, type Neuron, siteHook } from './neuron.ts';
-import { neuronPosition, type Probe, probeRows, targetOrArgmax, targetValuesOrNaN } from './predict.ts';
-import { type CurveFit, type FitOptions, fitCurve, fitSums, NOISE_FLOOR, RANGE_SLACK } from './statistics.ts';
+import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
+import {
+  checkProbe,
+  neuronPosition,
+  type Probe,
+  probeRows,
+  targetOrArgmax,
+  targetValuesOrNaN,
+  tokenField,
+} from './predict.ts';
+import {
+  type CurveFit,
+  type FitOptions,
+  fitCurve,
+  fitOptions,
+  fitSums,
+  NOISE_FLOOR,
+  RANGE_SLACK,
+} from './statistics.ts';
 
 /** Which neurons are shifted, how far, and what is measured. */
 export interface SweepOptions {
-  readonly neurons: readonly Neuron[];
+  /** Neurons, or their names: `L3.N327`, `L3.N327@post`. */
+  readonly neurons: readonly NeuronOrName[];
   /** Shifts; 0 is added, order does not matter. Default the paper's -10, -9.8 … 10. */
   readonly shifts?: readonly number[];
   /** Token id; default the model's argmax. */
@@ -52,6 +80,20 @@ export interface SweepOptions {
   /** Told after each pass how many of all rows are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
+
+/** {@link SweepOptions} */
+export const sweepOptions = optionsSchema<SweepOptions>({
+  neurons: required(neuronList),
+  shifts: list(shiftField, 'a list of shifts'),
+  target: tokenField,
+  neuronPosition: whole(),
+  ...conventionFields,
+  fit: fitOptions,
+  engine: one(['auto', 'naive']),
+  points: flag,
+  rowsPerPass: whole(1),
+  onProgress: callback(),
+});
 
 /** One neuron's curve and what it says. */
 export interface NeuronCurve extends Neuron {
@@ -239,7 +281,7 @@ function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]
 
 /**
  * Sweeps neurons of one prompt.
- * @throws UserError for a neuron, site, target or position that there is not, for shifts that are not finite or too large, where
+ * @throws UserError for an option, neuron, site, target or position that there is not, for shifts that are not finite or too large, where
  *   no shift but 0 lies within the fit's range, and where what the model gives is not finite: plain, or at every shift.
  * @example
  * ```ts
@@ -255,14 +297,14 @@ function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]
  * ```
  */
 export async function sweep(model: LanguageModel, probe: Probe, options: SweepOptions): Promise<Sweep> {
-  const { neurons, direction = 'outward', sign = '+', of = 'prob' } = options;
-  const fit = { range: 2, includeZero: false, withIntercept: false, ...options.fit };
+  checkOptions('sweep', sweepOptions, options);
+  checkProbe('sweep', model, probe);
+  const { direction = 'outward', sign = '+', of = 'prob' } = options;
+  const { range = 2, includeZero = false, withIntercept = false } = options.fit ?? {};
+  const fit = { range, includeZero, withIntercept };
   const shifts = ascendingWithZero(options.shifts ?? paperGrid());
-  for (const neuron of neurons) checkNeuron(neuron, model);
+  const neurons = neuronsOf('sweep', options.neurons, model);
   const rowsPerPass = options.rowsPerPass ?? rowsThatFit(model, probe.ids.length);
-  if (!Number.isInteger(rowsPerPass) || rowsPerPass < 1) {
-    throw new UserError('rows', `rowsPerPass ${rowsPerPass}: must be a whole number above 0`);
-  }
   if (neurons.length === 0) throw new UserError('neuron', 'no neurons to sweep');
   checkFitRange(shifts, fit.range);
   const at = neuronPosition(probe, options.neuronPosition);

@@ -4,6 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, optionsSchema, whole } from '../engine/options.ts';
 import { type LanguageModel, runModel } from '../models/model.ts';
 import { type Direction, outwardSign } from './conventions.ts';
 import { carriesDifferences, openBundle } from './difference/bundle.ts';
@@ -11,8 +12,8 @@ import { rowChanges } from './difference/wave.ts';
 import { shiftGrid } from './grid.ts';
 import { integrateLayers } from './integrated.ts';
 import { type Neuron, neuronAt } from './neuron.ts';
-import { type Probe, predict } from './predict.ts';
-import { drawWithoutReplacement, seededRandom } from './random.ts';
+import { checkProbe, type Probe, predict } from './predict.ts';
+import { drawWithoutReplacement, seededRandom, seedField } from './random.ts';
 import { pearson } from './statistics.ts';
 import { sweep } from './sweep.ts';
 
@@ -25,6 +26,13 @@ export interface VerifyOptions {
   /** Told how many of all steps are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
+
+/** {@link VerifyOptions} */
+export const verifyOptions = optionsSchema<VerifyOptions>({
+  neurons: whole(1),
+  seed: seedField,
+  onProgress: callback(),
+});
 
 function draw(model: LanguageModel, options: VerifyOptions, prompt: number): Neuron[] {
   const total = model.sizes.layers * model.sizes.width;
@@ -59,6 +67,8 @@ export async function verifyConventions(
   probes: readonly Probe[],
   options: VerifyOptions = {},
 ): Promise<ConventionCheck> {
+  checkOptions('verifyConventions', verifyOptions, options);
+  for (const probe of probes) checkProbe('verifyConventions', model, probe);
   const activation: number[] = [];
   const gradient: number[] = [];
   const integrated: number[] = [];
@@ -114,6 +124,8 @@ export async function verifyExact(
   probe: Probe,
   options: VerifyOptions = {},
 ): Promise<ExactCheck> {
+  checkOptions('verifyExact', verifyOptions, options);
+  checkProbe('verifyExact', model, probe);
   if (!carriesDifferences(model)) throw new UserError('verify', 'this model has the naive sweep only');
   const target = (await predict(model, probe, 1))[0]!.id;
   const neurons = draw(model, options, 0);

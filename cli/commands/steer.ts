@@ -70,9 +70,10 @@ async function runSteer(options: Options): Promise<void> {
   const site = resolveSite(options.site, card);
   const prompt = encodePrompt(card, card.tokenizer, options.prompt);
   const asked = chooseTarget(card, prompt, options);
+  const { to, maxNeurons, range, rounds } = options;
   await withModel(card, async ({ model, tokenizer }) => {
     const target = await targetOrArgmax(model, prompt, asked);
-    const found = await steer(model, prompt, { ...options, site, target });
+    const found = await steer(model, prompt, { target, to, maxNeurons, range, rounds, site });
     const token = tokenizer.tokenOf(target);
     output.result({ model: options.model, prompt: prompt.text, token, ...found }, () =>
       [

@@ -62,6 +62,9 @@ function encode(card: ModelCard, options: Options) {
   return options.prompt!.map((text) => encodePrompt(card, card.tokenizer, text));
 }
 
+/** What the library is told of the draw. */
+const sampleOf = ({ neurons, seed }: Options) => ({ neurons, seed });
+
 async function conventions(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
@@ -69,7 +72,7 @@ async function conventions(options: Options): Promise<void> {
   await withModel(card, async ({ model }) => {
     const progress = startProgress('verify', 'prompts');
     const found = await verifyConventions(model, prompts, {
-      ...options,
+      ...sampleOf(options),
       onProgress: progress.update,
     }).finally(progress.stop);
     output.result(found, () =>
@@ -95,9 +98,10 @@ async function exact(options: Options): Promise<void> {
   const [prompt] = encode(card, options);
   await withModel(card, async ({ model }) => {
     const progress = startProgress('naive sweep', 'rows');
-    const found = await verifyExact(model, prompt!, { ...options, onProgress: progress.update }).finally(
-      progress.stop,
-    );
+    const found = await verifyExact(model, prompt!, {
+      ...sampleOf(options),
+      onProgress: progress.update,
+    }).finally(progress.stop);
     output.result(found, () =>
       [
         `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows; p differs by at most ${figure(found.largest)} (allowed ${figure(found.tolerance)})`,

@@ -6,59 +6,69 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
+import { explain, finite, flag, list, one, positive, text, whole } from '../../engine/options.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
+import { conventionFields } from '../conventions.ts';
 import { shiftGrid } from '../grid.ts';
-import { ENDPOINTS } from '../integrated.ts';
+import { endpointsField } from '../integrated.ts';
+import { maxVarianceField } from '../linearity.ts';
+import { SITES } from '../neuron.ts';
+import { seedField } from '../random.ts';
 import { RANGE_SLACK } from '../statistics.ts';
 
-const count = v.pipe(v.number(), v.integer(), v.minValue(0));
-const seed = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(2 ** 32 - 1)), 0);
-const finite = v.pipe(v.number(), v.finite());
-const grid = v.strictObject({ from: finite, to: finite, step: v.pipe(finite, v.gtValue(0)) });
+const MODELS = "a list of models' folders or Hugging Face ids";
+/** An object of the plan, which says what belongs into it where it is something else. */
+const part = <const Entries extends v.ObjectEntries>(entries: Entries) =>
+  v.strictObject(entries, `an object: { ${Object.keys(entries).join(', ')} }`);
+// The fields of the library's own options: a plan and a program are told the same.
+const count = whole();
+const seed = v.optional(seedField, 0);
+const { of, direction, sign } = conventionFields;
+const grid = part({ from: finite, to: finite, step: positive });
 
-const schema = v.strictObject({
-  name: v.optional(v.string(), 'study'),
+const schema = part({
+  name: v.optional(text, 'study'),
   // Folders or Hugging Face ids.
-  models: v.pipe(v.array(v.string()), v.minLength(1)),
+  models: v.pipe(list(text, MODELS), v.nonEmpty(MODELS)),
   // How their weight matrices are kept.
-  dtype: v.optional(v.picklist(WEIGHT_DTYPES), 'f32'),
-  prompts: v.strictObject({
+  dtype: v.optional(one(WEIGHT_DTYPES), 'f32'),
+  prompts: part({
     // A JSONL file, or ParaRel's folder (`objects/`, `templates/`).
-    path: v.string(),
-    format: v.optional(v.picklist(['jsonl', 'myriadlama', 'pararel']), 'jsonl'),
+    path: text,
+    format: v.optional(one(['jsonl', 'myriadlama', 'pararel']), 'jsonl'),
     count,
     seed,
     // Keep prompts whose answer is the model's argmax.
-    answeredRight: v.optional(v.boolean(), true),
+    answeredRight: v.optional(flag, true),
     // At most one prompt of a fact (subject and object).
-    onePerFact: v.optional(v.boolean(), false),
+    onePerFact: v.optional(flag, false),
     // Leave prompts out that contain their answer.
-    hideAnswer: v.optional(v.boolean(), false),
+    hideAnswer: v.optional(flag, false),
   }),
-  neurons: v.strictObject({
+  neurons: part({
     perPrompt: count,
     // `shared`: the same for all prompts (the release); `perPrompt`: drawn anew.
-    sampling: v.optional(v.picklist(['shared', 'perPrompt']), 'perPrompt'),
+    sampling: v.optional(one(['shared', 'perPrompt']), 'perPrompt'),
     seed,
-    site: v.optional(v.picklist(['paper', 'pre', 'pre_linear', 'act', 'post']), 'paper'),
+    site: v.optional(one(SITES), 'paper'),
   }),
   // Shifts of Tables 1 and 2.
   grid: v.optional(grid, { from: -2, to: 2, step: 0.2 }),
   fit: v.optional(
-    v.strictObject({
-      range: v.optional(v.pipe(finite, v.gtValue(0)), 2),
-      includeZero: v.optional(v.boolean(), false),
-      withIntercept: v.optional(v.boolean(), false),
+    part({
+      range: v.optional(positive, 2),
+      includeZero: v.optional(flag, false),
+      withIntercept: v.optional(flag, false),
     }),
     {},
   ),
-  direction: v.optional(v.picklist(['outward', 'plain']), 'outward'),
-  sign: v.optional(v.picklist(['+', '-']), '+'),
-  of: v.optional(v.picklist(['prob', 'logprob', 'logit']), 'prob'),
-  maxVariance: v.optional(v.picklist(['all', 'capacity']), 'all'),
+  direction: v.optional(direction, 'outward'),
+  sign: v.optional(sign, '+'),
+  of: v.optional(of, 'prob'),
+  maxVariance: v.optional(maxVarianceField, 'all'),
   // Figure 2: fewer prompts, more neurons, a wider grid; count 0 leaves it out.
   figure: v.optional(
-    v.strictObject({
+    part({
       prompts: count,
       neurons: count,
       grid: v.optional(grid, { from: -10, to: 10, step: 0.2 }),
@@ -70,14 +80,14 @@ const schema = v.strictObject({
   ),
   // Integrated gradients of the sampled neurons in this many prompts; layer-joint.
   integrated: v.optional(
-    v.strictObject({
+    part({
       prompts: count,
-      steps: v.optional(v.pipe(count, v.minValue(1)), 20),
-      endpoints: v.optional(v.picklist(ENDPOINTS as unknown as [string, ...string[]]), 'right'),
+      steps: v.optional(whole(1), 20),
+      endpoints: v.optional(endpointsField, 'right'),
     }),
     { prompts: 0 },
   ),
-  engine: v.optional(v.picklist(['auto', 'naive']), 'auto'),
+  engine: v.optional(one(['auto', 'naive']), 'auto'),
 });
 
 /** A plan with its defaults filled in; what each field means stands beside it in neurgrad/study/plan.ts. */
@@ -103,7 +113,7 @@ export function parsePlan(json: unknown, name = 'plan'): Plan {
   const result = v.safeParse(schema, json);
   if (!result.success) {
     const [issue] = result.issues;
-    throw new UserError('plan', `${name}: ${v.getDotPath(issue) ?? 'the plan'}: ${issue.message}`);
+    throw new UserError('plan', `${name}: ${explain(issue, schema)}`);
   }
   const plan = result.output;
   const shiftsOf = (part: 'grid' | 'figure.grid', { from, to, step }: Plan['grid']): number[] => {

@@ -7,7 +7,7 @@ import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
-import { type Endpoints, integrateLayers } from '../integrated.ts';
+import { integrateLayers } from '../integrated.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
 import { sweep } from '../sweep.ts';
 import type { StudyFolder, Unit } from './folder.ts';
@@ -213,7 +213,7 @@ const integratedOptions = (plan: Plan) => ({
   site: plan.neurons.site,
   of: plan.of,
   steps: plan.integrated.steps,
-  endpoints: plan.integrated.endpoints as Endpoints,
+  endpoints: plan.integrated.endpoints,
 });
 
 /** Rounds of the cost: enough for a steady median, few where one takes long. */

@@ -130,11 +130,11 @@ describe.each([
         for (const neuronPosition of [probe.position, 2, 3]) {
           const endpoints = ENDPOINTS[rules++ % ENDPOINTS.length]!;
           const of = (['prob', 'logit', 'logprob'] as const)[i % 3]!;
-          const rule = { site, of, neuronPosition, steps: 5, endpoints };
+          const rule = { of, neuronPosition, steps: 5, endpoints };
           const layers = [last, 1];
           const [auto, naive] = [
-            await integrateLayers(model, probe, { ...rule, layers }),
-            await integrateLayers(model, probe, { ...rule, layers, engine: 'naive' }),
+            await integrateLayers(model, probe, { ...rule, site, layers }),
+            await integrateLayers(model, probe, { ...rule, site, layers, engine: 'naive' }),
           ];
           for (const [k, want] of naive.entries()) {
             const got = auto[k]!;

@@ -71,7 +71,7 @@ describe('steer', () => {
     expect(found.success).toBe(false);
     expect(found.neurons).toHaveLength(1);
     await expect(steer(model, prompt, { target, to: 1 })).rejects.toThrow('above 0 and below 1');
-    await expect(steer(model, prompt, { target, to: 0.5, maxNeurons: 0 })).rejects.toThrow('maxNeurons 0');
+    await expect(steer(model, prompt, { target, to: 0.5, maxNeurons: 0 })).rejects.toThrow('maxNeurons is 0');
   });
 });
 
