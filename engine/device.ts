@@ -6,7 +6,7 @@
  * validation) is remembered and thrown as one typed error at the next readback.
  */
 
-import { type Kernel, ROW_GROUP } from '../kernels/index.ts';
+import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
 import { MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
 import { Patience } from './patience.ts';
@@ -212,7 +212,14 @@ export class Device {
     this.capabilities = capabilities;
     this.features = new Set(gpu.features);
     this.limits = gpu.limits;
-    this.queue = new CommandQueue(gpu, capabilities.immediates ? 'immediate' : 'uniform');
+    this.queue = new CommandQueue(
+      gpu,
+      capabilities.immediates ? 'immediate' : 'uniform',
+      capabilities,
+      (fault) => {
+        this.#failure ??= fault;
+      },
+    );
     this.pool = new MemoryPool(gpu, this.queue, budget, (buffer) => this.queue.forget(buffer));
     gpu.onuncapturederror = ({ error }: GPUUncapturedErrorEvent) => {
       const { total } = this.pool.report();
@@ -250,11 +257,15 @@ export class Device {
     }
   }
 
-  /** Records one dispatch of a kernel. */
-  dispatch(
-    kernel: Kernel,
+  /**
+   * Records one dispatch of a kernel, by as many windows as it has bindings; parameters by name or in the kernel's order. A
+   * kernel of one's own that does not compile is told at the next reading, and takes no other command with it.
+   * @throws KernelError where windows, parameters or grid do not fit the kernel, or its name was given to another before.
+   */
+  dispatch<Params extends KernelParams>(
+    kernel: Kernel<Params>,
     windows: readonly BufferWindow[],
-    params: readonly number[],
+    params: ParameterValues<Params>,
     grid: readonly [number, number, number],
     flops = 0,
   ): void {
@@ -312,7 +323,7 @@ export class Device {
         try {
           await this.wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
         } catch (cause) {
-          await Promise.resolve();
+          await this.queue.verdicts();
           this.check();
           throw new DeviceLostError(`reading back from the GPU failed: ${(cause as Error).message}`, {
             cause,
@@ -325,6 +336,7 @@ export class Device {
         done += size;
       }
     }
+    await this.queue.verdicts();
     this.check();
     return result;
   }
@@ -333,6 +345,7 @@ export class Device {
   async finish(): Promise<void> {
     this.queue.flush();
     await this.wait(this.gpu.queue.onSubmittedWorkDone());
+    await this.queue.verdicts();
     this.check();
   }
 

@@ -23,6 +23,14 @@ export class ShapeError extends UserError {
   }
 }
 
+/** A kernel that does not compile, or that is called with what it does not take: the mistake of its author or caller. */
+export class KernelError extends UserError {
+  override readonly name = 'KernelError';
+  constructor(kernel: string, message: string, options?: ErrorOptions) {
+    super('kernel', `kernel "${kernel}": ${message}`, options);
+  }
+}
+
 /** No adapter, or one that lacks what was asked for. */
 export class DeviceError extends UserError {
   override readonly name = 'DeviceError';

@@ -14,6 +14,8 @@ export type Purpose = 'weights' | 'activations' | 'saved' | 'scratch' | 'staging
 /** One GPU buffer of the pool. `id` names it in bind group keys; it is never reused by another buffer. */
 export interface PooledBuffer {
   readonly buffer: GPUBuffer;
+  /** The device that it is of. */
+  readonly gpu: GPUDevice;
   readonly id: number;
   /** Bytes of the size class: what the device really holds. */
   readonly bytes: number;
@@ -207,6 +209,7 @@ export class MemoryPool {
       : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const made: PooledBuffer = {
       buffer: this.#device.createBuffer({ size, usage }),
+      gpu: this.#device,
       id: this.#nextId++,
       bytes: size,
       staging,

@@ -6,7 +6,26 @@
  * has them, else slots of a uniform ring that is uploaded just before the submit.
  */
 
-import { type Kernel, MAX_PARAMS, type ParameterPassing, wgsl } from '../kernels/index.ts';
+import {
+  type Kernel,
+  MAX_PARAMS,
+  type ParameterPassing,
+  type ParameterValues,
+  type ScalarType,
+  wgsl,
+} from '../kernels/index.ts';
+import { isShipped } from '../kernels/shipped.ts';
+import { DeviceError, KernelError } from './errors.ts';
+import {
+  checkCount,
+  checkGrid,
+  checkKernel,
+  checkSame,
+  checkWindows,
+  compileFault,
+  placeParameters,
+  textOf,
+} from './kernelCheck.ts';
 import type { FenceClock, PooledBuffer } from './memory.ts';
 import type { Profiler } from './profiler.ts';
 
@@ -20,7 +39,7 @@ export interface BufferWindow {
 /** One dispatch, ready to be encoded (again). */
 export interface Dispatch {
   readonly kernel: Kernel;
-  readonly pipeline: GPUComputePipeline;
+  readonly compiled: Compiled;
   readonly group: GPUBindGroup;
   readonly windows: readonly BufferWindow[];
   /** The parameters are its first `parameterBytes` bytes. */
@@ -28,6 +47,20 @@ export interface Dispatch {
   readonly parameterBytes: number;
   readonly grid: readonly [number, number, number];
   readonly flops: number;
+}
+
+/** A kernel on this device. */
+interface Compiled {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly layoutId: number;
+  readonly params: readonly (readonly [string, ScalarType])[];
+  /** What was compiled, of a kernel that is not neurgrad's own. */
+  readonly text: Readonly<Record<string, string>> | null;
+  /** Whether the compiler has not answered yet, for such a kernel. */
+  onTrial: boolean;
+  /** Its answer, where that is no. */
+  fault: KernelError | null;
 }
 
 /** Told of everything before it is encoded; may throw (plan.ts). */
@@ -66,25 +99,32 @@ const sameWindows = (a: readonly BufferWindow[], b: readonly BufferWindow[]): bo
 const RING_SLOT = 256;
 const RING_SLOTS = 2 * DISPATCHES_PER_SUBMIT;
 
-interface Pipeline {
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
-  readonly layoutId: number;
-  readonly params: readonly ('u32' | 'i32' | 'f32')[];
+/** What a device allows of a binding. */
+export interface BindingLimits {
+  readonly storageBuffers: number;
+  readonly bindingBytes: number;
 }
 
 export class CommandQueue implements FenceClock {
   readonly #device: GPUDevice;
   readonly #passing: ParameterPassing;
-  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #limits: BindingLimits;
+  readonly #report: (fault: Error) => void;
+  /** By name; others' kernels apart, so that a name that neurgrad has is free to them. */
+  readonly #shipped = new Map<string, Compiled>();
+  readonly #custom = new Map<string, Compiled>();
+  /** Answers of the compiler that are still to come. */
+  readonly #verdicts = new Set<Promise<void>>();
   readonly #layouts = new Map<string, { layout: GPUBindGroupLayout; id: number }>();
   /** By hash of layout and windows. */
   readonly #bindGroups = new Map<number, KeptBindGroup[]>();
   #bindGroupsKept = 0;
   readonly #scratch = new ArrayBuffer(MAX_PARAMS * 4);
-  readonly #scratchU32 = new Uint32Array(this.#scratch);
-  readonly #scratchI32 = new Int32Array(this.#scratch);
-  readonly #scratchF32 = new Float32Array(this.#scratch);
+  readonly #scratchViews = {
+    u32: new Uint32Array(this.#scratch),
+    i32: new Int32Array(this.#scratch),
+    f32: new Float32Array(this.#scratch),
+  };
   readonly #ring: GPUBuffer | null;
   readonly #ringHost: Uint8Array<ArrayBuffer>;
   #ringUsed = 0;
@@ -99,9 +139,17 @@ export class CommandQueue implements FenceClock {
   profiler: Profiler | null = null;
   recorder: Recorder | null = null;
 
-  constructor(device: GPUDevice, passing: ParameterPassing) {
+  /** `report` is told what turns out later to be wrong with a kernel. */
+  constructor(
+    device: GPUDevice,
+    passing: ParameterPassing,
+    limits: BindingLimits,
+    report: (fault: Error) => void,
+  ) {
     this.#device = device;
     this.#passing = passing;
+    this.#limits = limits;
+    this.#report = report;
     this.#ring =
       passing === 'uniform'
         ? device.createBuffer({
@@ -112,39 +160,69 @@ export class CommandQueue implements FenceClock {
     this.#ringHost = new Uint8Array(this.#ring ? RING_SLOTS * RING_SLOT : 0);
   }
 
-  /** Records one dispatch. `params` in the kernel's order; `flops` for the profiler. */
+  /**
+   * Records one dispatch; `flops` for the profiler.
+   * @throws KernelError where windows, parameters or grid do not fit the kernel, or its name is another's.
+   */
   dispatch(
     kernel: Kernel,
     windows: readonly BufferWindow[],
-    params: readonly number[],
+    params: ParameterValues,
     grid: readonly [number, number, number],
     flops: number,
   ): void {
-    const entry = this.#pipeline(kernel);
-    const count = entry.params.length;
-    for (let i = 0; i < count; i++) {
-      const value = params[i]!;
-      if (entry.params[i] === 'f32') this.#scratchF32[i] = value;
-      else if (entry.params[i] === 'u32') this.#scratchU32[i] = value;
-      else this.#scratchI32[i] = value;
-    }
-    const step: Dispatch = {
-      kernel,
-      pipeline: entry.pipeline,
-      group: this.#bindGroup(entry, windows, count > 0),
-      windows,
-      parameters: this.#scratch,
-      parameterBytes: count * 4,
-      grid,
-      flops,
-    };
-    this.recorder?.dispatch(step);
-    this.encode(step);
+    checkCount(kernel, windows);
+    checkGrid(kernel.name, grid);
+    for (const { buffer } of windows)
+      if (buffer.gpu !== this.#device)
+        throw new DeviceError(
+          'two-devices',
+          `${kernel.name}: tensors of two devices; bring one over with tensor(device, await it.read(), it.shape)`,
+        );
+    const compiled = this.#compiled(kernel);
+    placeParameters(kernel.name, compiled.params, params, this.#scratchViews);
+    const parameterBytes = compiled.params.length * 4;
+    this.#submitted(kernel, compiled, () => {
+      const group = this.#bindGroup(kernel, compiled, windows);
+      const parameters = this.#scratch;
+      const step: Dispatch = { kernel, compiled, group, windows, parameters, parameterBytes, grid, flops };
+      this.recorder?.dispatch(step);
+      this.#encode(step);
+    });
   }
 
-  /** Encodes a dispatch into the open pass. */
+  /** Encodes a dispatch into the open pass. @throws KernelError where its kernel turned out not to compile. */
   encode(step: Dispatch): void {
-    const { pipeline, windows, parameters, parameterBytes, grid } = step;
+    if (step.compiled.fault) throw step.compiled.fault;
+    this.#submitted(step.kernel, step.compiled, () => this.#encode(step));
+  }
+
+  /**
+   * Runs `record`. What a kernel does that may not compile is submitted by itself: where WebGPU refuses it, it takes nothing
+   * else along, and the fault is told as that kernel's.
+   */
+  #submitted({ name }: Kernel, compiled: Compiled, record: () => void): void {
+    if (!compiled.onTrial) {
+      record();
+      return;
+    }
+    this.flush();
+    const refused = this.#watched(() => {
+      record();
+      this.flush();
+    });
+    this.#expect(
+      refused.then((error) => {
+        if (!error || compiled.fault) return;
+        const what = error.message.split('\n')[0];
+        this.#report(new KernelError(name, `WebGPU refused its dispatch: ${what}`));
+      }),
+    );
+  }
+
+  #encode(step: Dispatch): void {
+    const { windows, parameters, parameterBytes, grid } = step;
+    const { pipeline } = step.compiled;
     let timestampWrites: GPUComputePassTimestampWrites | undefined;
     if (this.profiler) {
       let bytes = 0;
@@ -234,20 +312,21 @@ export class CommandQueue implements FenceClock {
   }
 
   #bindGroup(
-    { layout, layoutId }: Pipeline,
+    kernel: Kernel,
+    { layout, layoutId, params }: Compiled,
     windows: readonly BufferWindow[],
-    withParams: boolean,
   ): GPUBindGroup {
     const key = hash(layoutId, windows);
     const found = this.#bindGroups
       .get(key)
       ?.find((k) => k.layoutId === layoutId && sameWindows(k.windows, windows));
     if (found) return found.group;
+    checkWindows(kernel, windows, this.#limits.bindingBytes);
     const entries: GPUBindGroupEntry[] = windows.map((w, binding) => ({
       binding,
       resource: { buffer: w.buffer.buffer, offset: w.offset, size: w.size },
     }));
-    if (this.#ring && withParams)
+    if (this.#ring && params.length > 0)
       entries.push({ binding: windows.length, resource: { buffer: this.#ring, size: MAX_PARAMS * 4 } });
     const group = this.#device.createBindGroup({ layout, entries });
     if (this.#bindGroupsKept >= BIND_GROUPS_KEPT) {
@@ -261,10 +340,70 @@ export class CommandQueue implements FenceClock {
     return group;
   }
 
-  #pipeline(kernel: Kernel): Pipeline {
-    const found = this.#pipelines.get(kernel.name);
-    if (found) return found;
-    const params = Object.values(kernel.params);
+  #compiled(kernel: Kernel): Compiled {
+    const shipped = isShipped(kernel);
+    const kept = shipped ? this.#shipped : this.#custom;
+    const found = kept.get(kernel.name);
+    if (found) {
+      if (found.text) checkSame(kernel, found.text);
+      return found;
+    }
+    if (shipped) {
+      const made = { ...this.#compile(kernel), text: null, onTrial: false, fault: null };
+      kept.set(kernel.name, made);
+      return made;
+    }
+    checkKernel(kernel, this.#limits.storageBuffers);
+    let made: Compiled | undefined;
+    const text = textOf(kernel);
+    const refused = this.#watched(() => {
+      made = { ...this.#compile(kernel), text, onTrial: true, fault: null };
+    });
+    const compiled = made!;
+    kept.set(kernel.name, compiled);
+    this.#expect(
+      refused.then((error) => {
+        compiled.onTrial = false;
+        if (!error) return;
+        compiled.fault = new KernelError(kernel.name, compileFault(kernel, this.#passing, error.message));
+        // A corrected text may have the name.
+        if (kept.get(kernel.name) === compiled) kept.delete(kernel.name);
+        this.#report(compiled.fault);
+      }),
+    );
+    return compiled;
+  }
+
+  /** Runs `work`, and says later what WebGPU refused of it, or null. */
+  #watched(work: () => void): Promise<GPUError | null> {
+    const filters = ['internal', 'validation'] as const;
+    for (const filter of filters) this.#device.pushErrorScope(filter);
+    let answers: Promise<GPUError | null>[] = [];
+    try {
+      work();
+    } finally {
+      answers = filters.map(() => this.#device.popErrorScope());
+      for (const answer of answers) answer.catch(() => {});
+    }
+    // A lost device gives no answer; it is reported by its own promise.
+    return Promise.all(answers).then(
+      ([validation, internal]) => validation ?? internal ?? null,
+      () => null,
+    );
+  }
+
+  #expect(verdict: Promise<void>): void {
+    this.#verdicts.add(verdict);
+    verdict.finally(() => this.#verdicts.delete(verdict));
+  }
+
+  /** Waits until it is known what is wrong with the kernels recorded so far. */
+  async verdicts(): Promise<void> {
+    await Promise.all(this.#verdicts);
+  }
+
+  #compile(kernel: Kernel): Pick<Compiled, 'pipeline' | 'layout' | 'layoutId' | 'params'> {
+    const params = Object.entries(kernel.params);
     const uniform = this.#ring !== null && params.length > 0;
     const signature = `${kernel.bindings.map((b) => b.access[4] ?? 'r').join('')}${uniform ? 'u' : ''}`;
     let layout = this.#layouts.get(signature);
@@ -291,7 +430,7 @@ export class CommandQueue implements FenceClock {
       bindGroupLayouts: [layout.layout],
       ...(this.#passing === 'immediate' && params.length > 0 ? { immediateSize: params.length * 4 } : {}),
     };
-    const made: Pipeline = {
+    return {
       pipeline: this.#device.createComputePipeline({
         label: kernel.name,
         layout: this.#device.createPipelineLayout(pipelineLayout),
@@ -301,7 +440,5 @@ export class CommandQueue implements FenceClock {
       layoutId: layout.id,
       params,
     };
-    this.#pipelines.set(kernel.name, made);
-    return made;
   }
 }

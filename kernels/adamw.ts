@@ -6,6 +6,7 @@ import { F16_BITS } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { WIDEN4 } from './matmulParts.ts';
 import { NARROW_F16 } from './quantise.ts';
+import { shipped } from './shipped.ts';
 
 export interface AdamWVariant {
   /** How the gradient is stored. */
@@ -18,7 +19,7 @@ export interface AdamWVariant {
  * The gradient is multiplied by factor[0]; where that is 0 nothing changes. `correction1`, `correction2`: 1 / (1 - beta^step).
  * Grid: linear over n / 4.
  */
-export function adamw({ gradient, copy }: AdamWVariant): Kernel {
+export const adamw = shipped(({ gradient, copy }: AdamWVariant): Kernel => {
   const half = gradient === 'f16';
   return {
     name: `adamw.${gradient}${copy ? '.copy' : ''}`,
@@ -62,4 +63,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 ${copy ? '  rounded[i] = vec2u(word(w.x, w.y), word(w.z, w.w));' : ''}
 }`,
   };
-}
+});

@@ -13,7 +13,8 @@
  * a row depends neither on the batch it rides in nor on the rows beside it.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 export interface AttentionVariant {
   /** Sizes workgroup memory; with shuffles it does not matter. */
@@ -216,7 +217,7 @@ const SUBGROUPS = (v: AttentionVariant) => (v.shuffles ? { enable: ['subgroups']
  * row that sees nothing, which is uniform over all keys). With `causal`, query t sees keys up to t + past.
  * Grid: (ceil(rows / tile), key heads, batches).
  */
-export const attentionForward = memo(
+export const attentionForward = shipped(
   (v: AttentionVariant): Kernel => {
     const { lanes: L, tile, each, block, masked } = v;
     const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread, reduce, lanesShared } = parts(v);
@@ -297,7 +298,7 @@ const again = (masked: boolean, score: string, shown: string, inside: string): s
  * Cotangent of q from that of y: dq = sum over keys of P (dy v^T - delta) scale k, delta = sum y dy of each row; P comes
  * from lse. `stats` are lse, then delta, of all rows. Grid: as the forward's.
  */
-export const attentionBackwardQueries = memo(
+export const attentionBackwardQueries = shipped(
   (v: AttentionVariant): Kernel => {
     const { lanes: L, tile, each, block, masked } = v;
     const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
@@ -359,7 +360,7 @@ ${MAIN(tile)}
  * Cotangents of k and v: dv = sum over queries of P dy, dk of P (dy v^T - delta) scale q, over all heads that share the key
  * head. Grid: (ceil(keys / tile), key heads, batches).
  */
-export const attentionBackwardKeys = memo(
+export const attentionBackwardKeys = shipped(
   (v: AttentionVariant): Kernel => {
     const { lanes: L, tile, each, block, masked } = v;
     const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);

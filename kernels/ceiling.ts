@@ -4,9 +4,10 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /** y = a, `n` elements, four at a time. Grid: linear over n / 4. */
-export function copyCeiling(): Kernel {
+export const copyCeiling = shipped((): Kernel => {
   return {
     name: 'ceiling.copy',
     bindings: [
@@ -21,7 +22,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (i * 4u < p.n) { y[i] = a[i]; }
 }`,
   };
-}
+});
 
 /** Independent chains an invocation works on, and steps of each in one turn of the loop. */
 const CHAINS = 12;
@@ -34,7 +35,7 @@ export const fmaCeilingFlops = (turns: number): number => 2 * CHAINS * UNROLL * 
  * `turns` turns of chains c = fma(c, x, y) on registers; all chains are stored, so that none can be left out.
  * Grid: linear over n invocations.
  */
-export function fmaCeiling(): Kernel {
+export const fmaCeiling = shipped((): Kernel => {
   const chains = [...Array(CHAINS).keys()];
   const turn = chains.map((i) => `c${i} = fma(c${i}, x, z);`).join(' ');
   return {
@@ -57,4 +58,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${chains.map((c) => `c${c}`).join(' + ')};
 }`,
   };
-}
+});

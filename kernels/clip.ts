@@ -4,9 +4,10 @@
  */
 
 import type { Kernel } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /** Of `squares` [1], the sum of all squares: y = [factor, norm]. By its bits: compilers may assume that numbers are finite. */
-export function clipFactor(): Kernel {
+export const clipFactor = shipped((): Kernel => {
   return {
     name: 'clip.factor',
     bindings: [
@@ -23,4 +24,4 @@ fn main() {
   y[1] = norm;
 }`,
   };
-}
+});

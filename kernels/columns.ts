@@ -6,8 +6,9 @@
  * results, which another pass reduces. The order follows `rowLanes` and the length of a slice alone.
  */
 
-import { GROUP_INDEX, type Kernel, memo } from './kernel.ts';
+import { GROUP_INDEX, type Kernel } from './kernel.ts';
 import { COMBINE, groupReduction, type Reduction, START } from './reduce.ts';
+import { shipped } from './shipped.ts';
 
 /** How a workgroup shares columns. */
 export interface ColumnShare {
@@ -85,16 +86,18 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
  * y[o, slice, i] over the rows of the slice in a[o, :, i]. `accumulate` adds to what y holds.
  * Grid: groups, outer * slices * inner / vector / columnLanes.
  */
-export const reduceColumns = memo((reduction: Reduction, share: ColumnShare, accumulate: boolean): Kernel => {
-  const element = columnElement(share);
-  return {
-    name: `reduce.columns.${reduction}.${columnShareName(share, accumulate)}`,
-    bindings: [
-      { name: 'a', element, access: 'read' },
-      { name: 'y', element, access: 'read_write' },
-    ],
-    params: COLUMN_PARAMS,
-    workgroup: [share.rowLanes * share.columnLanes, 1, 1],
-    body: reduceDown(share, reduction, accumulate, { u: 'y' }, `let v = a[i]; u = ${COMBINE[reduction]};`),
-  };
-});
+export const reduceColumns = shipped(
+  (reduction: Reduction, share: ColumnShare, accumulate: boolean): Kernel => {
+    const element = columnElement(share);
+    return {
+      name: `reduce.columns.${reduction}.${columnShareName(share, accumulate)}`,
+      bindings: [
+        { name: 'a', element, access: 'read' },
+        { name: 'y', element, access: 'read_write' },
+      ],
+      params: COLUMN_PARAMS,
+      workgroup: [share.rowLanes * share.columnLanes, 1, 1],
+      body: reduceDown(share, reduction, accumulate, { u: 'y' }, `let v = a[i]; u = ${COMBINE[reduction]};`),
+    };
+  },
+);

@@ -2,14 +2,15 @@
  * Strided copies: permute, slice, broadcast, concatenate and pad are one kernel that differs in strides and offsets.
  */
 
-import { type Kernel, LINEAR_GROUP, LINEAR_INDEX, memo } from './kernel.ts';
+import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /**
  * y[yo + i . ys] = a[ao + i . as] for every index i of a box of at most four axes (sizes d0 d1 d2 d3, d0 implied by n).
  * Words of 32 bits, so that integers pass untouched; with `four`, quads of them, and all sizes, strides and offsets count
  * quads. Grid: linear over n.
  */
-export const stridedCopy = memo((four: boolean): Kernel => {
+export const stridedCopy = shipped((four: boolean): Kernel => {
   const element = four ? 'vec4u' : 'u32';
   return {
     name: `copy.strided${four ? '.four' : ''}`,
@@ -54,7 +55,7 @@ export type HalfFormat = 'f16' | 'bf16';
  * Widens `n` 16-bit numbers to f32 exactly, by integer arithmetic: hardware conversions may flush subnormal numbers.
  * Grid: linear over n / 2, or with `eight`, for n a multiple of 8, over n / 8.
  */
-export function widen(format: HalfFormat, eight = false): Kernel {
+export const widen = shipped((format: HalfFormat, eight = false): Kernel => {
   const element = eight ? 'vec4u' : 'u32';
   return {
     name: `widen.${format}${eight ? '.eight' : ''}`,
@@ -84,7 +85,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (2u * i + 1u < p.n) { y[2u * i + 1u] = widen_bits(word >> 16u); }
 }`,
   };
-}
+});
 
 /** WGSL: the float32 bits of numbers 8 i ... 8 i + 7 of the array of vec4u `a`, read at once. */
 export function readEight(format: 'f32' | HalfFormat): string {

@@ -8,6 +8,7 @@
 
 import { NONE, TARGET_FIELDS } from './difference.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /** Numbers of one curve, in order. */
 export const CURVE_FIELDS = [
@@ -49,7 +50,7 @@ const CHANGE = {
  * y [curves, fields] from `moved`, rows of `difference.target` by curve; `first` is a curve's first row, NONE where nothing
  * of it moves. `shift` [points] is the same for all. `zero` 1 counts the point (0, 0) as well. Grid: linear over curves.
  */
-export function curveSums(of: keyof typeof CHANGE): Kernel {
+export const curveSums = shipped((of: keyof typeof CHANGE): Kernel => {
   return {
     name: `curve.${of}`,
     bindings: [
@@ -122,4 +123,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[out + 6u] = noise;
 }`,
   };
-}
+});

@@ -12,6 +12,7 @@ import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.t
 import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
 import type { Norm } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
+import { shipped } from './shipped.ts';
 import { SUMMED_APART } from './softmax.ts';
 
 /** Integers of one token record, in order. */
@@ -54,7 +55,7 @@ const LARGEST_EXPONENT = '80.0';
  * y = norm(x + d) - norm(x), both times weight. With c, e the deviations of x and d and v = mean(e (2c + e)) the change of
  * the variance: e / s' - c v / (s s' (s + s')), s and s' the standard deviations before and after. Grid: groups, rows.
  */
-export function normDifference(kind: Norm, lanes: number = ROW_GROUP): Kernel {
+export const normDifference = shipped((kind: Norm, lanes: number = ROW_GROUP): Kernel => {
   const mean = (of: string): string =>
     kind === 'layer' ? `reduce_total(sum_${of}, lane) / f32(p.length)` : '0.0';
   return {
@@ -98,7 +99,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   }
 }`,
   };
-}
+});
 
 /**
  * gelu(x + d) - gelu(x) = d Phi(x) + (x + d) (Phi(x + d) - Phi(x)). For |d| <= 1 the bracket is the integral of the density,
@@ -134,7 +135,7 @@ fn silu_difference(x: vec4f, d: vec4f) -> vec4f {
 const element = (wide: boolean): string => (wide ? 'vec4f' : 'f32');
 
 /** y = gelu(a + d) - gelu(a). Grid: linear over n, elements or quads of them; `length` in the same unit. */
-export function geluDifference(wide: boolean): Kernel {
+export const geluDifference = shipped((wide: boolean): Kernel => {
   return {
     name: `difference.gelu${wide ? '.wide' : ''}`,
     bindings: [
@@ -154,10 +155,10 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = gelu_difference(x, vec4f(d[i]))${wide ? '' : '.x'};
 }`,
   };
-}
+});
 
 /** y = silu(g + dg) (u + du) - silu(g) u, by the product rule. Grid as {@link geluDifference}. */
-export function swigluDifference(wide: boolean): Kernel {
+export const swigluDifference = shipped((wide: boolean): Kernel => {
   return {
     name: `difference.swiglu${wide ? '.wide' : ''}`,
     bindings: [
@@ -182,13 +183,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = change${wide ? '' : '.x'};
 }`,
   };
-}
+});
 
 /**
  * Change of the scaled attention scores, y [tokens, heads, stride]: (dq . k + (q + dq) . dk) * scale, key head
  * floor(h / group). `size` counts quads where wide; without `changedKeys` only the first term. Grid: linear over tokens * heads * stride.
  */
-export function scoreDifference(wide: boolean, changedKeys = true): Kernel {
+export const scoreDifference = shipped((wide: boolean, changedKeys = true): Kernel => {
   const T = element(wide);
   const total = wide ? 'dot(sum, vec4f(1.0))' : 'sum';
   return {
@@ -234,14 +235,14 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${total} * p.scale;
 }`,
   };
-}
+});
 
 /**
  * Change of the attention probabilities, in place over the scores' change s: with x_j = e^(s_j - s_r) - 1 and
  * E = sum p x it is p_j (x_j - E) / (1 + E). The reference r is the likeliest key, so that E is small where attention is
  * sure of one key, too. One invocation a (token, head), in order of keys. Grid: linear over n.
  */
-export function patternDifference(): Kernel {
+export const patternDifference = shipped((): Kernel => {
   return {
     name: 'difference.pattern',
     bindings: [
@@ -272,13 +273,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   for (var j = 0u; j < keys; j++) { s[base + j] = pattern[origin + j] * (s[base + j] - level) / (1.0 + level); }
 }`,
   };
-}
+});
 
 /**
  * Change of the mixed values, y [tokens, heads * size]: sum over keys of dp (v + dv) + p dv; without `changedKeys` of dp v
  * alone. `size` and n count quads where wide. Grid: linear over n.
  */
-export function mixDifference(wide: boolean, changedKeys = true): Kernel {
+export const mixDifference = shipped((wide: boolean, changedKeys = true): Kernel => {
   const T = element(wide);
   return {
     name: `difference.mix${wide ? '.wide' : ''}${changedKeys ? '' : '.base'}`,
@@ -317,14 +318,14 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = sum;
 }`,
   };
-}
+});
 
 /**
  * Keys and values of a layer whose queries are few need not be computed token by token (BERT's last layer): with
  * t = W_k^T (q + dq) of each head, (q + dq) . W_k dx_j is t . dx_j. Adds that to the scores' change where a key changed;
  * t [heads, tokens, width], y [tokens, heads, stride]. Grid: linear over tokens * heads * stride.
  */
-export function projectedScore(wide: boolean): Kernel {
+export const projectedScore = shipped((wide: boolean): Kernel => {
   const T = element(wide);
   return {
     name: `difference.projected_score${wide ? '.wide' : ''}`,
@@ -351,13 +352,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] += p.scale * ${wide ? 'dot(sum, vec4f(1.0))' : 'sum'};
 }`,
   };
-}
+});
 
 /**
  * The other half: sum over changed keys of (p + dp) dx_j for each head, [heads, tokens, width], which W_v turns into
  * values afterwards. Grid: linear over n.
  */
-export function projectedMix(wide: boolean): Kernel {
+export const projectedMix = shipped((wide: boolean): Kernel => {
   const T = element(wide);
   return {
     name: `difference.projected_mix${wide ? '.wide' : ''}`,
@@ -387,10 +388,10 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = sum;
 }`,
   };
-}
+});
 
 /** y = a + d of the same token where it had changed before the layer. Grid: linear over n. */
-export function addOwn(): Kernel {
+export const addOwn = shipped((): Kernel => {
   return {
     name: 'difference.add_own',
     bindings: [
@@ -411,10 +412,10 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = value;
 }`,
   };
-}
+});
 
 /** Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width]. Grid: linear over n. */
-export function injectColumns(): Kernel {
+export const injectColumns = shipped((): Kernel => {
   return {
     name: 'difference.inject',
     bindings: [
@@ -433,7 +434,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = scale[row] * w[i % p.length * p.width + column[row]];
 }`,
   };
-}
+});
 
 /** Numbers that {@link targetDifference} says of a row. */
 export const TARGET_FIELDS = 4;
@@ -445,7 +446,7 @@ export const TARGET_FIELDS = 4;
  * dz over the vocabulary; plus `condition` times |F| and |dz_t|, how much more the shift itself is uncertain. `at` holds
  * (base row, target, bits of the condition) a row. Grid: groups, rows.
  */
-export function targetDifference(lanes: number = ROW_GROUP): Kernel {
+export const targetDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
   return targetKernel(
     `difference.target.${lanes}`,
     lanes,
@@ -453,7 +454,7 @@ export function targetDifference(lanes: number = ROW_GROUP): Kernel {
     {},
     { record: 3, opening: '', change: (i) => `dz[row * p.length + ${i}]` },
   );
-}
+});
 
 /**
  * The same of a shift in the last layer of a pre-norm model (SPEC 9.5), whose final residual x becomes x + c w: with
@@ -461,7 +462,7 @@ export function targetDifference(lanes: number = ROW_GROUP): Kernel {
  * before and after. One product y a neuron serves all its shifts. `at` holds (base row, target, bits of the
  * condition, neuron, bits of c) a row.
  */
-export function lineDifference(lanes: number = ROW_GROUP): Kernel {
+export const lineDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
   return targetKernel(
     `difference.line.${lanes}`,
     lanes,
@@ -494,7 +495,7 @@ export function lineDifference(lanes: number = ROW_GROUP): Kernel {
       change: (i) => `fma(along, line[neuron * p.length + ${i}], turn * z[base + ${i}])`,
     },
   );
-}
+});
 
 function targetKernel(
   name: string,

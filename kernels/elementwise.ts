@@ -6,8 +6,9 @@
  * strides over at most four axes, scalar by scalar.
  */
 
-import { type Kernel, LINEAR_GROUP, LINEAR_INDEX, memo } from './kernel.ts';
+import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { CLAMPED_TANH, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { shipped } from './shipped.ts';
 
 /** Expressions in `x: vec4f`, `p.s`, `p.t`. */
 const UNARY = {
@@ -51,7 +52,7 @@ const unaryHelpers: Partial<Record<UnaryName, string>> = {
 };
 
 /** y = f(x) over `n` contiguous elements. Grid: linear over n / 4. */
-export const unary = memo((name: UnaryName): Kernel => {
+export const unary = shipped((name: UnaryName): Kernel => {
   return {
     name: `unary.${name}`,
     bindings: [
@@ -89,7 +90,7 @@ export type BinaryName = keyof typeof BINARY;
 export type BinaryLayout = 'same' | 'repeatA' | 'repeatB' | 'scalarA' | 'scalarB' | 'strided';
 
 /** y = f(a, b). Grid: linear over n / 4, or over n for `strided`. */
-export const binary = memo((name: BinaryName, layout: BinaryLayout): Kernel => {
+export const binary = shipped((name: BinaryName, layout: BinaryLayout): Kernel => {
   const strided = layout === 'strided';
   const scalar = { scalarA: 'a', scalarB: 'b' }[layout as string];
   const element = (operand: 'a' | 'b'): string => (strided || scalar === operand ? 'f32' : 'vec4f');
@@ -145,7 +146,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 });
 
 /** y = c != 0 ? a : b over `n` contiguous elements. Grid: linear over n / 4. */
-export function select(): Kernel {
+export const select = shipped((): Kernel => {
   return {
     name: 'select',
     bindings: [
@@ -163,10 +164,10 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = select(b[i], a[i], c[i] != vec4f(0.0));
 }`,
   };
-}
+});
 
 /** y = value everywhere, `n` elements. Grid: linear over n / 4. */
-export function fill(): Kernel {
+export const fill = shipped((): Kernel => {
   return {
     name: 'fill',
     bindings: [{ name: 'y', element: 'vec4f', access: 'read_write' }],
@@ -179,4 +180,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = vec4f(p.value);
 }`,
   };
-}
+});

@@ -14,8 +14,11 @@ export interface Binding {
   readonly access: 'read' | 'read_write';
 }
 
-export interface Kernel {
-  /** Unique over all kernels and variants: pipelines are cached by it. */
+/** Scalar parameters by name, in order. */
+export type KernelParams = Readonly<Record<string, ScalarType>>;
+
+export interface Kernel<Params extends KernelParams = KernelParams> {
+  /** Unique over all kernels and variants of one author: pipelines are cached by it, and another text under it is refused. */
   readonly name: string;
   /** WGSL extensions to enable, e.g. `subgroups`; the caller sees to it that the device has them. */
   readonly enable?: readonly string[];
@@ -23,7 +26,7 @@ export interface Kernel {
   readonly off?: readonly string[];
   readonly bindings: readonly Binding[];
   /** Scalar parameters in order, at most 16 (64 bytes of immediates); read as `p.name` in the body. */
-  readonly params: Readonly<Record<string, ScalarType>>;
+  readonly params: Params;
   readonly workgroup: readonly [number, number, number];
   /** Declarations and a `fn main` without attributes' `@compute @workgroup_size`, which `wgsl` adds. */
   readonly body: string;
@@ -49,6 +52,11 @@ export function memo<Args extends unknown[]>(
   };
   return Object.assign(remembered, { make });
 }
+
+/** Values of a kernel's parameters: by name, or in the kernel's order. */
+export type ParameterValues<Params extends KernelParams = KernelParams> =
+  | readonly number[]
+  | { readonly [Name in keyof Params]: number };
 
 /** How parameters reach the kernel. */
 export type ParameterPassing = 'immediate' | 'uniform';

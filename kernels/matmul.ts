@@ -7,7 +7,7 @@
  * The weight side B may be stored as 16-bit numbers, two a word, or quantised (quantise.ts), widened while loading; accumulation is f32 always.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
   type Fusion,
@@ -20,6 +20,7 @@ import {
   weightReader,
 } from './matmulParts.ts';
 import type { WeightFormat } from './quantise.ts';
+import { shipped } from './shipped.ts';
 
 export interface MatmulVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -46,7 +47,7 @@ const name = (v: MatmulVariant): string =>
   `matmul.${v.weight}.${flag(v.transA, 'A')}${flag(v.transB, 'B')}${flag(v.vectorA, 'a')}${flag(v.vectorB, 'b')}${flag(v.vectorC, 'c')}${flag(v.tail, 't')}.${v.tileM}x${v.tileN}.${v.groupM}x${v.groupN}${fusionName(v)}`;
 
 /** Grid: (ceil(n / (tileN groupN)), ceil(m / (tileM groupM)), batches). */
-export const matmul = memo((v: MatmulVariant): Kernel => {
+export const matmul = shipped((v: MatmulVariant): Kernel => {
   const { tileM, tileN } = v;
   const rows = [...Array(tileM).keys()];
   const columnQuads = [...Array(tileN / 4).keys()];

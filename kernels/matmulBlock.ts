@@ -10,7 +10,7 @@
  * The order of summation is that of matmulParts.ts. Both operands are read four-wide along their contiguous axis.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
   type Fusion,
@@ -23,6 +23,7 @@ import {
   weightReader,
 } from './matmulParts.ts';
 import type { WeightFormat } from './quantise.ts';
+import { shipped } from './shipped.ts';
 
 export interface MatmulBlockVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -45,7 +46,7 @@ const name = (v: MatmulBlockVariant): string =>
   `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / blockN), ceil(m / blockM), batches). */
-export const matmulBlock = memo((v: MatmulBlockVariant): Kernel => {
+export const matmulBlock = shipped((v: MatmulBlockVariant): Kernel => {
   const { blockM, blockN, blockK, tileM, tileN } = v;
   const across = blockN / tileN;
   const invocations = across * (blockM / tileM);

@@ -10,7 +10,7 @@
  * Every output is one chain acc = fma(a, b, acc) over k ascending, as in matmul.ts: the two agree bit for bit.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
   type Fusion,
@@ -21,6 +21,7 @@ import {
   prologueParts,
   storeSum,
 } from './matmulParts.ts';
+import { shipped } from './shipped.ts';
 
 export interface MatmulLanesVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -37,7 +38,7 @@ const name = (v: MatmulLanesVariant): string =>
   `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Grid: (ceil(m / tileM), ceil(n / (tileN lanes)), batches). */
-export const matmulLanes = memo((v: MatmulLanesVariant): Kernel => {
+export const matmulLanes = shipped((v: MatmulLanesVariant): Kernel => {
   const { tileM, tileN, lanes } = v;
   const rows = [...Array(tileM).keys()];
   const prologue = prologueParts(v.prologue, v.transA);

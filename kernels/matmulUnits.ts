@@ -13,7 +13,7 @@
  * the bits of the f32 kernels. So this runs only where it is asked for (`precision`).
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
   type Fusion,
@@ -24,6 +24,7 @@ import {
   prologueParts,
   storeSum,
 } from './matmulParts.ts';
+import { shipped } from './shipped.ts';
 
 export interface MatmulUnitsVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -49,7 +50,7 @@ const name = (v: MatmulUnitsVariant): string =>
   `matmul.units${v.split ? '.split' : ''}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.unitM}x${v.unitN}x${v.unitK}.${v.lanes}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / block columns), ceil(m / block rows), batches). */
-export const matmulUnits = memo((v: MatmulUnitsVariant): Kernel => {
+export const matmulUnits = shipped((v: MatmulUnitsVariant): Kernel => {
   const { unitM, unitN, unitK } = v;
   const [blockM, blockN] = unitsBlock(v);
   const invocations = 4 * v.lanes;

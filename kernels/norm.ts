@@ -7,9 +7,10 @@
  */
 
 import { COLUMN_PARAMS, type ColumnShare, columnElement, columnShareName, reduceDown } from './columns.ts';
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import { groupReduction, ROW_MAIN } from './reduce.ts';
 import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
+import { shipped } from './shipped.ts';
 
 export type Norm = 'layer' | 'rms';
 
@@ -28,7 +29,7 @@ const statistics = (kind: Norm, row: RowSweep<'x'>): string => `${mean(kind, row
   let rstd = 1.0 / sqrt(reduce_total(${row.sum('squares')}, lane) / f32(p.length) + p.eps);`;
 
 /** y = (a - mean) * rstd * weight + bias (RMS has no bias). Grid: groups, rows. */
-export const norm = memo((kind: Norm, share: RowShare): Kernel => {
+export const norm = shipped((kind: Norm, share: RowShare): Kernel => {
   const bias = kind === 'layer';
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   const element = row.type.f32;
@@ -56,7 +57,7 @@ ${row.read}
  * Cotangent of a: rstd (g - mean(g) - xhat mean(g xhat)) with g = dy * weight; RMS without mean(g).
  * Grid: groups, rows.
  */
-export const normBackward = memo((kind: Norm, share: RowShare): Kernel => {
+export const normBackward = shipped((kind: Norm, share: RowShare): Kernel => {
   const layer = kind === 'layer';
   const row = sweepRow(share, {
     x: (i) => `a[base + ${i}]`,
@@ -94,7 +95,7 @@ ${row.read}
 });
 
 /** Mean (0 for RMS) and rstd of each row, those of {@link norm}, to statistics[first + row]. Grid: groups, rows. */
-export const normStatistics = memo((kind: Norm, share: RowShare): Kernel => {
+export const normStatistics = shipped((kind: Norm, share: RowShare): Kernel => {
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   return {
     name: `norm_statistics.${kind}.${row.name}`,
@@ -118,7 +119,7 @@ ${row.read}
  * Cotangents of weight and, with `bias`, bias: sums of dy (a - mean) rstd and of dy over the rows of each slice, to
  * [slices, inner]. Row r's {@link normStatistics} are statistics[first + r]. Grid as reduceColumns, `outer` 1.
  */
-export const normParameters = memo((bias: boolean, share: ColumnShare, accumulate: boolean): Kernel => {
+export const normParameters = shipped((bias: boolean, share: ColumnShare, accumulate: boolean): Kernel => {
   const element = columnElement(share);
   const results = { weight: 'dweight', ...(bias ? { bias: 'dbias' } : {}) };
   return {

@@ -6,12 +6,13 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /** Modes in `mode`: what a patch does to its element. */
 export const PATCH_MODE = { set: 0, add: 1, scale: 2, addOutward: 3 } as const;
 
 /** y[at[i]] patched by mode[i], value[i] (f32 bits). Indices are distinct within a dispatch. Grid: linear over n. */
-export function patch(): Kernel {
+export const patch = shipped((): Kernel => {
   return {
     name: 'patch',
     bindings: [
@@ -38,4 +39,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   }
 }`,
   };
-}
+});

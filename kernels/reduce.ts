@@ -6,6 +6,7 @@
  */
 
 import { GROUP_INDEX, type Kernel } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 export type Reduction = 'sum' | 'max';
 /** What changes nothing. */
@@ -53,7 +54,7 @@ ${steps.join('\n')}
 }
 
 /** y[row * chunks + chunk] over a[row, chunk * chunkLength ...]. Grid: groups, rows * chunks. */
-export function reduceRows(reduction: Reduction, lanes = ROW_GROUP): Kernel {
+export const reduceRows = shipped((reduction: Reduction, lanes: number = ROW_GROUP): Kernel => {
   return {
     name: `reduce.rows.${reduction}.${lanes}`,
     bindings: [
@@ -79,10 +80,10 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   if (lane == 0u) { y[group] = total; }
 }`,
   };
-}
+});
 
 /** Index of the first largest element of each row, as u32. Grid: groups, rows. */
-export function argmaxRows(lanes = ROW_GROUP): Kernel {
+export const argmaxRows = shipped((lanes: number = ROW_GROUP): Kernel => {
   return {
     name: `argmax.rows.${lanes}`,
     bindings: [
@@ -107,4 +108,4 @@ ${ROW_MAIN}
   if (lane == 0u) { y[row] = u32(first); }
 }`,
   };
-}
+});

@@ -6,12 +6,13 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { shipped } from './shipped.ts';
 
 /**
  * a, y [tokens, heads, 2 * half]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
  * are left alone. `direction` 1 turns, -1 turns back (the adjoint). Grid: linear over tokens * heads * half.
  */
-export function rotary(): Kernel {
+export const rotary = shipped((): Kernel => {
   return {
     name: 'rotary',
     bindings: [
@@ -41,4 +42,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[low + p.half] = v * c + u * s;
 }`,
   };
-}
+});

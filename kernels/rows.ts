@@ -9,6 +9,7 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { readElement, type WeightFormat } from './quantise.ts';
+import { shipped } from './shipped.ts';
 
 const INDEXED = (output: string): Kernel['bindings'] => [
   { name: 'a', element: 'f32', access: 'read' },
@@ -20,7 +21,7 @@ const INDEXED = (output: string): Kernel['bindings'] => [
  * y[r, :] = a[index[r] - first, :] for indices inside the window, of a table in any format whose stored rows have `stride`
  * elements. Grid: linear over count * width.
  */
-export function gatherRows(format: WeightFormat = 'f32'): Kernel {
+export const gatherRows = shipped((format: WeightFormat = 'f32'): Kernel => {
   return {
     name: `rows.gather.${format}`,
     bindings: [{ name: 'a', element: 'u32', access: 'read' }, ...INDEXED('y').slice(1)],
@@ -35,7 +36,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (at < p.rows) { y[i] = element(at * p.stride + i % p.width); }
 }`,
   };
-}
+});
 
 /** Marks the first position of an index; the other bits of a link are the next position. */
 const FIRST = '0x80000000u';
@@ -47,7 +48,7 @@ const NO_NEXT = '0x7fffffffu';
  * comparing, and the block is joined to those before it by the last position so far, which is kept, plus one, where the
  * index's row of y begins: y holds 0 before, and the sums of {@link scatterAddRows} after. Grid: one workgroup.
  */
-export function linkRows(lanes = 256): Kernel {
+export const linkRows = shipped((lanes: number = 256): Kernel => {
   return {
     name: `rows.link.${lanes}`,
     bindings: [
@@ -86,13 +87,13 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
 }`,
   };
-}
+});
 
 /**
  * y[index[r] - first, :] += a[r, :] into a window already filled with 0, but for what {@link linkRows} left there. `vector`
  * numbers at a time, in which `width` counts. Grid: linear over count * width.
  */
-export function scatterAddRows(vector: 1 | 4 = 1): Kernel {
+export const scatterAddRows = shipped((vector: 1 | 4 = 1): Kernel => {
   const element = vector === 4 ? 'vec4f' : 'f32';
   return {
     name: `rows.scatter_add.${vector}`,
@@ -117,13 +118,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[at * p.width + column] = sum;
 }`,
   };
-}
+});
 
 /**
  * y[b * size + index[0] - first, :] = a[b, :] for each of `count` blocks b of `size` rows, where that row is inside the window;
  * nothing for an index outside its block. Grid: linear over count * width.
  */
-export function writeRow(): Kernel {
+export const writeRow = shipped((): Kernel => {
   return {
     name: 'rows.write',
     bindings: INDEXED('y'),
@@ -137,7 +138,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (at < p.rows) { y[at * p.width + i % p.width] = a[i]; }
 }`,
   };
-}
+});
 
 /** A kernel over one index a row. Grid: linear over count, or count * width. */
 function indexed(name: string, body: string): Kernel {
@@ -155,19 +156,23 @@ ${body}
 }
 
 /** y[r] = a[r, index[r]], 0 where the index is outside the row. Grid: linear over count. */
-export const pick = (): Kernel =>
-  indexed(
-    'pick',
-    `  if (i >= p.count) { return; }
+export const pick = shipped(
+  (): Kernel =>
+    indexed(
+      'pick',
+      `  if (i >= p.count) { return; }
   let at = index[i];
   y[i] = select(0.0, a[i * p.width + min(at, p.width - 1u)], at < p.width);`,
-  );
+    ),
+);
 
 /** y[r, j] = j == index[r] ? a[r] : 0: the adjoint of pick. Grid: linear over count * width. */
-export const unpick = (): Kernel =>
-  indexed(
-    'unpick',
-    `  if (i >= p.count * p.width) { return; }
+export const unpick = shipped(
+  (): Kernel =>
+    indexed(
+      'unpick',
+      `  if (i >= p.count * p.width) { return; }
   let r = i / p.width;
   y[i] = select(0.0, a[r], i % p.width == index[r]);`,
-  );
+    ),
+);

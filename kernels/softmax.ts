@@ -8,9 +8,10 @@
  * to is uniform, not NaN.
  */
 
-import { type Kernel, memo } from './kernel.ts';
+import type { Kernel } from './kernel.ts';
 import { groupReduction, ROW_MAIN } from './reduce.ts';
 import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
+import { shipped } from './shipped.ts';
 
 export interface SoftmaxVariant {
   /** Log-softmax instead of softmax. */
@@ -84,7 +85,7 @@ fn score(row: u32, i: u32) -> ${type.f32} {
  * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; with `causal` it sees keys up to
  * query + past. Grid: groups, rows.
  */
-export const softmax = memo(({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel => {
+export const softmax = shipped(({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel => {
   const { lanes, vector, held } = share;
   if (bounded && (vector > 1 || held > 0)) throw new Error('softmax: a bounded row is read number by number');
   const x = (i: string): string => `score(row, ${i})`;
@@ -125,7 +126,7 @@ ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
  * where the score was masked.
  * Grid: groups, rows.
  */
-export const softmaxBackward = memo((log: boolean, share: RowShare): Kernel => {
+export const softmaxBackward = shipped((log: boolean, share: RowShare): Kernel => {
   const row = sweepRow(share, { y: (i) => `y[base + ${i}]`, dy: (i) => `dy[base + ${i}]` });
   const element = row.type.f32;
   return {
@@ -156,7 +157,7 @@ ${row.read}
  * loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). `stats` [rows, 2] are the
  * row's maximum and its sum of exponentials below it. Holds nothing. Grid: groups, rows.
  */
-export const crossEntropy = memo(({ lanes, vector }: RowShare): Kernel => {
+export const crossEntropy = shipped(({ lanes, vector }: RowShare): Kernel => {
   const x = (i: string): string => `a[base + ${i}]`;
   const row = sweepRow({ lanes, vector, held: 0 }, { x });
   return {
@@ -190,7 +191,7 @@ ${statistics(lanes, row, x)}
  * da = dloss[row] (softmax(a) - onehot(label)), from the forward's `stats`; 0 in rows that are not counted. Holds nothing.
  * Grid: groups, rows.
  */
-export const crossEntropyBackward = memo(({ lanes, vector }: RowShare): Kernel => {
+export const crossEntropyBackward = shipped(({ lanes, vector }: RowShare): Kernel => {
   const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
   const { f32, u32 } = row.type;
   return {

@@ -267,7 +267,8 @@ class Staging {
       } finally {
         buffer.unmap();
       }
-      copy({ buffer, id: 0, bytes: STAGING_BYTES, staging: true, lastUse: 0, releases: 0, plan: null });
+      const { gpu } = this.#device;
+      copy({ buffer, gpu, id: 0, bytes: STAGING_BYTES, staging: true, lastUse: 0, releases: 0, plan: null });
       this.#device.queue.flush();
     });
     const again = () => buffer.mapAsync(GPUMapMode.WRITE);
