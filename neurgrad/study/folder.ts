@@ -46,7 +46,7 @@ export interface ModelStamp {
 
 /** What binds a folder to one study. */
 export interface Manifest {
-  readonly format: 'neurgrad study 1';
+  readonly format: 'neurgrad study 2';
   readonly plan: Plan;
   readonly planHash: string;
   readonly models: readonly ModelStamp[];
@@ -192,7 +192,7 @@ export class StudyFolder implements Disposable {
     try {
       if (!existsSync(file)) {
         const manifest: Manifest = {
-          format: 'neurgrad study 1',
+          format: 'neurgrad study 2',
           ...made,
           planHash: hash,
           study,
@@ -307,7 +307,7 @@ function readManifest(path: string): Manifest {
   } catch (cause) {
     throw new UserError('study', `${file}: is damaged; the study cannot go on in this folder`, { cause });
   }
-  if (manifest.format !== 'neurgrad study 1')
+  if (manifest.format !== 'neurgrad study 2')
     throw new UserError('study', `${file}: is not a study of this version of neurgrad`);
   return manifest;
 }

@@ -1,6 +1,7 @@
 /**
- * Part files: one Parquet table a finished unit, with a digest of its values, so that a file that was cut short, damaged or
- * made for another plan is told from a whole one.
+ * Part files: one Parquet table a finished unit. A file that was cut short, damaged or made for another plan is told from a
+ * whole one by the digest of its bytes, which is looked at before anything else: a Parquet reader given damaged bytes may
+ * do anything, even run for ever.
  */
 
 import { createHash } from 'node:crypto';
@@ -21,29 +22,39 @@ export interface Column {
 export type Part = ReadonlyMap<string, Float64Array>;
 
 const KEY = 'neurgrad';
+/** Before the digest, in the file's own metadata: a Parquet file has no room behind its end. */
+const SEAL = 'sha256 of this file with zeros here: ';
+const ZEROS = '0'.repeat(64);
 
-function digest(names: readonly string[], values: (name: string) => ArrayLike<number>): string {
-  const hash = createHash('sha256');
-  for (const name of names) hash.update(name).update(new Uint8Array(Float64Array.from(values(name)).buffer));
-  return hash.digest('hex');
+/** Where the digest's 64 characters stand, or -1. Metadata come last in a file, so the last seal is the file's own. */
+function digestAt(file: Buffer): number {
+  const seal = file.lastIndexOf(SEAL, undefined, 'latin1');
+  const at = seal + SEAL.length;
+  return seal < 0 || at + ZEROS.length > file.length ? -1 : at;
+}
+
+function digestOf(file: Buffer, at: number): string {
+  return createHash('sha256')
+    .update(file.subarray(0, at))
+    .update(ZEROS)
+    .update(file.subarray(at + ZEROS.length))
+    .digest('hex');
 }
 
 /** A part as file bytes. `study` is the hash of plan and models. */
 export function encodePart(study: string, unit: string, columns: readonly Column[]): Uint8Array {
-  const data = new Map(
-    columns.map(({ name, type, data }) => [
-      name,
-      type === 'FLOAT' ? Float64Array.from(data, Math.fround) : Float64Array.from(data),
-    ]),
-  );
-  const names = columns.map(({ name }) => name);
-  const about = { study, unit, digest: digest(names, (name) => data.get(name)!) };
-  return new Uint8Array(
+  const file = Buffer.from(
     parquetWriteBuffer({
-      columnData: columns.map(({ name, type }) => ({ name, type, data: Array.from(data.get(name)!) })),
-      kvMetadata: [{ key: KEY, value: JSON.stringify(about) }],
+      columnData: columns.map(({ name, type, data }) => ({ name, type, data: Array.from(data) })),
+      kvMetadata: [
+        { key: KEY, value: JSON.stringify({ study, unit }) },
+        { key: `${KEY}.digest`, value: SEAL + ZEROS },
+      ],
     }),
   );
+  const at = digestAt(file);
+  file.write(digestOf(file, at), at, 'latin1');
+  return file;
 }
 
 /** Why a file is not the part it should be; the message says which. */
@@ -61,21 +72,27 @@ export async function readPart(path: string, study: string, unit: string): Promi
   }
   const damaged = (what: string, cause?: unknown): DamagedPart =>
     new DamagedPart('part', `${path}: ${what}`, { cause });
+  const at = digestAt(bytes);
+  if (at < 0) throw damaged('is cut short or damaged');
+  if (bytes.toString('latin1', at, at + ZEROS.length) !== digestOf(bytes, at))
+    throw damaged('has been changed');
+  // Whole, so written here; but anybody can write a digest.
+  const { about, columns } = await decode(bytes).catch((cause) => {
+    throw damaged('is not a part of a study', cause);
+  });
+  if (about.study !== study) throw damaged('belongs to another plan or model');
+  if (about.unit !== unit) throw damaged(`holds unit ${String(about.unit)}, not ${unit}`);
+  return columns;
+}
+
+async function decode(bytes: Buffer): Promise<{ about: { study?: unknown; unit?: unknown }; columns: Part }> {
   const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
-  let about: { study: string; unit: string; digest: string };
-  let names: string[];
-  let rows: Record<string, unknown>[];
-  try {
-    const metadata = parquetMetadata(file);
-    about = JSON.parse(metadata.key_value_metadata?.find(({ key }) => key === KEY)?.value ?? 'null');
-    names = metadata.schema.slice(1).map(({ name }) => name);
-    rows = await parquetReadObjects({ file, metadata });
-  } catch (cause) {
-    throw damaged('is cut short or damaged', cause);
-  }
-  if (about?.study !== study) throw damaged('belongs to another plan or model');
-  if (about.unit !== unit) throw damaged(`holds unit ${about.unit}, not ${unit}`);
-  const part = new Map(names.map((name) => [name, Float64Array.from(rows, (row) => Number(row[name]))]));
-  if (digest(names, (name) => part.get(name)!) !== about.digest) throw damaged('has been changed');
-  return part;
+  const metadata = parquetMetadata(file);
+  const about = JSON.parse(metadata.key_value_metadata!.find(({ key }) => key === KEY)!.value!);
+  const rows = await parquetReadObjects({ file, metadata });
+  const names = metadata.schema.slice(1).map(({ name }) => name);
+  return {
+    about,
+    columns: new Map(names.map((name) => [name, Float64Array.from(rows, (row) => Number(row[name]))])),
+  };
 }

@@ -26,7 +26,7 @@ import { loadModel } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
-import { encodePart, readPart } from '../../neurgrad/study/part.ts';
+import { DamagedPart, encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
 import { fill, readQuestions } from '../../neurgrad/study/prompts.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
@@ -395,11 +395,23 @@ describe('part files', () => {
     expect(part.get('c')![0]).toBe(Math.fround(0.1));
     await expect(readPart(path, 'other', 'unit')).rejects.toThrow('another plan or model');
     await expect(readPart(path, 'study', 'other')).rejects.toThrow('holds unit unit');
-    const at = Buffer.from(bytes).indexOf(Buffer.from(Float64Array.of(5).buffer));
-    expect(at).toBeGreaterThan(0);
-    bytes[at + 6]! ^= 16;
-    writeFileSync(path, bytes);
-    await expect(readPart(path, 'study', 'unit')).rejects.toThrow(/changed|damaged/);
+  });
+
+  it('are refused before they are decoded, whichever byte has changed and wherever they end', async () => {
+    const path = join(root, 'changed.parquet');
+    const whole = encodePart('study', 'unit', [{ name: 'a', type: 'DOUBLE', data: [0.1, -1e-300, 5] }]);
+    for (let at = 0; at < whole.length; at++) {
+      const bytes = whole.slice();
+      bytes[at]! ^= 1 << (at % 8);
+      writeFileSync(path, bytes);
+      await expect(readPart(path, 'study', 'unit'), `byte ${at}`).rejects.toThrow(DamagedPart);
+    }
+    for (const length of [0, 1, 100, whole.length - 1]) {
+      writeFileSync(path, whole.subarray(0, length));
+      await expect(readPart(path, 'study', 'unit'), `${length} bytes`).rejects.toThrow(DamagedPart);
+    }
+    writeFileSync(path, Buffer.concat([whole, Buffer.of(0)]));
+    await expect(readPart(path, 'study', 'unit')).rejects.toThrow(DamagedPart);
   });
 });
 
