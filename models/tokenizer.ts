@@ -1,15 +1,13 @@
 /**
- * Text to token ids and back, as the model's own `tokenizer.json` says, through `@huggingface/tokenizers`.
- *
- * Added here: errors in one line, and the question this project asks of a tokenizer: which single token is a word, where
- * the model would predict it? That library ignores the file's padding and truncation entries, so a text is encoded
- * whole and on its own; the model checks its length.
+ * Text to token ids and back, as the model's own `tokenizer.json` says (`tokenizer/pipeline.ts`), and what this project
+ * asks of a tokenizer beside it: which single token is a word, where the model would predict it, and how is a token shown?
  */
 
-import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
+import { buildPipeline, type Pipeline } from './tokenizer/pipeline.ts';
 import { checkTokenizerFile } from './tokenizerFile.ts';
+import { visibleText } from './visibleText.ts';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -23,14 +21,34 @@ export interface Tokenizer {
   readonly unknownId: number | undefined;
   /** With the special tokens (BERT's [CLS] and [SEP], Llama's <s>) unless `addSpecialTokens` is false. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
-  /** Special tokens are kept unless `skipSpecialTokens`. @throws UserError for an id that is not in the vocabulary. */
+  /**
+   * Special tokens are kept unless `skipSpecialTokens`. An id without a token is written as `<565>`: models have more rows
+   * than tokens where their makers rounded up. @throws UserError for what is no id.
+   */
   decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
-  /** The token as the vocabulary writes it (`##ing`, `▁the`). @throws UserError for an unknown id. */
+  /**
+   * The token as the vocabulary writes it (`##ing`, `▁the`, `Ġthe`); `<565>` for an id without one.
+   * @throws UserError for what is no id.
+   */
   tokenOf(id: number): string;
+  /**
+   * The text that a token stands for (`ing`, ` the`); bytes that are only a part of a character as `<E3 83>`.
+   * @throws UserError for what is no id.
+   */
+  textOf(id: number): string;
+  /**
+   * The token as people are shown it: its text with the spaces at its ends as `␣` and what cannot be seen written out
+   * (`␣Paris`, `\\n`), but a continuing WordPiece token with its mark (`##ing`). @throws UserError for what is no id.
+   */
+  show(id: number): string;
+  /** Whether the tokenizer has a token with this id that is special, such as [CLS] or </s>. */
+  isSpecial(id: number): boolean;
   /** Id of a token written as in the vocabulary. */
   idOf(token: string): number | undefined;
   /** Tokens of a text, without special ones added. */
   pieces(text: string): string[];
+  /** Characters of a text that no token stands for, not even an unknown one: encoding leaves them out. */
+  lost(text: string): string;
   /**
    * Ids that `text` adds when it follows `prompt` directly: what a causal model would have to predict.
    * @throws UserError where `text` changes how the prompt's own end is split.
@@ -68,18 +86,18 @@ export async function loadTokenizer(folder: ByteFolder): Promise<Tokenizer> {
   const special = (await folder.has('special_tokens_map.json'))
     ? await readObject(folder, 'special_tokens_map.json', fail)
     : {};
-  // Written by some exporters as absent; the library wants all of them there.
-  const complete = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json };
   if (!('model' in json)) throw fail('tokenizer.json has no model');
-  const size = checkTokenizerFile(json, (what) => fail(`tokenizer.json: ${what}`));
-  let hub: HubTokenizer;
+  const failFile = (what: string, cause?: unknown) => fail(`tokenizer.json: ${what}`, cause);
+  let size: number;
+  let pipeline: Pipeline;
   try {
-    hub = new HubTokenizer({ ...complete, added_tokens: json.added_tokens ?? [] }, config);
-    hub.encode('a');
+    size = checkTokenizerFile(json, failFile);
+    pipeline = buildPipeline(json, failFile);
   } catch (cause) {
-    throw fail(`tokenizer.json cannot be used (${String((cause as Error).message).split('\n')[0]})`, cause);
+    if (cause instanceof UserError) throw cause;
+    throw failFile(`cannot be used (${String((cause as Error).message).split('\n')[0]})`, cause);
   }
-  return wrap(hub, size, { ...special, ...config }, folder.name);
+  return wrap(pipeline, size, { ...special, ...config }, folder.name);
 }
 
 async function readObject(
@@ -99,8 +117,44 @@ async function readObject(
   return json as Record<string, unknown>;
 }
 
-function wrap(hub: HubTokenizer, size: number, config: Record<string, unknown>, name: string): Tokenizer {
-  const idOf = (token: string) => hub.token_to_id(token);
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** UTF-8 as text, with bytes that are only a part of a character as `<E3 83>`. */
+function textOfBytes(bytes: readonly number[]): string {
+  let text = '';
+  let parts: string[] = [];
+  const flush = () => {
+    if (parts.length > 0) text += `<${parts.join(' ')}>`;
+    parts = [];
+  };
+  for (let at = 0; at < bytes.length; ) {
+    const first = bytes[at]!;
+    const length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    let letter: string | undefined;
+    try {
+      letter = strict.decode(Uint8Array.from(bytes.slice(at, at + length)));
+    } catch {
+      parts.push(first.toString(16).toUpperCase().padStart(2, '0'));
+    }
+    if (letter !== undefined) {
+      flush();
+      text += letter;
+    }
+    at += letter === undefined ? 1 : length;
+  }
+  flush();
+  return text;
+}
+
+/** English spacing tidied, as `clean_up_tokenization_spaces` asks. */
+const tidy = (text: string): string =>
+  text
+    .replace(/ ([.?!,])/g, '$1')
+    .replace(/ ' /g, "'")
+    .replace(/ (n't|'m|'s|'ve|'re)/g, '$1');
+
+function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>, name: string): Tokenizer {
+  const idOf = (token: string) => pipeline.ids.get(token);
   /** `mask_token` is a string, or an object with its `content`; `usual` where the files do not say. */
   const special = (key: string, usual: string) => {
     const entry = config[key] as string | { content?: string } | null | undefined;
@@ -108,21 +162,34 @@ function wrap(hub: HubTokenizer, size: number, config: Record<string, unknown>, 
   };
   const unknownId = special('unk_token', '<unk>') ?? idOf('[UNK]');
   const encode = (text: string, addSpecialTokens = true) => {
-    const ids: (number | undefined)[] = hub.encode(text, { add_special_tokens: addSpecialTokens }).ids;
-    if (ids.includes(undefined)) {
-      throw new UserError(
-        'tokenizer',
-        `${name}: ${JSON.stringify(text)} has characters that this tokenizer cannot encode`,
-      );
+    try {
+      return pipeline.encode(text, addSpecialTokens).ids;
+    } catch (cause) {
+      if (!(cause instanceof UserError)) throw cause;
+      throw new UserError(cause.code, `${name}: ${cause.message}`, { cause });
     }
-    return ids as number[];
+  };
+  const checkId = (id: number) => {
+    if (!Number.isSafeInteger(id) || id < 0)
+      throw new UserError('tokenizer', `${name}: there is no token ${id}; ids go from 0 to ${size - 1}`);
   };
   const tokenOf = (id: number) => {
-    const token: string | undefined = Number.isSafeInteger(id) && id >= 0 ? hub.id_to_token(id) : undefined;
-    if (token === undefined) {
-      throw new UserError('tokenizer', `${name}: there is no token ${id}; ids go from 0 to ${size - 1}`);
-    }
-    return token;
+    checkId(id);
+    return pipeline.tokens.get(id) ?? `<${id}>`;
+  };
+  const textOf = (id: number) => {
+    checkId(id);
+    const text = pipeline.textOf(id);
+    return typeof text === 'string' ? text : textOfBytes(text);
+  };
+  const show = (id: number) => {
+    const token = tokenOf(id);
+    const text = textOf(id);
+    // Of WordPiece alone: a mark that is read, where ▁ and Ġ only stand for a space.
+    const marked = text !== '' && token.startsWith('##') && token.slice(2) === text;
+    if (marked) return visibleText(token);
+    if (text === '') return visibleText(token);
+    return visibleText(text.replace(/^ +| +$/g, (spaces) => '␣'.repeat(spaces.length)));
   };
   const continuation = (prompt: string, text: string) => {
     // Without special tokens: some models end a text with one.
@@ -147,16 +214,17 @@ function wrap(hub: HubTokenizer, size: number, config: Record<string, unknown>, 
     encode: (text, options) => encode(text, options?.addSpecialTokens),
     decode(ids, options) {
       if (ids.length === 0) return '';
-      for (const id of ids) tokenOf(id);
-      return hub.decode([...ids], {
-        skip_special_tokens: options?.skipSpecialTokens ?? false,
-        // The library's own default is to tidy English spacing, which would change a Llama text.
-        clean_up_tokenization_spaces: config.clean_up_tokenization_spaces === true,
-      });
+      for (const id of ids) checkId(id);
+      const text = pipeline.decode(ids, options?.skipSpecialTokens ?? false);
+      return config.clean_up_tokenization_spaces === true ? tidy(text) : text;
     },
     tokenOf,
+    textOf,
+    show,
+    isSpecial: (id) => pipeline.special.has(id),
     idOf,
-    pieces: (text) => hub.tokenize(text),
+    pieces: (text) => encode(text, false).map(tokenOf),
+    lost: (text) => pipeline.encode(text, false).lost,
     continuation,
     singleToken(word, { kind, after }) {
       const text = word.trim();
@@ -166,7 +234,7 @@ function wrap(hub: HubTokenizer, size: number, config: Record<string, unknown>, 
         after === undefined ? continuation('a', ` ${text}`) : continuation(after, word);
       const ids = kind === 'bert' ? encode(text, false) : following();
       if (ids.length === 1 && ids[0] !== unknownId) return ids[0]!;
-      const pieces = ids.map((id) => (id === unknownId ? `${tokenOf(id)} (unknown)` : tokenOf(id)));
+      const pieces = ids.map((id) => (id === unknownId ? `${show(id)} (unknown)` : show(id)));
       throw new UserError(
         'target',
         `${JSON.stringify(word)} is not one known token of ${name}; its pieces: ${pieces.join(' ') || 'none'}`,

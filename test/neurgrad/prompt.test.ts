@@ -67,6 +67,6 @@ describe('resolveTarget', () => {
     expect(next('there')).toBe('▁there');
     expect(next(',')).toBe(',');
     expect(next('▁there')).toBe('▁there');
-    expect(() => next('elephant')).toThrow(/▁e le p h an t/);
+    expect(() => next('elephant')).toThrow(/␣e le p h an t/);
   });
 });
