@@ -9,7 +9,7 @@ import { UserError } from '../engine/errors.ts';
 export const EXIT = { done: 0, ours: 1, user: 2 } as const;
 
 /** Names from untrusted files stand in messages: nothing of them may steer a terminal. */
-function oneLine(message: string): string {
+export function oneLine(message: string): string {
   const joined = message.replace(/\s*\n\s*/g, ' ');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
   return joined.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');

@@ -79,9 +79,14 @@ const streamOption = () =>
 const devicesOption = () =>
   new Option('--devices <n>', 'split the layers over this many processes, each with a device (Llama)')
     .argParser(integer(2))
-    .conflicts('stream');
+    .conflicts(['stream', 'memory']);
 export const memoryOption = () =>
-  new Option('--memory <GB>', "the device's memory; a model that needs more is streamed").argParser(positive);
+  new Option(
+    '--memory <GB>',
+    "the device's memory; a Llama that needs more is streamed, what needs more even so is refused",
+  ).argParser(positive);
+export const strictOption = () =>
+  new Option('--strict', 'refuse a checkpoint with tensors that the model does not use; else they are named');
 export const jsonOption = () => new Option('--json', 'print one JSON document on standard output');
 
 /** A command with options, in the order of its help. */
@@ -105,4 +110,5 @@ export const weightsOptions = (whose?: string) => [
   streamOption(),
   memoryOption(),
   devicesOption(),
+  strictOption(),
 ];

@@ -7,12 +7,11 @@ import { totalmem } from 'node:os';
 import { UserError } from '../engine/errors.ts';
 import {
   type ByteFolder,
-  checkVocabulary,
   type LlamaConfig,
   loadModelWeights,
   loadTokenizer,
   type ModelConfig,
-  openCheckpoint,
+  openModelFiles,
   planMemory,
   readConfig,
   resolveModelFolder,
@@ -28,6 +27,7 @@ import {
   openDevice,
   type Tokenizer,
 } from '../neurgrad/index.ts';
+import { oneLine } from './exit.ts';
 import { startProgress } from './progress.ts';
 
 /** A model before its weights. */
@@ -60,7 +60,6 @@ export async function readModelCard(source: string): Promise<ModelCard> {
     });
     const sizes = await readConfig(folder);
     const tokenizer = await loadTokenizer(folder);
-    checkVocabulary(folder.name, tokenizer, sizes);
     return { ...neuronSpace(sizes.type, sizes), sizes, tokenizer, folder };
   } finally {
     progress.stop();
@@ -76,12 +75,30 @@ export interface WeightsOptions {
   readonly memory?: number;
   /** Processes to split the layers over. */
   readonly devices?: number;
+  /** Refuse tensors that the model has no place for. */
+  readonly strict?: boolean;
+}
+
+const told = new Set<string>();
+
+/** A remark on a model's files, told once however often they are opened. */
+export function noteOnce(text: string): void {
+  if (told.has(text)) return;
+  told.add(text);
+  process.stderr.write(`${oneLine(text)}\n`);
 }
 
 /** Where a model's weights are: results have the same bits, but sweeps take another way through each. */
 export type Placement = 'device' | 'disk' | 'processes';
 
-/** On disk where that was asked for, or they do not fit. @throws UserError where only a Llama can be so kept. */
+/** As in messages: `1.2 GB`, `0.6 MB`. */
+const sizeOf = (bytes: number): string =>
+  bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(2)} MB`;
+
+/**
+ * On disk where that was asked for, or they do not fit.
+ * @throws UserError where only a Llama can be so kept, or the memory that was given is too small for any way.
+ */
 export async function placeWeights(
   card: ModelCard,
   device: Device,
@@ -92,18 +109,32 @@ export async function placeWeights(
     if (sizes.type !== 'llama') throw new UserError('split', `${folder.name}: only a Llama can be split`);
     return 'processes';
   }
-  if (options.stream) return 'disk';
-  const memory =
-    options.memory === undefined ? (device.info.software ? totalmem() : undefined) : options.memory * 1e9;
-  if (memory === undefined || sizes.type !== 'llama') return 'device';
-  const checkpoint = await openCheckpoint(folder);
-  const plan = planMemory(sizes, checkpoint, options);
+  const streams = sizes.type === 'llama';
+  const given = options.memory === undefined ? undefined : options.memory * 1e9;
+  const memory = given ?? (device.info.software ? totalmem() : undefined);
+  if (memory === undefined || (given === undefined && (options.stream || !streams)))
+    return options.stream ? 'disk' : 'device';
+  const { config, checkpoint } = await openModelFiles(folder, noteOnce);
   await checkpoint.close();
+  const { dtype, strict } = options;
+  const plan = planMemory(config, checkpoint, {
+    ...(dtype === undefined ? {} : { dtype }),
+    strict,
+    onNote: noteOnce,
+  });
+  if (given !== undefined && (streams ? plan.streamed : plan.resident) > given) {
+    const need = streams
+      ? `${sizeOf(plan.streamed)} even with its weights on disk`
+      : `${sizeOf(plan.resident)}, and only a Llama can be streamed from disk`;
+    throw new UserError(
+      'memory',
+      `${folder.name}: needs ${need}; --memory gives ${sizeOf(given)} (see neurgrad plan)`,
+    );
+  }
+  if (options.stream) return 'disk';
   if (plan.resident <= memory) return 'device';
-  const size = (bytes: number) =>
-    bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
   process.stderr.write(
-    `needs ${size(plan.resident)} of ${size(memory)}: streamed from disk instead, ${size(plan.streamed)} at a time\n`,
+    `needs ${sizeOf(plan.resident)} of ${sizeOf(memory)}: streamed from disk instead, ${sizeOf(plan.streamed)} at a time\n`,
   );
   return 'disk';
 }
@@ -113,12 +144,13 @@ export async function openModel(
   card: ModelCard,
   device: Device,
   placement: Placement,
-  { dtype, devices }: WeightsOptions,
+  { dtype, devices, strict = false }: WeightsOptions,
 ): Promise<LanguageModel> {
   const { folder, sizes } = card;
+  const files = { strict, onNote: noteOnce };
   if (placement === 'processes')
-    return SplitLlama.open(folder.name, sizes as LlamaConfig, device, devices!, dtype);
-  const kept = dtype === undefined ? {} : { dtype };
+    return SplitLlama.open(folder.name, sizes as LlamaConfig, device, devices!, dtype, files);
+  const kept = { ...files, ...(dtype === undefined ? {} : { dtype }) };
   if (placement === 'disk') return streamModel(folder, device, kept);
   const progress = startProgress('load', 'MB');
   return loadModelWeights(folder, device, {

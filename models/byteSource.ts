@@ -7,6 +7,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { refusePointer } from './lfsPointer.ts';
 
 /** One file. All positions are in bytes; `read(begin, end)` excludes `end`. */
 export interface ByteSource {
@@ -65,17 +66,20 @@ export function checkRange(source: { name: string; size: number }, begin: number
   }
 }
 
-/** UTF-8 text of a whole source, without a byte order mark. @throws UserError where too large or not UTF-8. */
+/** UTF-8 text of a whole source, without a byte order mark. @throws UserError where too large, not UTF-8 or a Git LFS pointer. */
 export async function readText(source: ByteSource): Promise<string> {
   if (source.size > TEXT_LIMIT) {
     throw new UserError('file-text', `${source.name}: ${source.size} bytes are too many for a text file`);
   }
   const bytes = await source.read(0, source.size);
+  let text: string;
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
     throw new UserError('file-text', `${source.name}: is not UTF-8 text`, { cause });
   }
+  refusePointer(source.name, text);
+  return text;
 }
 
 /** What a failed file-system call means to the user, in one line. */

@@ -3,7 +3,8 @@
  *
  * Source: the layout that Hugging Face `save_pretrained` writes. Only headers are read on opening; tensors stream from
  * their shard into the caller's memory. `matchTensors` then lays the stored tensors over those that a model expects:
- * old names are brought up to date, what is known to be needless is left out, and any other difference is an error.
+ * old names are brought up to date, what is known to be needless is left out, what the model has no place for is named, and
+ * whatever would change its numbers is an error.
  */
 
 import { UserError } from '../engine/errors.ts';
@@ -23,7 +24,7 @@ export interface Checkpoint {
   readonly name: string;
   /** Under the names as stored, in file order. Of shards, those that the index lists. */
   readonly tensors: ReadonlyMap<string, TensorEntry>;
-  /** Tensors in a shard that the index does not list. */
+  /** Tensors in a shard that the index does not list there: they are not read. */
   readonly unindexed: readonly string[];
   readonly shards: readonly string[];
   /** Sum of all listed tensors, in bytes. */
@@ -45,7 +46,10 @@ const INDEX = 'model.safetensors.index.json';
 export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
   const single = await folder.has(SINGLE);
   if (!single && !(await folder.has(INDEX))) {
-    throw new UserError('checkpoint', `${folder.name}: has neither ${SINGLE} nor ${INDEX}`);
+    throw new UserError(
+      'checkpoint',
+      `${folder.name}: has neither ${SINGLE} nor ${INDEX}${await otherWeights(folder)}`,
+    );
   }
   const index = single ? undefined : await readIndex(folder);
   const shards = index ? [...new Set(index.weightMap.values())].sort() : [SINGLE];
@@ -55,8 +59,7 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
   };
   try {
     const tensors = new Map<string, TensorEntry>();
-    const unindexed: string[] = [];
-    const homes = new Map<string, string>();
+    const strays = new Map<string, string>();
     for (const shard of shards) {
       if (index && !(await folder.has(shard))) {
         throw new UserError('checkpoint', `${folder.name}: ${INDEX} lists ${shard}, which is not there`);
@@ -64,23 +67,19 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
       const source = await folder.open(shard);
       sources.set(shard, source);
       for (const span of (await readSafetensorsHeader(source)).tensors) {
-        const home = homes.get(span.name);
-        if (home) {
-          throw new UserError('checkpoint', `${folder.name}: ${span.name} is in both ${home} and ${shard}`);
-        }
-        homes.set(span.name, shard);
-        if (index && !index.weightMap.has(span.name)) unindexed.push(span.name);
+        if (index && index.weightMap.get(span.name) !== shard) strays.set(span.name, shard);
         else tensors.set(span.name, { ...span, shard });
       }
     }
     for (const [name, shard] of index?.weightMap ?? []) {
-      if (homes.get(name) !== shard) {
-        throw new UserError(
-          'checkpoint',
-          `${folder.name}: ${INDEX} says that ${name} is in ${shard}, but it is ${homes.get(name) ? `in ${homes.get(name)}` : 'not'}`,
-        );
-      }
+      if (tensors.has(name)) continue;
+      const stray = strays.get(name);
+      throw new UserError(
+        'checkpoint',
+        `${folder.name}: ${INDEX} says that ${name} is in ${shard}, but it is ${stray ? `in ${stray}` : 'not'}`,
+      );
     }
+    const unindexed = [...strays.keys()];
     const bytes = [...tensors.values()].reduce((sum, { begin, end }) => sum + end - begin, 0);
     const notes =
       index?.totalSize !== undefined && index.totalSize !== bytes
@@ -116,6 +115,16 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
     await close();
     throw error;
   }
+}
+
+/** What a folder without safetensors has instead, and what to do. */
+async function otherWeights(folder: ByteFolder): Promise<string> {
+  if (await folder.has('adapter_config.json'))
+    return '; it is an adapter: merge it into its base model with merge_and_unload(), then save_pretrained(…)';
+  for (const file of ['pytorch_model.bin', 'pytorch_model.bin.index.json'])
+    if (await folder.has(file))
+      return ', only PyTorch files; convert it with save_pretrained(safe_serialization=True)';
+  return '';
 }
 
 async function readIndex(
@@ -168,7 +177,8 @@ const TIED: readonly (readonly [string, string])[] = [
 /** What a base model's own checkpoint leaves off the names, as `from_pretrained` tolerates. */
 const PREFIXES = ['bert.', 'model.'];
 
-const FLOATS = new Set(['F64', 'F32', 'F16', 'BF16']);
+/** Formats that weights may have. */
+export const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
 
 /**
  * The current name of each stored one, as Hugging Face `from_pretrained` reads old checkpoints: `LayerNorm.gamma` and
@@ -195,24 +205,38 @@ export function adoptNames(
   return adopted;
 }
 
+/** What a checkpoint may hold besides its model. */
+export interface MatchOptions {
+  /** Further names that may be left over. */
+  readonly ignore?: readonly RegExp[];
+  /** Refuse every tensor that is not read, but for those known to be needless; default false: they are named. */
+  readonly strict?: boolean | undefined;
+  /** Told, in one line, which tensors are not read; default `console.warn`. */
+  readonly onNote?: ((note: string) => void) | undefined;
+}
+
 /**
  * Finds the stored tensor for each one that a model expects.
- * @param expected shapes under current names. @param options.ignore further names that may be left over.
+ * @param expected shapes under current names.
  * @returns entries under the expected names, in file order.
- * @throws UserError, one line, listing tensors that are missing, extra, of another shape, or no floats; its code is
- * `tensor-missing`, `tensor-shape`, `tensor-dtype` or `tensor-extra` for the first of these.
+ * @throws UserError, one line, listing tensors that are missing, of another shape, no floats, or that would change the
+ * model's numbers if they were read; its code is `tensor-missing`, `tensor-shape`, `tensor-dtype` or `tensor-extra` for
+ * the first of these.
  */
 export function matchTensors(
   checkpoint: Pick<Checkpoint, 'name' | 'tensors' | 'unindexed'>,
   expected: ReadonlyMap<string, readonly number[]>,
-  options: { readonly ignore?: readonly RegExp[] } = {},
+  options: MatchOptions = {},
 ): Map<string, TensorEntry> {
+  const { strict = false, onNote = console.warn } = options;
   const ignored = (name: string) =>
     [...NEEDLESS, ...(options.ignore ?? [])].some((pattern) => pattern.test(name));
   const found = new Map<string, TensorEntry>();
   const shape: string[] = [];
   const dtype: string[] = [];
-  const extra: string[] = checkpoint.unindexed.filter((name) => !ignored(name));
+  const spare: string[] = [];
+  const meant: string[] = [];
+  const computes = partOfComputation(expected);
   for (const [stored, name] of adoptNames(checkpoint.tensors.keys(), expected)) {
     const entry = checkpoint.tensors.get(stored)!;
     const wanted = expected.get(name);
@@ -224,7 +248,7 @@ export function matchTensors(
       );
     }
     if (!wanted) {
-      if (!ignored(stored)) extra.push(stored);
+      if (!ignored(stored)) (computes(name) ? meant : spare).push(stored);
       continue;
     }
     found.set(name, entry);
@@ -233,18 +257,106 @@ export function matchTensors(
     }
     if (!FLOATS.has(entry.dtype)) dtype.push(`${name} is ${entry.dtype}`);
   }
+  const unnamed = checkpoint.unindexed.filter((name) => !ignored(name));
   const missing = [...expected.keys()].filter((name) => !found.has(name));
+  const reason = missing.length > 0 && whyMissing(missing, checkpoint.tensors);
+  if (reason) throw new UserError('tensor-missing', `${checkpoint.name}: ${reason}`);
   const faults = [
     { code: 'tensor-missing', title: 'missing', list: missing },
     { code: 'tensor-shape', title: 'of another shape than config.json says', list: shape },
     { code: 'tensor-dtype', title: 'not stored as floats', list: dtype },
-    { code: 'tensor-extra', title: 'extra', list: extra },
+    { code: 'tensor-extra', title: 'that this architecture does not compute with', list: meant },
+    ...(strict || missing.length > 0
+      ? [
+          { code: 'tensor-extra', title: 'extra', list: spare },
+          { code: 'tensor-extra', title: `that ${INDEX} does not name`, list: strict ? unnamed : [] },
+        ]
+      : []),
   ].filter(({ list }) => list.length > 0);
   if (faults.length > 0) {
     const lines = faults.map(({ title, list }) => `${count(list.length)} ${title}: ${abbreviate(list)}`);
     throw new UserError(faults[0]!.code, `${checkpoint.name}: ${lines.join('; ')}`);
   }
+  const tell = (list: readonly string[], why: string) => {
+    if (list.length > 0) onNote(`${checkpoint.name}: not read, ${why}: ${abbreviate(list)}`);
+  };
+  tell(spare, 'as the model has no place for it');
+  tell(unnamed, `as ${INDEX} does not name it`);
   return found;
+}
+
+/** Of `model.layers.3.mlp.x`: the list of layers it is in, its number and its name there. */
+const LAYER = /^(.{0,100}?\blayers?\.)(\d+)\.(.*)$/s;
+
+/** Modules whose weight a tied model takes from its embedding. */
+const HEADS = new Set(['lm_head', 'cls.predictions.decoder']);
+
+/**
+ * Whether a tensor that a model does not expect would have its part in the computation: a bias or a norm inside a layer, a
+ * layer that config.json does not count, or whatever hangs on a module whose weight is used (a bias of the head, a scale, a
+ * low-rank update).
+ */
+function partOfComputation(expected: ReadonlyMap<string, unknown>): (name: string) => boolean {
+  const lists = new Map<string, Set<string>>();
+  let longest = 0;
+  for (const name of expected.keys()) {
+    longest = Math.max(longest, name.length);
+    const [, list, number] = LAYER.exec(name) ?? [];
+    if (list) lists.set(list, (lists.get(list) ?? new Set()).add(number!));
+  }
+  const computes = (name: string): boolean => {
+    const [, list, number, rest] = LAYER.exec(name) ?? [];
+    const numbers = lists.get(list ?? '');
+    if (numbers && (!numbers.has(number!) || /bias|norm/i.test(rest!))) return true;
+    for (let at = name.indexOf('.'); at > 0 && at < longest; at = name.indexOf('.', at + 1)) {
+      const module = name.slice(0, at);
+      if (HEADS.has(module) || expected.has(`${module}.weight`)) return true;
+    }
+    return false;
+  };
+  return (name) => ['', ...PREFIXES].some((prefix) => computes(prefix + name));
+}
+
+/** What the names that are there say of those that are not; undefined where they say nothing. */
+function whyMissing(
+  missing: readonly string[],
+  stored: ReadonlyMap<string, TensorEntry>,
+): string | undefined {
+  const names = [...stored.keys()];
+  const packed = names.find((name) => name.endsWith('.qweight'));
+  if (packed)
+    return `its matrices are packed by GPTQ or AWQ (${shortened(packed)}); quantised checkpoints are not supported, take the float weights`;
+  const wrapped = wrapperOf(missing, stored);
+  if (wrapped) return wrapped;
+  if (
+    missing.every((name) => name.startsWith('cls.')) &&
+    missing.some((name) => name.includes('.transform.'))
+  )
+    return `is an encoder without the masked-word head (${count(missing.length)} missing: ${abbreviate(missing)}); take a checkpoint of BertForMaskedLM`;
+  if (missing.length === 1 && missing[0] === 'lm_head.weight')
+    return 'is a decoder without its head (lm_head.weight is missing, and config.json does not tie it to the embedding); take a checkpoint of LlamaForCausalLM';
+  return undefined;
+}
+
+/** Where most of what is missing stands behind one more prefix: a wrapper's, or the model's own for the second time. */
+function wrapperOf(missing: readonly string[], stored: ReadonlyMap<string, TensorEntry>): string | undefined {
+  const own = (name: string) => PREFIXES.find((prefix) => name.startsWith(prefix)) ?? '';
+  const bare = (name: string) => name.slice(own(name).length);
+  const first = missing.find((name) => own(name) !== '');
+  if (!first) return undefined;
+  const candidates = [...stored.keys()].filter((name) => name.endsWith(`.${bare(first)}`));
+  for (const name of candidates.slice(0, 8)) {
+    const prefix = name.slice(0, -bare(first).length);
+    const outer = prefix.slice(0, -own(first).length);
+    const there = missing.filter((each) => stored.has(prefix + bare(each)) || stored.has(outer + each));
+    if (2 * there.length < missing.length) continue;
+    const twice = prefix === own(first).repeat(2);
+    const fault = twice
+      ? `its tensors' names have the prefix ${JSON.stringify(own(first))} twice`
+      : `its tensors' names begin with ${JSON.stringify(shortened(prefix))}`;
+    return `${fault} (${shortened(name)} for ${first}); save the model itself, not what it is wrapped in, or rename them`;
+  }
+  return undefined;
 }
 
 function count(tensors: number): string {

@@ -10,6 +10,7 @@ import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
 import type { ModelSizes } from './model.ts';
+import { shortened } from './safetensors.ts';
 
 export interface BertConfig extends ModelSizes {
   readonly type: 'bert';
@@ -26,7 +27,7 @@ export interface LlamaConfig extends ModelSizes {
   readonly ropeTheta: number;
   /** `lm_head` is the token embedding. */
   readonly tied: boolean;
-  /** Ids that end a text; may be empty. */
+  /** Ids that end a text: of `generation_config.json`, else of `config.json`; may be empty. */
   readonly endIds: readonly number[];
 }
 
@@ -34,26 +35,37 @@ export interface LlamaConfig extends ModelSizes {
 export type ModelConfig = BertConfig | LlamaConfig;
 
 const FILE = 'config.json';
+const GENERATION_FILE = 'generation_config.json';
 const SUPPORTED = 'bert (BertForMaskedLM), llama (LlamaForCausalLM)';
 
-/** Reads and checks a folder's `config.json`. @throws UserError `config`, one line naming the field. */
+/**
+ * Reads and checks a folder's `config.json`, and of a causal model's `generation_config.json` where a text ends.
+ * @throws UserError `config`, one line naming the field.
+ */
 export async function readConfig(folder: ByteFolder): Promise<ModelConfig> {
   if (!(await folder.has(FILE))) {
     throw new UserError('config', `${folder.name}: has no ${FILE}; is it a model's folder?`);
   }
-  const text = await folder.readText(FILE);
-  let json: unknown;
+  const config = parseConfig(await readJson(folder, FILE), `${folder.name}: ${FILE}`);
+  if (config.type !== 'llama' || !(await folder.has(GENERATION_FILE))) return config;
+  const name = `${folder.name}: ${GENERATION_FILE}`;
+  const endIds = idsOf(check(generationSchema, await readJson(folder, GENERATION_FILE), name).eos_token_id);
+  return endIds.length > 0 ? { ...config, endIds } : config;
+}
+
+async function readJson(folder: ByteFolder, file: string): Promise<unknown> {
+  const text = await folder.readText(file);
   try {
-    json = JSON.parse(text);
+    return JSON.parse(text);
   } catch (cause) {
-    throw new UserError('config', `${folder.name}: ${FILE} is not JSON`, { cause });
+    throw new UserError('config', `${folder.name}: ${file} is not JSON`, { cause });
   }
-  return parseConfig(json, `${folder.name}: ${FILE}`);
 }
 
 /** Checks a parsed `config.json`; `name` begins every message. @throws UserError `config`. */
 export function parseConfig(json: unknown, name: string = FILE): ModelConfig {
   const type = (json as { model_type?: unknown } | null)?.model_type;
+  refuseQuantised(json, name);
   if (type === 'bert') return toBert(check(bertSchema, json, name), name);
   if (type === 'llama') return toLlama(check(llamaSchema, json, name), name);
   throw new UserError(
@@ -86,13 +98,35 @@ const common = {
   num_hidden_layers: size(1024),
   num_attention_heads: size(1024),
   intermediate_size: size(2 ** 20),
-  quantization_config: v.nullish(
-    v.custom<undefined>(
-      () => false,
-      'is there: quantised checkpoints are not supported, take the float weights',
-    ),
-  ),
 };
+
+/** @throws UserError that names the method where the weights are quantised. */
+function refuseQuantised(json: unknown, name: string): void {
+  for (const field of ['quantization_config', 'compression_config']) {
+    const value = (json as Record<string, unknown> | null)?.[field];
+    if (value == null) continue;
+    const { quant_method, quant_type, format, bits, w_bit, load_in_4bit, load_in_8bit } = value as Record<
+      string,
+      unknown
+    >;
+    const method = [quant_method, quant_type, format].find((each) => typeof each === 'string' && each !== '');
+    const width = [bits, w_bit, load_in_4bit === true && 4, load_in_8bit === true && 8].find(Number.isFinite);
+    const said = [...(method ? [shortened(`${method}`)] : []), ...(width ? [`${width} bits`] : [])].join(
+      ', ',
+    );
+    throw new UserError(
+      'config',
+      `${name}: ${field} ${said ? `says ${said}` : 'is there'}: quantised checkpoints are not supported, take the float weights`,
+    );
+  }
+}
+
+const tokenId = v.pipe(v.number(), v.integer('must be a whole number'));
+const endIds = v.nullish(v.union([tokenId, v.array(tokenId)], 'must be a token id or a list of them'));
+const generationSchema = v.pipe(
+  v.custom<object>((value) => typeof value === 'object' && !Array.isArray(value), 'must hold an object'),
+  v.object({ eos_token_id: endIds }),
+);
 
 const bertSchema = v.object({
   ...common,
@@ -154,7 +188,7 @@ const llamaSchema = v.object({
   attention_bias: forbidden,
   mlp_bias: forbidden,
   tie_word_embeddings: v.nullish(v.boolean('must be true or false'), false),
-  eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())], 'must be a token id or a list of them')),
+  eos_token_id: endIds,
 });
 
 /** Numbers in the table of rotary positions, a gibibyte: 2^21 positions at head size 128. */
@@ -214,7 +248,6 @@ function toLlama(json: v.InferOutput<typeof llamaSchema>, name: string): LlamaCo
       `${name}: max_position_embeddings ${positions} needs a table of ${(positions * headSize) / 2 ** 28} GiB at head size ${headSize}; write the longest text you need there, at most ${Math.floor(LARGEST_TABLE / headSize)} tokens`,
     );
   }
-  const end = json.eos_token_id ?? [];
   return {
     type: 'llama',
     ...sizesOf(json),
@@ -224,9 +257,12 @@ function toLlama(json: v.InferOutput<typeof llamaSchema>, name: string): LlamaCo
     rmsNormEpsilon: json.rms_norm_eps,
     ropeTheta: ropeTheta(json, name),
     tied: json.tie_word_embeddings,
-    endIds: typeof end === 'number' ? [end] : end,
+    endIds: idsOf(json.eos_token_id),
   };
 }
+
+const idsOf = (end: number | number[] | null | undefined): number[] =>
+  typeof end === 'number' ? [end] : (end ?? []);
 
 /** The theta of the fields that give one, which must agree: nobody could say which of them the weights were trained with. */
 function ropeTheta(json: v.InferOutput<typeof llamaSchema>, name: string): number {

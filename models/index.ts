@@ -4,7 +4,7 @@ export { Bert, bertHooks, bertShapes } from './bert.ts';
 export * from './build.ts';
 export * from './byteSource.ts';
 export * from './chat.ts';
-export { type Checkpoint, matchTensors, openCheckpoint } from './checkpoint.ts';
+export { type Checkpoint, type MatchOptions, matchTensors, openCheckpoint } from './checkpoint.ts';
 export * from './config.ts';
 export * from './generate.ts';
 export { halved } from './halved.ts';
@@ -22,6 +22,7 @@ export {
 export { Llama, llamaHooks, llamaShapes } from './llama.ts';
 export * from './load.ts';
 export * from './model.ts';
+export { type ModelFiles, openModelFiles } from './modelFiles.ts';
 export * from './plan.ts';
 export { readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 export { configToJson, loadOptimiser, saveModel, saveOptimiser } from './save.ts';

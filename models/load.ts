@@ -7,10 +7,10 @@ import type { Device } from '../engine/index.ts';
 import { openDevice } from '../engine/index.ts';
 import { buildModel, shapesOf } from './build.ts';
 import type { ByteFolder } from './byteSource.ts';
-import { openCheckpoint } from './checkpoint.ts';
-import { type ModelConfig, readConfig } from './config.ts';
+import { readConfig } from './config.ts';
 import { resolveModelFolder } from './hub.ts';
 import type { LanguageModel } from './model.ts';
+import { openModelFiles } from './modelFiles.ts';
 import { StreamedLlama } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
 import { loadWeights, type WeightOptions } from './weights.ts';
@@ -43,11 +43,10 @@ export async function streamModel(
   device: Device,
   options: WeightOptions = {},
 ): Promise<StreamedLlama> {
-  const config = await readConfig(folder);
-  if (config.type !== 'llama')
-    throw new UserError('stream', `${folder.name}: only Llama models can be streamed; a BERT fits`);
-  const checkpoint = await openCheckpoint(folder);
+  const { config, checkpoint } = await openModelFiles(folder, options.onNote);
   try {
+    if (config.type !== 'llama')
+      throw new UserError('stream', `${folder.name}: only Llama models can be streamed; a BERT fits`);
     return new StreamedLlama(device, config, checkpoint, options);
   } catch (error) {
     await checkpoint.close();
@@ -61,19 +60,6 @@ export interface LoadedModel {
   readonly tokenizer: Tokenizer;
   /** The folder's path or Hub id. */
   readonly folder: string;
-}
-
-/** @throws UserError where the tokenizer has ids that the model has no embedding for. */
-export function checkVocabulary(
-  name: string,
-  tokenizer: Pick<Tokenizer, 'vocabularySize'>,
-  config: Pick<ModelConfig, 'vocabulary'>,
-): void {
-  if (tokenizer.vocabularySize > config.vocabulary)
-    throw new UserError(
-      'vocabulary',
-      `${name}: its tokenizer has ${tokenizer.vocabularySize} tokens, but config.json says vocab_size ${config.vocabulary}; they are not of one model`,
-    );
 }
 
 /**
@@ -95,8 +81,7 @@ export async function loadModelWeights(
   device: Device,
   options: LoadOptions = {},
 ): Promise<LanguageModel> {
-  const config = await readConfig(folder);
-  const checkpoint = await openCheckpoint(folder);
+  const { config, checkpoint } = await openModelFiles(folder, options.onNote);
   try {
     const weights = await loadWeights(device, checkpoint, shapesOf(config), options);
     return buildModel(device, config, weights);
@@ -123,7 +108,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const folder = await resolveModelFolder(source);
   // Small files first: a folder without a tokenizer is refused before gigabytes are read.
   const tokenizer = await loadTokenizer(folder);
-  checkVocabulary(folder.name, tokenizer, await readConfig(folder));
+  await readConfig(folder);
   const device = options.device ?? (await openDevice());
   return { model: await loadModelWeights(folder, device, options), tokenizer, folder: folder.name };
 }

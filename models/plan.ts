@@ -20,6 +20,9 @@ export interface PlanOptions {
   readonly tokens?: number;
   /** Prompts in one pass; default 1. */
   readonly rows?: number;
+  /** As when loading; notes are told to nobody by default. */
+  readonly strict?: boolean | undefined;
+  readonly onNote?: (note: string) => void;
 }
 
 /** Bytes on the device. */
@@ -66,6 +69,7 @@ export function planMemory(
   options: PlanOptions = {},
 ): MemoryPlan {
   const { dtype = 'f32', rows = 1, tokens = Math.min(64, config.positions) } = options;
+  const { strict, onNote = () => {} } = options;
   if (tokens > config.positions) {
     throw new UserError(
       'plan',
@@ -74,7 +78,7 @@ export function planMemory(
   }
   const expected = shapesOf(config);
   const weights = { embedding: 0, layers: 0, decoder: 0, small: 0 };
-  for (const [name, entry] of matchTensors(checkpoint, expected)) {
+  for (const [name, entry] of matchTensors(checkpoint, expected, { strict, onNote })) {
     const shape = expected.get(name)!;
     const kept = storedAs(name, shape, entry.dtype, dtype);
     const bytes = storedShape(kept, shape).reduce((a, b) => a * b, 1) * bytesOf(kept);

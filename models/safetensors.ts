@@ -10,6 +10,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type ByteSource, fileError } from './byteSource.ts';
+import { POINTER_LIMIT, refusePointer } from './lfsPointer.ts';
 
 /** Bytes of one element. F8 types are recognised, so that an error can name them, but nothing here decodes them. */
 export const DTYPE_BYTES = {
@@ -50,9 +51,10 @@ export interface SafetensorsHeader {
 /** As the reference implementation. */
 const HEADER_LIMIT = 100_000_000;
 
-/** Reads and validates the header of an open file. @throws UserError `safetensors` naming file and tensor. */
+/** Reads and validates the header of an open file. @throws UserError `safetensors` naming file and tensor, `lfs-pointer`. */
 export async function readSafetensorsHeader(source: ByteSource): Promise<SafetensorsHeader> {
   const { name, size } = source;
+  if (size < POINTER_LIMIT) refusePointer(name, new TextDecoder().decode(await source.read(0, size)));
   if (size < 8) throw bad(name, `has ${size} bytes, too few for a safetensors file`);
   const lead = await source.read(0, 8);
   const length = new DataView(lead.buffer, lead.byteOffset, 8).getBigUint64(0, true);

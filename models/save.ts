@@ -14,6 +14,9 @@ import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from './s
 
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'vocab.txt'];
 
+/** What a model that is not tied has besides its embedding. */
+const DECODERS = ['lm_head.weight', 'cls.predictions.decoder.weight'];
+
 /** What `config.json` says of a model, in the words of transformers' BertConfig and LlamaConfig. */
 export function configToJson(config: ModelConfig): Record<string, unknown> {
   const common = {
@@ -85,7 +88,9 @@ export async function saveModel(
 ): Promise<void> {
   const { mkdir, writeFile } = await import('node:fs/promises');
   await mkdir(path, { recursive: true });
-  await writeFile(`${path}/config.json`, `${JSON.stringify(configToJson(config), null, 1)}\n`);
+  // As its tensors are, whatever the config they were read with says.
+  const tied = !DECODERS.some((name) => model.parameters.has(name));
+  await writeFile(`${path}/config.json`, `${JSON.stringify(configToJson({ ...config, tied }), null, 1)}\n`);
   for (const file of TOKENIZER_FILES)
     if (await tokenizer?.has(file)) await writeFile(`${path}/${file}`, await tokenizer!.readText(file));
   const tensors = [...model.parameters].map(([name, t]) => toWrite(name, t));

@@ -5,16 +5,21 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
+import { localFolder } from './byteSource.ts';
+import { matchTensors } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
+import { isUrl, urlFolder } from './httpFolder.ts';
 import { checkIds, checkLength } from './kvCache.ts';
-import { llamaHooks } from './llama.ts';
+import { llamaHooks, llamaShapes } from './llama.ts';
 import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult, Site } from './model.ts';
+import { openModelFiles } from './modelFiles.ts';
 import { outlive } from './pass.ts';
 import { checkInput, checkOptions } from './run.ts';
 import type { Answer, HostTensor, Request } from './splitWorker.ts';
 import type { WeightDtype } from './storage.ts';
 import { isFinal, layerOf } from './stream.ts';
+import type { WeightOptions } from './weights.ts';
 
 /** One process and its layers [first, end). */
 interface Part {
@@ -128,14 +133,23 @@ export class SplitLlama implements LanguageModel {
    */
   static async open(
     folder: string,
-    config: LlamaConfig,
+    sizes: LlamaConfig,
     device: Device,
     count: number,
     dtype: WeightDtype = 'f32',
+    options: Pick<WeightOptions, 'strict' | 'onNote'> = {},
   ): Promise<SplitLlama> {
+    // The files are looked at here, once, so that what is odd about them is told once.
+    const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
+    const files = await openModelFiles(source, options.onNote);
+    await files.checkpoint.close();
+    const config = { ...sizes, tied: files.config.tied };
+    matchTensors(files.checkpoint, llamaShapes(config), options);
     const parts = await Promise.all(layerRanges(config.layers, count).map((range) => startPart(...range)));
     try {
-      await Promise.all(parts.map(({ first, end, ask }) => ask({ do: 'load', folder, dtype, first, end })));
+      await Promise.all(
+        parts.map(({ first, end, ask }) => ask({ do: 'load', folder, config, dtype, first, end })),
+      );
     } catch (error) {
       for (const part of parts) part.stop();
       throw error;

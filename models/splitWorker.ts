@@ -8,7 +8,7 @@ import { type Device, openDevice, type Tensor, tensor } from '../engine/index.ts
 import { localFolder } from './byteSource.ts';
 import type { Tokens } from './causal.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import { type LlamaConfig, readConfig } from './config.ts';
+import type { LlamaConfig } from './config.ts';
 import { Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
@@ -31,6 +31,7 @@ export type Request =
   | {
       readonly do: 'load';
       readonly folder: string;
+      readonly config: LlamaConfig;
       readonly dtype: WeightDtype;
       readonly first: number;
       readonly end: number;
@@ -106,13 +107,12 @@ class Worker {
     return {};
   }
 
-  async #load({ folder, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
+  async #load({ folder, config, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
-    const config = await readConfig(source);
-    if (config.type !== 'llama') throw new UserError('split', `${folder}: only Llama models can be split`);
     this.#device = await openDevice();
     const checkpoint = await openCheckpoint(source);
-    const loader = new WeightLoader(this.#device, checkpoint, llamaShapes(config), { dtype });
+    const options = { dtype, onNote: () => {} };
+    const loader = new WeightLoader(this.#device, checkpoint, llamaShapes(config), options);
     const mine = namesOf(config, first, end);
     const weights = await loader.loadAll(loader.names.filter((name) => mine.has(name)));
     await this.#device.finish();

@@ -41,11 +41,15 @@ export interface WeightOptions {
   readonly dtype?: WeightDtype;
   /** Called after every piece of at most 16 MiB. */
   readonly onProgress?: (progress: LoadProgress) => void;
+  /** Refuse tensors that the model has no place for; default false: they are left unread, and named. */
+  readonly strict?: boolean;
+  /** Told in one line of what is odd about the files but no hindrance; default `console.warn`. */
+  readonly onNote?: (note: string) => void;
 }
 
 /**
  * Loads every expected tensor under its current name, in file order.
- * @throws UserError for missing, extra or misshapen tensors, before anything is uploaded.
+ * @throws UserError as {@link matchTensors}, before anything is uploaded.
  */
 export async function loadWeights(
   device: Device,
@@ -79,7 +83,7 @@ export class WeightLoader {
   /** Bytes read so far. */
   bytes = 0;
 
-  /** @throws UserError for missing, extra or misshapen tensors. */
+  /** @throws UserError as {@link matchTensors}. */
   constructor(
     device: Device,
     checkpoint: Checkpoint,
@@ -87,7 +91,7 @@ export class WeightLoader {
     options: WeightOptions = {},
     stagingBuffers = 4,
   ) {
-    this.#entries = matchTensors(checkpoint, expected);
+    this.#entries = matchTensors(checkpoint, expected, options);
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#expected = expected;

@@ -27,7 +27,8 @@ function shorten(text: string): string {
 
 /**
  * Encodes a prompt with the model's special tokens and finds the probe position.
- * @throws UserError where a BERT prompt has no [MASK] or several, and where the prompt is empty or longer than the model.
+ * @throws UserError where a BERT prompt has no [MASK] or several, where the prompt is empty or longer than the model, and
+ * where it has a token that the model has no embedding for.
  * @example
  * ```ts
  * import { encodePrompt, loadModel } from 'neurgrad';
@@ -48,8 +49,27 @@ export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: str
       `the prompt has ${ids.length} tokens, the model takes ${positions}: "${shorten(text)}"`,
     );
   }
+  checkKnown(model, tokenizer, ids, `the prompt "${shorten(text)}"`);
   const position = model.architecture === 'bert' ? maskPosition(tokenizer, ids, text) : ids.length - 1;
   return { text, ids, tokens: ids.map((id) => tokenizer.tokenOf(id)), position };
+}
+
+/**
+ * A tokenizer may have more tokens than the model has rows: those are no tokens of this model.
+ * @throws UserError naming the first of them. @param what the text that they are of, for the message.
+ */
+export function checkKnown(
+  { sizes }: Pick<LanguageModel, 'sizes'>,
+  tokenizer: Pick<Tokenizer, 'tokenOf'>,
+  ids: readonly number[],
+  what: string,
+): void {
+  const id = ids.find((each) => each >= sizes.vocabulary);
+  if (id === undefined) return;
+  throw new UserError(
+    'vocabulary',
+    `${what} has the token ${JSON.stringify(tokenizer.tokenOf(id))} (${id}), but the model knows ids 0 to ${sizes.vocabulary - 1} alone`,
+  );
 }
 
 function maskPosition(tokenizer: Tokenizer, ids: readonly number[], text: string): number {
@@ -64,7 +84,8 @@ function maskPosition(tokenizer: Tokenizer, ids: readonly number[], text: string
  *
  * BERT: the word alone. Causal: the token that follows the prompt, after a space where the target starts with a letter
  * or digit and the prompt does not end in one. A vocabulary entry with its mark (`▁Paris`, `##ing`) is taken as it is.
- * @throws UserError where the target is empty, unknown or several tokens; the message shows the pieces.
+ * @throws UserError where the target is empty, unknown or several tokens (the message shows the pieces), or one that the
+ * model has no row for.
  * @example
  * ```ts
  * import { encodePrompt, loadModel, resolveTarget } from 'neurgrad';
@@ -76,7 +97,18 @@ function maskPosition(tokenizer: Tokenizer, ids: readonly number[], text: string
  * ```
  */
 export function resolveTarget(
-  model: Pick<LanguageModel, 'architecture'>,
+  model: PromptModel,
+  tokenizer: Tokenizer,
+  prompt: Pick<Prompt, 'text'>,
+  word: string,
+): number {
+  const id = tokenOfTarget(model, tokenizer, prompt, word);
+  checkKnown(model, tokenizer, [id], `the target "${shorten(word)}"`);
+  return id;
+}
+
+function tokenOfTarget(
+  model: PromptModel,
   tokenizer: Tokenizer,
   prompt: Pick<Prompt, 'text'>,
   word: string,

@@ -4,6 +4,7 @@
  */
 
 import type { ByteFolder, ByteSource } from '../models/index.ts';
+import { POINTER_LIMIT, refusePointer } from '../models/lfsPointer.ts';
 import { UserError } from '../neurgrad/index.ts';
 import { type Question, type Row, readRow, type Task } from './task.ts';
 
@@ -108,6 +109,8 @@ async function readParquet(
 ): Promise<unknown[]> {
   const { parquetReadObjects } = await import('hyparquet');
   try {
+    if (source.size < POINTER_LIMIT)
+      refusePointer(source.name, new TextDecoder().decode(await source.read(0, source.size)));
     const records = await parquetReadObjects({
       file: {
         byteLength: source.size,
@@ -124,6 +127,7 @@ async function readParquet(
       ),
     );
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw fail(`cannot be read as Parquet (${String((cause as Error).message).split('\n')[0]})`, cause);
   } finally {
     await source.close();

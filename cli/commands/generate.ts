@@ -12,7 +12,7 @@ import {
   StreamedLlama,
   streamText,
 } from '../../models/index.ts';
-import { encodePrompt } from '../../neurgrad/index.ts';
+import { checkKnown, encodePrompt } from '../../neurgrad/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
@@ -134,5 +134,7 @@ async function promptIds(card: ModelCard, options: Options): Promise<readonly nu
     ...(options.system === undefined ? [] : [{ role: 'system' as const, content: options.system }]),
     { role: 'user', content: options.prompt },
   ];
-  return card.tokenizer.encode(template(messages), { addSpecialTokens: false });
+  const ids = card.tokenizer.encode(template(messages), { addSpecialTokens: false });
+  checkKnown(card, card.tokenizer, ids, 'the conversation');
+  return ids;
 }

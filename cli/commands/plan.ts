@@ -4,15 +4,15 @@ import { totalmem } from 'node:os';
 import { type Command, Option } from 'commander';
 import {
   type MemoryPlan,
-  openCheckpoint,
+  openModelFiles,
   planMemory,
-  readConfig,
   resolveModelFolder,
   WEIGHT_DTYPES,
   type WeightDtype,
 } from '../../models/index.ts';
-import { dtypeOption, integer, jsonOption, memoryOption, modelOption } from '../options.ts';
+import { dtypeOption, integer, jsonOption, memoryOption, modelOption, strictOption } from '../options.ts';
 import { openOutput } from '../output.ts';
+import { noteOnce } from '../session.ts';
 import { table } from '../table.ts';
 
 interface Options {
@@ -21,6 +21,7 @@ interface Options {
   readonly tokens?: number;
   readonly rows: number;
   readonly memory?: number;
+  readonly strict?: boolean;
   readonly json?: boolean;
 }
 
@@ -33,6 +34,7 @@ export function addPlan(program: Command): void {
     .addOption(new Option('--tokens <n>', 'of a prompt; default 64').argParser(integer(1)))
     .addOption(new Option('--rows <n>', 'prompts in one pass').argParser(integer(1)).default(1))
     .addOption(memoryOption())
+    .addOption(strictOption())
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -48,21 +50,22 @@ JSON: the plan in bytes, and "fits": for each dtype "resident", "streamed" or "n
 
 type Fit = 'resident' | 'streamed' | 'no';
 
-const placeOf = (plan: MemoryPlan, memory: number): Fit =>
-  plan.resident <= memory ? 'resident' : plan.streamed <= memory ? 'streamed' : 'no';
-
 async function runPlan(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const folder = await resolveModelFolder(options.model);
-  const config = await readConfig(folder);
-  const checkpoint = await openCheckpoint(folder);
+  const { config, checkpoint } = await openModelFiles(folder, noteOnce);
   try {
-    const { dtype, rows, tokens } = options;
-    const planFor = (each: WeightDtype) =>
-      planMemory(config, checkpoint, { dtype: each, rows, ...(tokens === undefined ? {} : { tokens }) });
+    const { dtype, rows, tokens, strict } = options;
+    const asked = { rows, strict, onNote: noteOnce, ...(tokens === undefined ? {} : { tokens }) };
+    const planFor = (each: WeightDtype) => planMemory(config, checkpoint, { dtype: each, ...asked });
     const memory = options.memory === undefined ? totalmem() : options.memory * 1e9;
+    const streams = config.type === 'llama';
+    const placeOf = (each: MemoryPlan): Fit => {
+      if (each.resident <= memory) return 'resident';
+      return streams && each.streamed <= memory ? 'streamed' : 'no';
+    };
     const plan = planFor(dtype);
-    const fits = Object.fromEntries(WEIGHT_DTYPES.map((each) => [each, placeOf(planFor(each), memory)]));
+    const fits = Object.fromEntries(WEIGHT_DTYPES.map((each) => [each, placeOf(planFor(each))]));
     output.result({ ...plan, memory, fits }, () => {
       const { weights } = plan;
       const size = (bytes: number) =>
@@ -81,7 +84,7 @@ async function runPlan(options: Options): Promise<void> {
             ['activations', size(plan.activations)],
             ['saved for a backward', size(plan.backward)],
             ['all, weights resident', size(plan.resident)],
-            ['all, weights streamed', size(plan.streamed)],
+            ['all, weights streamed', streams ? size(plan.streamed) : 'only a Llama can be'],
           ],
         ),
         `in ${size(memory)}: resident ${list('resident') || 'none'}; streamed from disk ${list('streamed') || 'none'}${list('no') ? `; too large ${list('no')}` : ''}`,

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import { openCheckpoint, planMemory } from '../../models/index.ts';
+import { openModelFiles, planMemory } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
@@ -18,6 +18,7 @@ import { startProgress } from '../progress.ts';
 import {
   describeAdapter,
   type ModelCard,
+  noteOnce,
   openModel,
   type Placement,
   placeWeights,
@@ -143,8 +144,8 @@ async function describeCost(
   shard: Shard,
   open: (number: number) => Promise<OpenedModel>,
 ): Promise<string> {
-  const checkpoint = await openCheckpoint(card.folder);
-  const memory = planMemory(card.sizes, checkpoint, { dtype: plan.dtype });
+  const { config, checkpoint } = await openModelFiles(card.folder, noteOnce);
+  const memory = planMemory(config, checkpoint, { dtype: plan.dtype });
   await checkpoint.close();
   const opened = await open(number);
   const found = await estimateStudy(plan, opened, number);

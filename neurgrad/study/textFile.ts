@@ -2,12 +2,16 @@
 
 import { readFileSync } from 'node:fs';
 import { fileError } from '../../models/byteSource.ts';
+import { refusePointer } from '../../models/lfsPointer.ts';
 
-/** Without the mark. @throws UserError naming the path where it cannot be read. */
+/** Without the mark. @throws UserError naming the path where it cannot be read, or is a Git LFS pointer. */
 export function readTextFile(path: string): string {
+  let text: string;
   try {
-    return readFileSync(path, 'utf8').replace(/^\ufeff/, '');
+    text = readFileSync(path, 'utf8').replace(/^\ufeff/, '');
   } catch (cause) {
     throw fileError(path, cause);
   }
+  refusePointer(path, text);
+  return text;
 }

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { floats, readConfigJson, readTensors, writeModel } from '../models/checkpointFiles.ts';
 import { choices } from '../probing/rows.ts';
 import { type Finished, neurgrad } from './command.ts';
 
@@ -56,7 +57,7 @@ it('weights on disk and in two processes give the numbers of one', async () => {
     await onStories(...gradients),
     await onStories(...gradients, '--stream'),
     await onStories(...gradients, '--devices', '2'),
-    await onStories(...gradients, '--memory', '0.0009'),
+    await onStories(...gradients, '--memory', '0.002'),
   ];
   expect(JSON.parse(resident.out).conventions.dtype).toBe('float32 with int8 weights');
   for (const other of [streamed, split, small]) expect(other.out).toBe(resident.out);
@@ -64,6 +65,64 @@ it('weights on disk and in two processes give the numbers of one', async () => {
   const many = await onStories('predict', '--devices', '9');
   expect([many.code, many.err]).toEqual([2, expect.stringContaining('9 devices for 5 layers')]);
 });
+
+it('runs in the memory that it is given as plan says, or not at all', async () => {
+  const plan = async (model: string, ...args: string[]) => {
+    const { out } = await neurgrad('plan', '--model', model, '--json', ...args);
+    return JSON.parse(out) as { resident: number; streamed: number; fits: Record<string, string> };
+  };
+  const { resident, streamed } = await plan(STORIES);
+  for (const [bytes, fit, code, said] of [
+    [streamed - 1, 'no', 2, /needs 1\.86 MB even with its weights on disk; --memory gives 1\.86 MB/],
+    [streamed / 100, 'no', 2, /even with its weights on disk; --memory gives 0\.02 MB \(see neurgrad plan\)/],
+    [streamed, 'streamed', 0, /streamed from disk instead/],
+    [resident, 'resident', 0, /^$/],
+  ] as const) {
+    const memory = ['--memory', String(bytes / 1e9)];
+    expect((await plan(STORIES, ...memory)).fits.f32).toBe(fit);
+    const run = await onStories('predict', ...memory);
+    expect([run.code, run.err.replace(/^Warning: max.*\n/gm, '')]).toEqual([
+      code,
+      expect.stringMatching(said),
+    ]);
+    if (code === 2) expect(run.out).toBe('');
+  }
+  // Asked for, streaming takes no less.
+  expect(await onStories('predict', '--stream', '--memory', '0.001')).toMatchObject({ code: 2, out: '' });
+  expect((await onStories('predict', '--devices', '2', '--memory', '1')).err).toContain(
+    'cannot be used with',
+  );
+
+  const bert = 'examples/models/facts-bert';
+  const small = await plan(bert, '--memory', '0.01');
+  expect(small.resident).toBeGreaterThan(1e7);
+  expect(Object.values(small.fits)).not.toContain('streamed');
+  const refused = await neurgrad('predict', '--model', bert, '--prompt', 'a [MASK]', '--memory', '0.01');
+  expect(refused).toMatchObject({ code: 2, out: '' });
+  expect(refused.err).toMatch(
+    /needs 14\.60 MB, and only a Llama can be streamed from disk; --memory gives 10\.00 MB/,
+  );
+}, 60_000);
+
+it('tensors that a model has no place for: named once on stderr, refused by --strict', async () => {
+  const folder = writeModel(
+    join(scratch, 'extra'),
+    readConfigJson(STORIES),
+    new Map([...(await readTensors(STORIES)), ['score.weight', floats([3])]]),
+    { 'tokenizer.json': readFileSync(join(STORIES, 'tokenizer.json')) },
+  );
+  const ask = ['predict', '--model', folder, '--prompt', 'Once upon a'];
+  const note = /not read, as the model has no place for it: score\.weight/g;
+  for (const more of [[], ['--stream'], ['--devices', '2']]) {
+    const told = await neurgrad(...ask, ...more);
+    expect([told.code, told.err.match(note)?.length]).toEqual([0, 1]);
+    const refused = await neurgrad(...ask, ...more, '--strict');
+    expect(refused).toMatchObject({ code: 2, out: '' });
+    expect(refused.err).toContain('1 tensor extra: score.weight');
+  }
+  expect((await neurgrad('plan', '--model', folder)).err.match(note)).toHaveLength(1);
+  expect((await neurgrad('plan', '--model', folder, '--strict')).code).toBe(2);
+}, 60_000);
 
 it('a study keeps its weights as asked, says so, and mixes nothing', async () => {
   const prompts = join(scratch, 'prompts.jsonl');

@@ -127,7 +127,7 @@ describe('parseConfig', () => {
       { ...llama, rope_scaling: { type: 'linear', factor: 2 } },
       /rope_scaling\.type must be/,
     ],
-    ['quantised', { ...llama, quantization_config: { bits: 4 } }, /quantization_config is there/],
+    ['quantised', { ...llama, quantization_config: { bits: 4 } }, /quantization_config says 4 bits/],
     ['epsilon', { ...llama, rms_norm_eps: -1 }, /rms_norm_eps must not be negative/],
     ['theta', { ...llama, rope_theta: 0 }, /rope_theta must be at least 1/],
     [

@@ -45,7 +45,7 @@ describe('bad input', () => {
       'a vocabulary that does not match',
       STORIES,
       config({ vocab_size: 500 }),
-      /tokenizer has 512 tokens.*500/,
+      /is \[512,64\], should be \[500,64\]/,
     ],
     [
       'a shard that is not there',

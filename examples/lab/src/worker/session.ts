@@ -1,7 +1,7 @@
 /** An open model and the page's questions to it, each answered by the project's own packages. */
 
 import { readConfig } from '../../../../models/config.ts';
-import { checkVocabulary, loadModelWeights } from '../../../../models/load.ts';
+import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
 import {
@@ -68,7 +68,6 @@ export class Session {
       const { folder, notice } = await openSource(source, job);
       const config = await readConfig(folder);
       const tokenizer = await loadTokenizer(folder);
-      checkVocabulary(folder.name, tokenizer, config);
       const model = await loadModelWeights(folder, device, {
         dtype,
         onProgress: ({ bytes, total }) => job.progress('Loading weights', bytes, total, 'bytes'),
