@@ -7,8 +7,20 @@ import { GradientError, ShapeError } from './errors.ts';
 import { narrowInto } from './halves.ts';
 import { add } from './ops/elementwise.ts';
 import { toF32 } from './ops/matmul.ts';
+import { checkOptions, flag, one, optionsSchema } from './options.ts';
 import { scope } from './scope.ts';
-import { empty, full, type Node, type Tensor, type Track, withRecording, zeros } from './tensor.ts';
+import {
+  checkTensorList,
+  checkTensors,
+  empty,
+  full,
+  type Node,
+  Tensor,
+  type Track,
+  tensorField,
+  withRecording,
+  zeros,
+} from './tensor.ts';
 
 /** How a backward is done, and what becomes of its tape. */
 export interface GradOptions {
@@ -22,8 +34,18 @@ export interface GradOptions {
   readonly unconnected?: 'error' | 'zero';
 }
 
+const gradOptions = optionsSchema<GradOptions>(
+  {
+    cotangent: tensorField,
+    createGraph: flag,
+    retainTape: flag,
+    unconnected: one(['error', 'zero']),
+  },
+  { retainGraph: 'retainTape', gradOutputs: 'cotangent', allowUnused: 'unconnected' },
+);
+
 /**
- * Gradients of `output` (contracted with the cotangent) with respect to each of `inputs`, in their shapes: f32, but f16 for an f16
+ * Gradients of `output` (contracted with the cotangent) with respect to `of`, a tensor or a list of them, in their shapes: f32, but f16 for an f16
  * input, where what is too large becomes infinite (f32 with `createGraph`).
  * @throws GradientError where an operation on the way has no gradient, or an input is not connected.
  * @example
@@ -38,7 +60,11 @@ export interface GradOptions {
  * device.destroy();
  * ```
  */
-export function grad(output: Tensor, inputs: readonly Tensor[], options: GradOptions = {}): Tensor[] {
+export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: GradOptions = {}): Tensor[] {
+  checkOptions('grad', gradOptions, options);
+  checkTensors('grad', { output });
+  const inputs = of instanceof Tensor ? [of] : of;
+  checkTensorList('grad', 'inputs', inputs);
   const { createGraph = false, retainTape = createGraph, unconnected = 'error' } = options;
   if (!options.cotangent && output.size !== 1)
     throw new GradientError(`an output of shape [${output.shape.join(', ')}] needs a cotangent`);

@@ -9,6 +9,7 @@
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
 import { MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
+import { type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
 import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { type BufferWindow, CommandQueue } from './queue.ts';
@@ -59,6 +60,40 @@ export interface DeviceOptions {
   /** Bytes the pool may hold; an error comes before the driver's. Default: 64 GiB. */
   readonly memoryBudget?: number;
 }
+
+const matrixField: Field<Capabilities['matrixUnit']> = like(
+  (value) => value === null || (typeof value === 'object' && ['m', 'n', 'k'].every((size) => size in value!)),
+  'null, or the matrices of a unit: { m, n, k }',
+);
+
+/** {@link DeviceOptions} */
+export const deviceOptions = optionsSchema<DeviceOptions>(
+  {
+    gpu: like(
+      (value) => typeof (value as Partial<GPU> | null)?.requestAdapter === 'function',
+      'a GPU object',
+    ),
+    adapterName: text,
+    backend: text,
+    toggles: list(text, 'a list of names'),
+    mask: optionsSchema<Partial<Capabilities>>({
+      f16: flag,
+      subgroups: flag,
+      subgroupSize: whole(),
+      subgroupSizeFixed: flag,
+      matrixUnit: matrixField,
+      immediates: flag,
+      timestamps: flag,
+      bindingBytes: whole(),
+      bufferBytes: whole(),
+      storageBuffers: whole(),
+      invocations: whole(),
+      workgroupBytes: whole(),
+    }),
+    memoryBudget: positive,
+  },
+  { adapter: 'adapterName', memory: 'memoryBudget' },
+);
 
 /**
  * Dawn's root objects by their flags, kept until the process ends: one that is collected before everything made of it takes the

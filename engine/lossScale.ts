@@ -4,6 +4,7 @@
  */
 
 import { UserError } from './errors.ts';
+import { checkOptions, optionsSchema, positive, whole } from './options.ts';
 
 /** How the scale begins and changes. */
 export interface LossScaleOptions {
@@ -14,6 +15,12 @@ export interface LossScaleOptions {
   /** Default 2^24. */
   readonly largest?: number;
 }
+
+const lossScaleOptions = optionsSchema<LossScaleOptions>({
+  initial: positive,
+  interval: whole(1),
+  largest: positive,
+});
 
 /** What a checkpoint keeps. */
 export interface LossScaleState {
@@ -39,8 +46,10 @@ export class LossScale {
   #value: number;
   #steps = 0;
 
-  /** At the options' start. */
-  constructor({ initial = 2 ** 16, interval = 2000, largest = 2 ** 24 }: LossScaleOptions = {}) {
+  /** At the options' start. @throws UserError for an option that there is not. */
+  constructor(options: LossScaleOptions = {}) {
+    checkOptions('LossScale', lossScaleOptions, options);
+    const { initial = 2 ** 16, interval = 2000, largest = 2 ** 24 } = options;
     this.#value = initial;
     this.#interval = interval;
     this.#largest = largest;

@@ -9,7 +9,9 @@
 import { OutOfMemoryError, PlanError } from './errors.ts';
 
 /** What device memory is held for. */
-export type Purpose = 'weights' | 'activations' | 'saved' | 'scratch' | 'staging';
+export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'] as const;
+/** One of {@link PURPOSES}. */
+export type Purpose = (typeof PURPOSES)[number];
 
 /** One GPU buffer of the pool. `id` names it in bind group keys; it is never reused by another buffer. */
 export interface PooledBuffer {

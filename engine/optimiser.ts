@@ -7,8 +7,18 @@
 
 import { adamw, linearGrid } from '../kernels/index.ts';
 import { ShapeError } from './errors.ts';
+import {
+  between,
+  checkOptions,
+  checkValue,
+  type Field,
+  like,
+  list,
+  optionsSchema,
+  required,
+} from './options.ts';
 import { commonRows } from './storage.ts';
-import { full, type Tensor, zeros } from './tensor.ts';
+import { full, Tensor, tensorField, zeros } from './tensor.ts';
 
 /** Settings of all parameters; {@link ParameterGroup} has those of some. */
 export interface AdamWOptions {
@@ -29,6 +39,34 @@ export interface ParameterGroup extends Omit<AdamWOptions, 'rate'> {
   /** Times the optimiser's rate; default 1. */
   readonly rateFactor?: number;
 }
+
+const notBelow0 = between(0, Number.MAX_VALUE, 'a finite number, 0 or more');
+const belowOne: Field<number> = like(
+  (x) => typeof x === 'number' && x >= 0 && x < 1,
+  'a number from 0 to below 1',
+);
+const rateField = notBelow0;
+const tensors = list(tensorField, 'a list of tensors');
+const FOREIGN = {
+  lr: 'rate',
+  learningRate: 'rate',
+  betas: 'beta1',
+  epsilon: 'eps',
+  weightDecay: 'decay',
+} as const;
+const common = { beta1: belowOne, beta2: belowOne, eps: notBelow0, decay: notBelow0 };
+const adamWOptions = optionsSchema<AdamWOptions>({ rate: rateField, ...common }, FOREIGN);
+const groupOptions = optionsSchema<ParameterGroup>(
+  { parameters: required(tensors), copies: tensors, rateFactor: notBelow0, ...common },
+  { ...FOREIGN, lr: 'rateFactor', rate: 'rateFactor', learningRate: 'rateFactor', params: 'parameters' },
+);
+const parameterList = list(
+  like(
+    (value) => value instanceof Tensor || (typeof value === 'object' && value !== null),
+    'a tensor or a group: { parameters, … }',
+  ),
+  'a list of tensors, or of groups: [{ parameters, … }]',
+);
 
 /** First and second moment of one parameter, in its shape. */
 export type Moments = readonly [Tensor, Tensor];
@@ -65,13 +103,28 @@ export class AdamW {
   readonly #slots: readonly Slot[];
   #steps = 0;
 
-  /** Parameters, or groups of them. Made, as the parameters, outside of any scope that ends before training does. */
+  /**
+   * Parameters, or groups of them. Made, as the parameters, outside of any scope that ends before training does.
+   * @throws UserError for an option that there is not, or a value that it cannot have.
+   */
   constructor(parameters: readonly Tensor[] | readonly ParameterGroup[], options: AdamWOptions = {}) {
-    const { rate = 1e-3, ...common } = options;
+    checkOptions('AdamW', adamWOptions, options);
+    checkValue('AdamW', 'parameters', parameterList, parameters);
+    const { rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0.01 } = options;
     this.rate = rate;
-    const groups = parameters.map((p) => ('parameters' in p ? p : { parameters: [p] }));
+    const groups = parameters.map((p): ParameterGroup => {
+      if (p instanceof Tensor) return { parameters: [p] };
+      checkOptions('AdamW: a group', groupOptions, p);
+      return p;
+    });
     this.#slots = groups.flatMap(({ parameters, copies, ...own }) => {
-      const settings = { beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rateFactor: 1, ...common, ...own };
+      const settings = {
+        beta1: own.beta1 ?? beta1,
+        beta2: own.beta2 ?? beta2,
+        eps: own.eps ?? eps,
+        decay: own.decay ?? decay,
+        rateFactor: own.rateFactor ?? 1,
+      };
       return parameters.map(
         (parameter, i): Slot => ({
           parameter,
@@ -119,6 +172,9 @@ export class AdamW {
    * @throws ShapeError
    */
   step(gradients: readonly Tensor[], factor?: Tensor): void {
+    checkValue('AdamW.step', 'rate', rateField, this.rate);
+    checkValue('AdamW.step', 'gradients', tensors, gradients);
+    if (factor !== undefined) checkValue('AdamW.step', 'factor', tensorField, factor);
     if (gradients.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${gradients.length} gradients for ${this.#slots.length} parameters`);
     this.#slots.forEach(({ parameter }, i) => {

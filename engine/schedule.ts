@@ -2,6 +2,8 @@
  * Learning rates over time: linear warm-up, then a cosine (Loshchilov & Hutter 2017) or a line down to a floor.
  */
 
+import { between, checkOptions, optionsSchema, positive, required, whole } from './options.ts';
+
 export interface ScheduleOptions {
   /** The highest rate. */
   readonly peak: number;
@@ -13,13 +15,22 @@ export interface ScheduleOptions {
   readonly floor?: number;
 }
 
+const scheduleOptions = optionsSchema<ScheduleOptions>(
+  {
+    peak: required(positive),
+    warmup: whole(),
+    steps: required(whole(1)),
+    floor: between(0, 1),
+  },
+  { rate: 'peak', lr: 'peak', warmupSteps: 'warmup', totalSteps: 'steps' },
+);
+
 /** Rate of step 1, 2, …; from `steps` on, the floor. */
 export type Schedule = (step: number) => number;
 
-function schedule(
-  { peak, warmup = 0, steps, floor = 0 }: ScheduleOptions,
-  fall: (t: number) => number,
-): Schedule {
+function schedule(door: string, options: ScheduleOptions, fall: (t: number) => number): Schedule {
+  checkOptions(door, scheduleOptions, options);
+  const { peak, warmup = 0, steps, floor = 0 } = options;
   return (step) => {
     if (step <= warmup) return (peak * step) / warmup;
     const t = Math.min(1, (step - warmup) / Math.max(1, steps - warmup));
@@ -38,7 +49,8 @@ function schedule(
  * ```
  */
 export const warmupCosine = (options: ScheduleOptions): Schedule =>
-  schedule(options, (t) => (1 + Math.cos(Math.PI * t)) / 2);
+  schedule('warmupCosine', options, (t) => (1 + Math.cos(Math.PI * t)) / 2);
 
 /** Linear warm-up, then a line from the peak to the floor. */
-export const warmupLinear = (options: ScheduleOptions): Schedule => schedule(options, (t) => 1 - t);
+export const warmupLinear = (options: ScheduleOptions): Schedule =>
+  schedule('warmupLinear', options, (t) => 1 - t);

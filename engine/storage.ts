@@ -9,14 +9,21 @@
 import { groupWords, isQuantised, QUANTISED_GROUP, storedRow, type WeightFormat } from '../kernels/index.ts';
 import type { Device } from './device.ts';
 import { ShapeError } from './errors.ts';
-import type { PooledBuffer, Purpose } from './memory.ts';
+import { type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
+import { checkValue, one } from './options.ts';
 import type { BufferWindow } from './queue.ts';
 
 /** f32 and u32 are computed with; the others are weights as stored, widened inside kernels. */
 export type DType = WeightFormat | 'u32';
 
-/** Bytes of an element; of quantised ones the share of a group's block. */
+/** The same as a field of options. */
+export const dtypeField = one<DType>(['f32', 'u32', 'f16', 'bf16', 'int8', 'int4']);
+export const purposeField = one(PURPOSES);
+const writerField = one(['gpu', 'host']);
+
+/** Bytes of an element; of quantised ones the share of a group's block. @throws UserError for an unknown dtype. */
 export const bytesOf = (dtype: DType): number => {
+  checkValue('bytesOf', 'dtype', dtypeField, dtype);
   if (isQuantised(dtype)) return (4 * groupWords(dtype)) / QUANTISED_GROUP;
   return dtype === 'f16' || dtype === 'bf16' ? 2 : 4;
 };
@@ -83,6 +90,9 @@ export class Storage {
     purpose: Purpose,
     writer: 'gpu' | 'host' = 'gpu',
   ) {
+    checkValue('tensor', 'dtype', dtypeField, dtype);
+    checkValue('tensor', 'purpose', purposeField, purpose);
+    checkValue('tensor', 'writer', writerField, writer);
     this.device = device;
     this.dtype = dtype;
     const elements = shape.reduce((a, b) => a * b, 1);

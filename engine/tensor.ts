@@ -13,6 +13,7 @@ import type { Device } from './device.ts';
 import { GradientError, ShapeError } from './errors.ts';
 import { narrowInto, widenInto } from './halves.ts';
 import type { Purpose } from './memory.ts';
+import { checkValue, instance, list } from './options.ts';
 import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
 
@@ -341,6 +342,21 @@ export function operation(
   const tracked = output.view(output.shape, track);
   output.dispose();
   return tracked;
+}
+
+/** A tensor, as a field of options. */
+export const tensorField = instance(Tensor, 'a tensor');
+const tensorList = list(tensorField, 'a list of tensors');
+
+/** @throws UserError where an argument of an operation is no tensor, which names it. */
+export function checkTensors(op: string, tensors: Readonly<Record<string, unknown>>): void {
+  for (const name in tensors)
+    if (!(tensors[name] instanceof Tensor)) checkValue(op, name, tensorField, tensors[name]);
+}
+
+/** The same for a list of them. */
+export function checkTensorList(op: string, name: string, tensors: unknown): void {
+  checkValue(op, name, tensorList, tensors);
 }
 
 /** A new tensor for the output of a kernel; its contents are not defined yet. */

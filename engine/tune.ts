@@ -5,8 +5,9 @@
  * default; `openDevice({ autotune: true })` or `NEURGRAD_AUTOTUNE=1` switch it on.
  */
 
-import { type Device, type DeviceOptions, openDevice as openUntuned } from './device.ts';
+import { type Device, type DeviceOptions, deviceOptions, openDevice as openUntuned } from './device.ts';
 import { type Choice, candidates, type OperandLayout, productClass, ROW_CLASSES } from './matmulChoice.ts';
+import { checkOptions, flag, optionsSchema } from './options.ts';
 import { empty, type Tensor, tensor } from './tensor.ts';
 import { type TuningStore, tuningStore } from './tuningStore.ts';
 
@@ -15,8 +16,13 @@ export interface OpenOptions extends DeviceOptions {
   readonly autotune?: boolean;
 }
 
+const openOptions = optionsSchema<OpenOptions>(
+  { ...deviceOptions.entries, autotune: flag },
+  deviceOptions.foreign,
+);
+
 /**
- * Opens the machine's best adapter. @throws DeviceError where there is none.
+ * Opens the machine's best adapter. @throws DeviceError where there is none, UserError for an option that there is not.
  * @example
  * ```ts
  * import { openDevice } from 'neurgrad/engine';
@@ -27,6 +33,7 @@ export interface OpenOptions extends DeviceOptions {
  * ```
  */
 export async function openDevice(options: OpenOptions = {}): Promise<Device> {
+  checkOptions('openDevice', openOptions, options);
   const device = await openUntuned(options);
   const fromEnvironment = typeof process !== 'undefined' && process.env?.NEURGRAD_AUTOTUNE === '1';
   if (options.autotune ?? fromEnvironment) await tuneProducts(device);

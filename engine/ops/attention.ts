@@ -14,8 +14,9 @@ import {
 import type { Capabilities, Device } from '../device.ts';
 import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
+import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, noGrad, operation, show, type Tensor, tensor } from '../tensor.ts';
+import { empty, noGrad, operation, show, type Tensor, tensor, tensorField } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
@@ -47,8 +48,11 @@ export function rotaryTable(device: Device, positions: number, headSize: number,
   };
 }
 
+const turn = one([1, -1]);
+
 /** x [tokens..., heads, D] turned by its tokens' positions (u32, one a token). `direction` -1 turns back. */
 export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
+  checkValue('rotary', 'direction', turn, direction);
   for (const t of [x, positions, table.cosine, table.sine]) t.use();
   const [heads, headSize] = [x.dim(-2), x.dim(-1)];
   if (
@@ -96,6 +100,16 @@ export interface AttentionOptions {
   readonly onPattern?: (pattern: Tensor) => Tensor;
 }
 
+const attentionOptions = optionsSchema<AttentionOptions>(
+  {
+    keyMask: tensorField,
+    causal: flag,
+    fused: flag,
+    onPattern: callback(),
+  },
+  { mask: 'keyMask', attnMask: 'keyMask', isCausal: 'causal' },
+);
+
 /**
  * Keys from which on probabilities are not kept: below it products are faster on a CPU. It must not depend on batch, heads or queries: a row alone takes the path
  * that it takes in a batch.
@@ -123,6 +137,7 @@ const LARGEST_HEAD = 256;
  * ```
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  checkOptions('attention', attentionOptions, options);
   if (
     q.rank !== 4 ||
     k.rank !== 4 ||
@@ -256,11 +271,13 @@ export function attentionBackwardTwin(
   which: 0 | 1 | 2,
   options: AttentionOptions,
 ): Tensor {
+  checkOptions('attentionBackwardTwin', attentionOptions, options);
   return cotangentTwin((q, k, v) => attentionTwin(q!, k!, v!, options), inputs, dy, which);
 }
 
 /** Attention in products, softmax and permutations: the path on which the pattern can be seen. */
 export function attentionTwin(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  checkOptions('attentionTwin', attentionOptions, options);
   const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
   const [keys, keyHeads] = [k.dim(1), k.dim(2)];
   const group = heads / keyHeads;

@@ -11,11 +11,22 @@ import {
   type Norm,
   storedRow,
 } from '../../kernels/index.ts';
-import { ShapeError } from '../errors.ts';
+import { ShapeError, UserError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
+import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, isRecording, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import {
+  empty,
+  isRecording,
+  noGrad,
+  operation,
+  show,
+  sizeOf,
+  type Tensor,
+  tensorField,
+  zeros,
+} from '../tensor.ts';
 import { add, gelu, mul, silu } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
@@ -28,6 +39,15 @@ export interface MatmulOptions {
   /** Default: f32. The others need a device with matrix units. */
   readonly precision?: Precision;
 }
+
+const matmulOptions = optionsSchema<MatmulOptions>(
+  {
+    transA: flag,
+    transB: flag,
+    precision: one<Precision>(['f32', 'split-f16', 'f16']),
+  },
+  { transposeA: 'transA', transposeB: 'transB', dtype: 'precision' },
+);
 
 /**
  * op(a) op(b) over the last two axes: [..., M, K] x [..., K, N] -> [..., M, N]; leading axes broadcast.
@@ -43,6 +63,7 @@ export interface MatmulOptions {
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  checkOptions('matmul', matmulOptions, options);
   const { transA = false, transB = false, precision = 'f32' } = options;
   if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', `${show(a)} x ${show(b)}: both need two axes`);
   const [k, kb] = [a.dim(transA ? -2 : -1), b.dim(transB ? -1 : -2)];
@@ -131,6 +152,22 @@ export type Then =
   | { readonly op: 'add' | 'swiglu'; readonly with: Tensor };
 const PLAIN: Then = { op: 'none' };
 
+const thenOps = one(['none', 'gelu', 'add', 'swiglu']);
+
+/** @throws UserError for what there is not, and where what is added or multiplied is missing. */
+export function checkThen(op: string, then: Then): void {
+  checkValue(op, 'then', thenField, then);
+  checkValue(op, 'then.op', thenOps, then.op);
+  const takes = then.op === 'add' || then.op === 'swiglu';
+  if (takes) checkValue(op, 'then.with', tensorField, then.with);
+  else if ('with' in then)
+    throw new UserError('option', `${op}: then.with is there, but '${then.op}' takes nothing`);
+}
+const thenField = like<Then>(
+  (value) => typeof value === 'object' && value !== null,
+  "what follows: { op: 'none' }",
+);
+
 /** What {@link linearThen} does after the product, as an operation of its own. */
 export function followed(y: Tensor, then: Then): Tensor {
   if (!('with' in then)) return then.op === 'gelu' ? gelu(y) : y;
@@ -153,6 +190,7 @@ export function followed(y: Tensor, then: Then): Tensor {
  * ```
  */
 export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then: Then): Tensor {
+  checkThen('linearThen', then);
   const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
   if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none')
     return followed(linear(x, w, bias), then);
@@ -189,8 +227,11 @@ export function linearKernel(
   return reshape(run(rows, w, false, true, [], bias ?? null, then, 'f32', prologue), shape);
 }
 
+const weightsOnly = one(['weights']);
+
 /** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. */
 export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
+  if (purpose !== undefined) checkValue('toF32', 'purpose', weightsOnly, purpose);
   x.use();
   if (x.dtype === 'f32') return x.view(x.shape, x.track);
   if (x.dtype === 'u32') throw new ShapeError('toF32', 'u32 tensor');

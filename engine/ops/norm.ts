@@ -13,6 +13,7 @@ import {
   type RowShare,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { checkValue, one } from '../options.ts';
 import type { BufferWindow } from '../queue.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
@@ -22,6 +23,9 @@ import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
 import { mean, sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 import { throughTwin } from './twin.ts';
+
+/** A norm's kind, as a field of options. */
+export const normField = one<Norm>(['layer', 'rms']);
 
 function dispatch(
   op: string,
@@ -99,6 +103,7 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
 
 /** The norm without weight and bias, in primitive operations. */
 export function standardiseTwin(kind: Norm, x: Tensor, eps: number): Tensor {
+  checkValue('standardiseTwin', 'kind', normField, kind);
   const deviation = kind === 'layer' ? sub(x, mean(x, -1, true)) : x;
   return mul(deviation, rsqrt(affine(mean(square(deviation), -1, true), 1, eps)));
 }
@@ -108,6 +113,7 @@ export function standardiseTwin(kind: Norm, x: Tensor, eps: number): Tensor {
  * no gradient of its own. @throws ShapeError
  */
 export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
+  checkValue('normStatistics', 'kind', normField, kind);
   x.use();
   if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
   const length = x.dim(-1);
@@ -172,6 +178,7 @@ function backward(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number
 
 /** The backward kernel in primitive operations: rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight; RMS without mean(g). */
 export function normBackwardTwin(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number): Tensor {
+  checkValue('normBackwardTwin', 'kind', normField, kind);
   const deviation = kind === 'layer' ? sub(x, mean(x, -1, true)) : x;
   const rstd = rsqrt(affine(mean(square(deviation), -1, true), 1, eps));
   const standard = mul(deviation, rstd);

@@ -3,10 +3,11 @@
  * never written, only their mean and rstd, once for all the layers that read the same rows.
  */
 
-import { ShapeError } from '../errors.ts';
-import { isRecording, operation, sizeOf, type Tensor } from '../tensor.ts';
-import { followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
-import { layerNorm, normStatistics, rmsNorm } from './norm.ts';
+import { ShapeError, UserError } from '../errors.ts';
+import { between, checkOptions, optionsSchema, required } from '../options.ts';
+import { checkTensors, isRecording, operation, sizeOf, type Tensor, tensorField } from '../tensor.ts';
+import { checkThen, followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
+import { layerNorm, normField, normStatistics, rmsNorm } from './norm.ts';
 import { sumTo } from './reduce.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
@@ -20,6 +21,28 @@ export type RowNorm = (
   /** {@link normStatistics} of the rows, where several layers read them; default: worked out for this one. */
   readonly statistics?: Tensor;
 };
+
+interface AnyNorm {
+  readonly kind: RowNorm['kind'];
+  readonly weight: Tensor;
+  readonly bias?: Tensor;
+  readonly eps: number;
+  readonly statistics?: Tensor;
+}
+const normOptions = optionsSchema<AnyNorm>({
+  kind: required(normField),
+  weight: required(tensorField),
+  bias: tensorField,
+  eps: required(between(0, 1)),
+  statistics: tensorField,
+});
+/** A layer norm has a bias, an RMS norm has none. */
+function checkNorm(norm: RowNorm): void {
+  checkOptions('normLinear: norm', normOptions, norm);
+  if (norm.kind === 'layer') checkTensors('normLinear', { 'norm.bias': norm.bias });
+  else if ('bias' in norm)
+    throw new UserError('option', "normLinear: norm.bias is there, but 'rms' has none");
+}
 
 const show = (t: Tensor): string => `${t.dtype} [${t.shape.join(', ')}]`;
 const vectorsOf = (norm: RowNorm): Tensor[] =>
@@ -47,6 +70,8 @@ export function normLinear(
   bias?: Tensor,
   then: Then = { op: 'none' },
 ): Tensor {
+  checkNorm(norm);
+  checkThen('normLinear', then);
   const { kind, eps } = norm;
   const vectors = vectorsOf(norm);
   const rows = sizeOf(x.shape.slice(0, -1));

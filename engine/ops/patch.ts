@@ -4,6 +4,7 @@
 
 import { linearGrid, PATCH_MODE, patch as patchKernel } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { checkOptions, like, one, optionsSchema, required, whole } from '../options.ts';
 import { integers, operation, type Tensor, tensor } from '../tensor.ts';
 import { affine } from './elementwise.ts';
 
@@ -14,12 +15,19 @@ export interface ElementPatch {
   readonly value: number;
 }
 
+const patchOptions = optionsSchema<ElementPatch>({
+  at: required(whole()),
+  mode: required(one(Object.keys(PATCH_MODE) as (keyof typeof PATCH_MODE)[])),
+  value: required(like((value) => typeof value === 'number', 'a number')),
+});
+
 /** x with the patches applied in order. The gradient passes where a value was added to, scaled where scaled, not where set. */
 export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tensor {
   x.use();
-  for (const p of patches)
-    if (!(p.at >= 0 && p.at < x.size))
-      throw new ShapeError('patch', `element ${p.at} of [${x.shape.join(', ')}]`);
+  for (const p of patches) {
+    checkOptions('patchElements', patchOptions, p);
+    if (!(p.at < x.size)) throw new ShapeError('patch', `element ${p.at} of [${x.shape.join(', ')}]`);
+  }
   if (x.storage.segments.length > 1)
     throw new ShapeError('patch', 'the tensor is split over several buffers');
   const y = affine(x.detach(), 1, 0);

@@ -9,6 +9,7 @@
 
 import { attentionBackwardQueries, attentionForward } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
 import { empty, isRecording, noGrad, operation, show, type Tensor } from '../tensor.ts';
 import { FUSED_KEYS, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
@@ -37,6 +38,11 @@ export interface PrefixAttentionOptions {
   readonly onPattern?: (pattern: Tensor) => Tensor;
 }
 
+const prefixAttentionOptions = optionsSchema<PrefixAttentionOptions>({
+  fused: flag,
+  onPattern: callback(),
+});
+
 /**
  * softmax(q k^T / sqrt(D)) v over the keys and values of a prefix (null: none) and each row's own: q [R, heads, D], k and v
  * [R, keyHeads, D] with heads a multiple of keyHeads. Result [R, heads, D]. A row gives the same bits alone and beside others.
@@ -61,6 +67,7 @@ export function prefixAttention(
   prefix: SharedPrefix | null,
   options: PrefixAttentionOptions = {},
 ): Tensor {
+  checkOptions('prefixAttention', prefixAttentionOptions, options);
   const [keyHeads, size] = [k.dim(1), q.dim(2)];
   const shared = prefix ? [prefix.keys, prefix.values] : [];
   if (

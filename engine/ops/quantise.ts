@@ -6,7 +6,8 @@ import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } fro
 import { ShapeError } from '../errors.ts';
 import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
-import { CUT, commonRows, type DType, rowsWindow } from '../storage.ts';
+import { checkValue } from '../options.ts';
+import { CUT, commonRows, type DType, dtypeField, purposeField, rowsWindow } from '../storage.ts';
 import { empty, show, sizeOf, type Tensor } from '../tensor.ts';
 
 /**
@@ -23,6 +24,8 @@ import { empty, show, sizeOf, type Tensor } from '../tensor.ts';
  * ```
  */
 export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): Tensor {
+  checkValue('convert', 'dtype', dtypeField, dtype);
+  checkValue('convert', 'purpose', purposeField, purpose);
   x.use();
   if (x.dtype === dtype) return x.detach();
   const y = empty(x.device, x.shape, dtype, purpose);

@@ -4,6 +4,7 @@
 
 import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { checkValue, either, flag, like, list } from '../options.ts';
 import type { BufferWindow } from '../queue.ts';
 import { commonRows } from '../storage.ts';
 import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
@@ -131,8 +132,12 @@ function dispatchRows(
     );
 }
 
+const axis = like<number>(Number.isInteger, 'an axis');
+const axesField = either(axis, list(axis, 'a list of axes'), 'an axis or a list of axes');
+
 /** Axes as sorted non-negative numbers; all of them by default. */
 function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | undefined): number[] {
+  if (axes !== undefined) checkValue(op, 'axes', axesField, axes);
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes;
   const normal = list.map((a) => (a < 0 ? a + x.rank : a)).sort((a, b) => a - b);
   if (normal.some((a, i) => x.shape[a] === undefined || a === normal[i - 1]))
@@ -141,6 +146,7 @@ function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | un
 }
 
 function reduce(reduction: Reduction, x: Tensor, axes: number[], keepAxes: boolean): Tensor {
+  checkValue(reduction, 'keepAxes', flag, keepAxes);
   x.use();
   if (x.dtype !== 'f32') throw new ShapeError(reduction, `needs f32, got ${x.dtype}`);
   const kept = x.shape.map((size, i) => (axes.includes(i) ? 1 : size));

@@ -10,9 +10,10 @@ import {
   softmax as softmaxKernel,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { checkOptions, finite, flag, optionsSchema } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, full, integers, operation, show, type Tensor } from '../tensor.ts';
+import { empty, full, integers, operation, show, type Tensor, tensorField } from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
 import { unpick } from './rows.ts';
@@ -34,6 +35,16 @@ export interface SoftmaxOptions {
   readonly lastKey?: Tensor;
 }
 
+const softmaxOptions = optionsSchema<SoftmaxOptions>(
+  {
+    scale: finite,
+    keyMask: tensorField,
+    causal: flag,
+    lastKey: tensorField,
+  },
+  { mask: 'keyMask', isCausal: 'causal' },
+);
+
 function checkRows(op: string, x: Tensor): { rows: number; length: number } {
   x.use();
   if (x.rank === 0 || x.dtype !== 'f32')
@@ -44,6 +55,7 @@ function checkRows(op: string, x: Tensor): { rows: number; length: number } {
 
 function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   const op = log ? 'logSoftmax' : 'softmax';
+  checkOptions(op, softmaxOptions, options);
   const { rows, length } = checkRows(op, x);
   const { scale = 1, keyMask, causal = false, lastKey } = options;
   keyMask?.use();
