@@ -1,0 +1,55 @@
+/**
+ * A stranger's file or program at work in a process of its own (Node), which is ended where it takes too much: a loop without
+ * end cannot be stopped from within its thread, and running out of memory takes threads down with all others.
+ */
+
+/** What a process may take. */
+export interface Bounds {
+  readonly seconds: number;
+  readonly mebibytes: number;
+  /** Bytes of its answer. */
+  readonly answer: number;
+}
+
+/** Whether there are processes here: a page has none. */
+export const hasProcesses = (): boolean =>
+  typeof process !== 'undefined' && process.versions?.node !== undefined;
+
+/** Runs programs; see {@link boundedRunner}. */
+export type BoundedRunner = (program: string, input: string | Uint8Array, bounds: Bounds) => string;
+
+/**
+ * Runs the text of a module, which finds its input on standard input and writes its answer to standard output. It is a text, as
+ * a file would have one name before it is compiled and another after.
+ * @throws Error that says which bound it met, or how it failed.
+ */
+export async function boundedRunner(): Promise<BoundedRunner> {
+  const { spawnSync } = await import('node:child_process');
+  return (program, input, { seconds, mebibytes, answer }) => {
+    const flags = [`--max-old-space-size=${mebibytes}`, '--input-type=module', '--eval', program];
+    const { status, signal, error, stdout } = spawnSync(process.execPath, flags, {
+      input,
+      encoding: 'utf8',
+      env: { ...process.env, NODE_OPTIONS: '' },
+      timeout: 1000 * seconds,
+      killSignal: 'SIGKILL',
+      maxBuffer: answer,
+    });
+    const code = (error as NodeJS.ErrnoException | undefined)?.code;
+    if (code === 'ETIMEDOUT') throw new Error(`it takes more than ${seconds} seconds`);
+    if (code === 'ENOBUFS') throw new Error(`it writes more than ${answer} bytes`);
+    // A process that ends before it has read all of its input breaks the pipe; what ended it is told by its status.
+    if (error && code !== 'EPIPE') throw error;
+    // Node aborts where its heap is full.
+    if (signal !== null || status === 134) throw new Error(`it takes more than ${mebibytes} MiB of memory`);
+    if (status !== 0) throw new Error('it makes its reader fail');
+    return stdout;
+  };
+}
+
+/** Address of a library, for a program to import. */
+export async function addressOf(library: string): Promise<string> {
+  const { createRequire } = await import('node:module');
+  const { pathToFileURL } = await import('node:url');
+  return pathToFileURL(createRequire(import.meta.url).resolve(library)).href;
+}
