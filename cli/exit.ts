@@ -1,5 +1,6 @@
 /**
- * How the command ends: 0 done, 2 the user's mistake (one line), 1 ours (with a stack).
+ * How the command ends: 0 done, 2 the user's mistake, 1 ours; what went wrong is one line, of ours a stack where
+ * `NEURGRAD_STACK=1` asks for it.
  */
 
 import { CommanderError } from 'commander';
@@ -15,6 +16,16 @@ export function oneLine(message: string): string {
   return joined.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
 }
 
+/** Characters of a line on standard error: names in it come from files, of any length. */
+const LONGEST = 500;
+
+/** A message as the line that tells it; no longer than a few of a terminal's. */
+export function errorLine(message: string): string {
+  const line = `error: ${oneLine(message)}`;
+  const shown = line.length > LONGEST ? `${line.slice(0, LONGEST - 1)}…` : line;
+  return shown.replace('error:', pc.red('error:'));
+}
+
 /**
  * The exit code of an error, after telling it on standard error.
  * @param print writes one block of text to standard error.
@@ -25,11 +36,14 @@ export function reportError(error: unknown, print: (text: string) => void): numb
     return error.exitCode === 0 ? EXIT.done : EXIT.user;
   }
   if (error instanceof UserError) {
-    print(`${pc.red('error:')} ${oneLine(error.message)}`);
+    print(errorLine(error.message));
     return EXIT.user;
   }
-  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  print(`${pc.red('error:')} this is a fault of neurgrad, not yours; please report it with the lines below`);
-  print(stack);
+  const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
+  // Before the words of what failed, which may be long.
+  const asked = process.env.NEURGRAD_STACK === '1';
+  const advice = asked ? 'please report it with the lines below' : 'NEURGRAD_STACK=1 shows what to report';
+  print(errorLine(`this is a fault of neurgrad, not yours; ${advice} (${name}: ${message})`));
+  if (asked) print(stack ?? '');
   return EXIT.ours;
 }

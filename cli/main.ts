@@ -14,4 +14,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(exitCode);
 });
 
+// What nobody waited for ends like any other fault.
+for (const event of ['uncaughtException', 'unhandledRejection'])
+  process.on(event, (error: unknown) =>
+    process.exit(reportError(error, (text) => process.stderr.write(`${text}\n`))),
+  );
+
 process.exitCode = await main(process.argv.slice(2));

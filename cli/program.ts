@@ -15,7 +15,7 @@ import { addStudy } from './commands/study.ts';
 import { addSweep } from './commands/sweep.ts';
 import { addSynth } from './commands/synth.ts';
 import { addVerify } from './commands/verify.ts';
-import { reportError } from './exit.ts';
+import { errorLine, reportError } from './exit.ts';
 import { version } from './package.ts';
 
 /** The parser, its errors thrown instead of ending the process. */
@@ -24,6 +24,9 @@ export function buildProgram(): Command {
     .description('Neuron empirical gradients of BERT and Llama on WebGPU.')
     .version(version)
     .exitOverride()
+    .configureOutput({
+      outputError: (text, write) => write(`${errorLine(text.replace(/^error: /, '').trimEnd())}\n`),
+    })
     .addHelpText(
       'after',
       `

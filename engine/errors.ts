@@ -2,7 +2,7 @@
  * Typed errors. One line each: what is wrong, where (file, tensor, option), what to do.
  *
  * `UserError` is the user's mistake (bad file, bad option, no adapter): the command line prints its message alone
- * and exits with 2. Everything else is ours: it prints a stack and exits with 1.
+ * and exits with 2. Everything else is ours: one line as well, and exit code 1.
  */
 
 /** The user's mistake: a bad file, option, prompt or machine. `code` is stable and machine-readable. */

@@ -266,7 +266,7 @@ export function show(value: unknown): string {
     return `[${some.join(', ')}${value.length > some.length ? ', …' : ''}]`;
   }
   if (isPlain(value)) {
-    const names = Object.keys(value);
+    const names = Object.keys(value).map((name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name));
     return names.length === 0 ? '{}' : `{ ${names.slice(0, 4).join(', ')}${names.length > 4 ? ', …' : ''} }`;
   }
   const { name } = (value as object).constructor;

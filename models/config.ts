@@ -8,6 +8,7 @@
 
 import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
+import { show } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import type { ModelSizes } from './model.ts';
 import { shortened } from './safetensors.ts';
@@ -70,7 +71,7 @@ export function parseConfig(json: unknown, name: string = FILE): ModelConfig {
   if (type === 'llama') return toLlama(check(llamaSchema, json, name), name);
   throw new UserError(
     'config',
-    `${name}: model_type ${type === undefined ? 'is missing' : `${JSON.stringify(type)} is not supported`}; supported: ${SUPPORTED}`,
+    `${name}: model_type ${type === undefined ? 'is missing' : `${show(type)} is not supported`}; supported: ${SUPPORTED}`,
   );
 }
 
@@ -208,9 +209,9 @@ function check<Schema extends v.GenericSchema>(
 }
 
 function describe(issue: v.BaseIssue<unknown>): string {
-  // JSON has no word for the infinity that 1e400 is read as.
-  const text = typeof issue.input === 'number' ? undefined : JSON.stringify(issue.input);
-  const value = text ?? String(issue.input);
+  // Of JSON itself: it has no word for the infinity that 1e400 is read as, and overflows the stack where lists nest deep.
+  const { input } = issue;
+  const value = typeof input === 'string' ? JSON.stringify(input) : show(input);
   return value.length > 40 ? issue.message : `${issue.message}, not ${value}`;
 }
 

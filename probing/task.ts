@@ -6,6 +6,7 @@
  */
 
 import * as v from 'valibot';
+import { show } from '../engine/options.ts';
 
 /** A record of a task's file, whatever its fields. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -73,6 +74,7 @@ const optionText = v.union([filled, v.number()]);
 
 /** Reads a row. Never throws: a bad row is a `problem`. */
 export function readRow(task: Task, row: unknown): ReadRow {
+  if (nestsDeeper(row, DEEPEST)) return { problem: `nests more than ${DEEPEST} deep` };
   const fields = v.object(
     Object.fromEntries(task.fields.map(({ name, words: list }) => [name, list ? words : filled])),
   );
@@ -80,7 +82,7 @@ export function readRow(task: Task, row: unknown): ReadRow {
   if (!parsed.success) return { problem: missing(parsed.issues[0], row) };
   const record = row as Row;
   const language = languageOf(task, record);
-  if (!language) return { problem: `lang ${JSON.stringify(record.lang)} is none of ${languages(task)}` };
+  if (!language) return { problem: `lang ${show(record.lang)} is none of ${languages(task)}` };
 
   const gold = goldOf(task, record);
   if (typeof gold === 'string') return { problem: gold };
@@ -100,7 +102,8 @@ export function readRow(task: Task, row: unknown): ReadRow {
     const value = parsed.output[name]!;
     return Array.isArray(value) ? value.join(' ') : value;
   });
-  const source = record[task.source ?? ''];
+  const about = record[task.source ?? ''];
+  const source = typeof about === 'string' || typeof about === 'number' ? about : undefined;
   return {
     question: {
       language,
@@ -110,6 +113,20 @@ export function readRow(task: Task, row: unknown): ReadRow {
       ambiguous: options !== undefined && options.filter((option) => option === options[gold]).length > 1,
     },
   };
+}
+
+/** Levels of a row; what writes rows would overflow the stack far below what a file can hold. */
+const DEEPEST = 100;
+
+function nestsDeeper(root: unknown, limit: number): boolean {
+  let level = [root];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > limit) return true;
+    level = level.flatMap((value) =>
+      typeof value === 'object' && value !== null ? Object.values(value) : [],
+    );
+  }
+  return false;
 }
 
 function layOut(
@@ -128,11 +145,13 @@ function layOut(
 function goldOf(task: Task, row: Row): number | string {
   const { field, first = 0, values } = task.gold;
   const value = row[field];
-  if (value === undefined || value === null) return `${field}: missing`;
-  const gold = values ? values.indexOf(String(value)) : Number(value) - first;
+  if (value === undefined || value === null || value === '') return `${field}: missing`;
+  // A list of one number would count as that number.
+  const written = typeof value === 'object' ? '' : String(value).trim();
+  const gold = values ? values.indexOf(written) : written === '' ? Number.NaN : Number(written) - first;
   if (Number.isInteger(gold) && gold >= 0 && gold < task.labels.length) return gold;
   const known = values ? values.join(', ') : `${first} to ${first + task.labels.length - 1}`;
-  return `${field} ${JSON.stringify(value)} is outside ${known}`;
+  return `${field} ${show(value)} is outside ${known}`;
 }
 
 function languageOf(task: Task, row: Row): Language | undefined {

@@ -24,6 +24,7 @@ import {
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '../../engine/errors.ts';
+import { show } from '../../engine/options.ts';
 import { fileError } from '../../models/byteSource.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { type Column, DamagedPart, encodePart, type Part, readPart } from './part.ts';
@@ -337,7 +338,7 @@ function differences(before: unknown, now: unknown, at = ''): string[] {
       differences(a[key], b[key], at === '' ? key : `${at}.${key}`),
     );
   }
-  return [`${at}: ${JSON.stringify(before)}, now ${JSON.stringify(now)}`];
+  return [`${at}: ${show(before)}, now ${show(now)}`];
 }
 
 /** Takes the lock of a share. @throws UserError where a live process works on it or on one that overlaps it. */

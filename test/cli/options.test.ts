@@ -1,9 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { InvalidArgumentError } from 'commander';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { EXIT, reportError } from '../../cli/exit.ts';
 import { html, raw } from '../../cli/html.ts';
 import { integer, positive, range } from '../../cli/options.ts';
 import { checkOutFile, toJson } from '../../cli/output.ts';
+import { main } from '../../cli/program.ts';
 import { startProgress } from '../../cli/progress.ts';
 import { figure, signed, table } from '../../cli/table.ts';
 import { UserError } from '../../engine/errors.ts';
@@ -40,10 +42,48 @@ describe('exit codes', () => {
     reportError(new UserError('x', 'tensor \u001b[31mevil\u0007\u202e: extra'), (text) => lines.push(text));
     expect(lines[0]).toContain('tensor \ufffd[31mevil\ufffd\ufffd: extra');
   });
-  it('is 1 with a stack for ours', () => {
+  it('is 1 and one line for ours, with a stack where it is asked for', () => {
     const lines: string[] = [];
+    expect(reportError(new TypeError('oops\nand more'), (text) => lines.push(text))).toBe(EXIT.ours);
+    expect(lines).toEqual([
+      expect.stringMatching(/fault of neurgrad.*NEURGRAD_STACK=1.*\(TypeError: oops and more\)$/),
+    ]);
+    vi.stubEnv('NEURGRAD_STACK', '1');
     expect(reportError(new TypeError('oops'), (text) => lines.push(text))).toBe(EXIT.ours);
-    expect(lines.join('\n')).toMatch(/TypeError: oops\n\s+at /);
+    vi.unstubAllEnvs();
+    expect(lines.slice(1).join('\n')).toMatch(/TypeError: oops\n\s+at /);
+    expect(reportError('only words', (text) => lines.push(text))).toBe(EXIT.ours);
+    expect(lines.at(-1)).toContain('Error: only words');
+  });
+  it('keeps lines within 500 characters', () => {
+    for (const error of [new UserError('x', 'long '.repeat(500)), new Error('long '.repeat(500))]) {
+      const lines: string[] = [];
+      reportError(error, (text) => lines.push(text));
+      expect(lines[0]!.length).toBe(500);
+    }
+  });
+  it('is 1 and one line for what nobody waited for', () => {
+    const late = "setTimeout(() => Promise.reject(new TypeError('late')), 1); setTimeout(() => {}, 5000);";
+    const program = `await import('./dist/cli/main.js'); ${late}`;
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--input-type=module', '-e', program, '--', '--version'],
+      {
+        encoding: 'utf8',
+        env: { ...process.env, NO_COLOR: '1' },
+      },
+    );
+    expect(status).toBe(EXIT.ours);
+    expect(stderr).toMatch(/^error: this is a fault of neurgrad.*\(TypeError: late\)\n$/);
+  });
+  it('is 2 and one line for an option of any length', async () => {
+    const written = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    const code = await main(['predict', `--${'x'.repeat(3000)}\u009b`, '--model', 'm', '--prompt', 'p']);
+    const text = written.mock.calls.map(([part]) => String(part)).join('');
+    written.mockRestore();
+    expect(code).toBe(EXIT.user);
+    expect(text).toMatch(/^error: unknown option .{400,500}\n$/);
+    expect(text).not.toMatch(/[\u007f-\u009f]/);
   });
 });
 

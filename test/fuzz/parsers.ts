@@ -307,8 +307,7 @@ function lines(name: string, valid: readonly string[], parse: (line: string) => 
 
 const SPACE = {
   architecture: 'bert',
-  layers: 4,
-  width: 512,
+  sizes: { layers: 4, width: 512 },
   sites: ['pre', 'post'],
   paperSite: 'post',
 } as const;

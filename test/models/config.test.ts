@@ -89,7 +89,7 @@ describe('parseConfig', () => {
   it.each<[string, unknown, RegExp]>([
     ['null', null, /model_type is missing; supported: bert .* llama/],
     ['an array', [], /model_type is missing/],
-    ['another architecture', { model_type: 'gpt2' }, /"gpt2" is not supported; supported: bert .*, llama/],
+    ['another architecture', { model_type: 'gpt2' }, /'gpt2' is not supported; supported: bert .*, llama/],
     ['a missing size', { ...bert, hidden_size: undefined }, /hidden_size is missing/],
     ['a string', { ...bert, hidden_size: '48' }, /hidden_size must be a whole number.*not "48"/],
     ['zero', { ...bert, num_hidden_layers: 0 }, /num_hidden_layers must be a whole number/],

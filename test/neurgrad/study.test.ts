@@ -307,7 +307,7 @@ describe('a study', () => {
   });
 
   it('refuses a changed plan, other weights and a second process', async () => {
-    expect(() => open(whole, WHOLE, { sign: '-' })).toThrow('another plan (sign: "+", now "-")');
+    expect(() => open(whole, WHOLE, { sign: '-' })).toThrow("another plan (sign: '+', now '-')");
     expect(() => open(whole, WHOLE, { neurons: { perPrompt: 7 } })).toThrow('neurons.perPrompt: 6, now 7');
     expect(() =>
       StudyFolder.open(

@@ -25,6 +25,11 @@ function problemOf(name: string, row: unknown): string {
 }
 
 describe('the tasks', () => {
+  it('refuse a row that nests deep: whatever writes it would overflow the stack', () => {
+    const row = JSON.parse(`{"claim":"x","label":1,"more":${'['.repeat(20_000)}${']'.repeat(20_000)}}`);
+    expect(problemOf('FEVER', row)).toBe('nests more than 100 deep');
+  });
+
   it('are 22, each with a heading for every field in every language', () => {
     expect(TASKS).toHaveLength(22);
     for (const { wording, fields, labels, options } of TASKS) {
@@ -80,6 +85,11 @@ describe('rows that are no question', () => {
     ['FEVER', { claim: '', label: 1 }, 'claim: empty'],
     ['FEVER', { claim: 'x' }, 'label: missing'],
     ['FEVER', { claim: 'x', label: 2 }, 'label 2 is outside 0 to 1'],
+    ['FEVER', { claim: 'x', label: [1] }, 'label [1] is outside 0 to 1'],
+    ['FEVER', { claim: 'x', label: '' }, 'label: missing'],
+    ['FEVER', { claim: 'x', label: ' ' }, "label ' ' is outside 0 to 1"],
+    ['FEVER', { claim: 'x', label: { a: 1 } }, 'label { a } is outside 0 to 1'],
+    ['FEVER', { claim: { a: 1 }, label: 1 }, 'claim: not what it should be'],
     ['FEVER', 7, 'not an object'],
     ['MyriadLAMA', { text: 'x', label: 0 }, 'options: missing'],
     [
@@ -91,7 +101,7 @@ describe('rows that are no question', () => {
     [
       'XNLI',
       { premise: 'x', hypothesis: 'y', label: 0, lang: 'ru' },
-      'lang "ru" is none of de, en, es, fr, zh',
+      "lang 'ru' is none of de, en, es, fr, zh",
     ],
   ])('%s %j: %s', (name, row, problem) => {
     expect(problemOf(name, row)).toBe(problem);
