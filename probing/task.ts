@@ -148,7 +148,8 @@ function goldOf(task: Task, row: Row): number | string {
   if (value === undefined || value === null || value === '') return `${field}: missing`;
   // A list of one number would count as that number.
   const written = typeof value === 'object' ? '' : String(value).trim();
-  const gold = values ? values.indexOf(written) : written === '' ? Number.NaN : Number(written) - first;
+  const number = typeof value === 'boolean' ? Number(value) : written === '' ? Number.NaN : Number(written);
+  const gold = values ? values.indexOf(written) : number - first;
   if (Number.isInteger(gold) && gold >= 0 && gold < task.labels.length) return gold;
   const known = values ? values.join(', ') : `${first} to ${first + task.labels.length - 1}`;
   return `${field} ${show(value)} is outside ${known}`;

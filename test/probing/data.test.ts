@@ -66,6 +66,8 @@ describe('the tasks', () => {
       return 'question' in read ? read.question.gold : read.problem;
     };
     expect(gold('Amazon', { text: 'Fine.', label: 4.0 })).toBe(3);
+    expect(gold('FEVER', { claim: 'x', label: true })).toBe(1);
+    expect(gold('FEVER', { claim: 'x', label: '0' })).toBe(0);
     expect(gold('LTI', { text: 'Guten Tag', lang: 'de' })).toBe(2);
     expect(gold('Stereoset', { context: 'x', sentences: ['p', 'q', 'r'], stereotype: 2 })).toBe(2);
     const chunk = { text: 'a b', target_chunk: ['a', 'b'], options: ['NP', 'VP', 'PP', 'ADVP'], label: 0 };
