@@ -20,9 +20,16 @@ export function straightnessByRange(
 ): Html {
   const colours = modelColours(models.length);
   const points = models.flatMap((figure2, model) =>
-    figure2.map((point) => ({ ...point, model, colour: colours[model]! })),
+    figure2.map(({ range, meanR }) => ({
+      range,
+      meanR: meanR.value,
+      low: meanR.interval?.low ?? meanR.value,
+      high: meanR.interval?.high ?? meanR.value,
+      model,
+      colour: colours[model]!,
+    })),
   );
-  const low = Math.min(0.9, ...points.map(({ meanR }) => meanR));
+  const low = Math.min(0.9, ...points.map((point) => point.low));
   return draw('Mean absolute correlation against the range of shifts', {
     width: 640,
     height: 340,
@@ -33,6 +40,14 @@ export function straightnessByRange(
     marks: [
       Plot.ruleY([0.95], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
       Plot.ruleX(marked, { stroke: 'var(--ink)', strokeOpacity: 0.25 }),
+      Plot.areaY(points, {
+        x: 'range',
+        y1: 'low',
+        y2: 'high',
+        z: 'model',
+        fill: 'colour',
+        fillOpacity: 0.18,
+      }),
       Plot.line(points, {
         x: 'range',
         y: 'meanR',
@@ -44,12 +59,19 @@ export function straightnessByRange(
   });
 }
 
+/** Layers up to which each bears its number of neurons. */
+const NUMBERED_LAYERS = 12;
+
 /** Share of tested neurons in each layer that are linear, raising above and lowering below the axis. */
 export function polarityByLayer(layers: readonly LayerCount[]): Html {
-  const bars = layers.flatMap(({ layer, tested, positive, negative }) => [
-    { layer, share: tested === 0 ? 0 : positive / tested, kind: 'positive' },
-    { layer, share: tested === 0 ? 0 : -negative / tested, kind: 'negative' },
-  ]);
+  const bars = layers.flatMap(({ layer, tested, shares }) =>
+    (['positive', 'negative'] as const).map((kind) => {
+      const { value, interval } = shares[kind];
+      const side = kind === 'positive' ? 1 : -1;
+      const ends = interval && [side * interval.low, side * interval.high];
+      return { layer, share: tested === 0 ? 0 : side * value, ends, kind };
+    }),
+  );
   return draw('Share of linear neurons by layer and polarity', {
     width: 640,
     height: 280,
@@ -66,6 +88,25 @@ export function polarityByLayer(layers: readonly LayerCount[]): Html {
         x: 'layer',
         y: 'share',
         fill: (bar: (typeof bars)[number]) => `var(--${bar.kind})`,
+      }),
+      Plot.ruleX(
+        bars.filter(({ ends }) => ends !== null),
+        {
+          x: 'layer',
+          y1: (bar: (typeof bars)[number]) => bar.ends![0]!,
+          y2: (bar: (typeof bars)[number]) => bar.ends![1]!,
+          stroke: 'var(--ink)',
+          strokeWidth: 1.5,
+          marker: 'tick',
+        },
+      ),
+      // A number under each of many layers would run into the next.
+      Plot.text(layers.length <= NUMBERED_LAYERS ? layers : [], {
+        x: 'layer',
+        y: -1,
+        dy: -8,
+        text: ({ tested }: LayerCount) => `n ${tested}`,
+        fill: 'var(--ink)',
       }),
       Plot.ruleY([0], { stroke: 'var(--ink)' }),
     ],

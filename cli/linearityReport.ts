@@ -3,10 +3,12 @@
  * stands beside each number where the model is one of the paper's.
  */
 
+import type { Estimate } from '../neurgrad/intervals.ts';
 import type { NullDistribution } from '../neurgrad/linearity.ts';
-import type { Agreement, Interval } from '../neurgrad/study/agreement.ts';
+import type { Agreement } from '../neurgrad/study/agreement.ts';
+import type { MethodCost } from '../neurgrad/study/cost.ts';
 import { modelName } from '../neurgrad/study/paper.ts';
-import type { ModelSummary, StudySummary } from '../neurgrad/study/summary.ts';
+import type { ModelSummary, StudySummary, Table1 } from '../neurgrad/study/summary.ts';
 import { type Html, html, raw } from './html.ts';
 import {
   exampleCurve,
@@ -31,11 +33,24 @@ const percent = (share: number): string => `${(100 * share).toFixed(2)}%`;
 const correlation = (value: number): string => value.toFixed(4);
 const between = ({ low, high }: { low: number; high: number }): string =>
   `[${correlation(low)}, ${correlation(high)}]`;
-/** A correlation of fewer than two pairs says nothing. */
-const ofPairs = (pairs: number, text: string): string => (pairs < 2 ? '–' : text);
-const pearsonText = ({ pairs, pearson }: Agreement): string => ofPairs(pairs, correlation(pearson.value));
-const estimate = (found: Interval): string => `${correlation(found.value)} ${between(found)}`;
+/** `–` where there is none: of fewer than two pairs, of a side that is constant. */
+const orNone = (value: number): string => (Number.isNaN(value) ? '–' : correlation(value));
+const interval = ({ interval }: Estimate): string => (interval ? between(interval) : '–');
+const estimate = (found: Estimate): string =>
+  found.interval ? `${orNone(found.value)} ${interval(found)}` : orNone(found.value);
+const effective = ({ effective }: Estimate): string => (effective === null ? '–' : effective.toFixed(1));
 const shuffled = (found: NullDistribution): string => `${correlation(found.mean)} ${between(found)}`;
+const many = (count: number): string => count.toLocaleString('en');
+
+/** Said where estimates have no interval: each reason once. */
+function reasons(found: readonly (Estimate | null)[]): string {
+  const told = new Set(found.flatMap((one) => one?.reason ?? []));
+  return told.size === 0 ? '' : ` No interval: ${[...told].join('; ')}.`;
+}
+
+/** What 95% is over. */
+const drawn = ({ plan }: StudySummary): string =>
+  plan.neurons.sampling === 'shared' ? 'prompts and neurons' : 'prompts';
 
 const QUANTITY = { prob: 'probability', logprob: 'log-probability', logit: 'logit' } as const;
 
@@ -61,34 +76,54 @@ function besidePaper(
   };
 }
 
-function agreementRow(name: string, agreement: Agreement, perPrompt: number): string[] {
-  const left = agreement.leaveOneOut;
+function agreementRow(name: string, agreement: Agreement, prompts: number): string[] {
+  const { leaveOneOut: left, meanPearson, pearson, pairs } = agreement;
+  const some = meanPearson.counted < prompts ? ` (${meanPearson.counted} of them)` : '';
   return [
     name,
-    ofPairs(agreement.pairs, estimate(agreement.pearson)),
+    orNone(pearson.value),
+    interval(pearson),
+    effective(pearson),
     left ? between(left) : '–',
-    ofPairs(perPrompt, correlation(agreement.meanPearson)),
-    ofPairs(agreement.pairs, correlation(agreement.spearman)),
+    `${orNone(meanPearson.value)}${Number.isNaN(meanPearson.value) ? '' : some}`,
+    Number.isNaN(pearson.value) ? '–' : correlation(agreement.spearman),
     percent(agreement.signAgreement),
     figure(agreement.meanAbsoluteError, 3),
-    `${agreement.pairs}`,
+    `${pairs}`,
   ];
 }
 
-function table1(model: ModelSummary, { plan }: StudySummary): Cells {
-  const { table1, paper } = model;
-  const rows: [string, Agreement | null, number | null | undefined][] = [
-    ['G_C', table1.gradient, paper?.gradient],
-    ['IG', table1.integrated, paper?.integrated],
-    ['NeurGrad', table1.neurgrad, paper?.neurgrad],
-    ['NeurGrad, other sign', table1.opposite, null],
+/** One block of Table 1: all of its rows are over the same pairs. */
+function table1Block(model: ModelSummary, summary: StudySummary, found: Table1, of: string): Cells {
+  const { paper } = model;
+  const { difference } = found;
+  const all: [string, Agreement | null, number | null | undefined][] = [
+    ['G_C', found.gradient, paper?.gradient],
+    ['IG', found.integrated, paper?.integrated],
+    ['NeurGrad', found.neurgrad, paper?.neurgrad],
+    ['NeurGrad, other sign', found.opposite, null],
   ];
-  const found = rows.flatMap(([name, one, printed]) => (one ? [{ name, one, printed }] : []));
+  const rows = all.flatMap(([name, one, printed]) => (one ? [{ name, one, printed }] : []));
+  const pairs = found.gradient.pairs;
+  const paired = difference
+    ? [
+        [
+          'NeurGrad − IG',
+          orNone(difference.value),
+          interval(difference),
+          effective(difference),
+          ...['–', '–', '–', '–', '–'],
+          `${pairs}`,
+        ],
+      ]
+    : [];
   const cells = {
-    title: `Table 1: agreement with G_E, ${modelName(model.stamp.source)}`,
+    title: `Table 1: agreement with G_E, ${modelName(model.stamp.source)}: ${of}`,
     head: [
       'estimate',
-      'Pearson [95%]',
+      'Pearson',
+      '95%',
+      'effective prompts',
       'a prompt left out',
       'mean of prompts',
       'Spearman',
@@ -96,18 +131,34 @@ function table1(model: ModelSummary, { plan }: StudySummary): Cells {
       'mean abs. error',
       'pairs',
     ],
-    rows: found.map(({ name, one }) => agreementRow(name, one, plan.neurons.perPrompt)),
-    note: `Pooled over prompts and neurons. 95%: ${plan.neurons.sampling === 'shared' ? 'prompts and neurons' : 'prompts'} drawn anew 1000 times. A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each.`,
+    rows: [...rows.map(({ name, one }) => agreementRow(name, one, found.prompts)), ...paired],
+    note:
+      `All rows over the same ${many(pairs)} pairs of ${many(found.prompts)} prompts and their neurons. ` +
+      `95%: jackknife-t over ${drawn(summary)}, on Fisher’s z. Effective prompts: as many of equal weight would leave the interval as uncertain; where they are few, a few prompts decide the value. ` +
+      `A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each that has one.` +
+      reasons([...rows.map(({ one }) => one.pearson), difference]),
   };
   return besidePaper(
     model,
     cells,
-    found.map(({ printed }) => printed),
+    rows.map(({ printed }) => printed),
   );
 }
 
-function table2(model: ModelSummary, { plan }: StudySummary): Cells {
+function table1(model: ModelSummary, summary: StudySummary): Cells[] {
+  const { table1: found, whole } = model;
+  const prompts = `${many(found.prompts)} prompt${found.prompts === 1 ? '' : 's'}`;
+  return [
+    table1Block(model, summary, found, whole ? `${prompts} with integrated gradients` : prompts),
+    ...(whole
+      ? [table1Block(model, summary, whole, `the whole sample, ${many(whole.prompts)} prompts`)]
+      : []),
+  ];
+}
+
+function table2(model: ModelSummary, summary: StudySummary): Cells {
   const { table2: found, linear, paper } = model;
+  const { plan } = summary;
   const cells = {
     title: `Table 2: linear neurons, ${modelName(model.stamp.source)}`,
     head: ['', 'measured', 'by chance', 'shuffled [95%]'],
@@ -120,52 +171,69 @@ function table2(model: ModelSummary, { plan }: StudySummary): Cells {
       ['PG: coverage of prompts', correlation(found.pg.coverage), '–', '–'],
       ['PG: evenness over prompts', correlation(found.pg.distribution), '–', '–'],
     ],
-    note: `LG and PG are coverage × evenness. By chance: expectation where each linear neuron falls into any layer (prompt) alike. Shuffled: mean and middle 95% of 1000 draws of as many linear neurons from those tested; below it, linear neurons are gathered in some layers (prompts) more than chance gathers them${plan.neurons.sampling === 'shared' ? '; the draws take a neuron’s prompts as independent, which makes them narrow' : ''}. ${found.maxVariance === 'all' ? 'Evenness is 1 − Var / Var of all in one.' : 'Evenness is 1 − Var / Var of half full, half empty (capacity).'}`,
+    note: `95% of the share: Wilson’s interval over ${drawn(summary)}, ${linear.effective === null ? 'not given' : `${effective(linear)} effective prompts`}.${reasons([linear])} LG and PG are coverage × evenness. By chance: expectation where each linear neuron falls into any layer (prompt) alike. Shuffled: mean and middle 95% of 1000 draws of as many linear neurons from those tested; below it, linear neurons are gathered in some layers (prompts) more than chance gathers them${plan.neurons.sampling === 'shared' ? '; the draws take a neuron’s prompts as independent, which makes them narrow' : ''}. ${found.maxVariance === 'all' ? 'Evenness is 1 − Var / Var of all in one.' : 'Evenness is 1 − Var / Var of half full, half empty (capacity).'}`,
   };
   return besidePaper(model, cells, [paper?.linear, paper?.lg, paper?.pg]);
 }
 
 function layerTable(model: ModelSummary): Cells {
+  const of = (share: Estimate): string =>
+    Number.isNaN(share.value)
+      ? '–'
+      : `${percent(share.value)}${share.interval ? ` [${percent(share.interval.low)}, ${percent(share.interval.high)}]` : ''}`;
   return {
     title: `Linear neurons by layer, ${modelName(model.stamp.source)}`,
-    head: ['layer', 'tested', 'linear', 'raise', 'lower', 'share linear'],
-    rows: model.layers.map(({ layer, tested, linear, positive, negative }) => [
+    head: ['layer', 'tested', 'linear', 'raise', 'lower', 'share linear [95%]', 'raise [95%]', 'lower [95%]'],
+    rows: model.layers.map(({ layer, tested, linear, positive, negative, shares }) => [
       `${layer}`,
       `${tested}`,
       `${linear}`,
       `${positive}`,
       `${negative}`,
-      tested === 0 ? '–' : percent(linear / tested),
+      of(shares.linear),
+      of(shares.positive),
+      of(shares.negative),
     ]),
-    note: 'Raise and lower: sign of G_E of the linear neurons.',
+    note: `Raise and lower: sign of G_E of the linear neurons. 95%: Wilson’s interval over ${model.prompts.count} prompts.${reasons(model.layers.map(({ shares }) => shares.linear))}`,
   };
 }
 
 function figureTable(model: ModelSummary): Cells {
+  const { figure2, figurePrompts } = model;
   return {
     title: `Figure 2: straightness by range, ${modelName(model.stamp.source)}`,
-    head: ['range', 'mean |r|', 'share linear'],
-    rows: model.figure2.map(({ range, meanR, linear }) => [`±${range}`, correlation(meanR), percent(linear)]),
-    note: 'At the smallest range two points always lie on one line.',
+    head: ['range', 'points', 'mean |r|', '95%', 'share linear', '95%'],
+    rows: figure2.map(({ range, points, meanR, linear }) => [
+      `±${range}`,
+      `${points}`,
+      correlation(meanR.value),
+      interval(meanR),
+      linear ? percent(linear.value) : '–',
+      linear ? interval(linear) : '–',
+    ]),
+    note: `Over ${figurePrompts} prompts. Two points always lie on one line: |r| is 1 there, and nothing counts as linear.${reasons(figure2.map(({ meanR }) => meanR))}`,
   };
 }
 
 function costTable(model: ModelSummary): Cells {
   const { cost, paper } = model;
-  const rows: [string, number | null | undefined, number | undefined][] = [
-    ['G_C', cost?.gradient, paper?.cost ? 1 : undefined],
-    ['NeurGrad', cost?.neurgrad, paper?.cost?.neurgrad],
-    ['IG', cost?.integrated, paper?.cost?.integrated],
+  const rows: [string, MethodCost | null | undefined, number | undefined][] = [
+    ['G_C: one backward, gradients alone', cost?.gradient, paper?.cost ? 1 : undefined],
+    ['NeurGrad: activations and signs too', cost?.neurgrad, paper?.cost?.neurgrad],
+    ['IG, fast: rows begun after the layer', cost?.integrated, undefined],
+    ['IG, full passes', cost?.integratedFull, paper?.cost?.integrated],
   ];
   const cells = {
     title: `Cost of one prompt, all neurons, ${modelName(model.stamp.source)}`,
-    head: ['method', 'time', 'G_C = 1'],
-    rows: rows.map(([name, seconds]) => [
+    head: ['method', 'time', 'rounds', 'G_C = 1', '95%'],
+    rows: rows.map(([name, found]) => [
       name,
-      seconds ? `${figure(seconds, 3)} s` : '–',
-      seconds && cost ? (seconds / cost.gradient).toFixed(2) : '–',
+      found ? `${figure(found.seconds, 3)} s` : '–',
+      found ? `${found.rounds}` : '–',
+      found ? found.ratio.toFixed(2) : '–',
+      found?.interval ? `[${found.interval.low.toFixed(2)}, ${found.interval.high.toFixed(2)}]` : '–',
     ]),
-    note: 'Times are this machine’s and vary from run to run; all other tables do not.',
+    note: 'Medians over rounds, each method once before to compile. NeurGrad’s ratio is the median of the rounds’ own, G_C and NeurGrad in turn; 95% by order statistics, from six rounds on. Times are this machine’s and vary from run to run; all other tables do not.',
   };
   return besidePaper(
     model,
@@ -188,13 +256,13 @@ function promptTable(model: ModelSummary): Cells {
   };
 }
 
-/** Tables by file name, without `.md`. */
-export function studyTables(summary: StudySummary): Map<string, Cells[]> {
+/** Tables by file name, without `.md`. @param models default all of the study's. */
+export function studyTables(summary: StudySummary, models = summary.models): Map<string, Cells[]> {
   const each = (make: (model: ModelSummary, summary: StudySummary) => Cells): Cells[] =>
-    summary.models.map((model) => make(model, summary));
-  const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
+    models.map((model) => make(model, summary));
+  const withFigure = models.filter(({ figure2 }) => figure2.length > 0);
   return new Map([
-    ['table1', each(table1)],
+    ['table1', models.flatMap((model) => table1(model, summary))],
     ['table2', each(table2)],
     ['layers', each(layerTable)],
     ...(withFigure.length > 0 ? [['figure2', withFigure.map(figureTable)] as const] : []),
@@ -224,33 +292,42 @@ function tableHtml({ head, rows, note }: Cells): Html {
 
 /** Why the computed gradient comes out against G_E, in words. */
 export function whySign(model: ModelSummary, direction: string): string {
-  const { activations, table1, weight } = model;
-  const found = pearsonText(table1.gradient);
+  const { activations, weight } = model;
+  const { gradient, neurgrad } = model.whole ?? model.table1;
+  const found = orNone(gradient.pearson.value);
   if (direction !== 'outward')
     return `On the plain axis the shift is added as it is, and G_E estimates G_C itself (Pearson ${found}).`;
-  if (table1.gradient.pairs < 2) return '';
+  if (gradient.pairs < 2) return '';
   return (
     `Why G_C comes out as it does: ${percent(activations.negative)} of the activations here are negative${model.stamp.architecture === 'bert' ? ', most of them slightly, as GELU leaves them' : ''}. ` +
     `Shifts go outward, along the activation’s own sign, so that G_E estimates sign(A)·G_C: for a negative activation that is −G_C. ` +
     `Neurons with A ≥ 0 hold ${percent(weight.positive)} of all squares of G_E, the rest its opposite, so Pearson of the raw G_C should be near ${percent(weight.positive)} − ${percent(1 - weight.positive)} = ${correlation(2 * weight.positive - 1)}; it is ${found}. ` +
-    `NeurGrad, which is sign(A)·G_C, has ${pearsonText(table1.neurgrad)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`
+    `NeurGrad, which is sign(A)·G_C, has ${orNone(neurgrad.pearson.value)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`
   );
 }
 
-/** Width of an interval of Pearson from which another draw of prompts gives quite another value. */
+/** Width from which another draw of prompts gives quite another value. */
 const WIDE = 0.05;
 
 /** How few prompts decide the pooled Pearson, in words; nothing where there is one prompt. */
-export function whoWeighs({ weight, table1, prompts }: ModelSummary): string {
-  const { leaveOneOut, pearson } = table1.gradient;
+export function whoWeighs({ weight, table1, whole, prompts }: ModelSummary): string {
+  const { leaveOneOut, pearson } = (whole ?? table1).gradient;
   if (!leaveOneOut) return '';
-  const width = Math.max(pearson.high - pearson.low, leaveOneOut.high - leaveOneOut.low);
+  const widths = [leaveOneOut, ...(pearson.interval ? [pearson.interval] : [])];
+  const width = Math.max(...widths.map(({ low, high }) => high - low));
   return (
     `A pooled Pearson weighs pairs by their squares: ${weight.promptsOfHalf} of ${prompts.count} prompts hold half of all squares of G_E, ` +
     `the heaviest (“${weight.heaviestPrompt}”) ${percent(weight.heaviest.share)}; ` +
     `without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}. ` +
     `${width < WIDE ? '' : 'Another draw of prompts can therefore give quite another value. '}The mean of prompts, ranks and signs weigh all prompts alike.`
   );
+}
+
+/** A correlation with its interval and what it is over, for the head of a figure. */
+function headline({ pearson, pairs }: Agreement): string {
+  const over = `${many(pairs)} pairs of ${many(pearson.count)} prompt${pearson.count === 1 ? '' : 's'}`;
+  const why = pearson.reason === null ? '' : `, no interval (${pearson.reason})`;
+  return `Pearson ${estimate(pearson)} over ${over}${why}`;
 }
 
 /** The prompt with its answer in place. */
@@ -262,26 +339,36 @@ function answered({ prompt, answer }: { prompt: string; answer: string }): Html 
 }
 
 function modelSection(model: ModelSummary, summary: StudySummary): Html {
+  const { gradient, neurgrad } = model.whole ?? model.table1;
+  const [first, last] = [Math.min, Math.max].map((of) => of(...model.layers.map(({ tested }) => tested)));
+  const [layerShare] = model.layers.map(({ shares }) => shares.positive);
+  const with95 = (label: string, { interval, reason }: Estimate, text: (value: number) => string): string =>
+    interval
+      ? `${label}, 95% ${text(interval.low)} to ${text(interval.high)}`
+      : `${label}; no interval: ${reason}`;
   return html`<section>
 <h2>${modelName(model.stamp.source)}</h2>
 <ul class="tiles">
 ${[
-  tile(percent(model.linear.value), 'of neurons are linear for a prompt'),
-  tile(pearsonText(model.table1.neurgrad), 'Pearson of NeurGrad and G_E'),
-  tile(pearsonText(model.table1.gradient), 'Pearson of the raw G_C and G_E'),
+  tile(percent(model.linear.value), with95('of neurons are linear for a prompt', model.linear, percent)),
+  tile(orNone(neurgrad.pearson.value), with95('Pearson of NeurGrad and G_E', neurgrad.pearson, correlation)),
+  tile(
+    orNone(gradient.pearson.value),
+    with95('Pearson of the raw G_C and G_E', gradient.pearson, correlation),
+  ),
   tile(percent(model.activations.negative), 'of activations are negative'),
 ]}
 </ul>
 <p class="meta">${model.stamp.architecture}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${model.activations.zero} activations exactly 0</p>
-<h3>Table 1: estimates against G_E</h3>${tableHtml(table1(model, summary))}
+<h3>Table 1: estimates against G_E</h3>${table1(model, summary).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
 ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">
-<figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient: <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
-<figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad. ${model.pairs.length} pairs drawn of ${model.neurons}; root axes; dashed: equal.</figcaption></figure>
+<figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient, ${headline(gradient)}. <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
+<figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad, ${headline(neurgrad)}. Drawn: ${many(model.pairs.length)} of the pairs; root axes; dashed: equal.</figcaption></figure>
 </div>
 <h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
 <h3>By layer</h3>
-<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below.</figcaption></figure>
+<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? 'Bars: 95% over prompts.' : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
@@ -301,6 +388,12 @@ function modelKeys(models: readonly ModelSummary[]): Html {
     ({ stamp }, i) =>
       html`<span class="key" style="--key: ${colours[i]!}">${modelName(stamp.source)}</span> `,
   )}<br>`;
+}
+
+/** What is said of the intervals of Figure 2. */
+function figureBand(models: readonly ModelSummary[]): string {
+  const reasons = new Set(models.flatMap(({ figure2 }) => figure2[0]?.meanR.reason ?? []));
+  return reasons.size === 0 ? 'Band: 95% over prompts.' : `No band: ${[...reasons].join('; ')}.`;
 }
 
 /** report.html */
@@ -333,15 +426,15 @@ ${
         withFigure.map(({ figure2 }) => figure2),
         marked,
       )}
-<figcaption>${modelKeys(withFigure)}Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>
 <dl>
 <dt>Conventions</dt><dd>site ${plan.neurons.site}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
-<dt>Neurons</dt><dd>${plan.neurons.perPrompt} a prompt without replacement, ${plan.neurons.sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt'}, seed ${plan.neurons.seed}</dd>
+<dt>Neurons</dt><dd>${plan.neurons.perPrompt} a prompt without replacement, ${plan.neurons.sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt'}, seed ${plan.neurons.seed}, which draws the shuffles of Table 2 and the pairs of the figures too</dd>
 <dt>Prompts</dt><dd>${plan.prompts.path} (${plan.prompts.format}), seed ${plan.prompts.seed}${plan.prompts.answeredRight ? ', answered right by the model' : ''}${plan.prompts.onePerFact ? ', one a fact' : ''}${plan.prompts.hideAnswer ? ', none with its answer in it' : ''}</dd>
-<dt>Precision</dt><dd>float32${plan.dtype === 'f32' ? '' : ` with ${plan.dtype} weights`}. Changes of p are carried as differences, to about 1e-5 of their size; curves that move less than 1e-6 of p count as flat, with r = 0.</dd>
+<dt>Precision</dt><dd>float32${plan.dtype === 'f32' ? '' : ` with ${plan.dtype} weights`}. Changes of the ${QUANTITY[plan.of]} carry a noise: what of them may be rounding. A curve none of whose changes within the range exceeds the largest of its own is flat, with r = 0, and not linear; the same in Figure 2.</dd>
 <dt>Models</dt><dd>${summary.models.map(({ stamp }) => html`${stamp.source}${PLACES[stamp.weights ?? 'device']}<br>${Object.entries(stamp.files).map(([file, hash]) => html`<code>${hash}</code> ${file}<br>`)}`)}</dd>
 <dt>Machine</dt><dd>${summary.adapter}; ${Object.entries(summary.versions)
     .map(([name, value]) => `${name} ${value}`)

@@ -126,7 +126,13 @@ export function scatterFigure(neurons: readonly SweptNeuron[]): Html {
 
 /** Mean |r| of the drawn neurons against the range of shifts (the paper's Fig. 2). */
 export function straightnessFigure(straightness: Study['straightness']): Html {
-  const low = Math.min(0.9, ...straightness.map(({ meanR }) => meanR));
+  const points = straightness.map(({ range, meanR: { value, interval } }) => ({
+    range,
+    meanR: value,
+    low: interval?.low ?? value,
+    high: interval?.high ?? value,
+  }));
+  const low = Math.min(0.9, ...points.map((point) => point.low));
   return draw('Mean absolute correlation against range of shifts', {
     width: 480,
     height: 400,
@@ -137,9 +143,16 @@ export function straightnessFigure(straightness: Study['straightness']): Html {
     y: { label: 'mean |r|', ticks: 6, domain: [Math.max(0, low - 0.05), 1], grid: true },
     marks: [
       Plot.ruleY([0.95], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '4 4' }),
-      Plot.line(straightness, { x: 'range', y: 'meanR', stroke: 'var(--positive)', strokeWidth: 2.5 }),
+      Plot.areaY(points, {
+        x: 'range',
+        y1: 'low',
+        y2: 'high',
+        fill: 'var(--positive)',
+        fillOpacity: 0.18,
+      }),
+      Plot.line(points, { x: 'range', y: 'meanR', stroke: 'var(--positive)', strokeWidth: 2.5 }),
       Plot.dot(
-        straightness.filter(({ range }) => Math.abs(range - 2) < 1e-9),
+        points.filter(({ range }) => Math.abs(range - 2) < 1e-9),
         {
           x: 'range',
           y: 'meanR',

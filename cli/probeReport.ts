@@ -1,6 +1,7 @@
 /** report.html of a probing run: Table 3 beside the paper's, accuracy against |N_s|, where the skill neurons lie. */
 
 import * as Plot from '@observablehq/plot';
+import { wilson } from '../neurgrad/index.ts';
 import { PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { draw } from './plots.ts';
@@ -68,7 +69,7 @@ function taskSection(task: TaskReport): Html {
 <p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${task.candidateTokens[i]})`).join(', ')}.
 Polar ${share(task.polar.accuracy)} with ${task.polar.size} neurons (paper ${share(paper.polar)}), Magn ${share(task.magn.accuracy)} with ${task.magn.size} (paper ${share(paper.magn)}), LM-Prob ${share(task.lmProb.accuracy)} (paper ${share(paper.lmProb)}).</p>
 <div class="pair">
-<figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. Dashed: the model’s own answer; dotted: guessing.
+<figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. Bands: 95% of each curve alone over n = ${task.prompts.test} test prompts (Wilson). Dashed: the model’s own answer; dotted: guessing.
 <span class="key positive">Magn</span> <span class="key negative">Polar</span> <span class="key">Act</span></figcaption></figure>
 <figure>${layerFigure(task)}<figcaption>Share of the chosen skill neurons in each layer.
 <span class="key positive">Magn</span> <span class="key negative">Polar</span></figcaption></figure>
@@ -85,7 +86,10 @@ const METHODS = [
 
 function curveFigure(task: TaskReport): Html {
   const points = METHODS.flatMap(({ name, colour }) =>
-    task[name].sizes.map((size, i) => ({ name, colour, size, accuracy: task[name].test[i]! })),
+    task[name].sizes.map((size, i) => {
+      const accuracy = task[name].test[i]!;
+      return { name, colour, size, accuracy, ...wilson(accuracy, task.prompts.test) };
+    }),
   );
   const chosen = METHODS.map(({ name, colour }) => ({
     colour,
@@ -106,6 +110,12 @@ function curveFigure(task: TaskReport): Html {
         strokeOpacity: 0.6,
         strokeDasharray: '5 4',
       }),
+      ...METHODS.map(({ name, colour }) =>
+        Plot.areaY(
+          points.filter((point) => point.name === name),
+          { x: 'size', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.13 },
+        ),
+      ),
       ...METHODS.map(({ name, colour }) =>
         Plot.line(
           points.filter((point) => point.name === name),

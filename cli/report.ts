@@ -2,12 +2,12 @@
  * report.html: one self-contained page drawn from report.json's data alone. No script, no font, no request.
  */
 
-import { describeConventions, formatNeuron } from '../neurgrad/index.ts';
+import { describeConventions, type Estimate, formatNeuron } from '../neurgrad/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { curveFigure, scatterFigure, sharedDomain, straightnessFigure } from './plots.ts';
 import { reportPage, tile } from './reportPage.ts';
 import type { Comparison, Study } from './study.ts';
-import { figure, signed } from './table.ts';
+import { figure, signed, withInterval } from './table.ts';
 
 /** A study with who, where and when: the content of report.json. */
 export interface Report {
@@ -42,6 +42,10 @@ const SHOWN = 4;
 const percent = (share: number): string => `${(100 * share).toFixed(share === 1 ? 0 : 1)}%`;
 const count = (value: number): string => value.toLocaleString('en');
 
+/** The interval of a tile's number, or why there is none. */
+const ends = ({ interval, reason }: Estimate, text: (value: number) => string): string =>
+  interval ? `; 95% ${text(interval.low)} to ${text(interval.high)}` : `; no interval: ${reason}`;
+
 /** The page. */
 export function renderReport(report: Report): string {
   const { study } = report;
@@ -75,11 +79,14 @@ one at a time and the answer read again, ${count(sweep.rows)} rows in ${figure(s
 ${[
   tile(figure(target.p, 3), `probability of “${target.token}”`),
   tile(
-    figure(comparison.random.pearson, 4),
-    `Pearson of estimate and measurement, ${comparison.random.neurons} random neurons`,
+    figure(comparison.random.pearson.value, 4),
+    `Pearson of estimate and measurement, ${comparison.random.neurons} random neurons${ends(comparison.random.pearson, figure)}`,
   ),
   tile(percent(comparison.random.signAgreement), 'of them with the same sign'),
-  tile(percent(study.linearShare), 'of them linear: |r| ≥ 0.95 within ±2'),
+  tile(
+    percent(study.linearShare.value),
+    `of them linear: |r| ≥ 0.95 within ±2${ends(study.linearShare, percent)}`,
+  ),
 ]}
 </ul>
 <p class="meta">${model.architecture}, ${model.layers} layers × ${count(model.width)} neurons · ${figure(seconds, 3)} s in all</p>
@@ -101,22 +108,22 @@ function answerSection({ predictions, target }: Study): Html {
 
 function agreementSection({ sweep, comparison, straightness }: Study): Html {
   const row = (name: string, c: Comparison): Html => html`<tr><th scope="row">${name}</th>
-${[c.pearson, c.spearman].map((value) => html`<td class="number">${figure(value)}</td>`)}
+<td class="number">${withInterval(c.pearson)}</td><td class="number">${figure(c.spearman)}</td>
 <td class="number">${percent(c.signAgreement)}</td>
 <td class="number">${figure(c.meanAbsoluteError, 3)}</td>
-<td class="number">${figure(c.pearsonGradient)}</td></tr>`;
+<td class="number">${withInterval(c.pearsonGradient)}</td></tr>`;
   return html`<section>
 <h2>The estimate against the measurement</h2>
 <div class="pair">
 <figure>${scatterFigure(sweep.neurons)}
 <figcaption>Each dot is a neuron: NeurGrad from one backward pass, against the slope of p measured by shifting it within ±${sweep.fit.range ?? 2}.
-On the dashed line both are equal. <span class="key positive">strongest positive</span> <span class="key negative">strongest negative</span> <span class="key random">random draw</span></figcaption></figure>
+On the dashed line both are equal. Of the random draw: Pearson ${withInterval(comparison.random.pearson)}, n = ${comparison.random.neurons} neurons of one prompt${comparison.random.pearson.reason === null ? '' : ` (no interval: ${comparison.random.pearson.reason})`}. <span class="key positive">strongest positive</span> <span class="key negative">strongest negative</span> <span class="key random">random draw</span></figcaption></figure>
 <figure>${straightnessFigure(straightness)}
-<figcaption>How far a neuron may be shifted before p stops following a straight line: mean |r| over the random draw, for curves cut at ±R.
+<figcaption>How far a neuron may be shifted before p stops following a straight line: mean |r| over the random draw (n = ${comparison.random.neurons}), for curves cut at ±R; ${straightness.every(({ meanR }) => meanR.interval) ? 'band: 95% over neurons' : `no band: ${straightness[0]?.meanR.reason}`}.
 The dot is ±2, where slopes are fitted; the dashed line is 0.95. At the smallest range two points always lie on a line.</figcaption></figure>
 </div>
 <div class="scroll"><table>
-<thead><tr><th scope="col">neurons</th><th scope="col" class="number">Pearson</th><th scope="col" class="number">Spearman</th><th scope="col" class="number">same sign</th><th scope="col" class="number">mean abs. error</th><th scope="col" class="number">Pearson of raw G_C</th></tr></thead>
+<thead><tr><th scope="col">neurons</th><th scope="col" class="number">Pearson [95%]</th><th scope="col" class="number">Spearman</th><th scope="col" class="number">same sign</th><th scope="col" class="number">mean abs. error</th><th scope="col" class="number">Pearson of raw G_C [95%]</th></tr></thead>
 <tbody>${[
     row(`random draw (${comparison.random.neurons})`, comparison.random),
     row(`all swept (${comparison.all.neurons})`, comparison.all),
@@ -184,7 +191,7 @@ ${[
   ),
   entry(
     'G_E and r',
-    `Shifts ${sweep.neurons[0]?.shifts[0] ?? ''} to ${sweep.neurons[0]?.shifts.at(-1) ?? ''}; slope of p(s) − p(0) through the origin and Pearson’s r over |s| ≤ ${sweep.fit.range ?? 2} without s = 0, in float64. Curves that move less than 1e-6 of p count as flat, with r = 0.`,
+    `Shifts ${sweep.neurons[0]?.shifts[0] ?? ''} to ${sweep.neurons[0]?.shifts.at(-1) ?? ''}; slope of p(s) − p(0) through the origin and Pearson’s r over |s| ≤ ${sweep.fit.range ?? 2} without s = 0, in float64. A curve none of whose changes within that range exceeds its noise, what of them may be rounding, is flat: r = 0, and not linear.`,
   ),
   entry('Conventions', describeConventions(conventions)),
   entry(

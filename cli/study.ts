@@ -8,10 +8,10 @@
 import {
   type Conventions,
   drawWithoutReplacement,
+  type Estimate,
   type FitOptions,
   fitCurve,
   flatIndex,
-  isLinear,
   mean,
   meanAbsoluteError,
   type Neuron,
@@ -20,7 +20,6 @@ import {
   neuronGradients,
   type Prompt,
   paperGrid,
-  pearson,
   predict,
   seededRandom,
   shiftGrid,
@@ -29,6 +28,7 @@ import {
   strongest,
   sweep,
 } from '../neurgrad/index.ts';
+import { meanShare, pearsonOfParts, share } from '../neurgrad/study/pooled.ts';
 import type { Session } from './session.ts';
 
 /** Why a neuron was swept. */
@@ -48,12 +48,12 @@ export interface StudyOptions {
 /** Estimate (NeurGrad) against measurement (G_E) over a set of neurons. */
 export interface Comparison {
   readonly neurons: number;
-  readonly pearson: number;
+  readonly pearson: Estimate;
   readonly spearman: number;
   readonly signAgreement: number;
   readonly meanAbsoluteError: number;
   /** Pearson of the raw G_C with G_E, to see what the sign does. */
-  readonly pearsonGradient: number;
+  readonly pearsonGradient: Estimate;
 }
 
 export interface RankedNeuron extends Neuron {
@@ -88,9 +88,9 @@ export interface Study {
   /** Over the random draw, and over everything swept. */
   readonly comparison: { readonly random: Comparison; readonly all: Comparison };
   /** Share of the random draw with |r| >= 0.95 within ±2. */
-  readonly linearShare: number;
+  readonly linearShare: Estimate;
   /** Mean |r| of the random draw where the curve is cut at ±range. */
-  readonly straightness: readonly { readonly range: number; readonly meanR: number }[];
+  readonly straightness: readonly { readonly range: number; readonly meanR: Estimate }[];
 }
 
 /** Runs the study on an open model. */
@@ -144,13 +144,23 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
       seconds: gradientSeconds,
     },
     sweep: { engine: swept.engine, rows: swept.rows, seconds: sweepSeconds, fit: swept.fit, neurons: curves },
-    comparison: { random: compare(drawn), all: compare(curves) },
-    linearShare: mean(drawn.map((curve) => (isLinear(curve.r) ? 1 : 0))),
+    comparison: { random: compare(drawn), all: notDrawn(compare(curves)) },
+    linearShare: share(
+      drawn.map(({ linear }) => [linear]),
+      'perPrompt',
+      'neurons',
+    ),
     straightness: shiftGrid(0.2, 10, 0.2)
       .filter((range) => range > 0)
       .map((range) => ({
         range,
-        meanR: mean(drawn.map((curve) => Math.abs(fitCurve(curve.shifts, curve.values, { range }).r))),
+        meanR: meanShare(
+          drawn.map(({ shifts, values, valueNoise }) => [
+            Math.abs(fitCurve(shifts, values, { range }, valueNoise).r),
+          ]),
+          'perPrompt',
+          'neurons',
+        ),
       })),
   };
 }
@@ -176,10 +186,21 @@ function compare(curves: readonly NeuronCurve[]): Comparison {
   const gradient = curves.map((curve) => curve.gradient);
   return {
     neurons: curves.length,
-    pearson: pearson(estimate, measured),
+    pearson: pearsonOfParts(estimate, measured, 'neurons'),
     spearman: spearman(estimate, measured),
     signAgreement: signAgreement(estimate, measured),
     meanAbsoluteError: meanAbsoluteError(estimate, measured),
-    pearsonGradient: pearson(gradient, measured),
+    pearsonGradient: pearsonOfParts(gradient, measured, 'neurons'),
   };
+}
+
+/** Without intervals: neurons that were chosen by their estimate are a sample of nothing. */
+function notDrawn(found: Comparison): Comparison {
+  const none = (one: Estimate): Estimate => ({
+    ...one,
+    interval: null,
+    effective: null,
+    reason: 'the strongest neurons were chosen, not drawn',
+  });
+  return { ...found, pearson: none(found.pearson), pearsonGradient: none(found.pearsonGradient) };
 }

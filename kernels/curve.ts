@@ -20,9 +20,9 @@ export const CURVE_FIELDS = [
   'covariance',
   'variance',
   'residue',
-  /** 1 where some change exceeds its noise. */
-  'moves',
-  /** Largest noise. */
+  /** Largest |change|. */
+  'extent',
+  /** Largest noise of a change. */
   'noise',
 ] as const;
 
@@ -81,7 +81,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   var sum_s = 0.0;
   var sum_d = 0.0;
   var moment = 0.0;
-  var moves = 0.0;
+  var extent = 0.0;
   var noise = 0.0;
   for (var k = 0u; k < p.points; k++) {
     if (abs(shift[k]) > p.range) { continue; }
@@ -91,7 +91,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
     sum_d += d.x;
     moment = fma(shift[k], d.x, moment);
     noise = max(noise, p.rounding * d.y);
-    if (abs(d.x) > p.rounding * d.y) { moves = 1.0; }
+    extent = max(extent, abs(d.x));
   }
   let mean_s = sum_s / n;
   let mean_d = sum_d / n;
@@ -119,7 +119,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[out + 2u] = covariance;
   y[out + 3u] = variance;
   y[out + 4u] = residue;
-  y[out + 5u] = moves;
+  y[out + 5u] = extent;
   y[out + 6u] = noise;
 }`,
   };

@@ -137,7 +137,10 @@ export function plainRun(
   }
 }
 
-/** One forward and one backward; neurons are read at position `at`. `names` are feed-forward hooks. */
+/**
+ * One forward and one backward; neurons are read at position `at`. `names` are feed-forward hooks.
+ * @param activations false: gradients alone, without the activations that NeurGrad takes its sign from.
+ */
 export async function probeHooks(
   model: LanguageModel,
   probe: Probe,
@@ -145,10 +148,15 @@ export async function probeHooks(
   names: readonly string[],
   of: Quantity,
   target: number,
+  activations = true,
 ): Promise<ProbedHooks> {
   checkValue('probeHooks', 'of', conventionFields.of, of);
   const { position } = probe;
-  const options = { capture: names, grad: { at: names, of: { of, target: [target], position: [position] } } };
+  const captured = activations ? names : [];
+  const options = {
+    capture: captured,
+    grad: { at: names, of: { of, target: [target], position: [position] } },
+  };
   const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
   const elsewhere = model instanceof StreamedLlama || model instanceof SplitLlama;
   using run =
@@ -158,20 +166,21 @@ export async function probeHooks(
       : runModel(model, probeRows(probe), { ...options, logits: [position] })));
   plain?.prefix?.dispose();
   const { width } = model.sizes;
-  const readAll = async (tensors: RunResult['captures']): Promise<Map<string, Float32Array>> => {
-    const read = await Promise.all(names.map((name) => tensors.get(name)!.read()));
-    return new Map(names.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
+  const readAll = async (
+    wanted: readonly string[],
+    tensors: RunResult['captures'],
+  ): Promise<Map<string, Float32Array>> => {
+    const read = await Promise.all(wanted.map((name) => tensors.get(name)!.read()));
+    return new Map(wanted.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
   };
   const [logits, activation, gradient] = await Promise.all([
     run.logits.read(),
-    readAll(run.captures),
-    readAll(run.gradients),
+    readAll(captured, run.captures),
+    readAll(names, run.gradients),
   ]);
   const values = targetValues(logits, target);
-  for (const name of names) {
-    checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
-    checkFinite(gradient.get(name)!, `the gradients at ${name}`, 'neuron');
-  }
+  for (const name of captured) checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
+  for (const name of names) checkFinite(gradient.get(name)!, `the gradients at ${name}`, 'neuron');
   return { activation, gradient, target: values };
 }
 

@@ -18,6 +18,7 @@ export * from './conventions.ts';
 export * from './gradients.ts';
 export * from './grid.ts';
 export * from './integrated.ts';
+export * from './intervals.ts';
 export * from './linearity.ts';
 export * from './neuron.ts';
 export * from './predict.ts';

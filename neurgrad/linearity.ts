@@ -8,15 +8,7 @@
 import { quantileSorted } from 'simple-statistics';
 import { checkValue, one } from '../engine/options.ts';
 import { seededRandom, seedField } from './random.ts';
-import { mean } from './statistics.ts';
-
-/** |r| from which a neuron counts as linear for a prompt. */
-export const LINEAR_R = 0.95;
-
-/** Whether a neuron is linear: |r| >= 0.95 within ±2. */
-export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
-  return Math.abs(r) >= threshold;
-}
+import { isLinear, mean } from './statistics.ts';
 
 /**
  * The largest variance the counts could have:
@@ -144,7 +136,7 @@ export function shuffledGenerality(
   };
 }
 
-/** r of every tested neuron: one list a prompt, with the neurons' layers beside it. */
+/** r of every tested neuron, of three points or more: one list a prompt, with the neurons' layers beside it. */
 export interface LinearityInput {
   readonly r: readonly ArrayLike<number>[];
   readonly layer: readonly ArrayLike<number>[];

@@ -1,8 +1,8 @@
 /**
  * Statistics of curves p(s) and of estimates against measurements (SPEC 4), on the host in float64.
  *
- * The one idea: a curve that does not move says nothing. Its r is 0 by rule, not 0/0: exactly flat input, and curves
- * whose whole movement lies below their noise: what is known of their rounding, else max v - min v <= 1e-6 max |v|.
+ * The one idea: a curve that does not move says nothing. Its r is 0 by rule, not 0/0. One rule says which curves those are
+ * ({@link isFlat}): no change from v(0) exceeds the curve's noise, the largest that is known of the rounding of its points.
  */
 
 import { linearRegression, sampleCorrelation, sampleRankCorrelation } from 'simple-statistics';
@@ -46,6 +46,34 @@ export function pearson(x: Numbers, y: Numbers): number {
   // The variance of a constant may round to something above 0: test the values themselves.
   if (a.length < 2 || constant(a) || constant(b)) return 0;
   return bounded(sampleCorrelation(a, b));
+}
+
+/** Mean of Pearson's within lists, over those that have one. */
+export interface MeanPearson {
+  /** NaN where no list has one. */
+  readonly value: number;
+  /** Lists that have one: two or more pairs, and neither side constant. */
+  readonly counted: number;
+}
+
+/**
+ * Mean of Pearson's correlations within each list, such as a prompt's neurons. A list that has none is left out: as 0, which
+ * {@link pearson} gives by rule, it would draw the mean towards 0.
+ * @throws RangeError where the lengths differ.
+ * @example
+ * ```ts
+ * import { meanPearson } from 'neurgrad';
+ *
+ * console.log(meanPearson([[1, 2, 3], [1, 2, 3]], [[2, 4, 6], [5, 5, 5]])); // → { value: 1, counted: 1 }
+ * ```
+ */
+export function meanPearson(x: readonly Numbers[], y: readonly Numbers[]): MeanPearson {
+  if (x.length !== y.length) throw new RangeError(`meanPearson: ${x.length} lists against ${y.length}`);
+  const found = x.flatMap((row, i) => {
+    const [a, b] = pairs('meanPearson', row, y[i]!);
+    return a.length < 2 || constant(a) || constant(b) ? [] : [pearson(a, b)];
+  });
+  return { value: mean(found), counted: found.length };
 }
 
 /**
@@ -128,16 +156,28 @@ export function meanAbsoluteError(x: Numbers, y: Numbers): number {
   return mean(a.map((value, i) => Math.abs(value - b[i]!)));
 }
 
-/** Whether a curve moves no more than the noise floor: max - min <= 1e-6 max |value|. */
-export function isFlat(values: Numbers, floor: number = NOISE_FLOOR): boolean {
-  let low = Number.POSITIVE_INFINITY;
-  let high = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < values.length; i++) {
-    low = Math.min(low, values[i]!);
-    high = Math.max(high, values[i]!);
-  }
-  // NaN is not flat: it must show.
-  return high - low <= floor * Math.max(Math.abs(low), Math.abs(high));
+/**
+ * Whether a curve is flat: none of its changes v(s) - v(0) exceeds its noise. NaN is not flat: it must show.
+ * @example
+ * ```ts
+ * import { isFlat } from 'neurgrad';
+ *
+ * console.log(isFlat([-2e-7, 1e-7], 2e-7), isFlat([-2e-7, 3e-7], 2e-7)); // → true false
+ * ```
+ */
+export function isFlat(changes: Numbers, noise: number): boolean {
+  return Array.prototype.every.call(changes, (change: number) => Math.abs(change) <= noise);
+}
+
+/** |r| from which a neuron counts as linear for a prompt. */
+export const LINEAR_R = 0.95;
+
+/** Points that a curve needs to be linear: two always lie on a line. */
+export const LINEAR_POINTS = 3;
+
+/** Whether an r is that of a linear neuron: |r| >= 0.95. Of curves of three points or more: see {@link CurveFit}. */
+export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
+  return Math.abs(r) >= threshold;
 }
 
 /** How a curve is reduced to a slope and an r. */
@@ -163,12 +203,16 @@ export interface CurveFit {
   readonly slope: number;
   /** Fitted value at s = 0, minus the curve's own value there: 0 through the origin. */
   readonly intercept: number;
-  /** Pearson of shift and change; 0 where flat. */
+  /** Pearson of shift and change; 0 where flat. Of two points it is ±1 and says nothing. */
   readonly r: number;
-  /** The curve moves less than the noise floor within the range. */
+  /** No change within the range exceeds `noise`. */
   readonly flat: boolean;
+  /** What of a change may be rounding, about: the largest within the range. */
+  readonly noise: number;
   /** Points that r was computed from. */
   readonly points: number;
+  /** |r| >= 0.95, not flat, and from three points or more. */
+  readonly linear: boolean;
 }
 
 /** Slack on |s| <= range for grids computed in binary: 0.2 * 3 > 0.6. */
@@ -178,7 +222,7 @@ export const RANGE_SLACK = 1e-9;
  * Slope and r of a curve v(s) that has the point s = 0 (SPEC 4).
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
- * @param noise what of v(s) - v(0) may be rounding, same length: flat is what never moves further. Default: {@link isFlat}.
+ * @param noise what of v(s) - v(0) may be rounding, same length. Default: a millionth of |v(s)|, as of float32 forwards.
  * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range; UserError for an option
  *   that there is not.
  * @example
@@ -208,11 +252,19 @@ export function fitCurve(
 
   const x = used.map((i) => s[i]!);
   const dv = used.map((i) => v[i]! - base);
-  const flat = noise
-    ? moved.every((i) => Math.abs(v[i]! - base) <= noise[i]!)
-    : isFlat(inside.map((i) => v[i]!));
   const line = withIntercept ? lineFit(x, dv) : { slope: slopeThroughOrigin(x, dv), intercept: 0 };
-  return { ...line, r: flat ? 0 : pearson(x, dv), flat, points: used.length };
+  const largest = Math.max(...inside.map((i) => (noise ? noise[i]! : NOISE_FLOOR * Math.abs(v[i]!))));
+  const flat = isFlat(dv, largest);
+  return { ...line, ...judged(flat, pearson(x, dv), x.length), noise: largest };
+}
+
+/** What r and flatness say of a curve. */
+function judged(
+  flat: boolean,
+  r: number,
+  points: number,
+): Pick<CurveFit, 'r' | 'flat' | 'points' | 'linear'> {
+  return { r: flat ? 0 : r, flat, points, linear: !flat && points >= LINEAR_POINTS && isLinear(r) };
 }
 
 /** Of a curve's changes d over the shifts s that count: what slope, intercept and r are made of. */
@@ -226,8 +278,9 @@ export interface CurveSums {
   /** sum of (d - mean d)^2, and what of it the line with intercept leaves over */
   readonly variance: number;
   readonly residue: number;
-  /** Whether any change exceeds its noise. */
-  readonly moves: boolean;
+  /** Largest |change|, and largest noise of a change. */
+  readonly extent: number;
+  readonly noise: number;
 }
 
 /**
@@ -250,5 +303,6 @@ export function fitSums(shifts: Numbers, sums: CurveSums, options: FitOptions = 
   const straight = 1 - residue / variance;
   const r =
     straight > 0.5 ? Math.sign(covariance) * Math.sqrt(straight) : covariance / Math.sqrt(spread * variance);
-  return { ...line, r: sums.moves ? bounded(r) : 0, flat: !sums.moves, points: x.length };
+  const flat = isFlat([sums.extent], sums.noise);
+  return { ...line, ...judged(flat, bounded(r), x.length), noise: sums.noise };
 }

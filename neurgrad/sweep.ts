@@ -31,7 +31,6 @@ import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
-import { isLinear } from './linearity.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
 import {
   checkProbe,
@@ -109,12 +108,14 @@ export interface NeuronCurve extends Neuron {
   readonly r: number;
   /** Sign of the slope: 1 raises the target, -1 lowers it, 0 where the curve is flat. */
   readonly polarity: -1 | 0 | 1;
-  /** |r| >= 0.95. */
+  /** |r| >= 0.95, from three points or more. */
   readonly linear: boolean;
-  /** The curve moves less than its noise within the fit's range: r and polarity are 0 by rule. */
+  /** No change within the fit's range exceeds `noise`: r and polarity are 0 by rule. */
   readonly flat: boolean;
   /** What of a change of this neuron's values may be rounding, about: the largest within the fit's range. */
   readonly noise: number;
+  /** The same of the value at each shift; empty without `points`. */
+  readonly valueNoise: readonly number[];
   /** Ascending, with 0. */
   readonly shifts: readonly number[];
   /** The target's probability at each shift, NaN where its logits are not finite; empty without `points`. */
@@ -234,7 +235,7 @@ function ofForwards(values: Record<Quantity, number>): ChangedTarget {
 
 /** What is known of one neuron's curve. */
 interface Measured extends CurveFit {
-  readonly noise: number;
+  readonly valueNoise: readonly number[];
   readonly p: readonly number[];
   readonly values: readonly number[];
 }
@@ -254,11 +255,10 @@ function measure(
     const curve = read.slice(n * moved, (n + 1) * moved);
     const points = [...curve.slice(0, zero), { values: plain, noise: NO_NOISE }, ...curve.slice(zero)];
     const values = points.map((point) => point.values[of]);
-    const noise = points.map((point) => point.noise[of]);
-    const inside = noise.filter((_, i) => Math.abs(shifts[i]!) <= fit.range + RANGE_SLACK);
+    const valueNoise = points.map((point) => point.noise[of]);
     return {
-      ...fitCurve(shifts, values, fit, noise),
-      noise: Math.max(...inside),
+      ...fitCurve(shifts, values, fit, valueNoise),
+      valueNoise,
       p: points.map((point) => point.values.prob),
       values,
     };
@@ -356,8 +356,8 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
             passOptions,
           )
         ).map((sums) => ({
-          ...fitSums(shifts, { ...sums, moves: sums.moves > 0 }, fit),
-          noise: sums.noise,
+          ...fitSums(shifts, sums, fit),
+          valueNoise: [],
           p: [],
           values: [],
         }))
@@ -386,7 +386,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;
     const gradient = base.gradient.get(name)![neuron.index]!;
-    const { slope, intercept, r, flat, noise, p, values } = measured[n]!;
+    const { slope, intercept, r, flat, linear, noise, valueNoise, p, values } = measured[n]!;
     const points = options.points !== false;
     return {
       ...neuron,
@@ -397,9 +397,10 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
       intercept,
       r,
       polarity: flat ? 0 : slope > 0 ? 1 : slope < 0 ? -1 : 0,
-      linear: isLinear(r),
+      linear,
       flat,
       noise,
+      valueNoise: points ? valueNoise : [],
       shifts,
       p: points ? p : [],
       values: points ? values : [],

@@ -11,6 +11,7 @@ import { carriesDifferences, openBundle } from './difference/bundle.ts';
 import { rowChanges } from './difference/wave.ts';
 import { shiftGrid } from './grid.ts';
 import { integrateLayers } from './integrated.ts';
+import { median } from './intervals.ts';
 import { type Neuron, neuronAt } from './neuron.ts';
 import { checkProbe, type Probe, predict } from './predict.ts';
 import { drawWithoutReplacement, seededRandom, seedField } from './random.ts';
@@ -34,9 +35,11 @@ export const verifyOptions = optionsSchema<VerifyOptions>({
   onProgress: callback(),
 });
 
+const SEED = 1;
+
 function draw(model: LanguageModel, options: VerifyOptions, prompt: number): Neuron[] {
   const total = model.sizes.layers * model.sizes.width;
-  const random = seededRandom((options.seed ?? 1) + prompt);
+  const random = seededRandom((options.seed ?? SEED) + prompt);
   return drawWithoutReplacement(Math.min(options.neurons ?? 40, total), total, random).map((flat) =>
     neuronAt(flat, model.sizes.width, model.paperSite),
   );
@@ -56,6 +59,8 @@ export interface ConventionRow {
 export interface ConventionCheck {
   readonly rows: readonly ConventionRow[];
   readonly pairs: number;
+  /** Of the draw of neurons. */
+  readonly seed: number;
   /** Share of activations below 0, and how many are exactly 0. */
   readonly negative: number;
   readonly zeros: number;
@@ -100,6 +105,7 @@ export async function verifyConventions(
     // The grid is symmetric: turning the axis around turns the slope's sign.
     rows: [row('outward', outward), row('plain', signed(outward, 1))],
     pairs: activation.length,
+    seed: options.seed ?? SEED,
     negative: activation.filter((a) => a < 0).length / activation.length,
     zeros: activation.filter((a) => a === 0).length,
   };
@@ -107,10 +113,15 @@ export async function verifyConventions(
 
 /** What the sweep by differences and full forwards agree to. */
 export interface ExactCheck {
+  readonly prompts: number;
   readonly rows: number;
-  /** Largest difference of p between the engines, and float32's own step at that p. */
+  /** Of the draw of neurons. */
+  readonly seed: number;
+  /** Largest difference of a p between the engines as a share of that p, and what float32 forwards leave of it. */
   readonly largest: number;
   readonly tolerance: number;
+  /** Number of the prompt where it is. */
+  readonly worst: number;
   /** A row alone has the same bits as in a batch. */
   readonly sameBits: boolean;
   /** Median of |dp(s) / s / G_C - 1| at s = 1e-4: by differences, and by subtracting two forwards. */
@@ -118,51 +129,74 @@ export interface ExactCheck {
   readonly passed: boolean;
 }
 
-/** The sweep by differences against full forwards. @throws UserError where the model has no such sweep. */
+/** How far a value is from another, as a share of that; 0 where they are equal. */
+export function relativeDifference(value: number, other: number): number {
+  return value === other ? 0 : Math.abs(value - other) / Math.abs(other);
+}
+
+/** Share of p that a full float32 forward may be off by: an error of a logit is one of p, relatively. */
+const EXACT_TOLERANCE = 1e-4;
+
+/**
+ * The sweep by differences against full forwards, over all prompts; every p is judged as a share of itself, so that a small one
+ * is no less checked than a large one.
+ * @throws UserError where the model has no such sweep, or there are no prompts.
+ */
 export async function verifyExact(
   model: LanguageModel,
-  probe: Probe,
+  prompts: Probe | readonly Probe[],
   options: VerifyOptions = {},
 ): Promise<ExactCheck> {
   checkOptions('verifyExact', verifyOptions, options);
-  checkProbe('verifyExact', model, probe);
+  const probes = Array.isArray(prompts) ? (prompts as readonly Probe[]) : [prompts as Probe];
+  for (const probe of probes) checkProbe('verifyExact', model, probe);
   if (!carriesDifferences(model)) throw new UserError('verify', 'this model has the naive sweep only');
-  const target = (await predict(model, probe, 1))[0]!.id;
-  const neurons = draw(model, options, 0);
+  if (probes.length === 0) throw new UserError('verify', 'no prompts to look at');
   const step = 1e-4;
-  const common = { neurons, target, shifts: [-2, step, 0.5, 2], direction: 'plain' as const };
-  const fast = await sweep(model, probe, common);
-  const naive = await sweep(model, probe, {
-    ...common,
-    engine: 'naive',
-    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-  });
-  let largest = 0;
+  let [rows, largest, worst, sameBits] = [0, 0, 0, true];
   const errors = { differences: [] as number[], naive: [] as number[] };
-  for (const [n, curve] of fast.neurons.entries()) {
-    const other = naive.neurons[n]!;
-    for (const [s, p] of curve.p.entries()) largest = Math.max(largest, Math.abs(p - other.p[s]!));
-    const at = curve.shifts.indexOf(step);
-    const zero = curve.shifts.indexOf(0);
-    if (curve.gradient === 0) continue;
-    const error = (p: readonly number[]): number => Math.abs((p[at]! - p[zero]!) / step / curve.gradient - 1);
-    errors.differences.push(error(curve.p));
-    errors.naive.push(error(other.p));
+  for (const [number, probe] of probes.entries()) {
+    const target = (await predict(model, probe, 1))[0]!.id;
+    const neurons = draw(model, options, number);
+    const common = { neurons, target, shifts: [-2, step, 0.5, 2], direction: 'plain' as const };
+    const fast = await sweep(model, probe, common);
+    const naive = await sweep(model, probe, {
+      ...common,
+      engine: 'naive',
+      onProgress: (done, all) => options.onProgress?.(number * all + done, probes.length * all),
+    });
+    rows += naive.rows;
+    for (const [n, curve] of fast.neurons.entries()) {
+      const other = naive.neurons[n]!;
+      for (const [s, p] of curve.p.entries()) {
+        const error = relativeDifference(p, other.p[s]!);
+        // NaN counts as wrong, and stays.
+        if (!Number.isNaN(largest) && !(error <= largest)) [largest, worst] = [error, number];
+      }
+      const at = curve.shifts.indexOf(step);
+      const zero = curve.shifts.indexOf(0);
+      if (curve.gradient === 0) continue;
+      const error = (p: readonly number[]): number =>
+        Math.abs((p[at]! - p[zero]!) / step / curve.gradient - 1);
+      errors.differences.push(error(curve.p));
+      errors.naive.push(error(other.p));
+    }
+    using bundle = await openBundle(model, [{ probe, at: probe.position, target }]);
+    const some = neurons.slice(0, 8).map((neuron) => ({ case: 0, neuron, shift: 1 }));
+    const together = await rowChanges(bundle, some);
+    const alone = await rowChanges(bundle, some, { rowsPerPass: 1 });
+    sameBits &&= together.f.every((value, i) => Object.is(value, alone.f[i]));
   }
-  using bundle = await openBundle(model, [{ probe, at: probe.position, target }]);
-  const rows = neurons.slice(0, 8).map((neuron) => ({ case: 0, neuron, shift: 1 }));
-  const together = await rowChanges(bundle, rows);
-  const alone = await rowChanges(bundle, rows, { rowsPerPass: 1 });
-  const sameBits = together.f.every((value, i) => Object.is(value, alone.f[i]));
-  const tolerance = 1e-5;
-  const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
   return {
-    rows: naive.rows,
+    prompts: probes.length,
+    rows,
+    seed: options.seed ?? SEED,
     largest,
-    tolerance,
+    tolerance: EXACT_TOLERANCE,
+    worst,
     sameBits,
     small: { differences: median(errors.differences), naive: median(errors.naive) },
-    passed: largest <= tolerance && sameBits,
+    passed: largest <= EXACT_TOLERANCE && sameBits,
   };
 }
 

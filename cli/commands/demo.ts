@@ -13,7 +13,7 @@ import { startProgress } from '../progress.ts';
 import { type Report, renderReport } from '../report.ts';
 import { describeAdapter, readModelCard, withModel } from '../session.ts';
 import { runStudy, type Study } from '../study.ts';
-import { figure, signed, table } from '../table.ts';
+import { figure, signed, table, withInterval } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
 interface Options extends TargetOptions {
@@ -132,11 +132,11 @@ function summarise({ study }: Report, defaultSite: Study['conventions']['site'])
   const compared = (name: string, c: Study['comparison']['all']): (string | number)[] => [
     name,
     c.neurons,
-    figure(c.pearson),
+    withInterval(c.pearson),
     figure(c.spearman),
     figure(c.signAgreement),
     figure(c.meanAbsoluteError),
-    figure(c.pearsonGradient),
+    withInterval(c.pearsonGradient),
   ];
   return [
     `\n${study.prompt.text}`,
@@ -161,10 +161,10 @@ function summarise({ study }: Report, defaultSite: Study['conventions']['site'])
     ),
     `\nEstimate (NeurGrad) against measurement (G_E, ${study.sweep.rows} forward rows, ${study.sweep.seconds.toFixed(1)} s):`,
     table(
-      ['neurons', 'n', 'Pearson', 'Spearman', 'same sign', 'mean abs. error', 'Pearson of G_C'],
+      ['neurons', 'n', 'Pearson [95%]', 'Spearman', 'same sign', 'mean abs. error', 'Pearson of G_C [95%]'],
       [compared('random draw', comparison.random), compared('all swept', comparison.all)],
     ),
-    `\nlinear (|r| >= 0.95 within ±2): ${(100 * study.linearShare).toFixed(1)}% of the random draw`,
+    `\nlinear (|r| >= 0.95 within ±2): ${withInterval(study.linearShare, (part) => `${(100 * part).toFixed(1)}%`)} of the random draw`,
     `${describeConventions(study.conventions)}, engine ${study.sweep.engine}, seed ${study.seed}`,
   ].join('\n');
 }

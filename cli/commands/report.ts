@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { fileError } from '../../models/byteSource.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
-import { modelName } from '../../neurgrad/study/paper.ts';
 import { summarise } from '../../neurgrad/study/summary.ts';
 import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
 import { jsonOption } from '../options.ts';
@@ -51,13 +50,12 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   writeOutFile(join(out, 'report.html'), renderStudy(summary, version));
   output.result(summary, () =>
     [
-      ...summary.models.flatMap((model, i) => [
-        modelName(model.stamp.source),
-        ...(['table1', 'table2', 'cost'] as const).map((name) => {
-          const { head, rows } = tables.get(name)![i]!;
-          return table(head, rows);
-        }),
-      ]),
+      ...summary.models.flatMap((model) => {
+        const own = studyTables(summary, [model]);
+        return (['table1', 'table2', 'cost'] as const).flatMap((name) =>
+          own.get(name)!.flatMap(({ title, head, rows }) => [title, table(head, rows)]),
+        );
+      }),
       `wrote ${join(out, 'report.html')}, summary.json and tables/`,
     ].join('\n'),
   );

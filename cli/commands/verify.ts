@@ -85,7 +85,7 @@ async function conventions(options: Options): Promise<void> {
             ),
           ),
         ),
-        `Pearson with the measured G_E over ${found.pairs} neurons of ${prompts.length} prompts; ${(100 * found.negative).toFixed(1)}% of activations are negative, ${found.zeros} exactly 0.`,
+        `Pearson with the measured G_E over ${found.pairs} neurons of ${prompts.length} prompts; ${(100 * found.negative).toFixed(1)}% of activations are negative, ${found.zeros} exactly 0; seed ${found.seed}.`,
         'The outward row is the predicted row of the paper’s Table 1; NeurGrad there is +sign(A) G_C.',
       ].join('\n'),
     );
@@ -95,16 +95,16 @@ async function conventions(options: Options): Promise<void> {
 async function exact(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const [prompt] = encode(card, options);
+  const prompts = encode(card, options);
   await withModel(card, async ({ model }) => {
     const progress = startProgress('naive sweep', 'rows');
-    const found = await verifyExact(model, prompt!, {
+    const found = await verifyExact(model, prompts, {
       ...sampleOf(options),
       onProgress: progress.update,
     }).finally(progress.stop);
     output.result(found, () =>
       [
-        `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows; p differs by at most ${figure(found.largest)} (allowed ${figure(found.tolerance)})`,
+        `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows of ${found.prompts} prompt${found.prompts === 1 ? '' : 's'}; p differs by at most ${figure(found.largest)} of itself (allowed ${figure(found.tolerance)})${found.prompts > 1 ? `, with “${prompts[found.worst]!.text}”` : ''}; seed ${found.seed}`,
         `a row alone ${found.sameBits ? 'has the same bits as' : 'DIFFERS from the same row'} in a batch`,
         `slope at a shift of 1e-4 against G_C, median relative error: ${figure(found.small.differences)} by differences, ${figure(found.small.naive)} by subtracting forwards`,
       ].join('\n'),

@@ -10,9 +10,10 @@ import type { LanguageModel } from '../../models/index.ts';
 import {
   drawWithoutReplacement,
   fitCurve,
-  isLinear,
   mean,
+  meanPearson,
   type Neuron,
+  type NeuronCurve,
   neuronAt,
   pearson,
   seededRandom,
@@ -51,6 +52,12 @@ function draw(model: LanguageModel, count: number, seed: number): Neuron[] {
   );
 }
 
+/** Of log p, whose rounding is p's own as a share of p. */
+function logCurve({ shifts, p, valueNoise }: NeuronCurve) {
+  const noise = valueNoise.map((value, i) => value / p[i]!);
+  return fitCurve(shifts, p.map(Math.log), {}, noise);
+}
+
 /** Measures `count` neurons at each prompt's [MASK]. */
 export async function studyNeurons(
   model: LanguageModel,
@@ -70,19 +77,15 @@ export async function studyNeurons(
     step,
     neurons: all.length,
     linear: mean(all.map(({ linear }) => Number(linear))),
-    linearLog: mean(all.map(({ shifts, p }) => Number(isLinear(fitCurve(shifts, p.map(Math.log)).r)))),
+    linearLog: mean(all.map((curve) => Number(logCurve(curve).linear))),
     flat: mean(all.map(({ flat }) => Number(flat))),
     meanAbsR: mean(all.map(({ r }) => Math.abs(r))),
     pearson: pearson(estimated, measured),
     spearman: spearman(estimated, measured),
-    meanPearson: mean(
-      curves.map(({ neurons }) =>
-        pearson(
-          neurons.map(({ neurgrad }) => neurgrad),
-          neurons.map(({ slope }) => slope),
-        ),
-      ),
-    ),
+    meanPearson: meanPearson(
+      curves.map(({ neurons }) => neurons.map(({ neurgrad }) => neurgrad)),
+      curves.map(({ neurons }) => neurons.map(({ slope }) => slope)),
+    ).value,
     meanP: mean(curves.map(({ p }) => p)),
   };
 }

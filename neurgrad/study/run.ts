@@ -5,11 +5,12 @@
 
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
-import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
-import { sweep } from '../sweep.ts';
+import { type CurveFit, type FitOptions, fitCurve } from '../statistics.ts';
+import { type NeuronCurve, sweep } from '../sweep.ts';
+import { measureCost } from './cost.ts';
 import type { StudyFolder, Unit } from './folder.ts';
 import { unitName, unitsOf } from './folder.ts';
 import type { Column } from './part.ts';
@@ -111,6 +112,12 @@ function unitShifts(plan: Plan, { kind }: Unit): number[] {
 const unitNeurons = (plan: Plan, { kind }: Unit): number =>
   kind === 'figure' ? plan.figure.neurons : plan.neurons.perPrompt;
 
+/** Ranges ±R that Figure 2 cuts curves at. */
+export function figureRanges({ figure }: Plan): number[] {
+  const { from, to, step } = figure.grid;
+  return shiftGrid(0, Math.min(-from, to), step).filter((range) => range > 0);
+}
+
 /** Points that a unit sweeps: neurons times shifts but 0. */
 export function unitPoints(plan: Plan, unit: Unit): number {
   if (unit.kind === 'cost') return 0;
@@ -169,6 +176,10 @@ async function runUnit(
     type,
     data: curves.map((_, i) => value(i)),
   });
+  // Figure 2 fits each curve anew within every range, by the rule of all fits.
+  const ranges = figure ? figureRanges(plan) : [];
+  const cut = ({ values, valueNoise }: NeuronCurve, range: number): CurveFit =>
+    fitCurve(shifts, values, { ...(plan.fit as FitOptions), range }, valueNoise);
   const ig = figure ? null : await integrated(model, plan, unit, prompt, flat);
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
@@ -179,7 +190,10 @@ async function runUnit(
     column('slope', 'DOUBLE', (i) => curves[i]!.slope),
     column('intercept', 'DOUBLE', (i) => curves[i]!.intercept),
     column('r', 'DOUBLE', (i) => curves[i]!.r),
+    column('noise', 'DOUBLE', (i) => curves[i]!.noise),
     column('flat', 'INT32', (i) => (curves[i]!.flat ? 1 : 0)),
+    column('linear', 'INT32', (i) => (curves[i]!.linear ? 1 : 0)),
+    ...ranges.map((range) => column(`r${range}`, 'DOUBLE', (i) => cut(curves[i]!, range).r)),
     ...(ig ? [column('ig', 'DOUBLE', (i) => ig[i]!)] : []),
     column('base', 'DOUBLE', (i) => curves[i]!.values[zero]!),
     ...shifts.flatMap((shift, s) =>
@@ -215,40 +229,3 @@ const integratedOptions = (plan: Plan) => ({
   steps: plan.integrated.steps,
   endpoints: plan.integrated.endpoints,
 });
-
-/** Rounds of the cost: enough for a steady median, few where one takes long. */
-const ROUNDS = { most: 25, seconds: 3 };
-
-/** Seconds of G_C, NeurGrad and integrated gradients of all neurons for one prompt: medians over rounds in turn. */
-async function measureCost(model: LanguageModel, plan: Plan, prompt: SelectedPrompt): Promise<Column[]> {
-  const options = { target: prompt.target, site: plan.neurons.site, of: plan.of };
-  const { direction, sign } = plan;
-  const gradient = () => neuronGradients(model, prompt, { ...options, direction: 'plain' });
-  const neurgrad = () => neuronGradients(model, prompt, { ...options, direction, sign });
-  const integrated = () =>
-    integrateLayers(model, prompt, { ...integratedOptions(plan), target: prompt.target });
-  const seconds = async (work: () => Promise<unknown>): Promise<number> => {
-    const began = performance.now();
-    await work();
-    return (performance.now() - began) / 1000;
-  };
-  // The first pass compiles.
-  await neurgrad();
-  const times = { gradient: [] as number[], neurgrad: [] as number[] };
-  for (let spent = 0, round = 0; round < ROUNDS.most && spent < ROUNDS.seconds; round++) {
-    // Either one first in turn: what comes second finds the caches warm.
-    const order = round % 2 === 0 ? (['gradient', 'neurgrad'] as const) : (['neurgrad', 'gradient'] as const);
-    for (const name of order) {
-      const took = await seconds(name === 'gradient' ? gradient : neurgrad);
-      times[name].push(took);
-      spent += took;
-    }
-  }
-  const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
-  const column = (name: string, value: number): Column => ({ name, type: 'DOUBLE', data: [value] });
-  return [
-    column('gradient', median(times.gradient)),
-    column('neurgrad', median(times.neurgrad)),
-    column('integrated', plan.integrated.prompts > 0 ? await seconds(integrated) : 0),
-  ];
-}

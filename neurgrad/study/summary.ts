@@ -1,16 +1,18 @@
 /** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
 import { UserError } from '../../engine/errors.ts';
-import { shiftGrid } from '../grid.ts';
-import { isLinear, type Linearity, linearity } from '../linearity.ts';
+import type { Estimate } from '../intervals.ts';
+import { type Linearity, linearity } from '../linearity.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
-import { mean, NOISE_FLOOR, pearson, RANGE_SLACK } from '../statistics.ts';
-import { type Agreement, agreement, type Interval, share, type Weight, weight } from './agreement.ts';
+import { isLinear, LINEAR_POINTS, mean, RANGE_SLACK } from '../statistics.ts';
+import { type Agreement, agreement, pearsonDifference, type Weight, weight } from './agreement.ts';
+import { type Costs, costsOf } from './cost.ts';
 import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
 import { type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
 import { canonical, type Plan } from './plan.ts';
-import { promptsFile } from './run.ts';
+import { meanShare, type Sampling, share } from './pooled.ts';
+import { figureRanges, promptsFile } from './run.ts';
 import type { Selection } from './select.ts';
 
 /** Neurons of one layer, over all prompts. */
@@ -21,6 +23,31 @@ export interface LayerCount {
   /** Linear neurons that raise, and that lower, the target. */
   readonly positive: number;
   readonly negative: number;
+  /** The same as shares of those tested. */
+  readonly shares: Readonly<Record<'linear' | 'positive' | 'negative', Estimate>>;
+}
+
+/** Estimates of G_E over the same pairs of prompt and neuron. */
+export interface Table1 {
+  readonly prompts: number;
+  readonly gradient: Agreement;
+  /** Null where not all of these prompts have it. */
+  readonly integrated: Agreement | null;
+  readonly neurgrad: Agreement;
+  /** The paper's eq. (1) to the letter: the other sign. */
+  readonly opposite: Agreement;
+  /** Pearson of NeurGrad less that of IG. */
+  readonly difference: Estimate | null;
+}
+
+/** Curves cut at ±range. */
+export interface RangePoint {
+  readonly range: number;
+  /** Points of a curve that r is of. */
+  readonly points: number;
+  readonly meanR: Estimate;
+  /** Null where points are too few for a line to mean anything. */
+  readonly linear: Estimate | null;
 }
 
 /** One curve to draw. */
@@ -43,26 +70,21 @@ export interface ModelSummary {
   readonly paper: PaperRow | null;
   readonly prompts: Omit<Selection, 'prompts'> & { readonly count: number };
   readonly neurons: number;
-  readonly linear: Interval;
-  readonly table1: {
-    readonly gradient: Agreement;
-    readonly integrated: Agreement | null;
-    readonly neurgrad: Agreement;
-    /** The paper's eq. (1) to the letter: the other sign. */
-    readonly opposite: Agreement;
-  };
+  readonly linear: Estimate;
+  /** Over the prompts that have integrated gradients; over all where none has. */
+  readonly table1: Table1;
+  /** Over all prompts, where that is more of them. */
+  readonly whole: Table1 | null;
   readonly table2: Linearity;
   readonly weight: Weight & { readonly heaviestPrompt: string };
   readonly layers: readonly LayerCount[];
   /** Mean |r| against the range; empty where the plan has no figure. */
-  readonly figure2: readonly { readonly range: number; readonly meanR: number; readonly linear: number }[];
+  readonly figure2: readonly RangePoint[];
+  /** Prompts of the figure. */
+  readonly figurePrompts: number;
   readonly activations: { readonly negative: number; readonly zero: number };
   readonly flat: number;
-  readonly cost: {
-    readonly gradient: number;
-    readonly neurgrad: number;
-    readonly integrated: number | null;
-  } | null;
+  readonly cost: Costs | null;
   readonly examples: readonly ExampleCurve[];
   /** Pairs drawn with the plan's seed, to see. */
   readonly pairs: readonly Pair[];
@@ -84,6 +106,8 @@ export interface StudySummary {
   readonly units: { readonly done: number; readonly all: number };
   readonly plan: Plan;
   readonly planHash: string;
+  /** Of every draw in it: prompts, neurons, the shuffles of LG and PG, the pairs drawn to see. */
+  readonly seeds: Readonly<Record<'prompts' | 'neurons' | 'shuffles' | 'pairs', number>>;
   readonly adapter: string;
   readonly versions: Readonly<Record<string, string>>;
   readonly models: readonly ModelSummary[];
@@ -145,6 +169,12 @@ export async function summarise(
     units: { done: parts.size, all: units.length },
     plan,
     planHash,
+    seeds: {
+      prompts: plan.prompts.seed,
+      neurons: plan.neurons.seed,
+      shuffles: plan.neurons.seed,
+      pairs: plan.neurons.seed,
+    },
     adapter,
     versions,
     models: stamps.map((stamp, model) => {
@@ -171,7 +201,6 @@ function summariseModel(
   const r = column(table, 'r');
   const layer = column(table, 'layer');
   const slope = column(table, 'slope');
-  const neurgrad = column(table, 'neurgrad');
   const withIg = table.filter((part) => part.has('ig'));
   const byPrompt = column(table, 'activation');
   const activation = byPrompt.flatMap((a) => [...a]);
@@ -183,64 +212,74 @@ function summariseModel(
     paper: paperRow(stamp),
     prompts: { ...counts, count: prompts.length },
     neurons: activation.length,
-    linear: share(
-      r.map((row) => Array.from(row, (value) => isLinear(value))),
-      sampling,
-    ),
-    table1: {
-      gradient: agreement(column(table, 'gradient'), slope, sampling),
-      integrated:
-        withIg.length > 0 ? agreement(column(withIg, 'ig'), column(withIg, 'slope'), sampling) : null,
-      neurgrad: agreement(neurgrad, slope, sampling),
-      opposite: agreement(
-        neurgrad.map((row) => row.map((value) => -value)),
-        slope,
-        sampling,
-      ),
-    },
+    linear: share(linearOf(table), sampling),
+    table1: table1(withIg.length > 0 ? withIg : table, sampling),
+    whole: withIg.length > 0 && withIg.length < table.length ? table1(table, sampling) : null,
     table2: linearity({ r, layer, layers: stamp.layers }, plan.maxVariance, seed),
     weight: { ...heavy, heaviestPrompt: prompts[heavy.heaviest.prompt]!.text },
-    layers: layerCounts(stamp.layers, layer, r, slope),
-    figure2: straightness(plan, stamp, figure),
+    layers: layerCounts(stamp.layers, table, sampling),
+    figure2: straightness(plan, figure),
+    figurePrompts: figure.length,
     activations: {
       negative: mean(activation.map((a) => (a < 0 ? 1 : 0))),
       zero: activation.filter((a) => a === 0).length,
     },
     flat: column(table, 'flat').reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0),
-    cost: cost && {
-      gradient: cost.get('gradient')![0]!,
-      neurgrad: cost.get('neurgrad')![0]!,
-      integrated: cost.get('integrated')![0]! || null,
-    },
+    cost: cost && costsOf(cost),
     examples: examples(selection, table),
     pairs: drawPairs(table, seed),
   };
 }
 
-function layerCounts(
-  layers: number,
-  layer: readonly Float64Array[],
-  r: readonly Float64Array[],
-  slope: readonly Float64Array[],
-): LayerCount[] {
-  const counts = Array.from({ length: layers }, (_, at) => ({
-    layer: at,
-    tested: 0,
-    linear: 0,
-    positive: 0,
-    negative: 0,
-  }));
-  layer.forEach((row, p) => {
-    row.forEach((at, i) => {
-      const count = counts[at]!;
-      count.tested++;
-      if (!isLinear(r[p]![i]!)) return;
-      count.linear++;
-      if (slope[p]![i]! > 0) count.positive++;
-      else if (slope[p]![i]! < 0) count.negative++;
-    });
+const linearOf = (parts: readonly Part[]): boolean[][] =>
+  column(parts, 'linear').map((row) => Array.from(row, (linear) => linear === 1));
+
+function table1(parts: readonly Part[], sampling: Sampling): Table1 {
+  const slope = column(parts, 'slope');
+  const neurgrad = column(parts, 'neurgrad');
+  const ig = parts.every((part) => part.has('ig')) ? column(parts, 'ig') : null;
+  return {
+    prompts: parts.length,
+    gradient: agreement(column(parts, 'gradient'), slope, sampling),
+    integrated: ig && agreement(ig, slope, sampling),
+    neurgrad: agreement(neurgrad, slope, sampling),
+    opposite: agreement(
+      neurgrad.map((row) => row.map((value) => -value)),
+      slope,
+      sampling,
+    ),
+    difference: ig && pearsonDifference(neurgrad, ig, slope, sampling),
+  };
+}
+
+function layerCounts(layers: number, parts: readonly Part[], sampling: Sampling): LayerCount[] {
+  const layer = column(parts, 'layer');
+  const linear = linearOf(parts);
+  const slope = column(parts, 'slope');
+  return Array.from({ length: layers }, (_, at) => {
+    const of = (holds: (slope: number) => boolean): (boolean | null)[][] =>
+      layer.map((row, p) =>
+        Array.from(row, (own, i) => (own === at ? linear[p]![i]! && holds(slope[p]![i]!) : null)),
+      );
+    const kinds = {
+      linear: of(() => true),
+      positive: of((value) => value > 0),
+      negative: of((value) => value < 0),
+    };
+    const count = (values: readonly (boolean | null)[][]): number => values.flat().filter(Boolean).length;
+    return {
+      layer: at,
+      tested: kinds.linear.flat().filter((value) => value !== null).length,
+      linear: count(kinds.linear),
+      positive: count(kinds.positive),
+      negative: count(kinds.negative),
+      shares: {
+        linear: share(kinds.linear, sampling),
+        positive: share(kinds.positive, sampling),
+        negative: share(kinds.negative, sampling),
+      },
+    };
   });
-  return counts;
 }
 
 /** Shifts of a part's curve columns, ascending. */
@@ -251,31 +290,22 @@ function shiftsOf(part: Part): number[] {
     .sort((a, b) => a - b);
 }
 
-function straightness(plan: Plan, stamp: ModelStamp, parts: readonly Part[]): ModelSummary['figure2'] {
+function straightness(plan: Plan, parts: readonly Part[]): RangePoint[] {
   if (parts.length === 0) return [];
+  const { sampling } = plan.neurons;
   const moved = shiftsOf(parts[0]!);
-  const { from, to, step } = plan.figure.grid;
-  // Studies made before plans were checked for it.
-  if (from >= 0 || to <= 0) return [];
-  const ranges = shiftGrid(0, Math.min(-from, to), step).filter((range) => range > 0);
-  // Changes carried as differences are good to 1e-5 of themselves however small, so that no curve counts as flat here.
-  const carried = plan.engine === 'auto' && (stamp.weights ?? 'device') === 'device';
-  const floor = carried ? 0 : NOISE_FLOOR;
-  const curves = parts.flatMap((part) => {
-    const columns = moved.map((shift) => part.get(`d${shift}`)!);
-    return Array.from(part.get('base')!, (base, i) => ({
-      base,
-      changes: columns.map((values) => values[i]!),
-    }));
-  });
-  return ranges.map((range) => {
-    const within = moved.flatMap((shift, i) => (Math.abs(shift) <= range + RANGE_SLACK ? [i] : []));
-    const s = within.map((i) => moved[i]!);
-    const r = curves.map(({ base, changes }) => {
-      const dv = within.map((i) => changes[i]!);
-      return dv.every((change) => Math.abs(change) <= floor * Math.abs(base)) ? 0 : Math.abs(pearson(s, dv));
-    });
-    return { range, meanR: mean(r), linear: mean(r.map((value) => (isLinear(value) ? 1 : 0))) };
+  return figureRanges(plan).map((range) => {
+    const inside = moved.filter((shift) => Math.abs(shift) <= range + RANGE_SLACK).length;
+    const points = inside + (plan.fit.includeZero ? 1 : 0);
+    const r = column(parts, `r${range}`).map((row) => row.map(Math.abs));
+    const linear =
+      points < LINEAR_POINTS
+        ? null
+        : share(
+            r.map((row) => Array.from(row, (value) => isLinear(value))),
+            sampling,
+          );
+    return { range, points, meanR: meanShare(r, sampling), linear };
   });
 }
 

@@ -150,7 +150,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     expect(report.model.sha256['model.safetensors']).toMatch(/^[0-9a-f]{64}$/);
     expect(report.study.target.token).toBe('italy');
     expect(report.study.sweep.engine).toBe('differences');
-    expect(report.study.comparison.all.pearson).toBeGreaterThan(0.9);
+    expect(report.study.comparison.all.pearson.value).toBeGreaterThan(0.9);
     const drawn = report.study.sweep.neurons.filter(({ chosen }: { chosen: string }) => chosen === 'random');
     expect(drawn).toHaveLength(4);
     const page = readFileSync(join(out, 'report.html'), 'utf8');

@@ -3,7 +3,7 @@
 import type { Report } from '../../cli/report.ts';
 import type { Chosen, Study } from '../../cli/study.ts';
 import { paperGrid } from '../../neurgrad/grid.ts';
-import { fitCurve, isLinear } from '../../neurgrad/index.ts';
+import { type Estimate, fitCurve } from '../../neurgrad/index.ts';
 
 function curve(
   layer: number,
@@ -13,7 +13,7 @@ function curve(
 ): Study['sweep']['neurons'][number] {
   const shifts = paperGrid();
   const p = shifts.map((s) => 1 / (1 + Math.exp(-(0.4 + strength * s))));
-  const { slope, intercept, r, flat } = fitCurve(shifts, p);
+  const { slope, intercept, r, flat, linear, noise } = fitCurve(shifts, p);
   const gradient = (p[50]! * (1 - p[50]!) * strength) / -1;
   return {
     layer,
@@ -26,15 +26,24 @@ function curve(
     intercept,
     r,
     flat,
-    noise: 1e-6,
+    noise,
+    valueNoise: p.map(() => noise),
     polarity: strength > 0 ? 1 : -1,
-    linear: isLinear(r),
+    linear,
     shifts,
     p,
     values: p,
     chosen,
   };
 }
+
+const estimate = (value: number, width: number): Estimate => ({
+  value,
+  interval: { low: value - width, high: value + width / 2 },
+  reason: null,
+  count: 12,
+  effective: 8.3,
+});
 
 /** `text` is the prompt. */
 export function exampleReport(text = 'The capital of <b>France</b> & co is [MASK].'): Report {
@@ -44,12 +53,12 @@ export function exampleReport(text = 'The capital of <b>France</b> & co is [MASK
     ...[0.01, -0.02, 0.005, -0.001, 0.004].map((strength, i) => curve(i % 4, 40 + i, 'random', strength)),
   ];
   const comparison = {
-    neurons: 5,
-    pearson: 0.9991,
+    neurons: 12,
+    pearson: estimate(0.9991, 0.0004),
     spearman: 1,
     signAgreement: 1,
     meanAbsoluteError: 1.2e-5,
-    pearsonGradient: -0.9991,
+    pearsonGradient: estimate(-0.9991, 0.0002),
   };
   return {
     neurgrad: '0.0.0',
@@ -88,8 +97,8 @@ export function exampleReport(text = 'The capital of <b>France</b> & co is [MASK
       },
       sweep: { engine: 'naive', rows: 1301, seconds: 4.5, fit: { range: 2 }, neurons },
       comparison: { random: comparison, all: { ...comparison, neurons: 13 } },
-      linearShare: 0.975,
-      straightness: [0.2, 2, 4, 10].map((range) => ({ range, meanR: 1 - range / 50 })),
+      linearShare: estimate(0.975, 0.04),
+      straightness: [0.2, 2, 4, 10].map((range) => ({ range, meanR: estimate(1 - range / 50, range / 200) })),
     },
   };
 }

@@ -46,6 +46,26 @@ describe('the report', () => {
       expect(method).toContain(said);
     }
   });
+  it('shows intervals and n, or says why there is none', () => {
+    const text = document.body.textContent!.replace(/\s+/g, ' ');
+    expect(text).toContain('random neurons; 95% 0.9987 to 0.9993');
+    expect(text).toContain('Pearson 0.9991 [0.9987, 0.9993], n = 12 neurons of one prompt');
+    expect(text).toContain('band: 95% over neurons');
+    const report = exampleReport();
+    const few = { interval: null, effective: null, reason: '5 neurons: an interval needs 10', count: 5 };
+    const { study } = report;
+    const { random, all } = study.comparison;
+    const page = renderReport({
+      ...report,
+      study: {
+        ...study,
+        comparison: { random: { ...random, pearson: { ...random.pearson, ...few } }, all },
+        straightness: study.straightness.map((one) => ({ ...one, meanR: { ...one.meanR, ...few } })),
+      },
+    });
+    expect(page).toContain('random neurons; no interval: 5 neurons: an interval needs 10');
+    expect(page).toContain('no band: 5 neurons: an interval needs 10');
+  });
   it('does not fall over a prompt without [MASK], or a flat neuron', () => {
     const report = exampleReport('Once upon a time');
     const [first, ...rest] = report.study.sweep.neurons;

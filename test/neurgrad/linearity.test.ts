@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  expectedGenerality,
-  generality,
-  isLinear,
-  linearity,
-  shuffledGenerality,
-} from '../../neurgrad/linearity.ts';
+import { expectedGenerality, generality, linearity, shuffledGenerality } from '../../neurgrad/linearity.ts';
+import { isLinear } from '../../neurgrad/statistics.ts';
 import { golden } from './golden.ts';
 
 describe('linearity', () => {

@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import {
   fitCurve,
+  fitSums,
   isFlat,
   lineFit,
   mean,
   meanAbsoluteError,
+  meanPearson,
   pearson,
   signAgreement,
   slopeThroughOrigin,
@@ -86,14 +88,88 @@ describe('agreement', () => {
   });
 });
 
-describe('noise floor', () => {
-  it('stands at a millionth of the largest value', () => {
-    expect(isFlat([1e6, 999_999])).toBe(true);
-    expect(isFlat([1e6, 999_998])).toBe(false);
-    expect(isFlat([0, 0])).toBe(true);
-    expect(isFlat([-5, -5 + 4e-6])).toBe(true);
-    expect(isFlat([0, 1e-20])).toBe(false);
-    expect(isFlat([1, Number.NaN])).toBe(false);
+describe('meanPearson', () => {
+  it('leaves out lists that have none', () => {
+    const rising = [1, 2, 3];
+    // By hand: 1, -1/2 of (1, 2, 3) against (2, 3, 1); a constant side, one pair and no pair have none.
+    const x = [rising, rising, rising, [4, 4, 4], [1], []];
+    const y = [rising, [2, 3, 1], [7, 7, 7], rising, [1], []];
+    expect(meanPearson(x, y)).toEqual({ value: 0.25, counted: 2 });
+    expect(meanPearson([[1]], [[2]])).toEqual({ value: Number.NaN, counted: 0 });
+    // A value that is no number must show.
+    expect(meanPearson([rising, rising], [rising, [1, Number.NaN, 2]])).toEqual({
+      value: Number.NaN,
+      counted: 2,
+    });
+    expect(() => meanPearson([rising], [])).toThrow('1 lists against 0');
+    expect(() => meanPearson([rising], [[1]])).toThrow('3 values against 1');
+  });
+});
+
+describe('the rule of flat curves', () => {
+  it('is: no change exceeds the noise', () => {
+    expect(isFlat([1, -1], 1)).toBe(true);
+    expect(isFlat([1, -1.001], 1)).toBe(false);
+    expect(isFlat([0, 0], 0)).toBe(true);
+    expect(isFlat([0, 1e-20], 0)).toBe(false);
+    expect(isFlat([0, Number.NaN], 1)).toBe(false);
+  });
+  const shifts = [-2, -1, 0, 1, 2];
+  it('takes the largest noise within the range, and no other', () => {
+    const values = [5, 4, 3, 2, 1.5];
+    for (const [noise, flat] of [
+      [[0, 0, 0, 0, 1.9], false],
+      // Its own point's noise is 0, but the curve's is 2.
+      [[0, 0, 0, 2, 0], true],
+      [[2, 2, 2, 2, 2], true],
+    ] as const)
+      expect(fitCurve(shifts, values, {}, noise)).toMatchObject({
+        flat,
+        linear: !flat,
+        noise: Math.max(...noise),
+      });
+    // Within ±1 the changes are 1 and -1, and noise further out does not count.
+    expect(fitCurve(shifts, values, { range: 1 }, [9, 0.5, 0, 0.5, 9])).toMatchObject({
+      flat: false,
+      noise: 0.5,
+    });
+  });
+  it('stands at a millionth of the largest value where no noise is given', () => {
+    for (const [values, flat] of [
+      [[1e6, 1e6, 1e6 - 1, 1e6, 1e6], true],
+      [[1e6, 1e6, 1e6 - 2, 1e6, 1e6], false],
+      [[-5 + 4e-6, -5, -5, -5, -5], true],
+      [[0, 0, 0, 0, 1e-20], false],
+      [[0, 0, 0, 0, 0], true],
+    ] as const)
+      expect(fitCurve(shifts, values).flat, `${values}`).toBe(flat);
+  });
+  it('is the same of points and of their sums', () => {
+    // d = (-2, -1, 1, 2) over s = (-2, -1, 1, 2): sum s d = 10, no mean, covariance and variance 10, nothing left over.
+    for (const noise of [1.9, 2, 2.1]) {
+      const all = shifts.map(() => noise);
+      const sums = { moment: 10, mean: 0, covariance: 10, variance: 10, residue: 0, extent: 2, noise };
+      expect(fitSums(shifts, sums)).toEqual(fitCurve(shifts, [1, 2, 3, 4, 5], {}, all));
+    }
+  });
+});
+
+describe('two points', () => {
+  it('lie on a line always, and are never linear', () => {
+    for (const shifts of [
+      [-1, 0, 1],
+      [0, 0.5, 2],
+      [-7, -1, 0, 1, 7],
+    ]) {
+      const p = shifts.map((s) => 0.5 + 0.1 * s + 0.02 * s * s);
+      expect(fitCurve(shifts, p)).toMatchObject({ points: 2, linear: false, flat: false });
+      const sums = { moment: 1, mean: 0, covariance: 1, variance: 1, residue: 0, extent: 1, noise: 0 };
+      expect(fitSums(shifts, sums).linear).toBe(false);
+    }
+    // The point at 0 is a third where it is asked for.
+    const straight = fitCurve([-1, 0, 1], [0.4, 0.5, 0.6], { includeZero: true });
+    expect(straight).toMatchObject({ points: 3, linear: true });
+    expect(fitCurve([0, 1], [1, 2])).toMatchObject({ points: 1, r: 0, linear: false });
   });
 });
 

@@ -2,21 +2,23 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
-import { loadModel } from '../../models/index.ts';
+import { loadModel, type Tokenizer } from '../../models/index.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { targetValues } from '../../neurgrad/predict.ts';
 import { encodePrompt, type Prompt, resolveTarget } from '../../neurgrad/prompt.ts';
 import { chooseShifts, steer } from '../../neurgrad/steer.ts';
-import { verifyConventions, verifyExact, verifyParity } from '../../neurgrad/verify.ts';
+import { relativeDifference, verifyConventions, verifyExact, verifyParity } from '../../neurgrad/verify.ts';
 
 let device: Device;
 let model: LanguageModel;
 let prompt: Prompt;
 let target: number;
+let tokenizer: Tokenizer;
 beforeAll(async () => {
   device = await openDevice();
   const loaded = await loadModel('examples/models/facts-bert', { device });
   model = loaded.model;
+  tokenizer = loaded.tokenizer;
   prompt = encodePrompt(model, loaded.tokenizer, 'The capital of France is [MASK].');
   target = resolveTarget(model, loaded.tokenizer, prompt, 'paris');
 });
@@ -85,9 +87,35 @@ describe('verify', () => {
     expect(plain.gradient).toBeGreaterThan(0.95);
   });
   it('finds the fast sweep exact', async () => {
-    const found = await verifyExact(model, prompt, { neurons: 10 });
-    expect(found).toMatchObject({ passed: true, sameBits: true });
+    const steps: number[] = [];
+    const found = await verifyExact(model, [prompt], {
+      neurons: 10,
+      onProgress: (done, all) => void steps.push(done / all),
+    });
+    expect(found).toMatchObject({ passed: true, sameBits: true, prompts: 1, seed: 1, worst: 0 });
     expect(found.small.differences).toBeLessThan(found.small.naive / 10);
+    expect(steps.at(-1)).toBe(1);
+  });
+  it('reads every prompt it is given', async () => {
+    const prompts = ['Oslo is the capital of [MASK].', 'Rome is located in [MASK].'].map((text) =>
+      encodePrompt(model, tokenizer, text),
+    );
+    const options = { neurons: 4, seed: 7 };
+    const alone = await verifyExact(model, [prompt], options);
+    const all = await verifyExact(model, [prompt, ...prompts], options);
+    expect(all).toMatchObject({ prompts: 3, rows: 3 * alone.rows, seed: 7, passed: true });
+    // The first prompt's neurons are the same: what it shows is among what all show.
+    expect(all.largest).toBeGreaterThanOrEqual(alone.largest);
+    await expect(verifyExact(model, [], {})).rejects.toThrow('no prompts');
+  });
+  it('judges p as a share of itself, however small', () => {
+    expect(relativeDifference(0.5, 0.5)).toBe(0);
+    expect(relativeDifference(0, 0)).toBe(0);
+    expect(relativeDifference(1.1e-9, 1e-9)).toBeCloseTo(0.1, 9);
+    expect(relativeDifference(1e-300, 2e-300)).toBe(0.5);
+    expect(relativeDifference(1e-12, 0)).toBe(Number.POSITIVE_INFINITY);
+    expect(relativeDifference(Number.NaN, 0.5)).toBeNaN();
+    expect(relativeDifference(0.5, Number.NaN)).toBeNaN();
   });
   it('compares logits with a reference, NaN counting as wrong', async () => {
     const ids = prompt.ids;

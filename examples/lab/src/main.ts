@@ -1,7 +1,6 @@
 /** The page: its elements and events on one side, the laboratory's state and results on the other. */
 
 import { checkWeightDtype } from '../../../models/storage.ts';
-import { LINEAR_R } from '../../../neurgrad/linearity.ts';
 import { drawCurve } from './curve.ts';
 import { byId, el } from './dom.ts';
 import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
@@ -236,10 +235,7 @@ function renderCurve({ state, study, sweep, distribution, trace, current }: View
     ['NeurGrad', signed(values.neurgrad, 4), 'estimate'],
     ['slope G_E', sweep ? signed(sweep.curve.slope, 4) : '–', 'fit'],
     ['r within ±2', sweep ? signed(sweep.curve.r, 5) : '–'],
-    [
-      'linear',
-      sweep ? (Math.abs(sweep.curve.r) >= LINEAR_R ? 'yes' : sweep.curve.flat ? 'flat' : 'no') : '–',
-    ],
+    ['linear', sweep ? (sweep.curve.linear ? 'yes' : sweep.curve.flat ? 'flat' : 'no') : '–'],
   ];
   byId('facts').replaceChildren(
     ...facts.map(([name, value, line = '']) =>
