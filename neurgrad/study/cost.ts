@@ -18,7 +18,7 @@ import type { Plan } from './plan.ts';
 import type { SelectedPrompt } from './select.ts';
 
 /** Rounds of a method: enough for a steady median, few where one takes long. */
-const ROUNDS = { gradients: { most: 25, seconds: 6 }, integrated: { most: 5, seconds: 6 } };
+const ROUNDS = { gradients: { most: 25, seconds: 6 }, integrated: { most: 3, seconds: 6 } };
 
 /** The methods timed; `integratedFull` are full passes. */
 const METHODS = ['gradient', 'neurgrad', 'integrated', 'integratedFull'] as const;
@@ -37,11 +37,12 @@ export interface MethodCost {
 /** Null where a method was not asked for, or where the model has no rows to begin. */
 export type Costs = Readonly<Record<Method, MethodCost | null>>;
 
-/** Times the methods on one prompt. @returns one row a round; NaN where a method ran fewer. */
+/** Times the methods on one prompt. @param limits of the rounds. @returns one row a round; NaN where a method ran fewer. */
 export async function measureCost(
   model: LanguageModel,
   plan: Plan,
   prompt: SelectedPrompt,
+  limits = ROUNDS,
 ): Promise<Column[]> {
   const site = resolveSite(plan.neurons.site, model);
   const { of, direction, sign, integrated: asked } = plan;
@@ -78,9 +79,9 @@ export async function measureCost(
       for (const method of round % 2 === 0 ? methods : [...methods].reverse()) spent += await time(method);
     }
   };
-  await measure(['gradient', 'neurgrad'], ROUNDS.gradients.most, ROUNDS.gradients.seconds);
+  await measure(['gradient', 'neurgrad'], limits.gradients.most, limits.gradients.seconds);
   if (asked.prompts > 0) {
-    const { most, seconds } = ROUNDS.integrated;
+    const { most, seconds } = limits.integrated;
     if (beginsRows(model, prompt, prompt.position)) await measure(['integrated'], most, seconds);
     await measure(['integratedFull'], most, seconds);
   }

@@ -23,7 +23,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
+import { probeHooks } from '../../neurgrad/gradients.ts';
+import { predict } from '../../neurgrad/predict.ts';
+import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
+import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
 import { DamagedPart, encodePart, readPart } from '../../neurgrad/study/part.ts';
@@ -256,6 +260,88 @@ describe('a study', () => {
     expect(page).not.toMatch(/<script|https?:\/\/(?!www\.w3\.org)/);
   });
 
+  it('compares estimates over the same pairs, and the whole sample apart', async () => {
+    const summary = await summarise([StudyFolder.read(whole)]);
+    const [model] = summary.models;
+    const { table1, whole: all } = model!;
+    // One of four prompts has integrated gradients.
+    expect([table1.prompts, all!.prompts]).toEqual([1, 4]);
+    for (const name of ['gradient', 'integrated', 'neurgrad', 'opposite'] as const)
+      expect(table1[name]!.pairs).toBe(6);
+    for (const name of ['gradient', 'neurgrad', 'opposite'] as const) expect(all![name].pairs).toBe(24);
+    expect([all!.integrated, all!.difference]).toEqual([null, null]);
+    expect(table1.difference!.value).toBeCloseTo(
+      table1.neurgrad.pearson.value - table1.integrated!.pearson.value,
+      12,
+    );
+    const blocks = studyTables(summary).get('table1')!;
+    expect(blocks.map(({ title }) => title.split(': ').at(-1))).toEqual([
+      '1 prompt with integrated gradients',
+      'the whole sample, 4 prompts',
+    ]);
+    const [same, rest] = blocks.map(({ rows }) => rows.map((row) => [row[0], row[9]]));
+    const names = ['G_C', 'IG', 'NeurGrad', 'NeurGrad, other sign', 'NeurGrad − IG'];
+    expect(same).toEqual(names.map((name) => [name, '6']));
+    expect(rest).toEqual(['G_C', 'NeurGrad', 'NeurGrad, other sign'].map((name) => [name, '24']));
+    // Where all prompts have all estimates, or none has IG, there is one block.
+    for (const prompts of [0, 4]) {
+      const folder = fresh();
+      await run(folder, WHOLE, [], { integrated: { prompts, steps: 2 }, figure: { prompts: 0, neurons: 1 } });
+      const one = await summarise([StudyFolder.read(folder)]);
+      expect(one.models[0]!.whole).toBeNull();
+      expect(studyTables(one).get('table1')).toHaveLength(1);
+      expect(one.models[0]!.table1.integrated?.pairs).toBe(prompts === 0 ? undefined : 24);
+    }
+  });
+
+  it('gives no interval of few prompts, and says why wherever one would stand', async () => {
+    const summary = await summarise([StudyFolder.read(whole)]);
+    const [model] = summary.models;
+    const reason = '4 prompts: an interval needs 10';
+    for (const found of [
+      model!.whole!.gradient.pearson,
+      model!.linear,
+      ...model!.layers.map(({ shares }) => shares.positive),
+    ])
+      expect(found).toMatchObject({ interval: null, effective: null, reason });
+    expect(model!.figure2[0]!.meanR.reason).toBe('1 prompt: an interval needs 10');
+    const tables = studyTables(summary);
+    for (const name of ['table1', 'table2', 'layers']) expect(markdown(tables.get(name)!)).toContain(reason);
+    expect(markdown(tables.get('figure2')!)).toContain('No interval: 1 prompt: an interval needs 10');
+    const page = renderStudy(summary, '0');
+    for (const said of [
+      `Pearson of NeurGrad and G_E; no interval: ${reason}`,
+      `pairs of 4 prompts, no interval (${reason})`,
+      'No band: 1 prompt: an interval needs 10',
+      `No intervals: ${reason}`,
+    ])
+      expect(page).toContain(said);
+  });
+
+  it('takes no two points for a line, and no flat curve either, in Figure 2 as in the tables', async () => {
+    const summary = await summarise([StudyFolder.read(whole)]);
+    const { figure2 } = summary.models[0]!;
+    expect(figure2.map(({ range, points }) => [range, points])).toEqual([
+      [1, 2],
+      [2, 4],
+      [3, 6],
+      [4, 8],
+    ]);
+    expect(figure2[0]).toMatchObject({ linear: null, meanR: { value: expect.closeTo(1, 9) } });
+    const part = await StudyFolder.read(whole).readUnit({ model: 0, kind: 'figure', prompt: 0 });
+    // Within the plan's range the figure's r is the sweep's own.
+    expect([...part.get('r2')!]).toEqual([...part.get('r')!]);
+    expect(figure2[1]!.linear!.value).toBeCloseTo(
+      part.get('linear')!.reduce((a, b) => a + b, 0) / part.get('linear')!.length,
+      12,
+    );
+  });
+
+  it('writes its seeds down', async () => {
+    const { seeds } = await summarise([StudyFolder.read(whole)]);
+    expect(seeds).toEqual({ prompts: 3, neurons: 1, shuffles: 1, pairs: 1 });
+  });
+
   it('says the range of the plan, and nothing of one prompt or one pair', async () => {
     const folder = fresh();
     const one = { count: 1, path: PROMPTS };
@@ -365,6 +451,50 @@ describe('a study', () => {
     const file = join(root, 'file');
     writeFileSync(file, '');
     expect(() => open(file)).toThrow(file);
+  });
+});
+
+describe('costs', () => {
+  const part = (columns: Record<string, number[]>) =>
+    new Map(Object.entries(columns).map(([name, data]) => [name, Float64Array.from(data)]));
+  it('are medians, and ratios within rounds', () => {
+    const none = Number.NaN;
+    const { gradient, neurgrad, integrated, integratedFull } = costsOf(
+      part({
+        gradient: [1, 2, 4, 1, 2, 4, 3],
+        // A machine that slows down by four slows both: the ratio stays.
+        neurgrad: [1.1, 2.2, 4.4, 1.3, 2.2, 4.4, 3.3],
+        integrated: [20, 22, none, none, none, none, none],
+        integratedFull: [none, none, none, none, none, none, none],
+      }),
+    );
+    expect(gradient).toEqual({ seconds: 2, rounds: 7, ratio: 1, interval: null });
+    expect(neurgrad).toMatchObject({ seconds: 2.2, rounds: 7, ratio: expect.closeTo(1.1, 12) });
+    expect(neurgrad!.interval).toEqual({ low: expect.closeTo(1.1, 12), high: expect.closeTo(1.3, 12) });
+    expect(integrated).toEqual({ seconds: 21, rounds: 2, ratio: 10.5, interval: null });
+    expect(integratedFull).toBeNull();
+  });
+  it('compare one backward without NeurGrad to one with it, and IG on both paths', async () => {
+    const { model, tokenizer } = await loadModel(MODEL, { device });
+    const prompt = encodePrompt(model, tokenizer, 'The capital of France is [MASK].');
+    const { id: target } = (await predict(model, prompt, 1))[0]!;
+    const hooks = [0, 1, 2, 3].map((layer) => `blocks.${layer}.mlp.hook_post`);
+    const alone = await probeHooks(model, prompt, prompt.position, hooks, 'prob', target, false);
+    const both = await probeHooks(model, prompt, prompt.position, hooks, 'prob', target);
+    expect([alone.activation.size, both.activation.size]).toEqual([0, 4]);
+    for (const name of hooks) expect(alone.gradient.get(name)).toEqual(both.gradient.get(name));
+    const selected = { ...prompt, target, answer: 'paris' };
+    const limits = { gradients: { most: 2, seconds: 1 }, integrated: { most: 1, seconds: 1 } };
+    const timed = await measureCost(model, plan({ integrated: { prompts: 1, steps: 2 } }), selected, limits);
+    const found = costsOf(part(Object.fromEntries(timed.map(({ name, data }) => [name, Array.from(data)]))));
+    for (const method of ['gradient', 'neurgrad', 'integrated', 'integratedFull'] as const)
+      expect(found[method]!.seconds, method).toBeGreaterThan(0);
+    const without = await measureCost(model, plan({ integrated: { prompts: 0 } }), selected, limits);
+    const gradients = costsOf(
+      part(Object.fromEntries(without.map(({ name, data }) => [name, Array.from(data)]))),
+    );
+    expect([gradients.integrated, gradients.integratedFull]).toEqual([null, null]);
+    model.dispose();
   });
 });
 
