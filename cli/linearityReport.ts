@@ -94,7 +94,13 @@ function agreementRow(name: string, agreement: Agreement, prompts: number): stri
 }
 
 /** One block of Table 1: all of its rows are over the same pairs. */
-function table1Block(model: ModelSummary, summary: StudySummary, found: Table1, of: string): Cells {
+function table1Block(
+  model: ModelSummary,
+  summary: StudySummary,
+  found: Table1,
+  of: string,
+  explained = true,
+): Cells {
   const { paper } = model;
   const { difference } = found;
   const all: [string, Agreement | null, number | null | undefined][] = [
@@ -133,9 +139,11 @@ function table1Block(model: ModelSummary, summary: StudySummary, found: Table1, 
     ],
     rows: [...rows.map(({ name, one }) => agreementRow(name, one, found.prompts)), ...paired],
     note:
-      `All rows over the same ${many(pairs)} pairs of ${many(found.prompts)} prompts and their neurons. ` +
-      `95%: jackknife-t over ${drawn(summary)}, on Fisher’s z. Effective prompts: as many of equal weight would leave the interval as uncertain; where they are few, a few prompts decide the value. ` +
-      `A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each that has one.` +
+      `All rows over the same ${many(pairs)} pairs of ${many(found.prompts)} prompts and their neurons.` +
+      (explained
+        ? ` 95%: jackknife-t over ${drawn(summary)}, on Fisher’s z. Effective prompts: as many of equal weight would leave the interval as uncertain; where they are few, a few prompts decide the value, and the interval is wide. ` +
+          `A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each that has one.`
+        : '') +
       reasons([...rows.map(({ one }) => one.pearson), difference]),
   };
   return besidePaper(
@@ -151,7 +159,7 @@ function table1(model: ModelSummary, summary: StudySummary): Cells[] {
   return [
     table1Block(model, summary, found, whole ? `${prompts} with integrated gradients` : prompts),
     ...(whole
-      ? [table1Block(model, summary, whole, `the whole sample, ${many(whole.prompts)} prompts`)]
+      ? [table1Block(model, summary, whole, `the whole sample, ${many(whole.prompts)} prompts`, false)]
       : []),
   ];
 }
@@ -368,7 +376,7 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
 </div>
 <h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
 <h3>By layer</h3>
-<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? 'Bars: 95% over prompts.' : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
+<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? 'Whiskers: 95% over prompts.' : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
