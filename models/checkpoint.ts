@@ -8,6 +8,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, flag, instance, list, optionsSchema } from '../engine/options.ts';
 import type { ByteFolder, ByteSource } from './byteSource.ts';
 import { safeName } from './byteSource.ts';
 import { decodeFloat32 } from './decode.ts';
@@ -215,6 +216,12 @@ export interface MatchOptions {
   readonly onNote?: ((note: string) => void) | undefined;
 }
 
+const matchOptions = optionsSchema<MatchOptions>({
+  ignore: list(instance(RegExp, 'a regular expression'), 'a list of regular expressions'),
+  strict: flag,
+  onNote: callback(),
+});
+
 /**
  * Finds the stored tensor for each one that a model expects.
  * @param expected shapes under current names.
@@ -228,6 +235,7 @@ export function matchTensors(
   expected: ReadonlyMap<string, readonly number[]>,
   options: MatchOptions = {},
 ): Map<string, TensorEntry> {
+  checkOptions('matchTensors', matchOptions, options);
   const { strict = false, onNote = console.warn } = options;
   const ignored = (name: string) =>
     [...NEEDLESS, ...(options.ignore ?? [])].some((pattern) => pattern.test(name));

@@ -8,6 +8,17 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import {
+  between,
+  callback,
+  checkOptions,
+  checkValue,
+  flag,
+  like,
+  list,
+  optionsSchema,
+  whole,
+} from '../engine/options.ts';
 import { checkLogits } from './finite.ts';
 import type { Prefix } from './kvCache.ts';
 import { Llama } from './llama.ts';
@@ -46,19 +57,46 @@ export interface Generated {
   readonly end: 'stop' | 'length' | 'positions' | 'callback';
 }
 
+/** {@link SamplingOptions} */
+export const samplingOptions = optionsSchema<SamplingOptions>({
+  temperature: between(0, Number.MAX_VALUE, '0 or a finite number above it'),
+  topK: whole(1),
+  topP: between(0, 1, 'a number above 0 and at most 1', false),
+  random: callback(),
+});
+
+/** {@link GenerateOptions} */
+export const generateOptions = optionsSchema<GenerateOptions>(
+  {
+    ...samplingOptions.entries,
+    maxTokens: like<number>(
+      (n) => n === Infinity || (Number.isSafeInteger(n) && (n as number) >= 0),
+      'a whole number, 0 or more',
+    ),
+    stopIds: list(whole(), 'a list of token ids'),
+    replay: flag,
+    onToken: callback(),
+  },
+  { maxNewTokens: 'maxTokens', maxLength: 'maxTokens', eosTokenId: 'stopIds', seed: 'random' },
+);
+
 /** @throws UserError naming the option that is wrong. */
-export function checkSampling({ temperature = 0, topK, topP = 1, random }: SamplingOptions): void {
-  const bad = (what: string) => new UserError('generate', what);
-  if (!(temperature >= 0 && Number.isFinite(temperature)))
-    throw bad(`temperature ${temperature}: must be 0 or a number above it`);
-  if (topK !== undefined && !(Number.isInteger(topK) && topK > 0))
-    throw bad(`top-k ${topK}: must be a whole number above 0`);
-  if (!(topP > 0 && topP <= 1)) throw bad(`top-p ${topP}: must be above 0 and at most 1`);
-  if (temperature > 0 && !random) throw bad('a temperature above 0 needs a source of random numbers');
+export function checkSampling(options: SamplingOptions): void {
+  checkOptions('generate', samplingOptions, options);
+  needsRandom(options);
+}
+
+function needsRandom({ temperature = 0, random }: SamplingOptions): void {
+  if (temperature > 0 && !random)
+    throw new UserError(
+      'option',
+      'generate: a temperature above 0 needs random, a source of numbers in [0, 1)',
+    );
 }
 
 /** The next token's id; equal logits by lower id. @throws UserError `not-finite` where a logit is NaN or infinite. */
 export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions = {}): number {
+  checkSampling(options);
   checkLogits(logits);
   const { temperature = 0, topK = logits.length, topP = 1, random } = options;
   if (temperature === 0 || !random) {
@@ -79,6 +117,8 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
   for (let i = 0; i < kept; i++) if ((left -= weights[i]!) < 0) return order[i]!;
   return order[kept - 1]!;
 }
+
+const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(text) gives');
 
 /**
  * Continues a prompt of at least one token.
@@ -101,8 +141,12 @@ export async function generate(
   prompt: readonly number[],
   options: GenerateOptions = {},
 ): Promise<Generated> {
-  checkSampling(options);
+  checkOptions('generate', generateOptions, options);
+  needsRandom(options);
+  checkValue('generate', 'prompt', promptField, prompt);
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.sizes.endIds, onToken } = options;
+  const { temperature = 0, topK, topP = 1, random } = options;
+  const sampling = { temperature, topP, ...(topK ? { topK } : {}), ...(random ? { random } : {}) };
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');
   const ids: number[] = [];
   const most = Math.min(model.sizes.positions, prompt.length + maxTokens);
@@ -117,7 +161,7 @@ export async function generate(
       if (ids.length >= maxTokens) return { ids, end: 'length' };
       // The token after the last position could still be read, but not gone on from.
       if (prompt.length + ids.length > model.sizes.positions) return { ids, end: 'positions' };
-      const id = chooseToken(await text.extend(next), options);
+      const id = chooseToken(await text.extend(next), sampling);
       if (stopIds.includes(id)) return { ids, end: 'stop' };
       ids.push(id);
       if (onToken?.(id) === false) return { ids, end: 'callback' };

@@ -11,6 +11,7 @@ import { UserError } from '../engine/errors.ts';
 import { type ElementPatch, patchElements, type Tensor } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
 import type { ModelSizes, Patch, RunOptions } from './model.ts';
+import { checkGiven } from './runOptions.ts';
 
 /** All names of one architecture: canonical ones in forward order, and aliases to them. */
 export interface HookTable {
@@ -120,7 +121,8 @@ export class Taps {
     let x = value;
     if (plan.patches.length > 0) x = patchElements(x, plan.patches);
     for (const edit of plan.edits) {
-      const edited = edit(x);
+      const edited: unknown = edit(x);
+      checkGiven(`edit of ${name}`, edited);
       if (edited.shape.join() !== x.shape.join())
         throw new UserError(
           'edit',
@@ -166,8 +168,6 @@ function elements(
   within('position', position, length);
   if (!Number.isFinite(value))
     throw new UserError('patch', `patch of ${name}: value ${value} is not a finite number`);
-  if (!['add', 'set', 'scale'].includes(op))
-    throw new UserError('patch', `patch of ${name}: unknown op "${op}"`);
   if (along !== 'plain' && op !== 'add')
     throw new UserError('patch', `patch of ${name}: "${along}" goes with add only`);
   const mode = op === 'add' && along === 'outward' ? 'addOutward' : op;

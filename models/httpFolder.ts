@@ -3,8 +3,9 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkOptions, optionsSchema } from '../engine/options.ts';
 import { type ByteFolder, type ByteSource, folderOf } from './byteSource.ts';
-import { type HttpOptions, openUrl } from './httpSource.ts';
+import { type HttpOptions, httpOptions, openUrl } from './httpSource.ts';
 
 /** Whether a model's name is an address. */
 export const isUrl = (text: string): boolean => /^https?:\/\//.test(text);
@@ -28,8 +29,12 @@ function rootOf(base: string): string {
   return base.endsWith('/') ? base : `${base}/`;
 }
 
+const { name: _, ...ofFolder } = httpOptions.entries;
+const folderOptions = optionsSchema<Omit<HttpOptions, 'name'>>(ofFolder);
+
 /** @throws UserError `http-address` for what is no folder's address; `http-*` as `openUrl`, when its files are opened. */
 export function urlFolder(base: string, options: Omit<HttpOptions, 'name'> = {}): ByteFolder {
+  checkOptions('urlFolder', folderOptions, options);
   const root = rootOf(base);
   /** Files that were looked for: opening asks for a byte, so it is done once. */
   const opened = new Map<string, Promise<ByteSource>>();

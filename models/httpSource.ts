@@ -7,6 +7,16 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import {
+  between,
+  callback,
+  checkOptions,
+  like,
+  optionsSchema,
+  positive,
+  text,
+  whole,
+} from '../engine/options.ts';
 import { type ByteSource, checkRange } from './byteSource.ts';
 import { speaking } from './silence.ts';
 
@@ -23,6 +33,16 @@ export interface HttpOptions {
   /** Milliseconds without a byte after which a transfer counts as broken; default 60,000. */
   readonly silence?: number | undefined;
 }
+
+/** {@link HttpOptions}; a token is never shown. */
+export const httpOptions = optionsSchema<HttpOptions>({
+  token: like((value) => typeof value === 'string', 'a text'),
+  name: text,
+  fetch: callback(),
+  attempts: whole(1),
+  pause: between(0, Number.MAX_VALUE, 'milliseconds, 0 or more'),
+  silence: positive,
+});
 
 /** Overload and outages pass; anything else will be refused again. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
@@ -75,6 +95,7 @@ async function checkStatus(response: Response, url: string): Promise<Response> {
  * @throws UserError as `get`, and `http-range` where the server ignores ranges.
  */
 export async function openUrl(url: string, options: HttpOptions = {}): Promise<ByteSource> {
+  checkOptions('openUrl', httpOptions, options);
   const name = options.name ?? url;
   const pause = options.pause ?? 500;
   const probe = await get(url, options, { Range: 'bytes=0-0' });

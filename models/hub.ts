@@ -6,10 +6,11 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { type ByteFolder, folderOf, localFolder } from './byteSource.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
-import { get, type HttpOptions, openUrl } from './httpSource.ts';
-import type { ResolveOptions } from './hubRequests.ts';
+import { get, type HttpOptions, httpOptions, openUrl } from './httpSource.ts';
+import { type ResolveOptions, resolveOptions } from './hubRequests.ts';
 
 export type { DownloadProgress, ResolveOptions } from './hubRequests.ts';
 
@@ -31,6 +32,7 @@ export async function resolveModelFolder(
   idOrPath: string,
   options: ResolveOptions = {},
 ): Promise<ByteFolder> {
+  checkOptions('resolveModelFolder', resolveOptions, options);
   if (idOrPath === '')
     throw new UserError('folder', 'the model has an empty name; give a folder, an address or a Hub id');
   if (isUrl(idOrPath)) return urlFolder(idOrPath);
@@ -47,14 +49,26 @@ export async function resolveModelFolder(
   return localFolder(await downloadModel(idOrPath, options));
 }
 
+/** Which revision of which Hub, and how it is asked. */
+export interface HubFolderOptions extends HttpOptions {
+  /** Branch, tag or commit; default `main`. */
+  readonly revision?: string;
+  /** Default {@link HUB}. */
+  readonly endpoint?: string;
+}
+
+const hubFolderOptions = optionsSchema<HubFolderOptions>({
+  ...httpOptions.entries,
+  revision: text,
+  endpoint: text,
+});
+
 /**
  * A Hub model read over HTTP ranges, for browsers. All files are of the commit that `revision` means now.
  * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense.
  */
-export async function hubFolder(
-  id: string,
-  options: HttpOptions & { readonly revision?: string; readonly endpoint?: string } = {},
-): Promise<ByteFolder> {
+export async function hubFolder(id: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
+  checkOptions('hubFolder', hubFolderOptions, options);
   if (!isHubId(id)) throw new UserError('hub', `${id}: is no Hub id (name or organisation/name)`);
   const { revision = 'main', endpoint = HUB, name: _, ...http } = options;
   const answer = await get(`${endpoint}/api/models/${id}/revision/${encodeURIComponent(revision)}`, http);

@@ -6,6 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { callback, like, optionsSchema, positive, text } from '../engine/options.ts';
 import { fileError } from './byteSource.ts';
 import { speaking } from './silence.ts';
 
@@ -15,6 +16,12 @@ export interface DownloadProgress {
   readonly done: number;
   readonly total: number;
 }
+
+/** Variables of the environment, as a field of options. */
+export const environment = like<Readonly<Record<string, string | undefined>>>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'variables by name, as process.env has them',
+);
 
 /** Which revision, from which cache. */
 export interface ResolveOptions {
@@ -29,6 +36,15 @@ export interface ResolveOptions {
   /** Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
 }
+
+/** {@link ResolveOptions}; a token is never shown. */
+export const resolveOptions = optionsSchema<ResolveOptions>({
+  revision: text,
+  token: like((value) => typeof value === 'string', 'a text'),
+  onProgress: callback(),
+  silence: positive,
+  env: environment,
+});
 
 export interface Hub {
   readonly id: string;

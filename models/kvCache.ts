@@ -32,14 +32,26 @@ import {
   scope,
   slice,
   softmax,
-  type Tensor,
+  Tensor,
 } from '../engine/index.ts';
+import {
+  checkOptions,
+  checkValue,
+  flag,
+  instance,
+  like,
+  list,
+  optionsSchema,
+  required,
+  whole,
+} from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
 import type { CausalModel, Tokens } from './causal.ts';
 import { resolveHook, Taps } from './hooks.ts';
 import type { ModelSizes, Objective, Patch, RunOptions, RunResult } from './model.ts';
 import { complete, loose, outlive, type Pass } from './pass.ts';
 import { type CheckedInput, runChecked } from './run.ts';
+import { edits, GRAD_NAMES, names, objective, ofRows, onePatch, PATCH_NAMES } from './runOptions.ts';
 
 /** Keys and values of consecutive tokens, a layer each: [keyValueHeads, tokens, headSize], keys turned by position. */
 interface Segment {
@@ -145,6 +157,7 @@ export function* prefillPass(
   ids: readonly number[],
   options: PrefillOptions = {},
 ): Pass<Prefix> {
+  checkPrefill(options);
   const { sizes, device } = model;
   const { prefix, logits = false, merge = false, into } = options;
   checkIds(ids, sizes);
@@ -293,6 +306,52 @@ export interface RowOptions {
   readonly logits?: boolean;
 }
 
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+const rowPatchList = list<RowPatch>(
+  optionsSchema<RowPatch>(onePatch, PATCH_NAMES),
+  'a list of patches: [{ name, row, neuron, op, value }]',
+);
+
+const rowOptions = optionsSchema<RowOptions>({
+  from: whole(),
+  patch: rowPatchList,
+  fusedAttention: flag,
+  edit: edits,
+  capture: names,
+  grad: optionsSchema<NonNullable<RowOptions['grad']>>(
+    { at: required(names), of: required(objective(optionsSchema<Omit<Objective, 'position'>>(ofRows))) },
+    GRAD_NAMES,
+  ),
+  logits: flag,
+});
+const rowGroup = optionsSchema<RowGroup>({
+  prefix: required(like<Prefix>((value) => isObject(value) && 'segments' in value, 'what prefill gives')),
+  ids: list(whole(), 'a list of token ids'),
+  residual: instance(Tensor, 'a tensor'),
+});
+const groupList = list(rowGroup, 'a list of rows: [{ prefix, ids }]');
+const prefillOptions = optionsSchema<PrefillOptions>({
+  prefix: like((value) => isObject(value) && 'segments' in value, 'what prefill gives'),
+  logits: flag,
+  merge: flag,
+  into: like<Kept>(
+    (value) => isObject(value) && 'keys' in value && 'values' in value,
+    'maps of keys and values: { keys, values }',
+  ),
+});
+
+/** The options of rows alone. @throws UserError */
+export const checkRowOptions = (door: string, options: RowOptions): void =>
+  checkOptions(door, rowOptions, options);
+function checkRows(groups: readonly RowGroup[], options: RowOptions): void {
+  checkValue('runRows', 'rows', groupList, groups);
+  checkRowOptions('runRows', options);
+}
+
+/** The options of a prefill. @throws UserError */
+export const checkPrefill = (options: PrefillOptions): void =>
+  checkOptions('prefill', prefillOptions, options);
+
 /**
  * Runs rows, each the last token of its group's prompt: everything but attention is one batch over all groups, attention
  * one product, or one kernel, a group. Rows do not influence one another: a row gives the same bits alone and in any batch.
@@ -328,6 +387,7 @@ export function prepareRows(
   groups: readonly RowGroup[],
   options: RowOptions = {},
 ): PreparedRows {
+  checkRows(groups, options);
   const { sizes, device } = model;
   const { from = 0, patch = [], grad, logits = true } = options;
   if (!Number.isInteger(from) || from < 0 || from > sizes.layers)

@@ -3,8 +3,8 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import type { Device } from '../engine/index.ts';
-import { openDevice } from '../engine/index.ts';
+import { Device, openDevice } from '../engine/index.ts';
+import { checkOptions, checkValue, instance, like, optionsSchema } from '../engine/options.ts';
 import { buildModel, shapesOf } from './build.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { readConfig } from './config.ts';
@@ -13,13 +13,22 @@ import type { LanguageModel } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
 import { StreamedLlama } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
-import { loadWeights, type WeightOptions } from './weights.ts';
+import { loadWeights, type WeightOptions, weightOptions } from './weights.ts';
 
 /** Where a model's weights go, and in which numbers. */
 export interface LoadOptions extends WeightOptions {
   /** Where to put the weights; default: a device opened for this model, closed with `device.destroy()`. */
   readonly device?: Device;
 }
+
+/** {@link LoadOptions} */
+export const loadOptions = optionsSchema<LoadOptions>(
+  {
+    ...weightOptions.entries,
+    device: instance(Device, 'a device, which openDevice() gives'),
+  },
+  { precision: 'dtype', torchDtype: 'dtype', quantization: 'dtype' },
+);
 
 /**
  * Opens a Llama whose weights stay in the folder and are read as they are needed: for models larger than the device.
@@ -43,6 +52,7 @@ export async function streamModel(
   device: Device,
   options: WeightOptions = {},
 ): Promise<StreamedLlama> {
+  checkOptions('streamModel', weightOptions, options);
   const { config, checkpoint } = await openModelFiles(folder, options.onNote);
   try {
     if (config.type !== 'llama')
@@ -53,6 +63,8 @@ export async function streamModel(
     throw error;
   }
 }
+
+const sourceField = like<string>((value) => typeof value === 'string', "a model's folder, address or Hub id");
 
 /** A model with its tokenizer. */
 export interface LoadedModel {
@@ -81,9 +93,11 @@ export async function loadModelWeights(
   device: Device,
   options: LoadOptions = {},
 ): Promise<LanguageModel> {
+  checkOptions('loadModelWeights', loadOptions, options);
+  const { device: _, ...ofWeights } = options;
   const { config, checkpoint } = await openModelFiles(folder, options.onNote);
   try {
-    const weights = await loadWeights(device, checkpoint, shapesOf(config), options);
+    const weights = await loadWeights(device, checkpoint, shapesOf(config), ofWeights);
     return buildModel(device, config, weights);
   } finally {
     await checkpoint.close();
@@ -105,6 +119,8 @@ export async function loadModelWeights(
  * ```
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
+  checkOptions('loadModel', loadOptions, options);
+  checkValue('loadModel', 'source', sourceField, source);
   const folder = await resolveModelFolder(source);
   // Small files first: a folder without a tokenizer is refused before gigabytes are read.
   const tokenizer = await loadTokenizer(folder);

@@ -6,11 +6,12 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
 import { bytesOf, storedShape } from '../engine/storage.ts';
 import { shapesOf } from './build.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { storedAs, type WeightDtype } from './storage.ts';
+import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { CONVERSION_BYTES } from './weights.ts';
 
 /** What the model is to do in the memory that is planned. */
@@ -24,6 +25,14 @@ export interface PlanOptions {
   readonly strict?: boolean | undefined;
   readonly onNote?: (note: string) => void;
 }
+
+const planOptions = optionsSchema<PlanOptions>({
+  dtype: weightDtypeField,
+  tokens: whole(1),
+  rows: whole(1),
+  strict: flag,
+  onNote: callback(),
+});
 
 /** Bytes on the device. */
 export interface MemoryPlan {
@@ -68,6 +77,7 @@ export function planMemory(
   checkpoint: Pick<Checkpoint, 'name' | 'tensors' | 'unindexed' | 'shards' | 'bytes'>,
   options: PlanOptions = {},
 ): MemoryPlan {
+  checkOptions('planMemory', planOptions, options);
   const { dtype = 'f32', rows = 1, tokens = Math.min(64, config.positions) } = options;
   const { strict, onNote = () => {} } = options;
   if (tokens > config.positions) {

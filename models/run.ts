@@ -20,6 +20,7 @@ import {
 import { disown } from '../engine/scope.ts';
 import { type HookTable, Taps } from './hooks.ts';
 import type { ModelInput, ModelSizes, Objective, RunOptions, RunResult } from './model.ts';
+import { checkGiven, checkRun } from './runOptions.ts';
 
 /** The architecture's part of a run. */
 export interface Architecture {
@@ -147,6 +148,7 @@ export function checkOptions(
 
 /** One run of a model. Everything is checked before the first dispatch. */
 export function run(model: Architecture, modelInput: ModelInput, options: RunOptions): RunResult {
+  checkRun(modelInput, options);
   return runChecked(model, checkInput(modelInput, model.sizes), options);
 }
 
@@ -205,6 +207,7 @@ export function runChecked(model: Architecture, checked: CheckedInput, options: 
             typeof options.grad.of === 'function'
               ? options.grad.of(logits!)
               : objectiveValue(options.grad.of, atObjective!);
+          checkGiven('run: grad.of', value);
           const names = [...taps.marked.keys()];
           const results = grad(
             value.size === 1 ? value : sum(value),

@@ -5,21 +5,23 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
+import { checkOptions as checkOptionsOf, optionsSchema } from '../engine/options.ts';
 import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
-import { checkIds, checkLength } from './kvCache.ts';
+import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
 import { llamaHooks, llamaShapes } from './llama.ts';
 import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult, Site } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
 import { outlive } from './pass.ts';
 import { checkInput, checkOptions } from './run.ts';
+import { checkRun } from './runOptions.ts';
 import type { Answer, HostTensor, Request } from './splitWorker.ts';
-import type { WeightDtype } from './storage.ts';
+import { checkWeightDtype, type WeightDtype } from './storage.ts';
 import { isFinal, layerOf } from './stream.ts';
-import type { WeightOptions } from './weights.ts';
+import { type WeightOptions, weightOptions } from './weights.ts';
 
 /** One process and its layers [first, end). */
 interface Part {
@@ -103,6 +105,11 @@ export interface SplitGradients {
   readonly of: Omit<Objective, 'position'>;
 }
 
+const splitOptions = optionsSchema<Pick<WeightOptions, 'strict' | 'onNote'>>({
+  strict: weightOptions.entries.strict,
+  onNote: weightOptions.entries.onNote,
+});
+
 /** `runAsync` instead of `run`; edits, which are functions, cannot be sent. */
 export class SplitLlama implements LanguageModel {
   readonly architecture = 'llama';
@@ -139,6 +146,8 @@ export class SplitLlama implements LanguageModel {
     dtype: WeightDtype = 'f32',
     options: Pick<WeightOptions, 'strict' | 'onNote'> = {},
   ): Promise<SplitLlama> {
+    checkWeightDtype(dtype);
+    checkOptionsOf('SplitLlama.open', splitOptions, options);
     // The files are looked at here, once, so that what is odd about them is told once.
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
     const files = await openModelFiles(source, options.onNote);
@@ -177,7 +186,8 @@ export class SplitLlama implements LanguageModel {
   }
 
   /** As {@link LanguageModel.run}. @throws UserError before anything is sent. */
-  runAsync(input: ModelInput, options: RunOptions = {}): Promise<RunResult> {
+  async runAsync(input: ModelInput, options: RunOptions = {}): Promise<RunResult> {
+    checkRun(input, options);
     return this.#inTurn(() => this.#run(input, options));
   }
 
@@ -218,14 +228,16 @@ export class SplitLlama implements LanguageModel {
    */
   async runLastAsync(
     ids: readonly number[],
-    { capture, grad }: Pick<RunOptions, 'capture'> & { readonly grad: SplitGradients },
+    options: Pick<RunOptions, 'capture'> & { readonly grad: SplitGradients },
   ): Promise<RunResult> {
+    checkRowOptions('runLastAsync', options);
+    const { capture, grad } = options;
     const text = this.openText();
     try {
       if (ids.length > 1) await text.extend(ids.slice(0, -1));
       const of = { ...grad.of, position: [0] };
-      const options = { ...(capture ? { capture } : {}), grad: { at: grad.at, of }, logits: [0] };
-      return await this.#inTurn(() => this.#run({ ids: [ids.slice(-1)] }, options, text.number));
+      const asked = { ...(capture ? { capture } : {}), grad: { at: grad.at, of }, logits: [0] };
+      return await this.#inTurn(() => this.#run({ ids: [ids.slice(-1)] }, asked, text.number));
     } finally {
       text.dispose();
     }

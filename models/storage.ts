@@ -6,8 +6,8 @@
  * rows the kernels cannot read four-wide.
  */
 
-import { UserError } from '../engine/errors.ts';
 import type { DType } from '../engine/index.ts';
+import { checkValue, one } from '../engine/options.ts';
 import type { Dtype } from './safetensors.ts';
 
 /** Numbers of the weights on the device; arithmetic is float32 always. */
@@ -15,11 +15,13 @@ export const WEIGHT_DTYPES = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
 /** One of {@link WEIGHT_DTYPES}. */
 export type WeightDtype = (typeof WEIGHT_DTYPES)[number];
 
+/** The same as a field of options. */
+export const weightDtypeField = one(WEIGHT_DTYPES);
+
 /** @throws UserError for anything else. */
 export function checkWeightDtype(dtype: string): WeightDtype {
-  const found = WEIGHT_DTYPES.find((each) => each === dtype);
-  if (!found) throw new UserError('dtype', `dtype "${dtype}": must be one of ${WEIGHT_DTYPES.join(', ')}`);
-  return found;
+  checkValue('model', 'dtype', weightDtypeField, dtype);
+  return dtype;
 }
 
 /** Format on the device of a tensor that the checkpoint stores as `stored`. */
@@ -29,6 +31,7 @@ export function storedAs(
   stored: Dtype,
   wanted: WeightDtype,
 ): Exclude<DType, 'u32'> {
+  checkValue('storedAs', 'wanted', weightDtypeField, wanted);
   if (shape.length !== 2 || wanted === 'f32') return 'f32';
   if (wanted === 'f16' || wanted === 'bf16') return wanted;
   const inLayer = /\.layers?\.\d+\./.test(name);

@@ -15,6 +15,7 @@ import type { Checkpoint } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
 import { fusesAttention, resolveHook, Taps } from './hooks.ts';
 import {
+  checkPrefill,
   type Kept,
   type PrefillOptions,
   Prefix,
@@ -27,6 +28,7 @@ import { Llama, llamaShapes } from './llama.ts';
 import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
 import { loose, type Need, type Pass, type Stage } from './pass.ts';
 import { type CheckedInput, checkInput, checkOptions, runChecked } from './run.ts';
+import { checkRun } from './runOptions.ts';
 import type { WeightDtype } from './storage.ts';
 import { WeightLoader, type WeightOptions } from './weights.ts';
 
@@ -270,6 +272,7 @@ export class StreamedLlama implements LanguageModel {
 
   /** As {@link LanguageModel.run}, layer by layer. @throws UserError before anything is read. */
   async runAsync(input: ModelInput, options: RunOptions = {}): Promise<RunResult> {
+    checkRun(input, options);
     const checked = checkInput(input, this.sizes);
     const entry = {
       from: 0,
@@ -284,6 +287,7 @@ export class StreamedLlama implements LanguageModel {
   prefillAsync(
     prompts: readonly { readonly ids: readonly number[]; readonly options?: PrefillOptions }[],
   ): Promise<Prefix[]> {
+    for (const { options } of prompts) checkPrefill(options ?? {});
     return this.#wave(prompts.map(({ ids, options }) => prefillPass(this.#model, ids, options)));
   }
 

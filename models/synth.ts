@@ -8,6 +8,17 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { UserError } from '../engine/errors.ts';
+import {
+  callback,
+  checkOptions,
+  checkValue,
+  like,
+  one,
+  optionsSchema,
+  positive,
+  required,
+  whole,
+} from '../engine/options.ts';
 import { fileError } from './byteSource.ts';
 import { type LlamaConfig, parseConfig } from './config.ts';
 import { llamaShapes } from './llama.ts';
@@ -48,6 +59,24 @@ export interface SynthOptions {
   readonly onProgress?: (bytes: number, total: number) => void;
 }
 
+const presetField = one(Object.keys(SIZES) as Preset[]);
+const dtypeField = one(Object.keys(BYTES) as SynthDtype[]);
+const synthOptions = optionsSchema<SynthOptions>({
+  preset: required(
+    like<Preset | object>(
+      (value) => (typeof value === 'object' && value !== null) || Object.hasOwn(SIZES, String(value)),
+      `${Object.keys(SIZES)
+        .map((name) => `'${name}'`)
+        .join(', ')}, or the config.json of a Llama`,
+    ),
+  ),
+  layers: whole(1),
+  dtype: required(dtypeField),
+  seed: whole(0, 2 ** 32 - 1),
+  shardBytes: positive,
+  onProgress: callback(),
+});
+
 /** The files written, relative to their folder. */
 export interface Synthesised {
   readonly files: readonly string[];
@@ -57,6 +86,8 @@ export interface Synthesised {
 
 /** The `config.json` of a preset. */
 export function presetConfig(preset: Preset, layers?: number, dtype: SynthDtype = 'bf16'): object {
+  checkValue('presetConfig', 'preset', presetField, preset);
+  checkValue('presetConfig', 'dtype', dtypeField, dtype);
   const { hidden, width, layers: all, heads, keys } = SIZES[preset];
   return {
     architectures: ['LlamaForCausalLM'],
@@ -97,6 +128,7 @@ function cut(shapes: ReadonlyMap<string, readonly number[]>, itemBytes: number, 
 
 /** Writes the checkpoint into a folder, which is made. @throws UserError where it already has one, or the disk refuses. */
 export async function synthesise(folder: string, options: SynthOptions): Promise<Synthesised> {
+  checkOptions('synthesise', synthOptions, options);
   const fs = await import('node:fs/promises');
   const { join } = await import('node:path');
   const json =

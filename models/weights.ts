@@ -17,10 +17,11 @@ import {
   tensor,
 } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
+import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT } from '../engine/storage.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import { decodeFloat32 } from './decode.ts';
-import { storedAs, type WeightDtype } from './storage.ts';
+import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
@@ -46,6 +47,14 @@ export interface WeightOptions {
   /** Told in one line of what is odd about the files but no hindrance; default `console.warn`. */
   readonly onNote?: (note: string) => void;
 }
+
+/** {@link WeightOptions} */
+export const weightOptions = optionsSchema<WeightOptions>({
+  dtype: weightDtypeField,
+  onProgress: callback(),
+  strict: flag,
+  onNote: callback(),
+});
 
 /**
  * Loads every expected tensor under its current name, in file order.
@@ -91,7 +100,9 @@ export class WeightLoader {
     options: WeightOptions = {},
     stagingBuffers = 4,
   ) {
-    this.#entries = matchTensors(checkpoint, expected, options);
+    checkOptions('loadWeights', weightOptions, options);
+    const { strict, onNote } = options;
+    this.#entries = matchTensors(checkpoint, expected, { strict, onNote });
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#expected = expected;

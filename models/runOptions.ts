@@ -1,0 +1,120 @@
+/**
+ * What a run is told, as schemas: input, patches, edits, captures, gradients. A name that is not known would be a change that
+ * does not happen, or a mask that masks nothing.
+ */
+
+import * as v from 'valibot';
+import { UserError } from '../engine/errors.ts';
+import {
+  callback,
+  checkOptions,
+  either,
+  type Field,
+  flag,
+  like,
+  list,
+  one,
+  optionsSchema,
+  required,
+  show,
+  text,
+  whole,
+} from '../engine/options.ts';
+import { Tensor } from '../engine/tensor.ts';
+import { type ModelInput, type Objective, type Patch, QUANTITIES, type RunOptions } from './model.ts';
+
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+// Of what the numbers are is looked at with the model's sizes, once.
+const table = (what: string): Field<readonly (readonly number[])[]> =>
+  like((value) => Array.isArray(value) && value.every(Array.isArray), `a list of rows of ${what}: [[…]]`);
+
+const inputOptions = optionsSchema<ModelInput>(
+  {
+    ids: required(table('token ids')),
+    attentionMask: table('0 and 1'),
+    positionIds: table('positions'),
+    tokenTypeIds: table('0 and 1'),
+  },
+  { inputIds: 'ids', tokens: 'ids', mask: 'attentionMask', segmentIds: 'tokenTypeIds' },
+);
+
+/** What a patch says, but for its position. */
+export const onePatch = {
+  name: required(text),
+  row: whole(),
+  neuron: required(
+    either(whole(), list(whole(), 'a list of indices'), 'an index along the last axis, or a list of indices'),
+  ),
+  op: required(one(['add', 'set', 'scale'])),
+  value: required(like<number>((value) => typeof value === 'number', 'a number')),
+  along: one(['plain', 'outward']),
+};
+export const PATCH_NAMES = {
+  hook: 'name',
+  index: 'neuron',
+  neurons: 'neuron',
+  batch: 'row',
+  rows: 'row',
+  mode: 'op',
+} as const;
+const patchList = list<Patch>(
+  optionsSchema<Patch>({ ...onePatch, position: required(whole()) }, { ...PATCH_NAMES, token: 'position' }),
+  'a list of patches: [{ name, position, neuron, op, value }]',
+);
+/** Edits by the name of their value. */
+export const edits: Field<NonNullable<RunOptions['edit']>> = like(
+  (value) => isObject(value) && Object.values(value).every((edit) => typeof edit === 'function'),
+  "functions by name: { 'blocks.0.hook_resid_post': (value) => … }",
+);
+/** Names of values. */
+export const names = list(text, 'a list of names');
+const numbers = list(whole(), 'a list of a number a row');
+
+/** An objective, or a function of the logits; the error of one that is neither is the objective's. */
+export const objective = <X>(fields: Field<X>): Field<X | ((logits: Tensor) => Tensor)> =>
+  ({
+    ...v.lazy((value) => (typeof value === 'function' ? callback() : fields)),
+    entries: (fields as unknown as { entries: unknown }).entries,
+  }) as unknown as Field<X | ((logits: Tensor) => Tensor)>;
+/** What an objective says of a row at one position. */
+export const ofRows = { of: required(one(QUANTITIES)), target: required(numbers) };
+export const GRAD_NAMES = { names: 'at', objective: 'of' } as const;
+
+const runOptions = optionsSchema<RunOptions>(
+  {
+    patch: patchList,
+    edit: edits,
+    capture: names,
+    fusedAttention: flag,
+    fusedNorm: flag,
+    grad: optionsSchema<NonNullable<RunOptions['grad']>>(
+      {
+        at: required(names),
+        of: required(objective(optionsSchema<Objective>({ ...ofRows, position: required(numbers) }))),
+      },
+      GRAD_NAMES,
+    ),
+    logits: either(
+      one(['all', 'none']),
+      list(whole(), 'positions'),
+      "'all', 'none', or a list of a position a row",
+    ),
+    recompute: flag,
+    lastLayer: one(['all', 'read']),
+  },
+  { hooks: 'edit', gradient: 'grad', gradients: 'grad', cache: 'capture' },
+);
+
+/** @throws UserError `option`: what a run cannot be told, or what of it is not as it must be. */
+export function checkRun(input: ModelInput, options: RunOptions): void {
+  checkOptions('run: input', inputOptions, input);
+  checkOptions('run', runOptions, options);
+}
+
+/** @throws UserError where a function of the user's, which `what` names, gave no tensor. */
+export function checkGiven(what: string, given: unknown): asserts given is Tensor {
+  if (given instanceof Tensor) return;
+  const found = given === undefined ? 'nothing' : given instanceof Promise ? 'a promise' : show(given);
+  throw new UserError('option', `${what} returned ${found}, expected a tensor`);
+}
