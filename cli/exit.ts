@@ -6,15 +6,12 @@
 import { CommanderError } from 'commander';
 import pc from 'picocolors';
 import { UserError } from '../engine/errors.ts';
+import { visibleText } from '../models/visibleText.ts';
 
 export const EXIT = { done: 0, ours: 1, user: 2 } as const;
 
 /** Names from untrusted files stand in messages: nothing of them may steer a terminal. */
-export function oneLine(message: string): string {
-  const joined = message.replace(/\s*\n\s*/g, ' ');
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return joined.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '\ufffd');
-}
+export const oneLine = (message: string): string => visibleText(message.replace(/\s*\n\s*/g, ' '));
 
 /** Characters of a line on standard error: names in it come from files, of any length. */
 const LONGEST = 500;
@@ -44,6 +41,6 @@ export function reportError(error: unknown, print: (text: string) => void): numb
   const asked = process.env.NEURGRAD_STACK === '1';
   const advice = asked ? 'please report it with the lines below' : 'NEURGRAD_STACK=1 shows what to report';
   print(errorLine(`this is a fault of neurgrad, not yours; ${advice} (${name}: ${message})`));
-  if (asked) print(stack ?? '');
+  if (asked) print(visibleText(stack ?? '', '\n'));
   return EXIT.ours;
 }

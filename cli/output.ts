@@ -5,13 +5,17 @@
 
 import { existsSync, type Stats, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import pc from 'picocolors';
 import { UserError } from '../engine/errors.ts';
 import { fileError } from '../models/byteSource.ts';
+import { visibleJson, visibleText } from '../models/visibleText.ts';
 
 export interface Output {
   readonly json: boolean;
   /** A result: `human` as text, or `data` as JSON. */
   result(data: unknown, human: () => string): void;
+  /** A part of a result that comes bit by bit, without a line break after it. Not with --json. */
+  stream(text: string): void;
   /** A remark, on standard error. */
   note(text: string): void;
 }
@@ -25,11 +29,33 @@ export function toJson(data: unknown, indent?: number): string {
   );
 }
 
+/** Colours of this program's own words, where picocolors writes any; tokens have none left when they come here. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: what picocolors writes
+const COLOUR = pc.isColorSupported ? /(\x1b\[(?:31|32|33|39)m)/ : /(?!)/;
+
+/** What may be written to a terminal: of what steers one nothing but line breaks, tabs and our own colours. */
+export const terminalText = (text: string): string =>
+  text
+    .split(COLOUR)
+    .map((part, i) => (i % 2 === 1 ? part : visibleText(part, '\n\t')))
+    .join('');
+
+/** Writes text to standard output. */
+export const print = (text: string): void => void process.stdout.write(terminalText(text));
+
+/** Writes a line to standard error. */
+export const note = (text: string): void => void process.stderr.write(`${terminalText(text)}\n`);
+
+/** Writes a JSON document to standard output: what steers a terminal is escaped in it. */
+export const printJson = (data: unknown): void =>
+  void process.stdout.write(`${visibleJson(toJson(data, 2))}\n`);
+
 export function openOutput(json: boolean): Output {
   return {
     json,
-    result: (data, human) => process.stdout.write(`${json ? toJson(data, 2) : human()}\n`),
-    note: (text) => process.stderr.write(`${text}\n`),
+    result: (data, human) => (json ? printJson(data) : print(`${human()}\n`)),
+    stream: (text) => (json ? undefined : print(text)),
+    note,
   };
 }
 

@@ -1,6 +1,7 @@
 /** report.html of a probing run: Table 3 beside the paper's, accuracy against |N_s|, where the skill neurons lie. */
 
 import * as Plot from '@observablehq/plot';
+import { showToken } from '../models/tokenText.ts';
 import { wilson } from '../neurgrad/index.ts';
 import { PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
@@ -66,7 +67,7 @@ function taskSection(task: TaskReport): Html {
   };
   return html`<section>
 <h2>${task.task}</h2>
-<p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${task.candidateTokens[i]})`).join(', ')}.
+<p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${showToken({ token: task.candidateTokens[i]!, text: task.candidateTexts[i]! })})`).join(', ')}.
 Polar ${share(task.polar.accuracy)} with ${task.polar.size} neurons (paper ${share(paper.polar)}), Magn ${share(task.magn.accuracy)} with ${task.magn.size} (paper ${share(paper.magn)}), LM-Prob ${share(task.lmProb.accuracy)} (paper ${share(paper.lmProb)}).</p>
 <div class="pair">
 <figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. Bands: 95% of each curve alone over n = ${task.prompts.test} test prompts (Wilson). Dashed: the model’s own answer; dotted: guessing.

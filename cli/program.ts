@@ -16,6 +16,7 @@ import { addSweep } from './commands/sweep.ts';
 import { addSynth } from './commands/synth.ts';
 import { addVerify } from './commands/verify.ts';
 import { errorLine, reportError } from './exit.ts';
+import { note, print } from './output.ts';
 import { version } from './package.ts';
 
 /** The parser, its errors thrown instead of ending the process. */
@@ -26,6 +27,9 @@ export function buildProgram(): Command {
     .exitOverride()
     .configureOutput({
       outputError: (text, write) => write(`${errorLine(text.replace(/^error: /, '').trimEnd())}\n`),
+      writeOut: print,
+      // Commander's lines end by themselves.
+      writeErr: (text) => note(text.replace(/\n$/, '')),
     })
     .addHelpText(
       'after',
@@ -70,6 +74,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     // A command that has told its own failure (doctor) leaves its code here.
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    return reportError(error, (text) => process.stderr.write(`${text}\n`));
+    return reportError(error, note);
   }
 }

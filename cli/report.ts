@@ -2,6 +2,7 @@
  * report.html: one self-contained page drawn from report.json's data alone. No script, no font, no request.
  */
 
+import { showToken } from '../models/tokenText.ts';
 import { describeConventions, type Estimate, formatNeuron } from '../neurgrad/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { curveFigure, scatterFigure, sharedDomain, straightnessFigure } from './plots.ts';
@@ -67,17 +68,17 @@ function headSection({ study, model, seconds }: Report): Html {
   const parts = study.prompt.text.split('[MASK]');
   const prompt =
     parts.length === 2
-      ? html`${parts[0]!}<mark>${target.token}</mark>${parts[1]!}`
-      : html`${study.prompt.text} <mark>${target.token}</mark>`;
+      ? html`${parts[0]!}<mark>${showToken(target)}</mark>${parts[1]!}`
+      : html`${study.prompt.text} <mark>${showToken(target)}</mark>`;
   return html`<header>
 <p class="eyebrow">neurgrad · neuron empirical gradients</p>
 <h1>${prompt}</h1>
-<p class="lead">Which neurons make the model say <b>${target.token}</b>, and how strongly? One backward pass estimated it for all
+<p class="lead">Which neurons make the model say <b>${showToken(target)}</b>, and how strongly? One backward pass estimated it for all
 ${count(gradients.neurons)} feed-forward neurons in ${figure(gradients.seconds, 2)} s. To check it, ${sweep.neurons.length} of them were shifted
 one at a time and the answer read again, ${count(sweep.rows)} rows in ${figure(sweep.seconds, 3)} s.</p>
 <ul class="tiles">
 ${[
-  tile(figure(target.p, 3), `probability of “${target.token}”`),
+  tile(figure(target.p, 3), `probability of “${showToken(target)}”`),
   tile(
     figure(comparison.random.pearson.value, 4),
     `Pearson of estimate and measurement, ${comparison.random.neurons} random neurons${ends(comparison.random.pearson, figure)}`,
@@ -139,13 +140,13 @@ function curvesSection({ sweep, conventions, target }: Study): Html {
   const domain = extremes.length > 0 ? sharedDomain(extremes) : undefined;
   const small = (neuron: SweptNeuron): Html => {
     const name = formatNeuron(neuron, conventions.site);
-    const label = `${name}: probability of ${target.token} against shift`;
+    const label = `${name}: probability of ${showToken(target)} against shift`;
     const own = neuron.chosen === 'random' ? undefined : domain;
     return html`<figure class="small"><figcaption><b>${name}</b> r ${neuron.flat ? 'flat' : signed(neuron.r, 3)} · G_E ${signed(neuron.slope, 3)}</figcaption>${curveFigure(neuron, label, range, own)}</figure>`;
   };
   return html`<section>
 <h2>What shifting a neuron does</h2>
-<p>Probability of <b>${target.token}</b> while one neuron’s activation at the probe position is shifted ${
+<p>Probability of <b>${showToken(target)}</b> while one neuron’s activation at the probe position is shifted ${
     conventions.direction === 'outward' ? 'along its own sign' : 'up and down'
   }, all else left alone. Dashed: the line fitted within ±${range} (shaded).</p>
 <h3>Strongest by NeurGrad <small>one scale</small></h3>
@@ -183,7 +184,7 @@ function methodSection({ study, model, machine }: Report): Html {
 ${[
   entry(
     'Prompt',
-    html`<code>${study.prompt.tokens.join(' ')}</code>, read and patched at position ${study.prompt.position}`,
+    html`<code>${study.prompt.shown.join(' ')}</code>, read and patched at position ${study.prompt.position}`,
   ),
   entry(
     'G_C and NeurGrad',

@@ -28,6 +28,7 @@ import {
   type Tokenizer,
 } from '../neurgrad/index.ts';
 import { oneLine } from './exit.ts';
+import { note } from './output.ts';
 import { startProgress } from './progress.ts';
 
 /** A model before its weights. */
@@ -85,7 +86,7 @@ const told = new Set<string>();
 export function noteOnce(text: string): void {
   if (told.has(text)) return;
   told.add(text);
-  process.stderr.write(`${oneLine(text)}\n`);
+  note(oneLine(text));
 }
 
 /** Where a model's weights are: results have the same bits, but sweeps take another way through each. */
@@ -133,8 +134,8 @@ export async function placeWeights(
   }
   if (options.stream) return 'disk';
   if (plan.resident <= memory) return 'device';
-  process.stderr.write(
-    `needs ${sizeOf(plan.resident)} of ${sizeOf(memory)}: streamed from disk instead, ${sizeOf(plan.streamed)} at a time\n`,
+  note(
+    `needs ${sizeOf(plan.resident)} of ${sizeOf(memory)}: streamed from disk instead, ${sizeOf(plan.streamed)} at a time`,
   );
   return 'disk';
 }

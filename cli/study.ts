@@ -5,6 +5,7 @@
  * is plain data: report.json is this object, report.html is drawn from it alone.
  */
 
+import { type TokenText, tokenText } from '../models/tokenText.ts';
 import {
   type Conventions,
   drawWithoutReplacement,
@@ -64,9 +65,10 @@ export interface RankedNeuron extends Neuron {
 
 /** The numbers; {@link Report} adds who, where and when. */
 export interface Study {
-  readonly prompt: { readonly text: string; readonly tokens: readonly string[]; readonly position: number };
-  readonly target: { readonly id: number; readonly token: string; readonly p: number };
-  readonly predictions: readonly { readonly id: number; readonly token: string; readonly p: number }[];
+  /** The tokens as the vocabulary spells them, and as they are shown. */
+  readonly prompt: Pick<Prompt, 'text' | 'tokens' | 'shown' | 'position'>;
+  readonly target: TokenText & { readonly p: number };
+  readonly predictions: readonly (TokenText & { readonly p: number })[];
   readonly seed: number;
   readonly conventions: Conventions;
   readonly gradients: {
@@ -130,9 +132,9 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
   });
 
   return {
-    prompt: { text: prompt.text, tokens: prompt.tokens, position: prompt.position },
-    target: { id: target, token: tokenizer.tokenOf(target), p: found.p },
-    predictions: best.map(({ id, p }) => ({ id, token: tokenizer.tokenOf(id), p })),
+    prompt: { text: prompt.text, tokens: prompt.tokens, shown: prompt.shown, position: prompt.position },
+    target: { ...tokenText(tokenizer, target), p: found.p },
+    predictions: best.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p })),
     seed: options.seed,
     conventions: found.conventions,
     gradients: {

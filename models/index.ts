@@ -31,4 +31,5 @@ export * from './storage.ts';
 export { prefillAll, StreamedLlama } from './stream.ts';
 export * from './synth.ts';
 export * from './tokenizer.ts';
+export * from './tokenText.ts';
 export { type LoadProgress, loadWeights, WeightLoader, type WeightOptions } from './weights.ts';

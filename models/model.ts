@@ -31,7 +31,11 @@ export interface ModelSizes {
   readonly positions: number;
 }
 
-/** Token rows of one length S. `attentionMask` 1 = real token (default all 1). */
+/**
+ * Token rows of one length S. `attentionMask` 1 = real token (default all 1). `positionIds` are 0, 1, … along each row by
+ * default, padding included, as in the forward of transformers (its `generate` takes them from the mask): a row that is
+ * padded on the left needs its own, and without them one line on `console.warn` says so, once a model.
+ */
 export interface ModelInput {
   readonly ids: readonly (readonly number[])[];
   readonly attentionMask?: readonly (readonly number[])[];

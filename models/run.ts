@@ -50,6 +50,18 @@ export interface CheckedInput {
   readonly read?: readonly number[];
 }
 
+/** Models that have been told of. */
+const remarked = new WeakSet<ModelSizes>();
+
+function remarkLeftPadding({ attentionMask }: ModelInput, sizes: ModelSizes): void {
+  const row = attentionMask!.findIndex((real) => real[0] === 0 && real.includes(1));
+  if (row < 0 || remarked.has(sizes)) return;
+  remarked.add(sizes);
+  console.warn(
+    `note: row ${row} is padded on the left, and without positionIds its padding counts: the first real token is at position ${attentionMask![row]!.indexOf(1)}, not 0; pad on the right, or give positionIds`,
+  );
+}
+
 /** @throws UserError naming what is wrong and where. */
 export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
   const rows = input.ids.length;
@@ -78,6 +90,7 @@ export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
     );
   };
   const mask = flat('attentionMask', input.attentionMask, 2);
+  if (mask && !input.positionIds) remarkLeftPadding(input, sizes);
   return {
     rows,
     length,

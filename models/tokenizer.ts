@@ -7,7 +7,7 @@ import { UserError } from '../engine/errors.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { buildPipeline, type Pipeline } from './tokenizer/pipeline.ts';
 import { checkTokenizerFile } from './tokenizerFile.ts';
-import { visibleText } from './visibleText.ts';
+import { showToken } from './tokenText.ts';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -36,10 +36,7 @@ export interface Tokenizer {
    * @throws UserError for what is no id.
    */
   textOf(id: number): string;
-  /**
-   * The token as people are shown it: its text with the spaces at its ends as `␣` and what cannot be seen written out
-   * (`␣Paris`, `\\n`), but a continuing WordPiece token with its mark (`##ing`). @throws UserError for what is no id.
-   */
+  /** The token as people are shown it: `␣Paris`, `##ing`, `\\n` ({@link showToken}). @throws UserError for what is no id. */
   show(id: number): string;
   /** Whether the tokenizer has a token with this id that is special, such as [CLS] or </s>. */
   isSpecial(id: number): boolean;
@@ -182,15 +179,7 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
     const text = pipeline.textOf(id);
     return typeof text === 'string' ? text : textOfBytes(text);
   };
-  const show = (id: number) => {
-    const token = tokenOf(id);
-    const text = textOf(id);
-    // Of WordPiece alone: a mark that is read, where ▁ and Ġ only stand for a space.
-    const marked = text !== '' && token.startsWith('##') && token.slice(2) === text;
-    if (marked) return visibleText(token);
-    if (text === '') return visibleText(token);
-    return visibleText(text.replace(/^ +| +$/g, (spaces) => '␣'.repeat(spaces.length)));
-  };
+  const show = (id: number) => showToken({ token: tokenOf(id), text: textOf(id) });
   const continuation = (prompt: string, text: string) => {
     // Without special tokens: some models end a text with one.
     const before = encode(prompt, false);

@@ -23,6 +23,7 @@ export * from './linearity.ts';
 export * from './neuron.ts';
 export * from './predict.ts';
 export * from './prompt.ts';
+export * from './promptRemarks.ts';
 export * from './random.ts';
 export * from './statistics.ts';
 export * from './steer.ts';

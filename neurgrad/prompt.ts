@@ -14,6 +14,8 @@ export interface Prompt extends Probe {
   readonly text: string;
   /** The ids as vocabulary entries. */
   readonly tokens: readonly string[];
+  /** The same as people are shown them: `␣Paris` for `ĠParis`. */
+  readonly shown: readonly string[];
 }
 
 type PromptModel = Pick<LanguageModel, 'architecture' | 'sizes'>;
@@ -51,7 +53,7 @@ export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: str
   }
   checkKnown(model, tokenizer, ids, `the prompt "${shorten(text)}"`);
   const position = model.architecture === 'bert' ? maskPosition(tokenizer, ids, text) : ids.length - 1;
-  return { text, ids, tokens: ids.map((id) => tokenizer.tokenOf(id)), position };
+  return { text, ids, tokens: ids.map(tokenizer.tokenOf), shown: ids.map(tokenizer.show), position };
 }
 
 /**

@@ -119,7 +119,7 @@ export function labelTokenIds(
       ? tokenizer.encode(label, { addSpecialTokens: false })
       : tokenizer.continuation(heading, label);
     if (found.length === 1 && found[0] !== tokenizer.unknownId) return found[0]!;
-    const pieces = found.map((id) => tokenizer.tokenOf(id)).join(' ');
+    const pieces = found.map(tokenizer.show).join(' ');
     const place = alone ? '' : ` after "${heading}"`;
     throw new UserError(
       'target',

@@ -3,6 +3,7 @@
  * row of Table 3. Units already there are skipped, `shard` takes every n-th of them.
  */
 
+import type { Tokenizer } from '../models/tokenizer.ts';
 import { formatNeuron, type LanguageModel, neuronAt, type Site, UserError } from '../neurgrad/index.ts';
 import { type Shard, WHOLE } from '../neurgrad/study/shard.ts';
 import { type GradientReader, openReader, type Reading, type ReadingConventions } from './collect.ts';
@@ -58,7 +59,9 @@ export interface TaskRecord {
   readonly task: string;
   readonly labels: readonly string[];
   readonly candidates: readonly number[];
+  /** As the vocabulary spells them, and what they stand for. */
   readonly candidateTokens: readonly string[];
+  readonly candidateTexts: readonly string[];
   readonly contexts: Contexts;
   readonly demonstrations: readonly number[];
   readonly left: Readonly<Record<Split, readonly ProblemCount[]>>;
@@ -71,7 +74,7 @@ export interface TaskRecord {
 /** What of a plan its evaluation needs. */
 export function recordTask(
   plan: TaskPlan,
-  tokenOf: (id: number) => string,
+  tokenizer: Pick<Tokenizer, 'tokenOf' | 'textOf'>,
   clean: TaskRecord['clean'] = null,
 ): TaskRecord {
   const gold = (split: Split): number[] => plan.prompts[split].map((prompt) => prompt.gold);
@@ -79,7 +82,8 @@ export function recordTask(
     task: plan.task.name,
     labels: plan.task.labels,
     candidates: plan.candidates,
-    candidateTokens: plan.candidates.map(tokenOf),
+    candidateTokens: plan.candidates.map(tokenizer.tokenOf),
+    candidateTexts: plan.candidates.map(tokenizer.textOf),
     contexts: plan.contexts,
     demonstrations: plan.demonstrations,
     left: plan.left,
@@ -154,7 +158,7 @@ export async function collect(
     if (mine[t]!.length === 0) continue;
     const parts = partsFolder(folder, plan.task.name);
     await openPartFolder(parts);
-    const record = recordTask(plan, String);
+    const record = recordTask(plan, { tokenOf: String, textOf: String });
     const shape = shapeOf(record, neurons, settings);
     const nulls = permutedGolds(record.gold.train, settings.permutations, taskSeed(record, settings));
     const prefixes = prefixesOf(plan);
@@ -251,6 +255,7 @@ export interface TaskReport {
   readonly task: string;
   readonly labels: readonly string[];
   readonly candidateTokens: readonly string[];
+  readonly candidateTexts: readonly string[];
   readonly prompts: Readonly<Record<Split, number>>;
   readonly left: TaskRecord['left'];
   readonly gold: readonly number[];
@@ -321,6 +326,7 @@ export async function evaluateParts(
       task: record.task,
       labels: record.labels,
       candidateTokens: record.candidateTokens,
+      candidateTexts: record.candidateTexts,
       prompts: {
         train: record.gold.train.length,
         valid: record.gold.valid.length,

@@ -5,11 +5,13 @@ import { createReadStream, mkdirSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { fileError } from '../../models/byteSource.ts';
-import { describeConventions, encodePrompt, formatNeuron } from '../../neurgrad/index.ts';
+import { showToken } from '../../models/tokenText.ts';
+import { describeConventions, formatNeuron } from '../../neurgrad/index.ts';
 import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
 import { openOutput, toJson, writeOutFile } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
+import { readPrompt } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
 import { describeAdapter, readModelCard, withModel } from '../session.ts';
 import { runStudy, type Study } from '../study.ts';
@@ -64,7 +66,7 @@ async function runDemo(options: Options): Promise<void> {
   }
   const began = performance.now();
   const card = await readModelCard(options.model);
-  const prompt = encodePrompt(card, card.tokenizer, options.prompt);
+  const prompt = readPrompt(card, options.prompt, output);
   const target = chooseTarget(card, prompt, options);
   await withModel(card, async (session) => {
     const { device, model, folder } = session;
@@ -142,9 +144,9 @@ function summarise({ study }: Report, defaultSite: Study['conventions']['site'])
     `\n${study.prompt.text}`,
     table(
       ['answer', 'p'],
-      study.predictions.slice(0, 5).map(({ token, p }) => [token, figure(p)]),
+      study.predictions.slice(0, 5).map((one) => [showToken(one), figure(one.p)]),
     ),
-    `\nNeurGrad of all ${gradients.neurons} neurons for "${study.target.token}" by one backward (${gradients.seconds.toFixed(2)} s); the strongest, swept:`,
+    `\nNeurGrad of all ${gradients.neurons} neurons for "${showToken(study.target)}" by one backward (${gradients.seconds.toFixed(2)} s); the strongest, swept:`,
     table(
       ['neuron', 'activation', 'G_C', 'NeurGrad', 'measured G_E', 'r'],
       study.sweep.neurons

@@ -12,10 +12,11 @@ import {
   StreamedLlama,
   streamText,
 } from '../../models/index.ts';
-import { checkKnown, encodePrompt } from '../../neurgrad/index.ts';
+import { checkKnown } from '../../neurgrad/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
-import { openOutput } from '../output.ts';
+import { type Output, openOutput } from '../output.ts';
+import { readPrompt } from '../prompt.ts';
 import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
 
 interface Options extends WeightsOptions {
@@ -66,7 +67,7 @@ Examples:
   neurgrad generate --model examples/models/stories260k --prompt "Once upon a time"
   neurgrad generate --model examples/models/stories260k --prompt "The dog" --temperature 0.8 --top-p 0.9 --seed 7
 
-JSON: {"prompt", "text", "ids", "tokens", "end": "stop" | "length" | "positions", "seconds"}`,
+JSON: {"prompt", "text", "ids", "tokens" as the vocabulary spells them, "texts", "end": "stop" | "length" | "positions", "seconds"}`,
     )
     .action(runGenerate);
 }
@@ -85,7 +86,7 @@ async function runGenerate(options: Options): Promise<void> {
   const card = await readModelCard(options.model);
   if (card.architecture !== 'llama')
     throw new UserError('generate', `${options.model}: a BERT fills masks; take predict instead of generate`);
-  const ids = await promptIds(card, options);
+  const ids = await promptIds(card, options, output);
   await withModel(
     card,
     async ({ model, tokenizer }) => {
@@ -102,7 +103,7 @@ async function runGenerate(options: Options): Promise<void> {
           told.push(id);
           const fresh = stream(told);
           text += fresh;
-          if (!output.json) process.stdout.write(fresh);
+          output.stream(fresh);
           return undefined;
         },
       });
@@ -113,6 +114,7 @@ async function runGenerate(options: Options): Promise<void> {
           text,
           ids: told,
           tokens: told.map((id) => tokenizer.tokenOf(id)),
+          texts: told.map((id) => tokenizer.textOf(id)),
           end,
           seconds,
         },
@@ -127,8 +129,8 @@ async function runGenerate(options: Options): Promise<void> {
 }
 
 /** The prompt's tokens, with the template's own special tokens where it is a chat. */
-async function promptIds(card: ModelCard, options: Options): Promise<readonly number[]> {
-  if (!options.chat) return encodePrompt(card, card.tokenizer, options.prompt).ids;
+async function promptIds(card: ModelCard, options: Options, output: Output): Promise<readonly number[]> {
+  if (!options.chat) return readPrompt(card, options.prompt, output).ids;
   const template = await readChatTemplate(card.folder);
   const messages: Message[] = [
     ...(options.system === undefined ? [] : [{ role: 'system' as const, content: options.system }]),

@@ -2,9 +2,9 @@
 
 import { type Command, Option } from 'commander';
 import { type TensorToWrite, writeSafetensors } from '../../models/safetensors.ts';
+import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
 import {
   describeConventions,
-  encodePrompt,
   formatNeuron,
   type NeuronGradients,
   neuronAt,
@@ -24,6 +24,7 @@ import {
   withOptions,
 } from '../options.ts';
 import { checkOutFile, openOutput } from '../output.ts';
+import { readPrompt } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
@@ -66,7 +67,7 @@ async function runGradients(options: Options): Promise<void> {
   if (options.out !== undefined) checkOutFile(options.out);
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
-  const prompt = encodePrompt(card, card.tokenizer, options.prompt);
+  const prompt = readPrompt(card, options.prompt, output);
   const wanted = chooseTarget(card, prompt, options);
   await withModel(
     card,
@@ -86,7 +87,7 @@ async function runGradients(options: Options): Promise<void> {
         model: options.model,
         prompt: prompt.text,
         position: found.position,
-        target: { id: target, token: tokenizer.tokenOf(target), p: found.p },
+        target: { ...tokenText(tokenizer, target), p: found.p },
         conventions: found.conventions,
         layers: found.layers,
         width: found.width,
@@ -98,7 +99,7 @@ async function runGradients(options: Options): Promise<void> {
       if (options.out !== undefined) await writeGradients(options.out, found, summary);
       output.result(summary, () =>
         [
-          `p(${summary.target.token}) = ${figure(found.p)} at position ${found.position}; ${found.neurgrad.length} neurons, ${found.zeros.activation} with activation 0, ${found.zeros.gradient} with gradient 0`,
+          `p(${showToken(summary.target)}) = ${figure(found.p)} at position ${found.position}; ${found.neurgrad.length} neurons, ${found.zeros.activation} with activation 0, ${found.zeros.gradient} with gradient 0`,
           table(
             ['neuron', 'activation', 'G_C', 'NeurGrad'],
             [...summary.positive, ...summary.negative.toReversed()].map((neuron) => [
@@ -125,7 +126,7 @@ async function writeGradients(
     model: string;
     prompt: string;
     position: number;
-    target: { id: number; token: string; p: number };
+    target: TokenText & { p: number };
   },
 ): Promise<void> {
   const tensor = (name: string, data: Float32Array): TensorToWrite => ({
@@ -148,6 +149,7 @@ async function writeGradients(
       position: String(summary.position),
       target_id: String(summary.target.id),
       target_token: summary.target.token,
+      target_text: summary.target.text,
       target_p: String(summary.target.p),
       ...found.conventions,
     },

@@ -1,9 +1,11 @@
 /** `neurgrad predict`: what the model answers at the probe position. */
 
 import { type Command, Option } from 'commander';
-import { encodePrompt, predict } from '../../neurgrad/index.ts';
+import { showToken, tokenText } from '../../models/tokenText.ts';
+import { predict } from '../../neurgrad/index.ts';
 import { integer, jsonOption, modelOption, promptOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
+import { readPrompt } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
@@ -30,7 +32,7 @@ Examples:
   neurgrad predict --model examples/models/facts-bert --prompt "The capital of France is [MASK]."
   neurgrad predict --model examples/models/stories260k --prompt "Once upon a time" --top 10 --json
 
-JSON: {"position", "predictions": [{"id", "token", "p"}]}`,
+JSON: {"position", "predictions": [{"id", "token" as the vocabulary spells it, "text", "p"}]}`,
     )
     .action(runPredict);
 }
@@ -38,16 +40,16 @@ JSON: {"position", "predictions": [{"id", "token", "p"}]}`,
 async function runPredict(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const prompt = encodePrompt(card, card.tokenizer, options.prompt);
+  const prompt = readPrompt(card, options.prompt, output);
   await withModel(
     card,
     async ({ model, tokenizer }) => {
       const best = await predict(model, prompt, options.top);
-      const predictions = best.map(({ id, p }) => ({ id, token: tokenizer.tokenOf(id), p }));
+      const predictions = best.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p }));
       output.result({ position: prompt.position, predictions }, () =>
         table(
           ['token', 'id', 'p'],
-          predictions.map(({ id, token, p }) => [token, id, figure(p)]),
+          predictions.map((one) => [showToken(one), one.id, figure(one.p)]),
         ),
       );
     },

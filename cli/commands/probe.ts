@@ -293,7 +293,7 @@ async function runProbe(options: RunOptions): Promise<void> {
       },
       tokenizer: fileHash(join(path, 'tokenizer.json')),
       data: { folder: options.data, sha256: files },
-      tasks: plans.map((plan) => recordTask(plan, (id) => tokenizer.tokenOf(id), clean.get(plan.task.name))),
+      tasks: plans.map((plan) => recordTask(plan, tokenizer, clean.get(plan.task.name))),
       skipped,
     };
     if (!options.dryRun) openRun(options.out, manifest);

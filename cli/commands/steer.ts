@@ -1,7 +1,8 @@
 /** `neurgrad steer`: shift few neurons together so that a word's probability reaches a goal. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { encodePrompt, formatNeuron } from '../../neurgrad/index.ts';
+import { showToken, tokenText } from '../../models/tokenText.ts';
+import { formatNeuron } from '../../neurgrad/index.ts';
 import { resolveSite } from '../../neurgrad/neuron.ts';
 import { targetOrArgmax } from '../../neurgrad/predict.ts';
 import { steer } from '../../neurgrad/steer.ts';
@@ -16,6 +17,7 @@ import {
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
+import { readPrompt } from '../prompt.ts';
 import { readModelCard, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
@@ -68,16 +70,16 @@ async function runSteer(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
-  const prompt = encodePrompt(card, card.tokenizer, options.prompt);
+  const prompt = readPrompt(card, options.prompt, output);
   const asked = chooseTarget(card, prompt, options);
   const { to, maxNeurons, range, rounds } = options;
   await withModel(card, async ({ model, tokenizer }) => {
     const target = await targetOrArgmax(model, prompt, asked);
     const found = await steer(model, prompt, { target, to, maxNeurons, range, rounds, site });
-    const token = tokenizer.tokenOf(target);
-    output.result({ model: options.model, prompt: prompt.text, token, ...found }, () =>
+    const { token, text } = tokenText(tokenizer, target);
+    output.result({ model: options.model, prompt: prompt.text, token, text, ...found }, () =>
       [
-        `p(${token}) = ${figure(found.before)}, goal ${found.goal}: reached ${figure(found.reached)} with ${found.neurons.length} neurons${found.success ? '' : '; allow more neurons or a wider range'}`,
+        `p(${showToken({ token, text })}) = ${figure(found.before)}, goal ${found.goal}: reached ${figure(found.reached)} with ${found.neurons.length} neurons${found.success ? '' : '; allow more neurons or a wider range'}`,
         table(
           ['round', 'neurons', 'predicted', 'reached'],
           found.rounds.map(({ neurons, predicted, reached }, i) => [

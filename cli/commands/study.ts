@@ -13,6 +13,7 @@ import { checkDraw } from '../../neurgrad/study/select.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import { integer, weightsOptions, withOptions } from '../options.ts';
+import { note, print, printJson } from '../output.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import {
@@ -165,7 +166,7 @@ async function describeCost(
 async function runCommand(options: Options): Promise<void> {
   const plan = readPlan(options);
   if (options.printPlan) {
-    process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
+    printJson(plan);
     return;
   }
   const { out } = options;
@@ -180,7 +181,6 @@ async function runCommand(options: Options): Promise<void> {
   for (const [number, card] of cards.entries()) checkDraw(card, wanted, plan.models[number]);
   const device: Device = await openDevice();
   const keep = { ...options, dtype: plan.dtype };
-  const note = (text: string): void => void process.stderr.write(`${text}\n`);
   const progress = startProgress('study', 'points');
   const choosing = startProgress('choose prompts', 'prompts');
   try {
@@ -193,7 +193,7 @@ async function runCommand(options: Options): Promise<void> {
     };
     if (options.estimate || out === undefined) {
       for (const [number, card] of cards.entries())
-        process.stdout.write(`${await describeCost(plan, number, card, places[number]!, shard, open)}\n`);
+        print(`${await describeCost(plan, number, card, places[number]!, shard, open)}\n`);
       return;
     }
     using folder = StudyFolder.open(
@@ -218,7 +218,7 @@ async function runCommand(options: Options): Promise<void> {
     });
     progress.stop();
     const share = shard.count > 1 ? ` of share ${shard.index + 1}/${shard.count}` : '';
-    process.stdout.write(`${done} units done${share}, ${found} were there; next: neurgrad report ${out}\n`);
+    print(`${done} units done${share}, ${found} were there; next: neurgrad report ${out}\n`);
   } finally {
     choosing.stop();
     progress.stop();

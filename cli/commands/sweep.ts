@@ -1,14 +1,8 @@
 /** `neurgrad sweep`: p against the shift of single neurons, and the empirical gradient G_E. */
 
 import { type Command, Option } from 'commander';
-import {
-  checkFitRange,
-  encodePrompt,
-  formatNeuron,
-  parseNeurons,
-  type Sweep,
-  sweep,
-} from '../../neurgrad/index.ts';
+import { showToken, tokenText } from '../../models/tokenText.ts';
+import { checkFitRange, formatNeuron, parseNeurons, type Sweep, sweep } from '../../neurgrad/index.ts';
 import {
   type ConventionOptions,
   conventionOptions,
@@ -23,6 +17,7 @@ import {
 } from '../options.ts';
 import { checkOutFile, openOutput, toJson, writeOutFile } from '../output.ts';
 import { startProgress } from '../progress.ts';
+import { readPrompt } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
@@ -82,7 +77,7 @@ async function runSweep(options: Options): Promise<void> {
   checkFitRange(options.range, options.fit);
   const card = await readModelCard(options.model);
   const neurons = parseNeurons(options.neurons, card, options.site);
-  const prompt = encodePrompt(card, card.tokenizer, options.prompt);
+  const prompt = readPrompt(card, options.prompt, output);
   const target = chooseTarget(card, prompt, options);
   await withModel(
     card,
@@ -113,13 +108,13 @@ async function runSweep(options: Options): Promise<void> {
       const curves = found.neurons.map(({ values, ...curve }) =>
         options.of === 'prob' ? curve : { ...curve, values },
       );
-      const token = tokenizer.tokenOf(id);
+      const token = tokenText(tokenizer, id);
       const document = {
         model: options.model,
         prompt: prompt.text,
         ...rest,
         neurons: curves,
-        target: { id, token, p },
+        target: { ...token, p },
       };
       if (options.out !== undefined) writeOutFile(options.out, `${toJson(document, 2)}\n`);
       for (const neuron of found.neurons) {
@@ -131,7 +126,7 @@ async function runSweep(options: Options): Promise<void> {
       }
       output.result(document, () =>
         [
-          `p(${token}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${found.engine}`,
+          `p(${showToken(token)}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${found.engine}`,
           table(
             ['neuron', 'activation', 'NeurGrad', 'G_E', 'r', 'polarity', 'linear'],
             found.neurons.map((neuron) => [

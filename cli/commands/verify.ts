@@ -5,12 +5,12 @@ import { UserError } from '../../engine/errors.ts';
 import { openFile } from '../../models/byteSource.ts';
 import { decodeFloat32 } from '../../models/decode.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
-import { encodePrompt } from '../../neurgrad/index.ts';
 import { type ReferenceLogits, verifyConventions, verifyExact, verifyParity } from '../../neurgrad/verify.ts';
 import { EXIT } from '../exit.ts';
 import { integer, jsonOption, modelOption } from '../options.ts';
-import { openOutput } from '../output.ts';
+import { type Output, openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
+import { readPrompt } from '../prompt.ts';
 import { type ModelCard, readModelCard, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
@@ -58,8 +58,8 @@ export function addVerify(program: Command): void {
     .action(parity);
 }
 
-function encode(card: ModelCard, options: Options) {
-  return options.prompt!.map((text) => encodePrompt(card, card.tokenizer, text));
+function encode(card: ModelCard, options: Options, output: Output) {
+  return options.prompt!.map((text) => readPrompt(card, text, output));
 }
 
 /** What the library is told of the draw. */
@@ -68,7 +68,7 @@ const sampleOf = ({ neurons, seed }: Options) => ({ neurons, seed });
 async function conventions(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const prompts = encode(card, options);
+  const prompts = encode(card, options, output);
   await withModel(card, async ({ model }) => {
     const progress = startProgress('verify', 'prompts');
     const found = await verifyConventions(model, prompts, {
@@ -95,7 +95,7 @@ async function conventions(options: Options): Promise<void> {
 async function exact(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const prompts = encode(card, options);
+  const prompts = encode(card, options, output);
   await withModel(card, async ({ model }) => {
     const progress = startProgress('naive sweep', 'rows');
     const found = await verifyExact(model, prompts, {

@@ -50,7 +50,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     expect(predictions).toHaveLength(3);
     expect(predictions[0].token).toBe('paris');
     expect(predictions[0].p).toBeCloseTo(0.972, 3);
-    expect(Object.keys(predictions[0])).toEqual(['id', 'token', 'p']);
+    expect(Object.keys(predictions[0])).toEqual(['id', 'token', 'text', 'p']);
   });
 
   it('sweeps, and the slope is the gradient along the axis', async () => {

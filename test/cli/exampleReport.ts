@@ -79,11 +79,16 @@ export function exampleReport(text = 'The capital of <b>France</b> & co is [MASK
       sha256: { 'model.safetensors': 'ab'.repeat(32) },
     },
     study: {
-      prompt: { text, tokens: ['[CLS]', 'the', '[MASK]', '[SEP]'], position: 2 },
-      target: { id: 7, token: 'paris', p: 0.6 },
+      prompt: {
+        text,
+        tokens: ['[CLS]', 'the', '[MASK]', '[SEP]'],
+        shown: ['[CLS]', 'the', '[MASK]', '[SEP]'],
+        position: 2,
+      },
+      target: { id: 7, token: 'paris', text: 'paris', p: 0.6 },
       predictions: [
-        { id: 7, token: 'paris', p: 0.6 },
-        { id: 8, token: '<lyon>', p: 0.00001 },
+        { id: 7, token: 'paris', text: 'paris', p: 0.6 },
+        { id: 8, token: '<lyon>', text: '<lyon>', p: 0.00001 },
       ],
       seed: 1,
       conventions: { site: 'post', of: 'prob', direction: 'outward', sign: '+', dtype: 'float32' },

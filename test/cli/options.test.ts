@@ -40,7 +40,7 @@ describe('exit codes', () => {
   it('lets no name from a file steer the terminal', () => {
     const lines: string[] = [];
     reportError(new UserError('x', 'tensor \u001b[31mevil\u0007\u202e: extra'), (text) => lines.push(text));
-    expect(lines[0]).toContain('tensor \ufffd[31mevil\ufffd\ufffd: extra');
+    expect(lines[0]).toContain('tensor <U+001B>[31mevil<U+0007><U+202E>: extra');
   });
   it('is 1 and one line for ours, with a stack where it is asked for', () => {
     const lines: string[] = [];

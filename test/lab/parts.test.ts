@@ -115,6 +115,16 @@ describe('numbers', () => {
     ]);
     expect(signed(2)).toBe('+2.00');
     expect([1, 0.9724, 0.05, 0.00001, 0].map(percent)).toEqual(['100%', '97.2%', '5.00%', '<0.01%', '0.00%']);
-    expect(['▁the', 'Ġthe', '##ing', '▁'].map(word)).toEqual(['the', 'the', '##ing', '␣']);
+    const tokens = [
+      ['▁the', ' the'],
+      ['Ġthe', ' the'],
+      ['##ing', 'ing'],
+      ['▁', ' '],
+      ['ĠÑı', ' я'],
+      ['Ċ', '\n'],
+      ['ã', '<E3>'],
+      ['evil', '\u202eevil'],
+    ].map(([token, text]) => word({ token: token!, text: text! }));
+    expect(tokens).toEqual(['the', 'the', '##ing', '␣', 'я', '\\n', '<E3>', '<U+202E>evil']);
   });
 });

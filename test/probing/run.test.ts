@@ -67,7 +67,7 @@ afterAll(() => {
 });
 
 const place = (name: string): string => join(folder, name);
-const record = () => recordTask(plan, (id) => tokenizer.tokenOf(id));
+const record = () => recordTask(plan, tokenizer);
 const evaluate = (name: string) => evaluateParts(record(), model.sizes, settings, place(name));
 
 describe('a run', () => {

@@ -1,5 +1,7 @@
 /** Numbers and tokens as people read them. */
 
+import { showToken, type TokenText } from '../../../models/tokenText.ts';
+
 const MINUS = '−';
 
 /** Three significant digits, with a real minus; exponents only where zeros would hide the number. */
@@ -24,10 +26,10 @@ export function percent(p: number): string {
   return `${value.toFixed(value >= 99.95 ? 0 : value >= 10 ? 1 : 2)}%`;
 }
 
-/** A vocabulary entry as a word: `▁the` and `Ġthe` without the mark of the space. */
-export function word(token: string): string {
-  const bare = token.replace(/^[▁Ġ]/u, '');
-  return bare === '' ? '␣' : bare;
+/** A token as a word: as it is shown, without the mark of the space before it. */
+export function word(token: Pick<TokenText, 'token' | 'text'>): string {
+  const shown = showToken(token);
+  return /^␣[^␣]/u.test(shown) ? shown.slice(1) : shown;
 }
 
 export function megabytes(bytes: number): string {

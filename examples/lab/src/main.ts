@@ -68,6 +68,9 @@ function render(view: View): void {
   choice('direction').value = state.direction;
   renderSites(view);
   renderExamples();
+  const remarks = (view.current.answer && answer?.remarks) || [];
+  byId('remarks').hidden = remarks.length === 0;
+  byId('remarks').textContent = remarks.map((remark) => `Note: ${remark}.`).join(' ');
   if (answer) renderWords(view, answer);
   if (study) renderStudy(view, study);
   renderHand(view);
@@ -83,7 +86,7 @@ function targetText({ state, study }: View): string {
   const { target } = state;
   if (!target) return '';
   if ('word' in target) return target.word;
-  return study?.target.id === target.id ? study.target.text : `#${target.id}`;
+  return study?.target.id === target.id ? word(study.target) : `#${target.id}`;
 }
 
 function renderSites({ state, card }: View): void {
@@ -124,13 +127,13 @@ function renderWords({ distribution }: View, { predictions, target, p }: Answer)
   speaking = window.setTimeout(() => {
     const at = now.find(({ id }) => id === target.id)?.p ?? p;
     byId('answer-spoken').textContent =
-      `${word(target.text)}: ${percent(at)}; first is ${word(now[0]!.text)}.`;
+      `${word(target)}: ${percent(at)}; first is ${word(now[0]!)}.`;
   }, 600);
 }
 
 function renderStudy(view: View, study: Study): void {
   const { state, card } = view;
-  const target = word(study.target.text);
+  const target = word(study.target);
   field('target').placeholder = target;
   byId('steer-word').textContent = `“${target}”`;
   for (const element of document.querySelectorAll('.target-word')) element.textContent = `“${target}”`;
@@ -211,7 +214,7 @@ function renderCurve({ state, study, sweep, distribution, trace, current }: View
   }
   const values = lab.valuesOf(selected);
   const p = distribution?.predictions.find(({ id }) => id === study.target.id)?.p ?? study.p;
-  const target = word(study.target.text);
+  const target = word(study.target);
   const others = shifts.some((one) => !sameNeuron(one, selected));
   const name = `${nameOf(selected)}${others ? ' alone' : ''}`;
   byId('curve-title').textContent = `p(“${target}”) against ${name}`;

@@ -5,6 +5,7 @@
 
 import type { Site } from '../../../models/model.ts';
 import type { WeightDtype } from '../../../models/storage.ts';
+import type { TokenText } from '../../../models/tokenText.ts';
 import type { Direction, NeuronCurve } from '../../../neurgrad/index.ts';
 
 /** Where a model comes from. `files` are relative to the chosen folder. */
@@ -13,11 +14,8 @@ export type ModelSource =
   | { readonly kind: 'folder'; readonly name: string; readonly files: ReadonlyMap<string, File> }
   | { readonly kind: 'hub'; readonly id: string; readonly token?: string };
 
-export interface Token {
-  readonly id: number;
-  /** As the vocabulary writes it. */
-  readonly text: string;
-}
+/** A token: as the vocabulary writes it, and the text that it stands for. */
+export type Token = TokenText;
 
 export interface ModelCard {
   /** Which opening this is: another number each time. */
@@ -63,6 +61,9 @@ export interface Scored extends Token {
 /** One forward, nothing shifted. */
 export interface Answer {
   readonly question: Question;
+  /** What is odd about the prompt, a sentence each. */
+  readonly remarks: readonly string[];
+  /** As they are shown. */
   readonly tokens: readonly string[];
   readonly position: number;
   readonly target: Token;

@@ -43,7 +43,9 @@ export class WordList {
     });
   }
 
-  #add({ id, text }: Scored): Row {
+  #add(one: Scored): Row {
+    const { id, token } = one;
+    const text = word(one);
     const bar = el('i', { class: 'bar' });
     const tick = el('i', { class: 'tick' });
     const value = el('span', { class: 'number' });
@@ -51,9 +53,9 @@ export class WordList {
       'button',
       {
         on: { click: () => this.#onPick(id) },
-        attributes: { type: 'button', title: `make “${text}” the target`, 'data-token': text },
+        attributes: { type: 'button', title: `make “${text}” the target`, 'data-token': token },
       },
-      el('span', { class: 'word', text: word(text) }),
+      el('span', { class: 'word', text }),
       el('span', { class: 'track' }, bar, tick),
       value,
     );

@@ -3,6 +3,7 @@
 import { readConfig } from '../../../../models/config.ts';
 import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
+import { tokenText } from '../../../../models/tokenText.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
 import {
   type Device,
@@ -11,6 +12,7 @@ import {
   neuronGradients,
   openDevice,
   outwardSign,
+  promptRemarks,
   type Patch,
   type Prediction,
   type Prompt,
@@ -108,7 +110,8 @@ export class Session {
     const target = this.#target(prompt, question) ?? predictions[0]!.id;
     return {
       question,
-      tokens: prompt.tokens,
+      remarks: promptRemarks(this.#model, this.#tokenizer, question.text),
+      tokens: prompt.shown,
       position: prompt.position,
       target: this.#token(target),
       p: targetValues(logits, target).prob,
@@ -199,7 +202,7 @@ export class Session {
   }
 
   #token(id: number): Token {
-    return { id, text: this.#tokenizer.tokenOf(id) };
+    return tokenText(this.#tokenizer, id);
   }
 
   #scored({ id, p }: Prediction): Scored {
