@@ -126,8 +126,7 @@ function renderWords({ distribution }: View, { predictions, target, p }: Answer)
   clearTimeout(speaking);
   speaking = window.setTimeout(() => {
     const at = now.find(({ id }) => id === target.id)?.p ?? p;
-    byId('answer-spoken').textContent =
-      `${word(target)}: ${percent(at)}; first is ${word(now[0]!)}.`;
+    byId('answer-spoken').textContent = `${word(target)}: ${percent(at)}; first is ${word(now[0]!)}.`;
   }, 600);
 }
 

@@ -3,8 +3,8 @@
 import { readConfig } from '../../../../models/config.ts';
 import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
-import { tokenText } from '../../../../models/tokenText.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
+import { tokenText } from '../../../../models/tokenText.ts';
 import {
   type Device,
   encodePrompt,
@@ -12,12 +12,12 @@ import {
   neuronGradients,
   openDevice,
   outwardSign,
-  promptRemarks,
   type Patch,
   type Prediction,
   type Prompt,
   probeLogits,
   probeRows,
+  promptRemarks,
   resolveTarget,
   siteHook,
   steer,
