@@ -10,7 +10,7 @@ const sizes = {
   heads: 1,
   keyValueHeads: 1,
   headSize: 1,
-  vocabulary: 1,
+  vocabulary: 99_999,
   positions: 64,
 };
 const bertModel = { architecture: 'bert', sizes } as const;
