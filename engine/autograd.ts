@@ -15,6 +15,7 @@ import {
   empty,
   full,
   type Node,
+  oneDevice,
   Tensor,
   type Track,
   tensorField,
@@ -73,6 +74,7 @@ export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: Gr
       'grad',
       `cotangent [${options.cotangent.shape.join(', ')}] for output [${output.shape.join(', ')}]`,
     );
+  oneDevice('grad', output, ...inputs, options.cotangent);
   const wanted = new Map<Track, Tensor>();
   for (const input of inputs) {
     if (!input.track)
@@ -81,48 +83,54 @@ export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: Gr
   }
   const halved = new Set(createGraph ? [] : inputs.flatMap((t) => (t.dtype === 'f16' ? [t.track!] : [])));
   const route = nodesBetween(output.track, wanted);
-  return withRecording(createGraph, () =>
-    scope(() => {
-      const cotangents = new Map<Track, Tensor>();
-      if (output.track) {
-        const seed = options.cotangent ?? full(output.device, output.shape, 1);
-        cotangents.set(output.track, seed.view(output.shape, seed.track));
-      }
-      for (const { node, track } of route) {
-        const cotangent = cotangents.get(track);
-        if (!cotangent) continue;
-        if (!node.pullback) throw new GradientError(`${node.op} has no gradient`);
-        const pullback = node.pullback;
-        const needs = node.inputs.map((t) => t !== null && (wanted.has(t) || route.tracks.has(t)));
-        const parts = scope(() => pullback(cotangent, node.saved, needs), createGraph);
-        node.inputs.forEach((input, i) => {
-          const part = parts[i];
-          if (!input || !needs[i]) return;
-          if (!part) throw new GradientError(`${node.op} has no gradient for its input ${i}`);
-          const before = cotangents.get(input);
-          cotangents.set(
-            input,
-            halved.has(input)
-              ? scope(() => toF16(before ? add(toF32(before), part) : part))
-              : before
-                ? add(before, part)
-                : part.view(part.shape, part.track),
-          );
-          if (!createGraph) before?.dispose();
+  // A node that is done with gives up those before it, which may have no other use: their turn is still to come.
+  for (const { node } of route) node.retain();
+  try {
+    return withRecording(createGraph, () =>
+      scope(() => {
+        const cotangents = new Map<Track, Tensor>();
+        if (output.track) {
+          const seed = options.cotangent ?? full(output.device, output.shape, 1);
+          cotangents.set(output.track, seed.view(output.shape, seed.track));
+        }
+        for (const { node, track } of route) {
+          const cotangent = cotangents.get(track);
+          if (!cotangent) continue;
+          if (!node.pullback) throw new GradientError(`${node.op} has no gradient`);
+          const pullback = node.pullback;
+          const needs = node.inputs.map((t) => t !== null && (wanted.has(t) || route.tracks.has(t)));
+          const parts = scope(() => pullback(cotangent, node.saved, needs), createGraph);
+          node.inputs.forEach((input, i) => {
+            const part = parts[i];
+            if (!input || !needs[i]) return;
+            if (!part) throw new GradientError(`${node.op} has no gradient for its input ${i}`);
+            const before = cotangents.get(input);
+            cotangents.set(
+              input,
+              halved.has(input)
+                ? scope(() => toF16(before ? add(toF32(before), part) : part))
+                : before
+                  ? add(before, part)
+                  : part.view(part.shape, part.track),
+            );
+            if (!createGraph) before?.dispose();
+          });
+          // A pullback may hand the same tensor to several inputs, or its own cotangent on.
+          if (!createGraph) for (const part of parts) if (part !== cotangent) part?.dispose();
+          if (!createGraph && !wanted.has(track)) cotangent.dispose();
+          if (!retainTape) node.dispose('grad');
+        }
+        return inputs.map((input) => {
+          const found = cotangents.get(input.track!);
+          if (found) return found.view(input.shape, found.track);
+          if (unconnected === 'zero') return zeros(input.device, input.shape);
+          throw new GradientError('the output does not depend on an input');
         });
-        // A pullback may hand the same tensor to several inputs, or its own cotangent on.
-        if (!createGraph) for (const part of parts) if (part !== cotangent) part?.dispose();
-        if (!createGraph && !wanted.has(track)) cotangent.dispose();
-        if (!retainTape) node.dispose();
-      }
-      return inputs.map((input) => {
-        const found = cotangents.get(input.track!);
-        if (found) return found.view(input.shape, found.track);
-        if (unconnected === 'zero') return zeros(input.device, input.shape);
-        throw new GradientError('the output does not depend on an input');
-      });
-    }, createGraph),
-  );
+      }, createGraph),
+    );
+  } finally {
+    for (const { node } of route) node.release();
+  }
 }
 
 /** Rounded to f16; what is too large becomes infinite, so that it is noticed. */

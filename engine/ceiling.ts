@@ -4,8 +4,8 @@
 
 import { copyCeiling, fmaCeiling, fmaCeilingFlops, linearGrid } from '../kernels/index.ts';
 import type { Device } from './device.ts';
+import type { BufferWindow } from './memory.ts';
 import type { KernelProfile } from './profiler.ts';
-import type { BufferWindow } from './queue.ts';
 import { full, type Tensor } from './tensor.ts';
 
 /** What a machine does at most. */

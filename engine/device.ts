@@ -8,11 +8,11 @@
 
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
-import { MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
+import { type BufferWindow, MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
 import { type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
 import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
-import { type BufferWindow, CommandQueue } from './queue.ts';
+import { CommandQueue } from './queue.ts';
 
 /** What a device can do, each of which can be masked off. */
 export interface Capabilities {

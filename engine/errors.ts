@@ -31,9 +31,16 @@ export class KernelError extends UserError {
   }
 }
 
-/** No adapter, or one that lacks what was asked for. */
+/** No adapter, or one that lacks what was asked for, or two devices where there should be one. */
 export class DeviceError extends UserError {
   override readonly name = 'DeviceError';
+  /** For tensors that do not lie on one device, given to one operation. */
+  static two(op: string): DeviceError {
+    return new DeviceError(
+      'two-devices',
+      `${op}: its tensors lie on two devices; bring one over with tensor(device, await it.read(), it.shape)`,
+    );
+  }
 }
 
 /** The device was lost: every tensor on it is gone. */

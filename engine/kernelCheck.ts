@@ -13,7 +13,7 @@ import {
   wgsl,
 } from '../kernels/index.ts';
 import { KernelError } from './errors.ts';
-import type { BufferWindow } from './queue.ts';
+import type { BufferWindow } from './memory.ts';
 
 /** Bytes that a binding may begin at a multiple of, on every device. */
 const ALIGNMENT = 256;

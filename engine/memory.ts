@@ -30,6 +30,13 @@ export interface PooledBuffer {
   plan: PlanMemory | null;
 }
 
+/** A window of a buffer, in bytes; `offset` a multiple of 256, `size` of 4. */
+export interface BufferWindow {
+  readonly buffer: PooledBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** What was acquired while a plan was recorded (plan.ts): others get none of it before {@link MemoryPool.freePlan}. */
 export interface PlanMemory {
   readonly owned: Set<PooledBuffer>;

@@ -18,7 +18,7 @@ import {
   required,
 } from './options.ts';
 import { commonRows } from './storage.ts';
-import { full, Tensor, tensorField, zeros } from './tensor.ts';
+import { full, oneDevice, Tensor, tensorField, zeros } from './tensor.ts';
 
 /** Settings of all parameters; {@link ParameterGroup} has those of some. */
 export interface AdamWOptions {
@@ -169,7 +169,7 @@ export class AdamW {
    * One update; gradients (f32 or f16) in the order of the parameters.
    * @param factor what they are multiplied by, its first element: {@link clipFactor}. Where it is 0 nothing changes on the
    * device; call {@link takeBack} when that is known.
-   * @throws ShapeError
+   * @throws ShapeError, DeviceError, OutOfMemoryError; nothing has changed then, and the step does not count.
    */
   step(gradients: readonly Tensor[], factor?: Tensor): void {
     checkValue('AdamW.step', 'rate', rateField, this.rate);
@@ -177,32 +177,43 @@ export class AdamW {
     if (factor !== undefined) checkValue('AdamW.step', 'factor', tensorField, factor);
     if (gradients.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${gradients.length} gradients for ${this.#slots.length} parameters`);
-    this.#slots.forEach(({ parameter }, i) => {
-      parameter.use();
-      gradients[i]!.use();
-      if (gradients[i]!.size !== parameter.size)
-        throw new ShapeError('AdamW', `gradient ${show(gradients[i]!)} for parameter ${show(parameter)}`);
-    });
-    this.#steps++;
-    const times = factor ?? full(this.#slots[0]!.parameter.device, [1], 1);
-    this.#slots.forEach(({ parameter, copy, settings, moments }, i) => {
-      const { beta1, beta2, eps, decay, rateFactor } = settings;
-      const corrections = [1 / (1 - beta1 ** this.#steps), 1 / (1 - beta2 ** this.#steps)];
-      const gradient = gradients[i]!.dtype === 'f16' ? 'f16' : 'f32';
-      const operands = [gradients[i]!, parameter, ...moments, ...(copy ? [copy] : [])].map((t) => ({
-        storage: t.storage,
+    const step = this.#steps + 1;
+    // All is looked at before anything is changed: a step that fails has not been taken.
+    const updates = this.#slots.map(({ parameter, copy, settings, moments }, i) => {
+      const gradient = gradients[i]!;
+      oneDevice('AdamW', parameter, gradient, ...moments, copy, factor);
+      if (gradient.size !== parameter.size)
+        throw new ShapeError('AdamW', `gradient ${show(gradient)} for parameter ${show(parameter)}`);
+      const operands = [gradient, parameter, ...moments, ...(copy ? [copy] : [])].map(({ storage }) => ({
+        storage,
         rowLength: 1,
       }));
-      for (const [begin, end] of commonRows('AdamW', parameter.size, operands))
-        parameter.device.dispatch(
-          adamw({ gradient, copy: copy !== undefined }),
-          [times.storage.window(0, 1), ...operands.map((o) => o.storage.window(begin, end))],
-          [end - begin, this.rate * rateFactor, beta1, beta2, eps, decay, ...corrections],
+      const { beta1, beta2, eps, decay, rateFactor } = settings;
+      return {
+        kernel: adamw({ gradient: gradient.dtype === 'f16' ? 'f16' : 'f32', copy: copy !== undefined }),
+        operands,
+        ranges: commonRows('AdamW', parameter.size, operands),
+        params: [
+          this.rate * rateFactor,
+          ...[beta1, beta2, eps, decay],
+          1 / (1 - beta1 ** step),
+          1 / (1 - beta2 ** step),
+        ],
+      };
+    });
+    const device = this.#slots[0]?.parameter.device;
+    const times = factor ?? (device && full(device, [1], 1));
+    for (const { kernel, operands, ranges, params } of updates)
+      for (const [begin, end] of ranges)
+        device!.dispatch(
+          kernel,
+          [times!.storage.window(0, 1), ...operands.map((o) => o.storage.window(begin, end))],
+          [end - begin, ...params],
           linearGrid(Math.ceil((end - begin) / 4)),
           14 * (end - begin),
         );
-    });
-    if (!factor) times.dispose();
+    if (!factor) times?.dispose();
+    this.#steps = step;
   }
 
   /** The last step had the factor 0: it does not count. */

@@ -7,9 +7,9 @@
  */
 
 import type { Device } from './device.ts';
-import { PlanError } from './errors.ts';
-import type { PlanMemory, PooledBuffer } from './memory.ts';
-import type { BufferWindow, Dispatch, Recorder } from './queue.ts';
+import { DeviceError, PlanError } from './errors.ts';
+import type { BufferWindow, PlanMemory, PooledBuffer } from './memory.ts';
+import type { Dispatch, Recorder } from './queue.ts';
 import { disown, innermost, type Owned, own, type Scope, scope, visit } from './scope.ts';
 import { Tensor } from './tensor.ts';
 
@@ -131,7 +131,8 @@ function madeInside(result: unknown, memory: PlanMemory): Owned[] {
  * then. Inputs are tensors made before and rewritten by `Tensor.write`; numbers that `fn` gave from the host (shapes, scales,
  * ids, tensors uploaded inside) stay as they were. What it changes in place (weights, by an optimiser) changes again. Until
  * `dispose()` the plan holds all memory that `fn` used.
- * @throws PlanError inside another recording, and where `fn` reads, or writes to what a replay could not restore.
+ * @throws PlanError inside another recording, and where `fn` reads, or writes to what a replay could not restore; DeviceError
+ *   where it returns what lies on another device.
  * @example
  * ```ts
  * import { linear, openDevice, record, tensor } from 'neurgrad/engine';
@@ -158,6 +159,9 @@ export function record<T>(device: Device, fn: () => T): Plan<T> {
     let made: Owned[] = [];
     const result = scope(() => {
       const returned = fn();
+      visit(returned, (object) => {
+        if (object instanceof Tensor && object.device !== device) throw DeviceError.two('record');
+      });
       made = madeInside(returned, memory);
       // They live as long as the plan, not as the scope around the recording.
       for (const object of made) disown(object);

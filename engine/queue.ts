@@ -26,15 +26,8 @@ import {
   placeParameters,
   textOf,
 } from './kernelCheck.ts';
-import type { FenceClock, PooledBuffer } from './memory.ts';
+import type { BufferWindow, FenceClock, PooledBuffer } from './memory.ts';
 import type { Profiler } from './profiler.ts';
-
-/** A window of a buffer, in bytes; `offset` a multiple of 256, `size` of 4. */
-export interface BufferWindow {
-  readonly buffer: PooledBuffer;
-  readonly offset: number;
-  readonly size: number;
-}
 
 /** One dispatch, ready to be encoded (again). */
 export interface Dispatch {
@@ -173,12 +166,7 @@ export class CommandQueue implements FenceClock {
   ): void {
     checkCount(kernel, windows);
     checkGrid(kernel.name, grid);
-    for (const { buffer } of windows)
-      if (buffer.gpu !== this.#device)
-        throw new DeviceError(
-          'two-devices',
-          `${kernel.name}: tensors of two devices; bring one over with tensor(device, await it.read(), it.shape)`,
-        );
+    for (const { buffer } of windows) if (buffer.gpu !== this.#device) throw DeviceError.two(kernel.name);
     const compiled = this.#compiled(kernel);
     placeParameters(kernel.name, compiled.params, params, this.#scratchViews);
     const parameterBytes = compiled.params.length * 4;

@@ -9,7 +9,15 @@
 export interface Owned {
   /** The scope that will free it, or null where the user will. */
   owner: Scope | null;
-  dispose(): void;
+  /** `by` the scope where that has ended. */
+  dispose(by?: 'scope'): void;
+}
+
+/** A tape's node: it outlives the scope it was made in, since tensors that leave may still need it. */
+interface Surviving extends Owned {
+  readonly survives: true;
+  /** In no scope any more: it goes as soon as nothing refers to its output. */
+  settle(): void;
 }
 
 class Scope {
@@ -46,6 +54,7 @@ export function disown(object: Owned): void {
   object.owner = null;
 }
 
+const survives = (object: Owned): object is Surviving => 'survives' in object;
 const isOwned = (value: object): value is Owned => 'owner' in value && 'dispose' in value;
 
 /** Calls `act` with each owned object in a value: alone, in arrays, maps or plain objects. */
@@ -67,7 +76,8 @@ export function keep<T>(value: T): T {
 
 /**
  * Runs `fn` and frees every tensor made inside that it neither returns (alone, in arrays, maps or plain objects) nor keeps.
- * The tape recorded inside lasts as long as the outermost scope; with `keepTape`, beyond it.
+ * The tape recorded inside lasts as long as the outermost scope; with `keepTape`, beyond it, until no handle on what it leads to
+ * is left.
  * @throws TypeError if `fn` returns a promise: read results back outside.
  * @example
  * ```ts
@@ -89,10 +99,14 @@ export function scope<T>(fn: () => T, keepTape = false): T {
     return keep(result);
   } finally {
     current = mine.outer;
+    const loose: Surviving[] = [];
     for (const object of [...mine.owned].reverse()) {
-      // A tape's node outlives the scope it was made in: tensors that leave may still need it.
-      if ('survives' in object && (mine.outer || keepTape)) move(object, mine.outer);
-      else object.dispose();
+      if (!survives(object) || !(mine.outer || keepTape)) object.dispose('scope');
+      else {
+        move(object, mine.outer);
+        if (!mine.outer) loose.push(object);
+      }
     }
+    for (const node of loose) node.settle();
   }
 }

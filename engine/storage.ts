@@ -8,10 +8,9 @@
 
 import { groupWords, isQuantised, QUANTISED_GROUP, storedRow, type WeightFormat } from '../kernels/index.ts';
 import type { Device } from './device.ts';
-import { ShapeError } from './errors.ts';
-import { type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
+import { DeviceError, ShapeError } from './errors.ts';
+import { type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
 import { checkValue, one } from './options.ts';
-import type { BufferWindow } from './queue.ts';
 
 /** f32 and u32 are computed with; the others are weights as stored, widened inside kernels. */
 export type DType = WeightFormat | 'u32';
@@ -147,6 +146,7 @@ export class Storage {
 
   /** The binding of elements [begin, end), which lie in one segment. The size is rounded up to 16 bytes for vec4 access. */
   window(begin = 0, end = this.elements): BufferWindow {
+    if (!this.alive) throw new ShapeError('window', 'these elements have been given back');
     const segment = this.segments.find((s) => begin >= s.begin && end <= s.end);
     if (!segment) throw new ShapeError('window', `elements ${begin}..${end} lie in several buffers`);
     const bytes = bytesOf(this.dtype);
@@ -177,6 +177,8 @@ export const rowsWindow = (
  * @throws ShapeError where a row itself is cut or a cut is not aligned in another operand.
  */
 export function commonRows(op: string, rows: number, operands: readonly RowsOf[]): [number, number][] {
+  if (operands.some(({ storage }) => storage.device !== operands[0]!.storage.device))
+    throw DeviceError.two(op);
   // By far most tensors lie in one buffer.
   if (operands.every(({ storage }) => storage.segments.length <= 1)) return rows > 0 ? [[0, rows]] : [];
   const cuts = new Set<number>([0, rows]);

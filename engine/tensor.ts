@@ -10,7 +10,7 @@
 import { fill } from '../kernels/index.ts';
 import { linearGrid } from '../kernels/kernel.ts';
 import type { Device } from './device.ts';
-import { GradientError, ShapeError } from './errors.ts';
+import { DeviceError, GradientError, ShapeError } from './errors.ts';
 import { narrowInto, widenInto } from './halves.ts';
 import type { Purpose } from './memory.ts';
 import { checkValue, instance, list } from './options.ts';
@@ -84,7 +84,18 @@ function retain({ storage, shape, dtype, size }: Tensor): Storage {
   return half;
 }
 
-/** One recorded operation. Owned by a scope, but outlives it into the outer one. */
+/** Why a tape is gone, and what would have kept it. */
+const ENDS = {
+  grad: 'its tape was released by an earlier grad(); pass retainTape to go back twice',
+  scope:
+    "its tape ended with the scope that it was recorded in (a model's run is one); call grad() inside that scope, or put both in one scope(() => ...)",
+  handles: 'its tape was released with the last handle on its result',
+} as const;
+
+/**
+ * One recorded operation. Owned by a scope, but outlives it into the outer one; outside of all scopes it lasts as long as a
+ * handle on its output does, or an operation recorded on that.
+ */
 export class Node implements Owned {
   readonly survives = true;
   readonly id = ++nodeCount;
@@ -95,6 +106,9 @@ export class Node implements Owned {
   readonly pullback: Pullback | null;
   owner: Scope | null = null;
   #saved: readonly Tensor[] | null;
+  #end: keyof typeof ENDS | null = null;
+  /** Handles on the output, and later operations that take it. What it has saved of itself does not count. */
+  #uses = 0;
   readonly #halved = new Set<Tensor>();
 
   /** `output` is named so that, where it is saved itself, what is saved has its place in the graph. */
@@ -108,10 +122,12 @@ export class Node implements Owned {
     this.op = op;
     this.track = { node: this };
     this.inputs = inputs.map((t) => t.track);
+    for (const input of this.inputs) input?.node?.retain();
     this.pullback = pullback;
     this.#saved = saved.map((t) => {
       const alias = new Tensor(retain(t), t.shape, t === output ? this.track : t.track, true);
       alias.storage.keep(true);
+      if (t === output) this.#uses--;
       if (alias.dtype !== t.dtype) this.#halved.add(alias);
       return alias;
     });
@@ -120,10 +136,7 @@ export class Node implements Owned {
 
   /** @throws GradientError after the tape has been released. */
   get saved(): readonly Tensor[] {
-    if (!this.#saved)
-      throw new GradientError(
-        `${this.op}: its tape was released by an earlier grad(); pass retainTape to go back twice`,
-      );
+    if (!this.#saved) throw new GradientError(`${this.op}: ${ENDS[this.#end!]}`);
     return this.#saved.map((t) => {
       if (!this.#halved.has(t)) return t;
       const wide = new Tensor(new Storage(t.device, 'f32', t.shape, 'scratch'), t.shape, t.track);
@@ -132,41 +145,75 @@ export class Node implements Owned {
     });
   }
 
+  /** One more use of the output. */
+  retain(): void {
+    this.#uses++;
+  }
+
+  /** One use less: outside of scopes the last takes the node with it, and what only that has used. */
+  release(): void {
+    this.#uses--;
+    this.settle();
+  }
+
+  settle(): void {
+    if (this.#uses > 0 || this.owner || !this.#saved) return;
+    // By a list, not by recursion: a tape may be thousands of operations deep.
+    unused.push(this);
+    if (unused.length > 1) return;
+    for (let node = unused[0]; node; node = unused[0]) {
+      node.dispose('handles');
+      unused.shift();
+    }
+  }
+
   /** Frees the saved tensors. */
-  dispose(): void {
-    if (!this.#saved) return;
-    for (const t of this.#saved) {
+  dispose(by: keyof typeof ENDS = 'scope'): void {
+    const saved = this.#saved;
+    if (!saved) return;
+    this.#saved = null;
+    this.#end = by;
+    for (const t of saved) {
       t.storage.keep(false);
       t.dispose();
     }
-    this.#saved = null;
     disown(this);
+    for (const input of this.inputs) input?.node?.release();
   }
 }
 
+/** Nodes that nothing uses any more, while they are being freed. */
+const unused: Node[] = [];
+
 /** A shape over elements on a device: contiguous, row-major, changed by nothing but `write`, `writeRow` and the optimiser. Scopes free it. */
 export class Tensor implements Owned, Disposable {
-  readonly storage: Storage;
+  readonly #storage: Storage;
   readonly shape: readonly number[];
   owner: Scope | null = null;
   #track: Track | null;
-  #disposed = false;
+  #disposed: 'dispose' | 'scope' | null = null;
 
   /** Takes over one reference to `storage`. `unowned` tensors belong to no scope. */
   constructor(storage: Storage, shape: readonly number[], track: Track | null = null, unowned = false) {
-    this.storage = storage;
+    this.#storage = storage;
     this.shape = shape;
     this.#track = track;
+    track?.node?.retain();
     if (!unowned) own(this);
   }
 
+  /** Its elements. @throws ShapeError after dispose() */
+  get storage(): Storage {
+    this.use();
+    return this.#storage;
+  }
   /** Where it lives. */
   get device(): Device {
-    return this.storage.device;
+    return this.#storage.device;
   }
   /** How its elements are stored. */
   get dtype(): DType {
-    return this.storage.dtype;
+    return this.#storage.dtype;
   }
   /** Elements. */
   get size(): number {
@@ -182,7 +229,7 @@ export class Tensor implements Owned, Disposable {
   }
   /** Whether this handle has been given back. */
   get disposed(): boolean {
-    return this.#disposed;
+    return this.#disposed !== null;
   }
 
   /** Size of an axis; negative counts from the end. @throws ShapeError */
@@ -213,9 +260,15 @@ export class Tensor implements Owned, Disposable {
     return this.view(this.shape, null);
   }
 
-  /** Throws if the tensor has been disposed of. */
+  /** Throws if the tensor has been disposed of, by the user or with the scope it was made in. */
   use(): void {
-    if (this.#disposed) throw new ShapeError('tensor', `[${this.shape.join(', ')}] was used after dispose()`);
+    if (this.#disposed === 'dispose')
+      throw new ShapeError('tensor', `${show(this)} was used after dispose()`);
+    if (this.#disposed)
+      throw new ShapeError(
+        'tensor',
+        `${show(this)} was used after the scope that it was made in had ended; return it from there, or keep() it`,
+      );
   }
 
   /**
@@ -270,15 +323,25 @@ export class Tensor implements Owned, Disposable {
   }
 
   /** Gives this handle back; the elements go with the last one, and with the tapes that saved them. */
-  dispose(): void {
+  dispose(by: 'dispose' | 'scope' = 'dispose'): void {
     if (this.#disposed) return;
-    this.#disposed = true;
+    this.#disposed = by;
     disown(this);
-    this.storage.release();
+    this.#storage.release();
+    this.#track?.node?.release();
   }
   /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+}
+
+/** @throws ShapeError where one has been disposed of, DeviceError where they lie on two devices. */
+export function oneDevice(op: string, ...tensors: readonly (Tensor | undefined)[]): void {
+  const given = tensors.filter((t) => t instanceof Tensor);
+  for (const t of given) {
+    t.use();
+    if (t.device !== given[0]!.device) throw DeviceError.two(op);
   }
 }
 
@@ -338,6 +401,7 @@ export function operation(
   pullback: Pullback | null,
 ): Tensor {
   if (!isRecording(inputs)) return output;
+  oneDevice(op, output, ...inputs);
   const { track } = new Node(op, inputs, output, saved, pullback);
   const tracked = output.view(output.shape, track);
   output.dispose();

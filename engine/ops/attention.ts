@@ -16,7 +16,7 @@ import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, noGrad, operation, show, type Tensor, tensor, tensorField } from '../tensor.ts';
+import { empty, noGrad, oneDevice, operation, show, type Tensor, tensor, tensorField } from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
@@ -53,7 +53,7 @@ const turn = one([1, -1]);
 /** x [tokens..., heads, D] turned by its tokens' positions (u32, one a token). `direction` -1 turns back. */
 export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
   checkValue('rotary', 'direction', turn, direction);
-  for (const t of [x, positions, table.cosine, table.sine]) t.use();
+  oneDevice('rotary', x, positions, table.cosine, table.sine);
   const [heads, headSize] = [x.dim(-2), x.dim(-1)];
   if (
     headSize % 2 !== 0 ||
@@ -138,6 +138,7 @@ const LARGEST_HEAD = 256;
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions('attention', attentionOptions, options);
+  oneDevice('attention', q, k, v, options.keyMask);
   if (
     q.rank !== 4 ||
     k.rank !== 4 ||

@@ -11,7 +11,7 @@ import {
 } from '../../kernels/index.ts';
 import { columnShare } from '../columnShare.ts';
 import type { Device } from '../device.ts';
-import type { BufferWindow } from '../queue.ts';
+import type { BufferWindow } from '../memory.ts';
 import { empty } from '../tensor.ts';
 
 export interface ColumnReduction {

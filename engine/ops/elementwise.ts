@@ -5,7 +5,7 @@
 import { type BinaryName, binary, linearGrid, select, type UnaryName, unary } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { commonRows } from '../storage.ts';
-import { empty, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, noGrad, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 
@@ -16,10 +16,9 @@ const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 
 function requireF32(op: string, ...tensors: Tensor[]): void {
-  for (const t of tensors) {
-    t.use();
+  oneDevice(op, ...tensors);
+  for (const t of tensors)
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype} ${show(t)}`);
-  }
 }
 
 function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {

@@ -20,6 +20,7 @@ import {
   empty,
   isRecording,
   noGrad,
+  oneDevice,
   operation,
   show,
   sizeOf,
@@ -64,6 +65,7 @@ const matmulOptions = optionsSchema<MatmulOptions>(
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   checkOptions('matmul', matmulOptions, options);
+  oneDevice('matmul', a, b);
   const { transA = false, transB = false, precision = 'f32' } = options;
   if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', `${show(a)} x ${show(b)}: both need two axes`);
   const [k, kb] = [a.dim(transA ? -2 : -1), b.dim(transB ? -1 : -2)];
@@ -102,6 +104,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
 
 /** @throws ShapeError where no linear layer takes these. */
 export function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): void {
+  oneDevice('linear', x, w, bias);
   if (
     w.rank !== 2 ||
     x.rank < 1 ||
@@ -192,6 +195,7 @@ export function followed(y: Tensor, then: Then): Tensor {
 export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then: Then): Tensor {
   checkThen('linearThen', then);
   const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
+  oneDevice('linearThen', ...operands);
   if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none')
     return followed(linear(x, w, bias), then);
   return linearKernel(x, w, bias, then);

@@ -13,11 +13,11 @@ import {
   type RowShare,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import type { BufferWindow } from '../memory.ts';
 import { checkValue, one } from '../options.ts';
-import type { BufferWindow } from '../queue.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, full, noGrad, oneDevice, operation, show, sizeOf, type Tensor } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
 import { mean, sumTo } from './reduce.ts';
@@ -52,10 +52,9 @@ function dispatch(
 }
 
 function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
-  for (const t of [x, ...vectors]) {
-    t.use();
+  oneDevice(op, x, ...vectors);
+  for (const t of [x, ...vectors])
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype}`);
-  }
   if (x.rank === 0 || vectors.some((v) => v.rank !== 1 || v.dim(0) !== x.dim(-1)))
     throw new ShapeError(op, `x ${show(x)} with ${vectors.map(show).join(', ')}`);
 }

@@ -5,7 +5,15 @@
 
 import { ShapeError, UserError } from '../errors.ts';
 import { between, checkOptions, optionsSchema, required } from '../options.ts';
-import { checkTensors, isRecording, operation, sizeOf, type Tensor, tensorField } from '../tensor.ts';
+import {
+  checkTensors,
+  isRecording,
+  oneDevice,
+  operation,
+  sizeOf,
+  type Tensor,
+  tensorField,
+} from '../tensor.ts';
 import { checkThen, followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
 import { layerNorm, normField, normStatistics, rmsNorm } from './norm.ts';
 import { sumTo } from './reduce.ts';
@@ -74,6 +82,7 @@ export function normLinear(
   checkThen('normLinear', then);
   const { kind, eps } = norm;
   const vectors = vectorsOf(norm);
+  oneDevice('normLinear', x, w, bias, ...vectors, 'with' in then ? then.with : undefined);
   const rows = sizeOf(x.shape.slice(0, -1));
   if (
     x.rank === 0 ||

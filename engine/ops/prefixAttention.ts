@@ -11,7 +11,7 @@ import { attentionBackwardQueries, attentionForward } from '../../kernels/index.
 import { ShapeError } from '../errors.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
-import { empty, isRecording, noGrad, operation, show, type Tensor } from '../tensor.ts';
+import { empty, isRecording, noGrad, oneDevice, operation, show, type Tensor } from '../tensor.ts';
 import { FUSED_KEYS, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
 import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
 import { matmul } from './matmul.ts';
@@ -70,6 +70,7 @@ export function prefixAttention(
   checkOptions('prefixAttention', prefixAttentionOptions, options);
   const [keyHeads, size] = [k.dim(1), q.dim(2)];
   const shared = prefix ? [prefix.keys, prefix.values] : [];
+  oneDevice('prefixAttention', q, k, v, ...shared);
   if (
     [q, k, v, ...shared].some((t) => t.rank !== 3 || t.dim(2) !== size) ||
     k.shape.join() !== v.shape.join() ||

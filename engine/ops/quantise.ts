@@ -8,7 +8,7 @@ import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
 import { checkValue } from '../options.ts';
 import { CUT, commonRows, type DType, dtypeField, purposeField, rowsWindow } from '../storage.ts';
-import { empty, show, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, oneDevice, show, sizeOf, type Tensor } from '../tensor.ts';
 
 /**
  * x [rows, length] (f32, f16 or bf16) stored as `dtype`; has no gradient. 16-bit results round to nearest; int8 and int4
@@ -43,8 +43,7 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
  * 128 (where a binding may begin). Of y, nothing else changes. @throws ShapeError
  */
 export function convertInto(x: Tensor, y: Tensor, first = 0): void {
-  x.use();
-  y.use();
+  oneDevice('convert', x, y);
   const [from, to] = [x.dtype, y.dtype];
   const length = sizeOf(x.shape.slice(1));
   if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)

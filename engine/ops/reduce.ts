@@ -4,8 +4,8 @@
 
 import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import type { BufferWindow } from '../memory.ts';
 import { checkValue, either, flag, like, list } from '../options.ts';
-import type { BufferWindow } from '../queue.ts';
 import { commonRows } from '../storage.ts';
 import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';

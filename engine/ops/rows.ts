@@ -15,13 +15,14 @@ import {
 } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, integers, operation, show, type Tensor, zeros } from '../tensor.ts';
+import { empty, integers, oneDevice, operation, show, type Tensor, zeros } from '../tensor.ts';
 import { add } from './elementwise.ts';
 import { slice } from './shape.ts';
 
 /** Host indices are checked and uploaded; a u32 tensor is trusted (outside indices give 0). */
 function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, size: number): Tensor {
   if ('dtype' in index) {
+    oneDevice(op, x, index);
     if (index.dtype !== 'u32') throw new ShapeError(op, `index of dtype ${index.dtype}`);
     return index.detach();
   }
@@ -133,7 +134,7 @@ function scatterParts(rows: Tensor, at: Tensor, size: number): Tensor {
  * @throws ShapeError, GradientError where a tape has saved the table.
  */
 export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
-  for (const t of [table, rows, at]) t.use();
+  oneDevice('writeRow', table, rows, at);
   const [size, width] = [table.dim(-2), table.dim(-1)];
   const dtypes = [table, rows, at].map((t) => t.dtype).join();
   if (dtypes !== 'f32,f32,u32' || at.size !== 1 || rows.dim(-1) !== width || rows.size * size !== table.size)

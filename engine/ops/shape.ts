@@ -5,7 +5,7 @@
 import { linearGrid, stridedCopy } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { bytesOf, type Storage } from '../storage.ts';
-import { empty, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 
 /** Row-major strides of a shape. */
@@ -233,6 +233,7 @@ export function pad(x: Tensor, begin: readonly number[], shape: readonly number[
 export function concat(xs: readonly Tensor[], axis: number): Tensor {
   const first = xs[0];
   if (!first) throw new ShapeError('concat', 'nothing to concatenate');
+  oneDevice('concat', ...xs);
   const at = axis < 0 ? axis + first.rank : axis;
   if (first.shape[at] === undefined) throw new ShapeError('concat', `no axis ${axis} in ${show(first)}`);
   for (const x of xs)

@@ -13,7 +13,7 @@ import { ShapeError } from '../errors.ts';
 import { checkOptions, finite, flag, optionsSchema } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, full, integers, operation, show, type Tensor, tensorField } from '../tensor.ts';
+import { empty, full, integers, oneDevice, operation, show, type Tensor, tensorField } from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
 import { unpick } from './rows.ts';
@@ -58,7 +58,7 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   checkOptions(op, softmaxOptions, options);
   const { rows, length } = checkRows(op, x);
   const { scale = 1, keyMask, causal = false, lastKey } = options;
-  keyMask?.use();
+  oneDevice(op, x, keyMask, lastKey);
   lastKey?.use();
   const y = empty(x.device, x.shape);
   if (rows === 0) return y;
