@@ -255,7 +255,7 @@ export class Device {
         this.#failure ??= fault;
       },
     );
-    this.pool = new MemoryPool(gpu, this.queue, budget, (buffer) => this.queue.forget(buffer));
+    this.pool = new MemoryPool(gpu, this.queue, budget, (buffers) => this.queue.forget(buffers));
     gpu.onuncapturederror = ({ error }: GPUUncapturedErrorEvent) => {
       const { total } = this.pool.report();
       this.#failure ??=
@@ -277,7 +277,7 @@ export class Device {
     });
   }
 
-  /** Resolves when the device is lost, for a reason that is not `destroy()`. */
+  /** Resolves when the device is lost; also by `destroy()`, with the reason `destroyed`. Never rejects. */
   get lost(): Promise<GPUDeviceLostInfo> {
     return this.gpu.lost;
   }

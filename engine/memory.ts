@@ -106,7 +106,7 @@ export class MemoryPool {
     scratch: 0,
     staging: 0,
   };
-  readonly #onDestroy: (buffer: PooledBuffer) => void;
+  readonly #onDestroy: (buffers: ReadonlySet<PooledBuffer>) => void;
   #recording: PlanMemory | null = null;
   readonly budget: number;
   #pooled = 0;
@@ -120,7 +120,7 @@ export class MemoryPool {
     device: GPUDevice,
     clock: FenceClock,
     budget: number,
-    onDestroy: (buffer: PooledBuffer) => void,
+    onDestroy: (buffers: ReadonlySet<PooledBuffer>) => void,
   ) {
     this.#device = device;
     this.#clock = clock;
@@ -266,15 +266,17 @@ export class MemoryPool {
   /** Gives every pooled buffer back to the driver. */
   trim(): void {
     this.#clock.flush();
-    for (const free of [this.#free.storage, this.#free.staging]) {
-      for (const buffer of [...free.values()].flat()) {
-        this.#onDestroy(buffer);
-        // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
-        buffer.buffer.destroy();
-        this.#pooled -= buffer.bytes;
-        this.#total -= buffer.bytes;
-      }
-      free.clear();
+    const lists = [this.#free.storage, this.#free.staging];
+    const pooled = new Set(lists.flatMap((free) => [...free.values()].flat()));
+    if (pooled.size === 0) return;
+    // Once for all of them: who is told looks through all that it keeps.
+    this.#onDestroy(pooled);
+    for (const buffer of pooled) {
+      // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
+      buffer.buffer.destroy();
+      this.#pooled -= buffer.bytes;
+      this.#total -= buffer.bytes;
     }
+    for (const free of lists) free.clear();
   }
 }

@@ -288,10 +288,10 @@ export class CommandQueue implements FenceClock {
     afterSubmit?.();
   }
 
-  /** Forgets bind groups that name a buffer about to be destroyed. */
-  forget(buffer: PooledBuffer): void {
+  /** Forgets bind groups that name buffers about to be destroyed. */
+  forget(buffers: ReadonlySet<PooledBuffer>): void {
     for (const [key, kept] of this.#bindGroups) {
-      const left = kept.filter(({ windows }) => !windows.some((w) => w.buffer === buffer));
+      const left = kept.filter(({ windows }) => !windows.some((w) => buffers.has(w.buffer)));
       if (left.length === kept.length) continue;
       this.#bindGroupsKept -= kept.length - left.length;
       if (left.length > 0) this.#bindGroups.set(key, left);

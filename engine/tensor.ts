@@ -338,10 +338,12 @@ export class Tensor implements Owned, Disposable {
 
 /** @throws ShapeError where one has been disposed of, DeviceError where they lie on two devices. */
 export function oneDevice(op: string, ...tensors: readonly (Tensor | undefined)[]): void {
-  const given = tensors.filter((t) => t instanceof Tensor);
-  for (const t of given) {
+  let device: Device | undefined;
+  for (const t of tensors) {
+    if (!(t instanceof Tensor)) continue;
     t.use();
-    if (t.device !== given[0]!.device) throw DeviceError.two(op);
+    device ??= t.device;
+    if (t.device !== device) throw DeviceError.two(op);
   }
 }
 

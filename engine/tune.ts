@@ -36,8 +36,13 @@ export async function openDevice(options: OpenOptions = {}): Promise<Device> {
   checkOptions('openDevice', openOptions, options);
   const device = await openUntuned(options);
   const fromEnvironment = typeof process !== 'undefined' && process.env?.NEURGRAD_AUTOTUNE === '1';
-  if (options.autotune ?? fromEnvironment) await tuneProducts(device);
-  return device;
+  try {
+    if (options.autotune ?? fromEnvironment) await tuneProducts(device);
+    return device;
+  } catch (error) {
+    device.destroy();
+    throw error;
+  }
 }
 
 /** Rows whose right-hand side is as checkpoints store it, in f32: what most products of a model are. */
@@ -70,21 +75,48 @@ function contests(device: Device): Contest[] {
   }).filter(({ choices }) => choices.length > 1);
 }
 
-/** Fills `device.tuning` from the store, or by measuring, which takes seconds. */
+type Fastest = Readonly<Record<string, string>>;
+
+/** What was kept of these contests; null where it is of others, or damaged. */
+function winnersIn(kept: string | null, entrants: string, competing: readonly Contest[]): Fastest | null {
+  let found: unknown;
+  try {
+    found = JSON.parse(kept ?? 'null');
+  } catch {
+    return null;
+  }
+  const { entrants: theirs, fastest } = (found ?? {}) as { entrants?: unknown; fastest?: Fastest };
+  const known = ({ name, choices }: Contest): boolean =>
+    choices.some((choice) => choice.name === fastest?.[name]);
+  return theirs === entrants && fastest && competing.every(known) ? fastest : null;
+}
+
+/** A cache that cannot be used costs the time to measure, and nothing else; it is said, since it costs that every time. */
+const lament = (what: string, cause: unknown): void =>
+  console.warn(`neurgrad: times of kernels could not be ${what}: ${(cause as Error).message}`);
+
+/**
+ * Fills `device.tuning` from the store, or by measuring, which takes seconds. A store that is damaged or cannot be read is
+ * measured anew; what cannot be read or written is said on stderr.
+ */
 export async function tuneProducts(device: Device, store: TuningStore = tuningStore()): Promise<void> {
   const competing = contests(device);
   const { vendor, architecture, description } = device.info;
   const name = `matmul-${`${vendor}-${architecture}-${description}`.toLowerCase().replace(/[^a-z0-9]+/g, '-')}`;
   // Another set of kernels is another contest.
   const entrants = competing.map((c) => `${c.name}: ${c.choices.map((x) => x.name).join(', ')}`).join('; ');
-  const kept = await store.read(name);
-  const found = kept && (JSON.parse(kept) as { entrants: string; fastest: Record<string, string> });
-  let fastest: Record<string, string>;
-  if (found && found.entrants === entrants) fastest = found.fastest;
-  else {
-    fastest = {};
-    for (const contest of competing) fastest[contest.name] = await winner(device, contest);
-    await store.write(name, `${JSON.stringify({ entrants, fastest }, null, 1)}\n`);
+  const kept = await store.read(name).catch((cause) => {
+    lament('read', cause);
+    return null;
+  });
+  let fastest = winnersIn(kept, entrants, competing);
+  if (!fastest) {
+    const measured: Record<string, string> = {};
+    for (const contest of competing) measured[contest.name] = await winner(device, contest);
+    fastest = measured;
+    await store
+      .write(name, `${JSON.stringify({ entrants, fastest }, null, 1)}\n`)
+      .catch((cause) => lament('kept', cause));
   }
   for (const [of, choice] of Object.entries(fastest)) device.tuning.set(of, choice);
 }

@@ -24,14 +24,19 @@ const files: TuningStore = {
     });
   },
   async write(name, text) {
-    const { mkdir, rename, writeFile } = await import('node:fs/promises');
+    const { mkdir, rename, rm, writeFile } = await import('node:fs/promises');
     const { join } = await import('node:path');
     const path = join(await folder(), `${name}.json`);
     await mkdir(await folder(), { recursive: true });
     // Under another name first: a process that reads meanwhile sees a whole file.
     const temporary = `${path}.${process.pid}`;
-    await writeFile(temporary, text);
-    await rename(temporary, path);
+    try {
+      await writeFile(temporary, text);
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
   },
 };
 

@@ -106,7 +106,8 @@ export async function loadModelWeights(
 
 /**
  * Loads a model and its tokenizer from a local folder, or from the Hugging Face Hub through its cache.
- * @throws UserError naming the file, tensor or field that is wrong; nothing is left on the device then.
+ * @throws UserError naming the file, tensor or field that is wrong; nothing is left on the device then, and one that was
+ * opened for the model is closed.
  * @example
  * ```ts
  * import { encodePrompt, loadModel, predict } from 'neurgrad';
@@ -126,5 +127,10 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const tokenizer = await loadTokenizer(folder);
   await readConfig(folder);
   const device = options.device ?? (await openDevice());
-  return { model: await loadModelWeights(folder, device, options), tokenizer, folder: folder.name };
+  try {
+    return { model: await loadModelWeights(folder, device, options), tokenizer, folder: folder.name };
+  } catch (error) {
+    if (!options.device) device.destroy();
+    throw error;
+  }
 }

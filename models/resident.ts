@@ -3,6 +3,7 @@
  * which for training may keep each layer's input alone (activation checkpointing, Chen et al. 2016).
  */
 
+import { UserError } from '../engine/errors.ts';
 import { type Device, recompute, scope, type Tensor } from '../engine/index.ts';
 import { type HookTable, resolveHook, type Taps } from './hooks.ts';
 import type { ModelInput, ModelSizes, RunOptions, RunResult } from './model.ts';
@@ -17,6 +18,7 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
   readonly sizes: Config;
   readonly parameters: ReadonlyMap<string, Tensor>;
   readonly hooks: HookTable;
+  #disposed = false;
 
   /** @param weights under their current Hugging Face names; the model owns them from now on. */
   constructor(device: Device, config: Config, weights: ReadonlyMap<string, Tensor>, hooks: HookTable) {
@@ -45,6 +47,7 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
 
   /** See {@link LanguageModel.run}. @throws UserError before any GPU work. */
   run(input: ModelInput, options: RunOptions = {}): RunResult {
+    if (this.#disposed) throw new UserError('disposed', 'this model has been disposed of');
     return run(this, input, options);
   }
 
@@ -75,6 +78,7 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
 
   /** Frees the weights. */
   dispose(): void {
+    this.#disposed = true;
     for (const t of this.parameters.values()) t.dispose();
   }
 }

@@ -6,6 +6,7 @@
 import { UserError } from '../engine/errors.ts';
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
 import { checkOptions as checkOptionsOf, optionsSchema } from '../engine/options.ts';
+import { disown } from '../engine/scope.ts';
 import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
 import type { LlamaConfig } from './config.ts';
@@ -15,7 +16,6 @@ import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
 import { llamaHooks, llamaShapes } from './llama.ts';
 import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult, Site } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
-import { outlive } from './pass.ts';
 import { checkInput, checkOptions } from './run.ts';
 import { checkRun } from './runOptions.ts';
 import type { Answer, HostTensor, Request } from './splitWorker.ts';
@@ -46,18 +46,19 @@ async function startPart(first: number, end: number): Promise<Part> {
   });
   const waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void }[] = [];
   child.on('message', (answer: Answer) => {
-    const { resolve, reject } = waiting.shift()!;
-    if (!answer.error) resolve(answer);
-    else if (answer.error.user) reject(new UserError(answer.error.code, answer.error.message));
-    else reject(new Error(answer.error.message));
+    const asked = waiting.shift();
+    if (!answer.error) asked?.resolve(answer);
+    else if (answer.error.user) asked?.reject(new UserError(answer.error.code, answer.error.message));
+    else asked?.reject(new Error(answer.error.message));
   });
   let gone: Error | null = null;
-  const end_ = (why: string): void => {
-    gone = new UserError('split', `the process with layers ${first} to ${end - 1} ${why}`);
+  /** Nothing is answered any more, also what has been asked. */
+  const leave = (why: string): void => {
+    gone ??= new UserError('split', `the process with layers ${first} to ${end - 1} ${why}`);
     for (const { reject } of waiting.splice(0)) reject(gone);
   };
-  child.on('error', (error) => end_(`could not be started: ${error.message}`));
-  child.on('exit', (code, signal) => end_(`ended (${signal ?? `code ${code}`}); is there memory for it?`));
+  child.on('error', (error) => leave(`could not be started: ${error.message}`));
+  child.on('exit', (code, signal) => leave(`ended (${signal ?? `code ${code}`}); is there memory for it?`));
   return {
     first,
     end,
@@ -65,10 +66,12 @@ async function startPart(first: number, end: number): Promise<Part> {
       new Promise((resolve, reject) => {
         if (gone) return reject(gone);
         waiting.push({ resolve, reject });
-        child.send(request);
+        child.send(request, (error) => {
+          if (error) leave(`cannot be reached: ${error.message}`);
+        });
       }),
     stop: () => {
-      child.removeAllListeners('exit');
+      leave('was ended by dispose()');
       child.kill();
     },
   };
@@ -154,8 +157,9 @@ export class SplitLlama implements LanguageModel {
     await files.checkpoint.close();
     const config = { ...sizes, tied: files.config.tied };
     matchTensors(files.checkpoint, llamaShapes(config), options);
-    const parts = await Promise.all(layerRanges(config.layers, count).map((range) => startPart(...range)));
+    const parts: Part[] = [];
     try {
+      for (const range of layerRanges(config.layers, count)) parts.push(await startPart(...range));
       await Promise.all(
         parts.map(({ first, end, ask }) => ask({ do: 'load', folder, config, dtype, first, end })),
       );
@@ -290,18 +294,25 @@ export class SplitLlama implements LanguageModel {
     captures: ReadonlyMap<string, HostTensor>,
     gradients: ReadonlyMap<string, HostTensor>,
   ): RunResult {
+    const held: Tensor[] = [];
+    const dispose = (): void => {
+      for (const t of held) t.dispose();
+    };
     const place = ({ data, shape }: HostTensor): Tensor => {
       const made = tensor(this.device, data, shape);
-      const held = outlive(made);
-      made.dispose();
-      return held;
+      disown(made);
+      held.push(made);
+      return made;
     };
     const all = (list: ReadonlyMap<string, HostTensor>) =>
       new Map([...list].map(([name, t]) => [name, place(t)] as const));
-    const made = { logits: logits && place(logits), captures: all(captures), gradients: all(gradients) };
-    const dispose = (): void => {
-      for (const t of [made.logits, ...made.captures.values(), ...made.gradients.values()]) t?.dispose();
-    };
+    let made: { logits: Tensor | undefined; captures: Map<string, Tensor>; gradients: Map<string, Tensor> };
+    try {
+      made = { logits: logits && place(logits), captures: all(captures), gradients: all(gradients) };
+    } catch (error) {
+      dispose();
+      throw error;
+    }
     return {
       get logits(): Tensor {
         if (made.logits) return made.logits;
@@ -314,7 +325,7 @@ export class SplitLlama implements LanguageModel {
     };
   }
 
-  /** Ends the processes. */
+  /** Ends the processes; what they are asked, now or later, rejects with a UserError. */
   dispose(): void {
     for (const part of this.#parts) part.stop();
   }

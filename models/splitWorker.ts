@@ -13,7 +13,7 @@ import { Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
 import { Llama, llamaShapes } from './llama.ts';
-import type { RunOptions } from './model.ts';
+import type { RunOptions, RunResult } from './model.ts';
 import { loose } from './pass.ts';
 import type { CheckedInput } from './run.ts';
 import type { WeightDtype } from './storage.ts';
@@ -86,10 +86,12 @@ interface Run {
   readonly tokens: Tokens;
   readonly inputs: Map<number, Tensor>;
   /** Of the last layer's output, in the last process. */
-  readonly cotangent: Tensor | null;
+  cotangent: Tensor | null;
 }
 
-class Worker {
+/** What one process does; `open` gives the device that its layers are put on. */
+export class Worker {
+  readonly #open: () => Promise<Device>;
   #device: Device | null = null;
   #model: Llama | null = null;
   #first = 0;
@@ -97,6 +99,11 @@ class Worker {
   #run: Run | null = null;
   readonly #texts = new Map<number, Prefix>();
 
+  constructor(open: () => Promise<Device> = openDevice) {
+    this.#open = open;
+  }
+
+  /** @throws UserError for what cannot be done; nothing of it is left on the device then. */
   async answer(request: Request): Promise<Answer> {
     if (request.do === 'load') return this.#load(request);
     if (request.do === 'forward') return this.#forward(request);
@@ -109,17 +116,29 @@ class Worker {
 
   async #load({ folder, config, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
-    this.#device = await openDevice();
     const checkpoint = await openCheckpoint(source);
-    const options = { dtype, onNote: () => {} };
-    const loader = new WeightLoader(this.#device, checkpoint, llamaShapes(config), options);
-    const mine = namesOf(config, first, end);
-    const weights = await loader.loadAll(loader.names.filter((name) => mine.has(name)));
-    await this.#device.finish();
-    loader.dispose();
-    await checkpoint.close();
-    this.#device.pool.trim();
-    this.#model = new Llama(this.#device, config, weights);
+    try {
+      const device = await this.#open();
+      try {
+        const options = { dtype, onNote: () => {} };
+        const loader = new WeightLoader(device, checkpoint, llamaShapes(config), options);
+        const mine = namesOf(config, first, end);
+        try {
+          const weights = await loader.loadAll(loader.names.filter((name) => mine.has(name)));
+          await device.finish();
+          this.#model = new Llama(device, config, weights);
+        } finally {
+          loader.dispose();
+        }
+      } catch (error) {
+        device.destroy();
+        throw error;
+      }
+      device.pool.trim();
+      this.#device = device;
+    } finally {
+      await checkpoint.close();
+    }
     [this.#first, this.#end] = [first, end];
     return {};
   }
@@ -132,28 +151,39 @@ class Worker {
     const prefix = text === undefined ? null : (this.#texts.get(text) ?? new Prefix([], [], null));
     const tokens = prefix ? prepareRows(model, [{ prefix, ids: input.ids }]).tokens() : model.tokens(input);
     const inputs = new Map<number, Tensor>();
-    let x = loose(() => (residual ? upload(device, residual) : model.embed(input, taps)));
-    for (let layer = this.#first; layer < this.#end; layer++) {
-      const before = x;
-      x = loose(() => model.layer(layer, before, tokens, taps));
-      if (layer >= lowest) inputs.set(layer, before);
-      else before.dispose();
+    const run: Run = { input, options, lowest, tokens, inputs, cotangent: null };
+    // From here on the run holds what its backward needs, also where that is never asked for.
+    this.#run = run;
+    let x: Tensor | null = null;
+    let head: RunResult | null = null;
+    let finished = false;
+    try {
+      x = loose(() => (residual ? upload(device, residual) : model.embed(input, taps)));
+      for (let layer = this.#first; layer < this.#end; layer++) {
+        const before: Tensor = x;
+        const after = loose(() => model.layer(layer, before, tokens, taps));
+        x = after;
+        if (layer >= lowest) inputs.set(layer, before);
+        else before.dispose();
+      }
+      const last = this.#end === model.sizes.layers;
+      head = last ? runHead(model, input, x, options) : null;
+      const end = head?.gradients.get(residualName(model));
+      run.cotangent = end ? loose(() => end.detach()) : null;
+      const answer: Answer = {
+        ...(head ? {} : { residual: await download(x) }),
+        ...(head && options.logits !== 'none' ? { logits: await download(head.logits) } : {}),
+        captures: await downloadAll([...taps.captures, ...(head?.captures ?? [])]),
+        gradients: await downloadAll([...(head?.gradients ?? [])].filter(([name]) => isFinal(model, name))),
+      };
+      finished = true;
+      return answer;
+    } finally {
+      x?.dispose();
+      taps.dispose();
+      head?.dispose();
+      if (!finished) this.#forget();
     }
-    const last = this.#end === model.sizes.layers;
-    const head = last ? runHead(model, input, x, options) : null;
-    const end = head?.gradients.get(residualName(model));
-    const cotangent = end ? loose(() => end.detach()) : null;
-    this.#run = { input, options, lowest, tokens, inputs, cotangent };
-    const answer: Answer = {
-      ...(head ? {} : { residual: await download(x) }),
-      ...(head && options.logits !== 'none' ? { logits: await download(head.logits) } : {}),
-      captures: await downloadAll([...taps.captures, ...(head?.captures ?? [])]),
-      gradients: await downloadAll([...(head?.gradients ?? [])].filter(([name]) => isFinal(model, name))),
-    };
-    x.dispose();
-    taps.dispose();
-    head?.dispose();
-    return answer;
   }
 
   async #backward({ cotangent: given }: Request & { do: 'backward' }): Promise<Answer> {
@@ -162,34 +192,35 @@ class Worker {
     const asked = options.grad?.at ?? [];
     const embedding = asked.some((name) => !isFinal(model, name) && layerOf(model, name) < 0);
     const gradients: [string, Tensor][] = [];
-    let cotangent = given ? loose(() => upload(device, given)) : run.cotangent!;
-    for (let layer = this.#end - 1; layer >= Math.max(this.#first, lowest); layer--) {
-      const at = asked.filter((name) => layerOf(model, name) === layer);
-      const goesOn = layer > lowest || embedding;
-      const found = backThrough(
-        model,
-        input,
-        layer,
-        inputs.get(layer)!,
-        tokens,
-        options,
-        at,
-        cotangent,
-        goesOn,
-      );
-      if (goesOn) {
-        cotangent.dispose();
-        cotangent = found.shift()!;
+    let cotangent: Tensor | null = null;
+    try {
+      cotangent = given ? loose(() => upload(device, given)) : loose(() => run.cotangent!.detach());
+      for (let layer = this.#end - 1; layer >= Math.max(this.#first, lowest); layer--) {
+        const at = asked.filter((name) => layerOf(model, name) === layer);
+        const goesOn = layer > lowest || embedding;
+        const found = backThrough(
+          model,
+          input,
+          layer,
+          inputs.get(layer)!,
+          tokens,
+          options,
+          at,
+          cotangent,
+          goesOn,
+        );
+        if (goesOn) {
+          cotangent.dispose();
+          cotangent = found.shift()!;
+        }
+        for (const [i, name] of at.entries()) gradients.push([name, found[i]!]);
       }
-      for (const [i, name] of at.entries()) gradients.push([name, found[i]!]);
+      return { cotangent: await download(cotangent), gradients: await downloadAll(gradients) };
+    } finally {
+      cotangent?.dispose();
+      for (const [, g] of gradients) g.dispose();
+      this.#forget();
     }
-    const answer: Answer = {
-      cotangent: await download(cotangent),
-      gradients: await downloadAll(gradients),
-    };
-    for (const t of [cotangent, ...gradients.map(([, g]) => g)]) t.dispose();
-    this.#forget();
-    return answer;
   }
 
   /** As `prefill` with `merge`, through the layers that are here. */
@@ -198,19 +229,29 @@ class Worker {
     const before = this.#texts.get(text);
     const taps = new Taps(model.hooks, model.sizes, 1, ids.length, {});
     const { own, tokens } = remembering(device, ids.length, before, true);
-    let x = loose(() =>
-      residual ? upload(device, residual) : model.embed({ rows: 1, length: ids.length, ids }, taps),
-    );
-    for (let layer = this.#first; layer < this.#end; layer++) {
-      const input = x;
-      x = loose(() => model.layer(layer, input, tokens, taps));
-      input.dispose();
+    let x: Tensor | null = null;
+    let last: Tensor | null = null;
+    let finished = false;
+    try {
+      x = loose(() =>
+        residual ? upload(device, residual) : model.embed({ rows: 1, length: ids.length, ids }, taps),
+      );
+      for (let layer = this.#first; layer < this.#end; layer++) {
+        const input: Tensor = x;
+        x = loose(() => model.layer(layer, input, tokens, taps));
+        input.dispose();
+      }
+      const rows = x;
+      last = this.#end === model.sizes.layers ? loose(() => decodeLast(model, rows, taps)) : null;
+      const answer = last ? { logits: await download(last) } : { residual: await download(x) };
+      this.#texts.set(text, new Prefix([...(before?.ids ?? []), ...ids], [own], null));
+      before?.dispose();
+      finished = true;
+      return answer;
+    } finally {
+      for (const t of [x, last, tokens.positions]) t?.dispose();
+      if (!finished) for (const t of [...own.keys.values(), ...own.values.values()]) t.dispose();
     }
-    this.#texts.set(text, new Prefix([...(before?.ids ?? []), ...ids], [own], null));
-    const last = this.#end === model.sizes.layers ? loose(() => decodeLast(model, x, taps)) : null;
-    const answer = last ? { logits: await download(last) } : { residual: await download(x) };
-    for (const t of [x, last, tokens.positions, before]) t?.dispose();
-    return answer;
   }
 
   #forget(): void {

@@ -105,16 +105,19 @@ export function backThrough(
     ...changes,
     ...(options.grad ? { grad: { at, of: options.grad.of } } : {}),
   });
-  const found = scope(() => {
-    const leaf = input.detach();
-    if (goesOn) leaf.requireGrad();
-    const y = model.layer(layer, leaf, tokens, marks);
-    const values = [...(goesOn ? [leaf] : []), ...at.map((name) => marks.marked.get(name)!)];
-    return grad(y, values, { cotangent, unconnected: 'zero' });
-  });
-  marks.dispose();
-  for (const t of found) disown(t);
-  return found;
+  try {
+    const found = scope(() => {
+      const leaf = input.detach();
+      if (goesOn) leaf.requireGrad();
+      const y = model.layer(layer, leaf, tokens, marks);
+      const values = [...(goesOn ? [leaf] : []), ...at.map((name) => marks.marked.get(name)!)];
+      return grad(y, values, { cotangent, unconnected: 'zero' });
+    });
+    for (const t of found) disown(t);
+    return found;
+  } finally {
+    marks.dispose();
+  }
 }
 
 /** The layer that a name lies in; -1 for the embedding. */
@@ -237,6 +240,7 @@ export class StreamedLlama implements LanguageModel {
   #present: Stage | null = null;
   /** The end of the wave before. */
   #turn: Promise<unknown> = Promise.resolve();
+  #disposed = false;
 
   /** Takes over the checkpoint. @throws UserError where it does not hold this model. */
   constructor(device: Device, config: LlamaConfig, checkpoint: Checkpoint, options: WeightOptions = {}) {
@@ -351,14 +355,19 @@ export class StreamedLlama implements LanguageModel {
     }
   }
 
-  /** Brings a stage's weights to the device in place of the stage before, and begins to read the next. */
+  /**
+   * Brings a stage's weights to the device in place of the stage before, and begins to read the next.
+   * @throws UserError where the model is disposed of before they are there
+   */
   async #provide({ stage, next, ids }: Need): Promise<void> {
+    this.#use();
     if (this.#present !== stage) {
       this.#free();
       if (this.#ahead && this.#ahead.stage !== stage) await this.#drop();
       const loading = this.#ahead?.weights ?? (stage === 'embed' ? this.#loadRows(ids!) : this.#load(stage));
       this.#ahead = null;
       for (const [name, t] of await loading) this.#weights.set(name, t);
+      this.#use();
       this.#present = stage;
     }
     if (next === null || this.#ahead?.stage === next) return;
@@ -366,6 +375,10 @@ export class StreamedLlama implements LanguageModel {
     const weights = this.#load(next);
     weights.catch(() => {}); // Thrown where it is awaited.
     this.#ahead = { stage: next, weights };
+  }
+
+  #use(): void {
+    if (this.#disposed) throw new UserError('disposed', 'this model has been disposed of');
   }
 
   /** Of the embedding, the rows of these tokens. */
@@ -402,8 +415,13 @@ export class StreamedLlama implements LanguageModel {
     for (const t of weights?.values() ?? []) t.dispose();
   }
 
-  /** Frees the device's memory at once, files when what is being read has arrived. */
+  /**
+   * Frees the device's memory at once, files when what is being read has arrived. A run that is under way rejects with a
+   * UserError.
+   */
   dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.#free();
     this.#model.dispose();
     void this.#turn

@@ -110,15 +110,37 @@ export interface Bundle extends Disposable {
   dispose(): void;
 }
 
-/** One plain forward a prompt, its values kept. The caller disposes of the bundle. */
+/** One plain forward a prompt, its values kept. The caller disposes of the bundle; where it throws, nothing is left. */
 export async function openBundle(model: DifferenceModel, cases: readonly SweepCase[]): Promise<Bundle> {
+  /** All that is made on the way, to be freed where a later step fails. */
+  const made: Tensor[] = [];
+  try {
+    return await makeBundle(model, cases, (t) => {
+      made.push(t);
+      return t;
+    });
+  } catch (error) {
+    for (const t of made) t.dispose();
+    throw error;
+  }
+}
+
+async function makeBundle(
+  model: DifferenceModel,
+  cases: readonly SweepCase[],
+  hold: (made: Tensor) => Tensor,
+): Promise<Bundle> {
   const { device, sizes } = model;
   const causal = model.architecture === 'llama';
   const longest = Math.max(...cases.map(({ probe }) => probe.ids.length));
   const table =
     model.architecture === 'llama'
-      ? rotaryTable(device, longest, sizes.headSize, model.sizes.ropeTheta)
+      ? scope(() => rotaryTable(device, longest, sizes.headSize, model.sizes.ropeTheta))
       : null;
+  for (const t of table ? [table.cosine, table.sine] : []) {
+    disown(t);
+    hold(t);
+  }
 
   const places: CasePlace[] = [];
   const parts: Record<string, Tensor>[][] = [];
@@ -140,7 +162,7 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
     const stash = (into: Record<string, Tensor>, name: string, make: () => Tensor): void => {
       const made = scope(make);
       disown(made);
-      into[name] = made;
+      into[name] = hold(made);
     };
     for (const [layer, kept] of layers.entries())
       for (const [name, hook] of Object.entries(KEPT[model.architecture])) {
@@ -160,7 +182,7 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
       return value;
     };
     using run = noGrad(() => model.run(probeRows(input), { edit, logits: [read] }));
-    const row = run.logits.detach();
+    const row = hold(run.logits.detach());
     logitRows.push(row);
     parts.push(layers);
     finals.push(end.final!);
@@ -168,13 +190,14 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
 
   const packed = Array.from({ length: sizes.layers }, (_, layer) =>
     Object.fromEntries(
-      Object.keys(parts[0]![layer]!).map((name) => [name, pack(parts.map((p) => p[layer]![name]!))]),
+      Object.keys(parts[0]![layer]!).map((name) => [name, hold(pack(parts.map((p) => p[layer]![name]!)))]),
     ),
   );
-  const final = pack(finals);
-  const logits = pack(logitRows);
-  const probabilities = noGrad(() => scope(() => softmax(logits)));
+  const final = hold(pack(finals));
+  const logits = hold(pack(logitRows));
+  const probabilities = hold(noGrad(() => scope(() => softmax(logits))));
   const head = noGrad(() => scope(() => headBase(model, final)));
+  for (const t of Object.values(head)) hold(t);
   const rowsAt = (name: string): Promise<Float32Array>[] =>
     places.map(async ({ at, low, queryStart: start }) => {
       const row = start + at - low;
@@ -205,30 +228,25 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
   const dispose = (): void => {
     for (const t of held) t.dispose();
   };
-  try {
-    const [pre, up] = await Promise.all([
-      Promise.all(rowsAt('pre')),
-      Promise.all(causal ? rowsAt('up') : []),
-    ]);
-    return {
-      model,
-      cases: places,
-      layers: packed,
-      head,
-      probabilities,
-      logits,
-      pre,
-      up,
-      scales: { pre: pre.map(scalesOf), up: up.map(scalesOf) },
-      rotary: table,
-      keys: Math.max(...places.map((place) => place.keys)),
-      dispose,
-      [Symbol.dispose]: dispose,
-    };
-  } catch (error) {
-    dispose();
-    throw error;
-  }
+  const reading = [rowsAt('pre'), causal ? rowsAt('up') : []];
+  // All of them, also after one has failed: what is being read is still held.
+  await Promise.allSettled(reading.flat());
+  const [pre, up] = await Promise.all(reading.map((rows) => Promise.all(rows)));
+  return {
+    model,
+    cases: places,
+    layers: packed,
+    head,
+    probabilities,
+    logits,
+    pre: pre!,
+    up: up!,
+    scales: { pre: pre!.map(scalesOf), up: up!.map(scalesOf) },
+    rotary: table,
+    keys: Math.max(...places.map((place) => place.keys)),
+    dispose,
+    [Symbol.dispose]: dispose,
+  };
 }
 
 /** The tokens that are kept of one layer's value, as rows. */

@@ -1,9 +1,10 @@
 /** Tensors of two devices, tensors that are gone, tapes that ended: the real cause; and tapes outside of scopes are freed. */
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import {
   AdamW,
   add,
+  affine,
   attention,
   concat,
   convertInto,
@@ -143,6 +144,49 @@ describe('tensors of two devices', () => {
     for (const run of [add, mul, matmul, (x: Tensor, y: Tensor) => concat([x, y], 0)])
       expect(() => run(a, b)).toThrow();
     expect([heldBytes(device), heldBytes(other)]).toEqual(held);
+  });
+});
+
+describe('the pool', () => {
+  it('looks through the bind groups once for all buffers that it gives back', async () => {
+    const own = await open();
+    const windows: number[] = [];
+    const made = Array.from({ length: 200 }, (_, i) => affine(ones(own, 64 * (i + 1)), 1, i));
+    await own.finish();
+    for (const t of made) t.dispose();
+    const spy = vi.spyOn(own.queue, 'forget').mockImplementation((buffers) => {
+      windows.push(buffers.size);
+    });
+    own.pool.trim();
+    expect(windows.length).toBe(1);
+    expect(windows[0]).toBeGreaterThan(100);
+    spy.mockRestore();
+    expect(own.memory.total).toBe(heldBytes(own));
+    own.pool.trim();
+    own.destroy();
+  });
+
+  it('forgets the bind groups of what it gave back, and of nothing else', async () => {
+    const own = await open();
+    const x = tensor(own, [1, 2]);
+    const kept = affine(x, 2, 0);
+    for (let round = 0; round < 3; round++) {
+      const gone = affine(x, 3, round);
+      expect([...(await gone.read())]).toEqual([3 + round, 6 + round]);
+      gone.dispose();
+      own.pool.trim();
+      expect([...(await kept.read())]).toEqual([2, 4]);
+    }
+    own.destroy();
+  });
+});
+
+describe('Device.lost', () => {
+  it('resolves for destroy(), with that reason', async () => {
+    const own = await open();
+    const { lost } = own;
+    own.destroy();
+    expect((await lost).reason).toBe('destroyed');
   });
 });
 

@@ -1,6 +1,6 @@
 /** Autotuning: what it measures it keeps, and what is kept it takes. Measuring checks that the bits agree. */
 
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -52,7 +52,9 @@ describe('autotuning', () => {
         read.push(name);
         return readFile(join(folder, `${name}.json`), 'utf8');
       },
-      write: () => Promise.reject(new Error('measured again')),
+      write: async () => {
+        read.push('measured again');
+      },
     });
     expect(read).toEqual([file!.replace('.json', '')]);
     expect([...again.tuning]).toEqual([...device.tuning]);
@@ -70,6 +72,65 @@ describe('autotuning', () => {
     });
     expect(written.length).toBe(1);
     expect([...device.tuning.values()]).not.toContain('gone');
+  });
+
+  describe('a cache that is of no use', () => {
+    /** A store of one text, and what was written to it. */
+    async function tuned(read: () => Promise<string | null>, write = async () => {}): Promise<Device> {
+      const device = await open(await contest());
+      await tuneProducts(device, { read, write });
+      return device;
+    }
+    const said = () => vi.spyOn(console, 'warn').mockImplementation(() => {});
+    afterEach(() => vi.restoreAllMocks());
+
+    it.each([
+      ['cut off', '{"entrants": "f3'],
+      ['empty', ''],
+      ['another JSON', '[1, 2]'],
+      ['null', 'null'],
+      ['without winners', JSON.stringify({ entrants: 'x' })],
+    ])('%s: measured anew, and kept', async (_, text) => {
+      const warn = said();
+      let kept: string | null = null;
+      const device = await open(await contest());
+      await tuneProducts(device, {
+        read: async () => text,
+        write: async (_, fresh) => {
+          kept = fresh;
+        },
+      });
+      expect(device.tuning.size).toBeGreaterThan(1);
+      expect(Object.keys(JSON.parse(kept!).fastest)).toEqual([...device.tuning.keys()]);
+      expect(warn).not.toHaveBeenCalled();
+      // With its winners changed for names that are none, it is measured anew, too.
+      const odd = JSON.parse(kept!) as { entrants: string; fastest: Record<string, string> };
+      odd.fastest[Object.keys(odd.fastest)[0]!] = 'no such kernel';
+      const again = await tuned(async () => JSON.stringify(odd));
+      expect([...again.tuning.values()]).not.toContain('no such kernel');
+    });
+
+    it('that cannot be read or written: the device is tuned all the same, and it is said', async () => {
+      const warn = said();
+      const refuse = () => Promise.reject(new Error('EACCES: permission denied'));
+      const device = await tuned(refuse, refuse);
+      expect(device.tuning.size).toBeGreaterThan(1);
+      expect(warn.mock.calls.flat()).toEqual([
+        'neurgrad: times of kernels could not be read: EACCES: permission denied',
+        'neurgrad: times of kernels could not be kept: EACCES: permission denied',
+      ]);
+    });
+
+    it('behind a file where its folder should be, on the disk', async () => {
+      const warn = said();
+      const folder = await mkdtemp(join(tmpdir(), 'neurgrad-tune-'));
+      await writeFile(join(folder, 'file'), '');
+      vi.stubEnv('NEURGRAD_CACHE', join(folder, 'file', 'cache'));
+      const device = await open({ ...(await contest()), autotune: true });
+      expect(device.tuning.size).toBeGreaterThan(1);
+      expect(warn.mock.calls.flat().join()).toMatch(/could not be kept: ENOTDIR/);
+      expect(await readdir(folder)).toEqual(['file']);
+    });
   });
 
   it('decides only among kernels that apply', async () => {
