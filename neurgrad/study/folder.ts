@@ -23,13 +23,16 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
 import { show } from '../../engine/options.ts';
 import { fileError } from '../../models/byteSource.ts';
+import { checkJson, parseJson } from '../../models/json.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { type Column, DamagedPart, encodePart, type Part, readPart } from './part.ts';
-import { canonical, type Plan, planHash } from './plan.ts';
+import { canonical, type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
+import { readTextFile } from './textFile.ts';
 
 /** What the numbers came from. */
 export interface ModelStamp {
@@ -45,9 +48,11 @@ export interface ModelStamp {
   readonly files: Readonly<Record<string, string>>;
 }
 
+const FORMAT = 'neurgrad study 2';
+
 /** What binds a folder to one study. */
 export interface Manifest {
-  readonly format: 'neurgrad study 2';
+  readonly format: typeof FORMAT;
   readonly plan: Plan;
   readonly planHash: string;
   readonly models: readonly ModelStamp[];
@@ -184,16 +189,14 @@ export class StudyFolder implements Disposable {
     }
     const file = join(path, 'manifest.json');
     const hash = planHash(made.plan);
-    const study = createHash('sha256')
-      .update(canonical({ hash, models: made.models }))
-      .digest('hex');
+    const study = studyHash(made.plan, made.models);
     if (existsSync(file)) checkSame(path, readManifest(path), made, study);
     const lock = takeLock(path, shard);
     const mark = `.${shard.index + 1}-of-${shard.count}`;
     try {
       if (!existsSync(file)) {
         const manifest: Manifest = {
-          format: 'neurgrad study 2',
+          format: FORMAT,
           ...made,
           planHash: hash,
           study,
@@ -221,8 +224,9 @@ export class StudyFolder implements Disposable {
     const file = join(this.path, name);
     if (!existsSync(file)) return null;
     try {
-      const { study, value } = JSON.parse(readFileSync(file, 'utf8')) as { study: string; value: Value };
-      return study === this.manifest.study ? value : null;
+      const note = JSON.parse(readFileSync(file, 'utf8')) as { study: string; digest: string; value: Value };
+      const whole = note.study === this.manifest.study && note.digest === sha256(canonical(note.value));
+      return whole ? note.value : null;
     } catch {
       return null;
     }
@@ -236,7 +240,10 @@ export class StudyFolder implements Disposable {
     // Not whole, or of another study.
     rmSync(file, { force: true });
     const beside = `${file}${this.#mark}.first`;
-    writeWhole(beside, JSON.stringify({ study: this.manifest.study, value }));
+    writeWhole(
+      beside,
+      JSON.stringify({ study: this.manifest.study, digest: sha256(canonical(value)), value }),
+    );
     try {
       // Unlike a rename, fails where another share was faster.
       linkSync(beside, file);
@@ -299,19 +306,56 @@ function touch(path: string): void {
   }
 }
 
+const whole = v.pipe(v.number(), v.integer(), v.minValue(1));
+const manifestSchema = v.object({
+  format: v.literal(FORMAT),
+  plan: v.unknown(),
+  planHash: v.string(),
+  models: v.pipe(
+    v.array(
+      v.object({
+        source: v.string(),
+        architecture: v.picklist(['bert', 'llama']),
+        layers: whole,
+        hidden: whole,
+        width: whole,
+        weights: v.exactOptional(v.picklist(['device', 'disk', 'processes'])),
+        files: v.record(v.string(), v.string()),
+      }),
+    ),
+    v.minLength(1),
+  ),
+  study: v.string(),
+  adapter: v.string(),
+  versions: v.record(v.string(), v.string()),
+  created: v.string(),
+});
+
 function readManifest(path: string): Manifest {
   const file = join(path, 'manifest.json');
   if (!existsSync(file)) throw new UserError('study', `${path}: holds no study (no manifest.json)`);
-  let manifest: Manifest;
-  try {
-    manifest = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new UserError('study', `${file}: is damaged; the study cannot go on in this folder`, { cause });
-  }
-  if (manifest.format !== 'neurgrad study 2')
+  const json = parseJson(readTextFile(file), file, 'study');
+  const { format } = (json ?? {}) as { format?: unknown };
+  if (typeof format === 'string' && format !== FORMAT)
     throw new UserError('study', `${file}: is not a study of this version of neurgrad`);
+  const found = checkJson(manifestSchema, json, file, 'study');
+  const manifest = { ...found, plan: parsePlan(found.plan, file) };
+  const { plan, models } = manifest;
+  if (
+    models.length !== plan.models.length ||
+    planHash(plan) !== found.planHash ||
+    studyHash(plan, models) !== found.study
+  )
+    throw new UserError('study', `${file}: has been changed; the study cannot go on in this folder`);
   return manifest;
 }
+
+/** What every part of a study carries. */
+function studyHash(plan: Plan, models: readonly ModelStamp[]): string {
+  return sha256(canonical({ hash: planHash(plan), models }));
+}
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 function checkSame(
   path: string,

@@ -4,6 +4,7 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -21,7 +22,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
-import { type Device, openDevice } from '../../engine/index.ts';
+import { type Device, openDevice, UserError } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import { probeHooks } from '../../neurgrad/gradients.ts';
 import { predict } from '../../neurgrad/predict.ts';
@@ -31,7 +32,7 @@ import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
 import { DamagedPart, encodePart, readPart } from '../../neurgrad/study/part.ts';
-import { type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
+import { canonical, type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
 import { fill, readQuestions } from '../../neurgrad/study/prompts.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
 import { drawNeurons } from '../../neurgrad/study/select.ts';
@@ -422,6 +423,31 @@ describe('a study', () => {
     rmSync(lock);
   });
 
+  it.each<[string, (manifest: Record<string, unknown>) => unknown, RegExp]>([
+    ['a plan', (one) => ({ ...one, plan: { ...(one.plan as object), sign: '-' } }), /has been changed/],
+    ['no models', (one) => ({ ...one, models: [] }), /models is/],
+    [
+      'a model of no name',
+      (one) => ({ ...one, models: [{ ...(one.models as object[])[0], source: [] }] }),
+      /models.0.source is \[\], expected string/,
+    ],
+    [
+      'another model',
+      (one) => ({ ...one, models: [{ ...(one.models as object[])[0], layers: 7 }] }),
+      /has been changed/,
+    ],
+    ['no plan', (one) => ({ ...one, plan: [] }), /manifest.json: /],
+    ['another format', (one) => ({ ...one, format: 'neurgrad study 1' }), /not a study of this version/],
+    ['no object', () => null, /manifest.json: /],
+  ])('does not believe a manifest with %s', (_, change, expected) => {
+    const folder = fresh();
+    mkdirSync(folder, { recursive: true });
+    const manifest = JSON.parse(readFileSync(join(whole, 'manifest.json'), 'utf8'));
+    writeFileSync(join(folder, 'manifest.json'), JSON.stringify(change(manifest)));
+    expect(() => StudyFolder.read(folder)).toThrow(expected);
+    expect(() => StudyFolder.read(folder)).toThrow(UserError);
+  });
+
   it('has one choice of prompts: the first that came, and none where shares chose otherwise', async () => {
     const [one, two] = [fresh(), fresh()];
     for (const index of [0, 1]) await run([one, two][index]!, { index, count: 2 });
@@ -432,7 +458,8 @@ describe('a study', () => {
     expect(folder.keepNote('prompts-0.json', kept)).toEqual(kept);
     const { study, value } = JSON.parse(readFileSync(join(two, 'prompts-0.json'), 'utf8'));
     value.prompts.reverse();
-    writeFileSync(join(two, 'prompts-0.json'), JSON.stringify({ study, value }));
+    const digest = createHash('sha256').update(canonical(value)).digest('hex');
+    writeFileSync(join(two, 'prompts-0.json'), JSON.stringify({ study, digest, value }));
     await expect(tables(one, two)).rejects.toThrow('chose other prompts');
   });
 
