@@ -58,6 +58,7 @@ export async function readModelCard(source: string): Promise<ModelCard> {
   try {
     const folder = await resolveModelFolder(source, {
       onProgress: ({ done, total }) => progress.update(megabytes(done), megabytes(total)),
+      onNote: noteOnce,
     });
     const sizes = await readConfig(folder);
     const tokenizer = await loadTokenizer(folder);

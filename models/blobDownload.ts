@@ -5,6 +5,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { fileError } from './byteSource.ts';
+import { failureCode, sleep } from './retry.ts';
 
 export interface RemoteBlob {
   /** For messages. */
@@ -13,15 +14,28 @@ export interface RemoteBlob {
   readonly size: number;
   /** sha256 (64 hexadecimal digits, as Git LFS) or git's sha1 of a blob (40). */
   readonly hash: string;
-  /** The bytes from `begin` on; may break off. */
-  stream(begin: number): Promise<AsyncIterable<Uint8Array>>;
-  /** What a failure of `stream` means, and whether it is worth another try. */
-  explain(cause: unknown): { error: UserError; passing: boolean };
+  /** What is there under its name is not what it should be, whatever its size. */
+  readonly damaged?: boolean;
+  /** First pause in milliseconds after a try that brought nothing, doubled each time; default 500. */
+  readonly pause?: number | undefined;
+  /**
+   * The bytes from `begin` on, or, where the server cannot do that, from an earlier one; may break off.
+   * @throws UserError where another try would end the same way.
+   */
+  stream(begin: number): Promise<RemoteBytes>;
 }
+
+/** Bytes on their way, the first of which is the file's byte `begin`. */
+export interface RemoteBytes {
+  readonly begin: number;
+  readonly pieces: AsyncIterable<Uint8Array>;
+}
+
+/** An answer that is not the file, in words for the user; another try may bring it. */
+export class OtherAnswer extends Error {}
 
 /** Tries in a row that bring no byte before giving up. */
 const ATTEMPTS = 5;
-const FIRST_PAUSE = 500;
 /** A lock that was not touched for so long (milliseconds) was left by a process that died. */
 const STALE = 20_000;
 
@@ -31,9 +45,9 @@ export function partialPath(path: string): string {
 }
 
 /**
- * Downloads to `path` unless it is there (Node).
+ * Downloads to `path` unless it is there, whole (Node); one that was cut off is gone on with.
  * @param report called with the bytes that are there so far.
- * @throws UserError as `explain` says, or where the hash is wrong twice, or the disk refuses.
+ * @throws UserError as `stream`, or where it breaks off too often, the hash is wrong twice, or the disk refuses.
  */
 export async function downloadBlob(
   path: string,
@@ -42,8 +56,11 @@ export async function downloadBlob(
 ): Promise<void> {
   const { rename, rm, stat } = await import('node:fs/promises');
   await withLock(`${path}.neurgrad-lock`, async () => {
-    if (await stat(path).catch(() => undefined)) return;
     const partial = partialPath(path);
+    const there = await stat(path).catch(() => undefined);
+    if (there?.size === remote.size && !remote.damaged) return;
+    if (there && there.size < remote.size) await rename(path, partial);
+    else if (there) await rm(path, { force: true });
     // Where the hash is wrong, what an earlier start left may be at fault: once more from the beginning.
     for (let round = 0; round < 2; round++) {
       await fill(partial, remote, report);
@@ -65,7 +82,13 @@ async function fill(partial: string, remote: RemoteBlob, report: (bytes: number)
     for (let fruitless = 0; size < remote.size; ) {
       const begin = size;
       try {
-        for await (const piece of await remote.stream(begin)) {
+        const from = await remote.stream(begin);
+        let known = begin - from.begin;
+        for await (const whole of from.pieces) {
+          // What is there already comes once more from a server that knows no ranges.
+          const piece = whole.subarray(Math.min(known, whole.byteLength));
+          known -= whole.byteLength - piece.byteLength;
+          if (piece.byteLength === 0) continue;
           await handle.appendFile(piece).catch((cause) => {
             throw fileError(partial, cause);
           });
@@ -76,10 +99,10 @@ async function fill(partial: string, remote: RemoteBlob, report: (bytes: number)
         }
         if (size === begin) throw new TypeError('nothing came');
       } catch (cause) {
-        const { error, passing } = remote.explain(cause);
+        if (cause instanceof UserError) throw cause;
         fruitless = size > begin ? 1 : fruitless + 1;
-        if (!passing || fruitless >= ATTEMPTS) throw error;
-        await sleep(FIRST_PAUSE * 2 ** (fruitless - 1));
+        if (fruitless >= ATTEMPTS) throw brokenOff(remote.name, size, remote.size, cause);
+        await sleep((remote.pause ?? 500) * 2 ** (fruitless - 1));
       }
     }
     await handle.sync();
@@ -88,7 +111,18 @@ async function fill(partial: string, remote: RemoteBlob, report: (bytes: number)
   }
 }
 
-async function hashOf(path: string, digits: number): Promise<string> {
+function brokenOff(name: string, size: number, all: number, cause: unknown): UserError {
+  // Of foreign errors the code alone: their words may hold what was sent.
+  const why = cause instanceof OtherAnswer ? cause.message : failureCode(cause);
+  return new UserError(
+    'hub-unreachable',
+    `${name}: the download broke off at byte ${size} of ${all}${why && ` (${why})`}; start it again to go on`,
+    { cause },
+  );
+}
+
+/** The sha256 of a file (64 digits), or git's sha1 of it as a blob (40). */
+export async function hashOf(path: string, digits: number): Promise<string> {
   const { createHash } = await import('node:crypto');
   const { createReadStream } = await import('node:fs');
   const { stat } = await import('node:fs/promises');
@@ -119,8 +153,4 @@ async function withLock(path: string, work: () => Promise<void>): Promise<void> 
     clearInterval(beat);
     await rm(path, { force: true });
   }
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

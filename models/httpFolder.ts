@@ -4,6 +4,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema } from '../engine/options.ts';
+import { refuseCredentials, shownAddress } from './address.ts';
 import { type ByteFolder, type ByteSource, folderOf } from './byteSource.ts';
 import { type HttpOptions, httpOptions, openUrl } from './httpSource.ts';
 
@@ -15,15 +16,16 @@ export const isUrl = (text: string): boolean => /^https?:\/\//.test(text);
  * @throws UserError `http-address`
  */
 function rootOf(base: string): string {
+  refuseCredentials(base, shownAddress(base));
   if (!URL.canParse(base))
     throw new UserError(
       'http-address',
-      `${base}: is no address; give http(s)://host/path/ of the model's folder`,
+      `${shownAddress(base)}: is no address; give http(s)://host/path/ of the model's folder`,
     );
   if (/[?#]/.test(base)) {
     throw new UserError(
       'http-address',
-      `${base}: a model's folder has no "?" or "#" in its address; leave them out, or download the files and give their folder`,
+      `${shownAddress(base).replace(/#.*$/s, '#…')}: a model's folder has no "?" or "#" in its address; leave them out, or download the files and give their folder`,
     );
   }
   return base.endsWith('/') ? base : `${base}/`;

@@ -17,8 +17,11 @@ import {
   text,
   whole,
 } from '../engine/options.ts';
+import { shownAddress } from './address.ts';
 import { type ByteSource, checkRange } from './byteSource.ts';
+import { failureCode, persist, sleep } from './retry.ts';
 import { speaking } from './silence.ts';
+import { checkToken } from './token.ts';
 
 export interface HttpOptions {
   /** Sent as `Authorization: Bearer`. `fetch` itself drops it where a redirect leaves the origin. */
@@ -44,38 +47,28 @@ export const httpOptions = optionsSchema<HttpOptions>({
   silence: positive,
 });
 
-/** Overload and outages pass; anything else will be refused again. */
-const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
-
 /**
  * One GET, repeated while the network or the server is down.
- * @throws UserError `http-unreachable`, `http-denied` (401, 403), `http-missing` (404) or `http` for other statuses.
+ * @throws UserError `http-unreachable`, `http-denied` (401, 403), `http-missing` (404), `http` for other statuses, `token`.
  */
 export async function get(
   url: string,
   options: HttpOptions,
   headers: Record<string, string> = {},
 ): Promise<Response> {
-  const attempts = options.attempts ?? 5;
-  for (let attempt = 1; ; attempt++) {
-    const last = attempt >= attempts;
-    const response = await tryGet(url, options, headers).catch((cause) => {
-      if (!last) return undefined;
-      throw new UserError('http-unreachable', `${url}: cannot be reached; check the network or the address`, {
-        cause,
-      });
-    });
-    if (response && (last || !PASSING.has(response.status))) return checkStatus(response, url);
-    await response?.body?.cancel().catch(() => {});
-    await sleep((options.pause ?? 500) * 2 ** (attempt - 1));
-  }
-}
-
-function tryGet(url: string, options: HttpOptions, headers: Record<string, string>): Promise<Response> {
-  const authorization = options.token ? { Authorization: `Bearer ${options.token}` } : {};
-  return speaking(options.fetch ?? fetch, options.silence)(url, {
-    headers: { ...authorization, ...headers },
+  const token = checkToken(options.token, 'the access token');
+  const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+  const ask = speaking(options.fetch ?? fetch, options.silence);
+  const once = () => ask(url, { headers: { ...authorization, ...headers } });
+  const response = await persist(once, options).catch((cause) => {
+    const code = failureCode(cause);
+    throw new UserError(
+      'http-unreachable',
+      `${shownAddress(url)}: cannot be reached; check the network or the address${code && ` (${code})`}`,
+      { cause },
+    );
   });
+  return checkStatus(response, shownAddress(url));
 }
 
 async function checkStatus(response: Response, url: string): Promise<Response> {
@@ -174,8 +167,4 @@ function contentRange(response: Response, name: string): { begin: number; end: n
   }
   const [, first, lastByte, total] = match;
   return { begin: Number(first), end: Number(lastByte) + 1, total: Number(total) };
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

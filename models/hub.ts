@@ -25,8 +25,8 @@ export function isHubId(text: string): boolean {
 
 /**
  * The folder of a model, for Node: an address, an existing local folder, else a Hub id, downloaded where it is not yet cached.
- * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH and HF_HUB_OFFLINE.
- * @throws UserError, one line with what to do: `hub-missing`, `hub-denied`, `hub-unreachable`, `hub-offline`, `hub`.
+ * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.
+ * @throws UserError, one line with what to do: `hub-missing`, `hub-denied`, `hub-unreachable`, `hub-offline`, `token`, `hub`.
  */
 export async function resolveModelFolder(
   idOrPath: string,
@@ -46,7 +46,7 @@ export async function resolveModelFolder(
     );
   }
   const { downloadModel } = await import('./hubCache.ts');
-  return localFolder(await downloadModel(idOrPath, options));
+  return downloadModel(idOrPath, options);
 }
 
 /** Which revision of which Hub, and how it is asked. */

@@ -5,16 +5,23 @@
  *   models--org--name/snapshots/COMMIT/config.json   a link to
  *   models--org--name/blobs/HASH                     the bytes
  *
- * Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. `@huggingface/hub` speaks to the Hub (its
- * newer Xet transfers too); its own cache functions fetch every file of a repository, cannot go on with a broken
- * download and check no hash, so the disk is written here.
+ * Source: https://huggingface.co/docs/huggingface_hub/guides/manage-cache. `@huggingface/hub` lists the files; its downloads
+ * need a server that knows ranges, cannot go on where they broke off and check no hash, so files are fetched here, by one
+ * GET each as huggingface_hub does without hf_xet. Sizes and hashes are those of the listing.
  */
 
 import type { ListFileEntry } from '@huggingface/hub';
 import { UserError } from '../engine/errors.ts';
-import { downloadBlob, partialPath } from './blobDownload.ts';
-import { fileError, safeName } from './byteSource.ts';
-import { asUserError, type DownloadProgress, type Hub, openHub, type ResolveOptions } from './hubRequests.ts';
+import { downloadBlob, OtherAnswer, partialPath, type RemoteBytes } from './blobDownload.ts';
+import { type ByteFolder, fileError, localFolder, openFile, safeName } from './byteSource.ts';
+import {
+  asUserError,
+  type DownloadProgress,
+  type Hub,
+  offlineBy,
+  openHub,
+  type ResolveOptions,
+} from './hubRequests.ts';
 
 /** What this project reads of a model, besides its weights. */
 const SMALL_FILES = [
@@ -22,6 +29,7 @@ const SMALL_FILES = [
   'generation_config.json',
   'tokenizer.json',
   'tokenizer_config.json',
+  'chat_template.jinja',
   'special_tokens_map.json',
   'added_tokens.json',
   'vocab.txt',
@@ -31,61 +39,150 @@ const SMALL_FILES = [
 const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 const COMMIT = /^[0-9a-f]{40}$/;
+/** Git's sha1 of a blob, or the sha256 of Git LFS. */
+const HASH = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
-/** Makes sure that the model's files are in the cache. @returns the snapshot folder. @throws UserError as hub.ts says. */
-export async function downloadModel(id: string, options: ResolveOptions): Promise<string> {
+/** Of a listing; one has a thousand files. */
+const MOST_PAGES = 100;
+/** Failures of the Hub for which the cache stands in, as huggingface_hub does. */
+const CACHE_SERVES = new Set(['hub-unreachable', 'hub-denied']);
+/** Files up to this size are compared with their hash whenever they are looked at. */
+const SMALL = 64 * 2 ** 20;
+
+/** Makes sure that the model's files are in the cache. @throws UserError as hub.ts says. */
+export async function downloadModel(id: string, options: ResolveOptions): Promise<ByteFolder> {
   const env = options.env ?? process.env;
   const revision = options.revision ?? 'main';
   safeName(revision);
-  const hub = await openHub(id, revision, env, options.token, options.silence);
+  const hub = await openHub(id, revision, options);
   const cached = await cachedSnapshot(hub);
-  const offline = /^(1|true|yes|on)$/i.test(env.HF_HUB_OFFLINE ?? '');
-  if (offline && !cached) {
-    throw new UserError(
-      'hub-offline',
-      `${id}: not in the cache (${hub.cache}) and HF_HUB_OFFLINE is set; unset it once to download`,
-    );
+  const offline = offlineBy(env);
+  if (offline) {
+    const why = `${offline} is set; unset it once to download`;
+    if (!cached) throw new UserError('hub-offline', `${id}: not in the cache (${hub.cache}) and ${why}`);
+    if (cached.fault) throw new UserError('hub-offline', `${id}: ${cached.fault}, and ${why}`);
+    return partOf(hub, cached.folder, `${why}`);
   }
   // A commit never changes; a branch is asked after each time, like the other tools do. Those fetch weights alone where
   // only the weights were asked for, hence the look at the tokenizer.
-  const whole = cached && COMMIT.test(revision) && (await exists(`${cached}/tokenizer.json`));
-  if (cached && (offline || whole)) return cached;
+  const serves = cached && !cached.fault;
+  if (serves && COMMIT.test(revision) && (await exists(`${cached.folder}/tokenizer.json`)))
+    return localFolder(cached.folder);
+  if (serves) hub.attempts = 3;
   try {
-    return await download(hub, options.onProgress ?? (() => {}));
+    return await localFolder(await download(hub, options.onProgress ?? (() => {})));
   } catch (cause) {
     const error = asUserError(hub, cause);
-    if (cached && error.code === 'hub-unreachable') return cached;
-    throw error;
+    if (!cached || !CACHE_SERVES.has(error.code)) throw error;
+    if (cached.fault) throw new UserError(error.code, `${error.message}; ${cached.fault}`, { cause });
+    hub.note(`${error.message}; what is in the cache is used`);
+    return partOf(hub, cached.folder, 'the Hub gives no more now; try again later');
   }
 }
 
-/** The snapshot that `revision` meant last time, if all that is needed is there. */
-async function cachedSnapshot(hub: Hub): Promise<string | undefined> {
+/** A snapshot of which other tools may have fetched only a part. */
+async function partOf(hub: Hub, path: string, why: string): Promise<ByteFolder> {
+  const folder = await localFolder(path);
+  const needed = (file: string, there: boolean): boolean => {
+    if (there || file !== 'tokenizer.json') return there;
+    throw new UserError('hub-offline', `${hub.id}: its ${file} is not in the cache (${path}) and ${why}`);
+  };
+  return { ...folder, has: async (file) => needed(file, await folder.has(file)) };
+}
+
+interface Cached {
+  readonly folder: string;
+  /** A file that is not whole, in words. */
+  readonly fault: string | undefined;
+}
+
+/** The snapshot that `revision` meant last time, if its weights are there. */
+async function cachedSnapshot(hub: Hub): Promise<Cached | undefined> {
   const { join } = await import('node:path');
-  const { readFile } = await import('node:fs/promises');
+  const { lstat, readFile } = await import('node:fs/promises');
   const ref = await readFile(join(hub.cache, 'refs', hub.revision), 'utf8').catch(() => '');
   const commit = COMMIT.test(hub.revision) ? hub.revision : ref.trim();
   if (!COMMIT.test(commit)) return undefined;
   const folder = join(hub.cache, 'snapshots', commit);
+  // A link whose blob is gone is there, too, and not whole.
+  const listed = (file: string) =>
+    lstat(join(folder, file)).then(
+      () => true,
+      () => false,
+    );
+  if (!(await listed('config.json'))) return undefined;
   // Weights come last in a download, so a snapshot with all of them is whole.
-  if (!(await exists(join(folder, 'config.json')))) return undefined;
-  if (await exists(join(folder, SINGLE))) return folder;
-  const shards = await shardsOf(join(folder, INDEX)).catch(() => []);
-  const there = await Promise.all(shards.map((shard) => exists(join(folder, shard))));
-  return shards.length > 0 && there.every(Boolean) ? folder : undefined;
+  const shards = (await listed(SINGLE)) ? [SINGLE] : await shardsOf(join(folder, INDEX)).catch(() => []);
+  const there = await Promise.all(shards.map(listed));
+  if (shards.length === 0 || !there.every(Boolean)) return undefined;
+  for (const file of [...SMALL_FILES, INDEX, ...shards]) {
+    const fault = (await listed(file)) && (await faultOf(join(folder, file)));
+    if (fault) return { folder, fault: `its ${file} in the cache is ${fault}` };
+  }
+  return { folder, fault: undefined };
+}
+
+/** What is wrong with a file of a snapshot, as far as can be seen without reading gigabytes. */
+export async function faultOf(path: string): Promise<string | undefined> {
+  const { readFile, realpath, stat } = await import('node:fs/promises');
+  const { basename } = await import('node:path');
+  const about = await stat(path).catch(() => undefined);
+  if (!about) return `not there (${path} leads nowhere)`;
+  if (path.endsWith('.safetensors')) {
+    const size = await sizeByHeader(path);
+    return size !== undefined && size > about.size ? `cut off (${about.size} of ${size} bytes)` : undefined;
+  }
+  // The blob that a link leads to is named after its content.
+  const hash = basename(await realpath(path));
+  if (!HASH.test(hash) || about.size > SMALL) return undefined;
+  const { createHash } = await import('node:crypto');
+  const bytes = await readFile(path);
+  // Some mirrors tell the plain sha1, which tools then name the blob after.
+  const plain = createHash(hash.length === 64 ? 'sha256' : 'sha1')
+    .update(bytes)
+    .digest('hex');
+  const git = createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
+  if (hash === plain || hash === git) return undefined;
+  return `cut off or changed (${about.size} bytes that are not those of its name, ${hash.slice(0, 8)}…)`;
+}
+
+/** How long a safetensors file should be; undefined where its header is none. */
+async function sizeByHeader(path: string): Promise<number | undefined> {
+  const source = await openFile(path);
+  try {
+    if (source.size < 8) return 8;
+    const length = Number(new DataView((await source.read(0, 8)).buffer).getBigUint64(0, true));
+    if (length > 1e8) return undefined;
+    if (8 + length > source.size) return 8 + length;
+    const header = JSON.parse(new TextDecoder().decode(await source.read(8, 8 + length))) as object;
+    const ends = Object.values(header).map((entry) => Number(entry?.data_offsets?.[1] ?? 0));
+    return ends.reduce((most, end) => Math.max(most, 8 + length + end), 8 + length);
+  } catch {
+    return undefined;
+  } finally {
+    await source.close();
+  }
 }
 
 async function download(hub: Hub, report: (progress: DownloadProgress) => void): Promise<string> {
   const { listFiles, modelInfo } = await import('@huggingface/hub');
+  let pages = 0;
   const { join, dirname } = await import('node:path');
   const { mkdir, writeFile, rename } = await import('node:fs/promises');
-  const shared = { hubUrl: hub.endpoint, fetch: hub.fetch };
+  const shared = {
+    hubUrl: hub.endpoint,
+    fetch: (async (input, init) => {
+      if (pages++ > MOST_PAGES) throw new UserError('hub', `${hub.id}: the list of its files has no end`);
+      return hub.fetch(input, init);
+    }) as typeof fetch,
+  };
   const info = await modelInfo({
     ...shared,
     name: hub.id,
     revision: hub.revision,
     additionalFields: ['sha'],
   });
+  hub.attempts = undefined;
   const commit = String(info.sha);
   if (!COMMIT.test(commit)) {
     throw new UserError('hub', `${hub.id}: ${hub.endpoint} does not answer like a Hub`);
@@ -173,15 +270,15 @@ async function requireSpace(hub: Hub, files: readonly ListFileEntry[]): Promise<
 }
 
 /** Git LFS names a file by its sha256, git itself by the sha1 of the blob. */
-function hashOf(hub: Hub, file: ListFileEntry): string {
+function listedHash(hub: Hub, file: ListFileEntry): string {
   const hash = file.lfs?.oid ?? file.oid ?? '';
-  if (/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) return hash;
+  if (HASH.test(hash)) return hash;
   throw new UserError('hub', `${hub.id}: the Hub gives no hash for ${file.path}`);
 }
 
 async function blobPath(hub: Hub, file: ListFileEntry): Promise<string> {
   const { join } = await import('node:path');
-  return join(hub.cache, 'blobs', hashOf(hub, file));
+  return join(hub.cache, 'blobs', listedHash(hub, file));
 }
 
 /** The blob of one file, downloaded if need be, and its link in the snapshot. */
@@ -193,22 +290,25 @@ async function fetchFile(
   report: (bytes: number) => void,
 ): Promise<void> {
   const { join, dirname, relative } = await import('node:path');
-  const { mkdir, symlink, copyFile, rename } = await import('node:fs/promises');
+  const { copyFile, mkdir, rename, rm, stat, symlink } = await import('node:fs/promises');
   const link = join(snapshot, safeName(file.path));
-  if (await exists(link)) return;
+  const there = await stat(link).catch(() => undefined);
+  const damaged = there !== undefined && (there.size !== file.size || (await faultOf(link)) !== undefined);
+  if (there && !damaged) return;
   const blob = await blobPath(hub, file);
   await mkdir(dirname(blob), { recursive: true });
   const remote = {
     name: `${hub.id}/${file.path}`,
     size: file.size,
-    hash: hashOf(hub, file),
+    hash: listedHash(hub, file),
+    damaged,
+    pause: hub.pause,
     stream: (begin: number) => openStream(hub, file, commit, begin),
-    explain(cause: unknown) {
-      const error = asUserError(hub, cause);
-      return { error, passing: error.code === 'hub-unreachable' };
-    },
   };
   await downloadBlob(blob, remote, report);
+  // A link to a blob that was repaired is right again; a copy, or a link elsewhere, is not.
+  if (there && (await stat(link).catch(() => undefined))?.ino !== (await stat(blob)).ino)
+    await rm(link, { force: true });
   try {
     await symlink(relative(dirname(link), blob), link);
   } catch (cause) {
@@ -222,18 +322,33 @@ async function fetchFile(
   }
 }
 
+/** A file's bytes from `begin` on, or all of them where the server knows no ranges. */
 async function openStream(
   hub: Hub,
   file: ListFileEntry,
   commit: string,
   begin: number,
-): Promise<AsyncIterable<Uint8Array>> {
-  const { downloadFile } = await import('@huggingface/hub');
-  const where = { repo: repoOf(hub), path: file.path, revision: commit };
-  const blob = await downloadFile({ ...where, hubUrl: hub.endpoint, fetch: hub.fetch });
-  if (!blob) throw new UserError('hub-missing', `${hub.id}: ${file.path} has gone from the Hub`);
-  const rest = begin === 0 ? blob : blob.slice(begin, file.size);
-  return rest.stream() as unknown as AsyncIterable<Uint8Array>;
+): Promise<RemoteBytes> {
+  const path = file.path.split('/').map(encodeURIComponent).join('/');
+  const range = begin > 0 && { Range: `bytes=${begin}-${file.size - 1}` };
+  // Sizes are of the files themselves, not of what a server makes of them for the way.
+  const response = await hub.fetch(`${hub.endpoint}/${hub.id}/resolve/${commit}/${path}`, {
+    headers: { 'Accept-Encoding': 'identity', ...range },
+  });
+  const { status, headers, body } = response;
+  const [, first, total] = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get('content-range') ?? '') ?? [];
+  const from = status === 206 ? Number(first ?? Number.NaN) : 0;
+  const length = headers.get('content-encoding') ? null : headers.get('content-length');
+  const size = status === 206 ? total : (length ?? undefined);
+  const fits = response.ok && (size === undefined || Number(size) === file.size);
+  if (fits && body && from <= begin) return { begin: from, pieces: body as unknown as RemoteBytes['pieces'] };
+  await body?.cancel().catch(() => {});
+  // Another part than was asked for, or none: all of it, then.
+  if (begin > 0 && (fits || status === 416)) return openStream(hub, file, commit, 0);
+  const host = new URL(response.url || hub.endpoint).origin;
+  // An address that was signed for a while, perhaps: the Hub signs another.
+  if (!response.ok) throw new OtherAnswer(`${host} answers ${status}`);
+  throw new OtherAnswer(`${host} has ${size ?? 'no'} bytes of it, its list says ${file.size}`);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -122,7 +122,7 @@ export async function loadModelWeights(
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
   checkOptions('loadModel', loadOptions, options);
   checkValue('loadModel', 'source', sourceField, source);
-  const folder = await resolveModelFolder(source);
+  const folder = await resolveModelFolder(source, { onNote: options.onNote });
   // Small files first: a folder without a tokenizer is refused before gigabytes are read.
   const tokenizer = await loadTokenizer(folder);
   await readConfig(folder);

@@ -6,7 +6,8 @@
 import { UserError } from '../engine/errors.ts';
 import { type ByteFolder, fileError, localFolder, safeName } from '../models/byteSource.ts';
 import { isHubId } from '../models/hub.ts';
-import { asUserError, type Hub, openHub } from '../models/hubRequests.ts';
+import { faultOf } from '../models/hubCache.ts';
+import { asUserError, type Hub, offlineBy, openHub } from '../models/hubRequests.ts';
 
 /** Which revision of a data set on the Hub. */
 export interface DataFolderOptions {
@@ -14,14 +15,17 @@ export interface DataFolderOptions {
   readonly revision?: string;
   /** Default `process.env`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Told in one line where the cache stands in for the Hub; default `console.warn`. */
+  readonly onNote?: (note: string) => void;
   /** Told after each file. */
   readonly onProgress?: (done: number, all: number) => void;
 }
 
+const COMMIT = /^[0-9a-f]{40}$/;
 const DATA_FILE = /\.(json|jsonl|parquet)$/;
 
 /**
- * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE, as models do.
+ * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, as models do.
  * @throws UserError, one line with what to do.
  */
 export async function resolveDataFolder(
@@ -37,20 +41,21 @@ export async function resolveDataFolder(
   const env = options.env ?? process.env;
   const revision = options.revision ?? 'main';
   safeName(revision);
-  const hub = await openHub(idOrPath, revision, env, undefined);
-  const cache = join(hub.cache, '..', `datasets--${idOrPath.replace('/', '--')}`);
-  const reference = join(cache, 'refs', revision);
-  if (/^(1|true|yes|on)$/i.test(env.HF_HUB_OFFLINE ?? '')) {
-    const commit = await readFile(reference, 'utf8').catch(() => null);
-    if (commit !== null) return localFolder(join(cache, 'snapshots', commit.trim()));
+  const hub = await openHub(idOrPath, revision, options, 'datasets');
+  const reference = join(hub.cache, 'refs', revision);
+  const commit = (await readFile(reference, 'utf8').catch(() => '')).trim();
+  const cached = COMMIT.test(commit) ? join(hub.cache, 'snapshots', commit) : undefined;
+  const offline = offlineBy(env);
+  if (offline) {
+    if (cached) return localFolder(cached);
     throw new UserError(
       'hub-offline',
-      `${idOrPath}: not in the cache (${cache}) and HF_HUB_OFFLINE is set; unset it once to download`,
+      `${idOrPath}: not in the cache (${hub.cache}) and ${offline} is set; unset it once to download`,
     );
   }
   try {
     const { commit, files } = await list(hub, revision);
-    const snapshot = join(cache, 'snapshots', commit);
+    const snapshot = join(hub.cache, 'snapshots', commit);
     for (const [i, file] of files.entries()) {
       await download(hub, commit, file, join(snapshot, file));
       options.onProgress?.(i + 1, files.length);
@@ -58,7 +63,10 @@ export async function resolveDataFolder(
     await write(reference, commit);
     return localFolder(snapshot);
   } catch (cause) {
-    throw asUserError(hub, cause);
+    const error = asUserError(hub, cause);
+    if (!cached || error.code !== 'hub-unreachable') throw error;
+    hub.note(`${error.message}; what is in the cache is used`);
+    return localFolder(cached);
   }
 }
 
@@ -69,7 +77,7 @@ async function list(hub: Hub, revision: string): Promise<{ commit: string; files
     sha?: unknown;
     siblings?: { rfilename?: unknown }[];
   };
-  if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha) || !Array.isArray(siblings)) {
+  if (typeof sha !== 'string' || !COMMIT.test(sha) || !Array.isArray(siblings)) {
     throw new UserError('hub', `${id}: ${endpoint} does not answer like a Hub`);
   }
   const files = siblings.map(({ rfilename }) => String(rfilename)).filter((name) => DATA_FILE.test(name));
@@ -79,11 +87,9 @@ async function list(hub: Hub, revision: string): Promise<{ commit: string; files
 
 async function download(hub: Hub, commit: string, file: string, path: string): Promise<void> {
   const { stat } = await import('node:fs/promises');
-  if (await stat(path).catch(() => undefined)) return;
+  if ((await stat(path).catch(() => undefined)) && !(await faultOf(path))) return;
   const name = file.split('/').map(encodeURIComponent).join('/');
-  const answer = await hub.fetch(`${hub.endpoint}/datasets/${hub.id}/resolve/${commit}/${name}`);
-  if (!answer.ok) throw new UserError('hub', `${hub.id}/${file}: ${hub.endpoint} answers ${answer.status}`);
-  await write(path, new Uint8Array(await answer.arrayBuffer()));
+  await write(path, await hub.bytes(`${hub.endpoint}/datasets/${hub.id}/resolve/${commit}/${name}`));
 }
 
 /** Appears only when whole. */

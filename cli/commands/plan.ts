@@ -52,7 +52,7 @@ type Fit = 'resident' | 'streamed' | 'no';
 
 async function runPlan(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  const folder = await resolveModelFolder(options.model);
+  const folder = await resolveModelFolder(options.model, { onNote: noteOnce });
   const { config, checkpoint } = await openModelFiles(folder, noteOnce);
   try {
     const { dtype, rows, tokens, strict } = options;
