@@ -8,7 +8,7 @@ import { toF32 } from './ops/matmul.ts';
 import { sum } from './ops/reduce.ts';
 import { concat, reshape } from './ops/shape.ts';
 import { scope } from './scope.ts';
-import { empty, full, noGrad, type Tensor } from './tensor.ts';
+import { empty, full, noGrad, operation, type Tensor } from './tensor.ts';
 
 /** The sum of the squares of all elements of all tensors, [1]. */
 function sumOfSquares(tensors: readonly Tensor[]): Tensor {
@@ -31,7 +31,7 @@ export interface Clipped {
 }
 
 /**
- * Gradients scaled by min(1, limit / (norm + 1e-6)), as PyTorch's `clip_grad_norm_` does. New tensors; no gradient.
+ * Gradients scaled by min(1, limit / (norm + 1e-6)), as PyTorch's `clip_grad_norm_` does. New tensors.
  * @example
  * ```ts
  * import { clipByGlobalNorm, openDevice, tensor } from 'neurgrad/engine';
@@ -43,18 +43,17 @@ export interface Clipped {
  * ```
  */
 export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): Clipped {
-  return noGrad(() =>
-    scope(() => {
-      const norm = globalNorm(gradients);
-      const factor = minimum(full(norm.device, [], 1), reciprocal(affine(norm, 1, 1e-6), limit));
-      return { gradients: gradients.map((g) => mul(g, factor)), norm };
-    }),
-  );
+  return scope(() => {
+    const norm = globalNorm(gradients);
+    const factor = minimum(full(norm.device, [], 1), reciprocal(affine(norm, 1, 1e-6), limit));
+    return { gradients: gradients.map((g) => mul(g, factor)), norm };
+  });
 }
 
 /**
  * What {@link AdamW.step} is to multiply gradients by, instead of gradients that are clipped already: [2], the factor
- * min(1, limit / (norm + 1e-6)) / scale, and the norm. Where a gradient is not finite, the factor is 0 (and so is the norm).
+ * min(1, limit / (norm + 1e-6)) / scale, and the norm. Where a gradient is not finite, the factor is 0 (and so is the norm). It
+ * has no gradient itself.
  * @param scale what the loss was multiplied by; the norm is without it.
  * @example
  * ```ts
@@ -73,7 +72,7 @@ export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): C
  * ```
  */
 export function clipFactor(gradients: readonly Tensor[], limit: number, scale = 1): Tensor {
-  return noGrad(() =>
+  const y = noGrad(() =>
     scope(() => {
       const squares = sumOfSquares(gradients);
       const y = empty(squares.device, [2]);
@@ -86,4 +85,5 @@ export function clipFactor(gradients: readonly Tensor[], limit: number, scale = 
       return y;
     }),
   );
+  return operation('clipFactor', gradients, y, [], null);
 }

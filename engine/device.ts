@@ -8,7 +8,14 @@
 
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
-import { type BufferWindow, MemoryPool, type MemoryReport, type Purpose } from './memory.ts';
+import { IndexFaults } from './indexFaults.ts';
+import {
+  type BufferWindow,
+  MemoryPool,
+  type MemoryReport,
+  type PooledBuffer,
+  type Purpose,
+} from './memory.ts';
 import { type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
 import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
@@ -222,6 +229,9 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   return new Device(gpu, device, info, capabilities, options.memoryBudget ?? 64 * 2 ** 30);
 }
 
+/** Bytes that the host maps at once. */
+const STAGED_BYTES = 64 * 2 ** 20;
+
 /** An open device: memory, queue and what it can do. Tensors name the device they live on. */
 export class Device {
   /** What it was opened on: one that was given may not be collected before the device either. */
@@ -235,6 +245,8 @@ export class Device {
   readonly queue: CommandQueue;
   /** The fastest kernel by class of product, where it was measured (tune.ts); else empty, and a prior decides. */
   readonly tuning = new Map<string, string>();
+  /** Of indices that lie on the device. */
+  readonly indexFaults: IndexFaults;
   readonly #patience: Patience | null;
   #failure: Error | null = null;
   #destroyed = false;
@@ -255,6 +267,7 @@ export class Device {
         this.#failure ??= fault;
       },
     );
+    this.indexFaults = new IndexFaults(gpu, this.queue);
     this.pool = new MemoryPool(gpu, this.queue, budget, (buffers) => this.queue.forget(buffers));
     gpu.onuncapturederror = ({ error }: GPUUncapturedErrorEvent) => {
       const { total } = this.pool.report();
@@ -282,7 +295,7 @@ export class Device {
     return this.gpu.lost;
   }
 
-  /** Throws what went wrong on the GPU since the last call. */
+  /** Throws what went wrong on the GPU since the last call; an index outside its table is found by a readback alone. */
   check(): void {
     if (this.#destroyed) throw new DeviceLostError('this device has been destroyed');
     if (this.#failure) {
@@ -337,24 +350,31 @@ export class Device {
     return profiler ? profiler.report() : [];
   }
 
-  /** Copies windows back to the host, one after the other. The only thing that waits for the GPU. */
+  /**
+   * Copies windows, as they are at the call, back to the host, one after the other. The only thing that waits for the GPU.
+   * All copies are recorded before anything is awaited: what is disposed of or written meanwhile does not show in them.
+   */
   async readWindows(windows: readonly BufferWindow[]): Promise<Uint8Array<ArrayBuffer>> {
     this.check();
     const total = windows.reduce((sum, w) => sum + w.size, 0);
-    if (total === 0) return new Uint8Array(0);
-    const result = new Uint8Array(total);
-    // Big tensors go through staging piece by piece, so that the host never maps more than this at once.
-    const pieceBytes = 64 * 2 ** 20;
-    let done = 0;
-    for (const window of windows) {
-      for (let begin = 0; begin < window.size; begin += pieceBytes) {
-        const size = Math.min(pieceBytes, window.size - begin);
-        const staging = this.pool.acquireStaging(size);
-        this.queue.copy(
-          { buffer: window.buffer, offset: window.offset + begin, size },
-          { buffer: staging, offset: 0, size },
-        );
-        this.queue.flush();
+    const faults = this.indexFaults.window;
+    if (total === 0 && !faults) return new Uint8Array(0);
+    const pieces: { readonly staging: PooledBuffer; readonly size: number }[] = [];
+    try {
+      for (const window of faults ? [...windows, faults] : windows)
+        for (let begin = 0; begin < window.size; begin += STAGED_BYTES) {
+          const size = Math.min(STAGED_BYTES, window.size - begin);
+          const staging = this.pool.acquireStaging(size);
+          pieces.push({ staging, size });
+          this.queue.copy(
+            { buffer: window.buffer, offset: window.offset + begin, size },
+            { buffer: staging, offset: 0, size },
+          );
+        }
+      this.queue.flush();
+      const result = new Uint8Array(total + (faults?.size ?? 0));
+      let done = 0;
+      for (const { staging, size } of pieces) {
         try {
           await this.wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
         } catch (cause) {
@@ -367,13 +387,16 @@ export class Device {
         result.set(new Uint8Array(staging.buffer.getMappedRange(0, size)), done);
         staging.buffer.unmap();
         staging.lastUse = 0; // The map has waited for the fence.
-        this.pool.release(staging);
         done += size;
       }
+      await this.queue.verdicts();
+      this.check();
+      if (!faults) return result;
+      this.indexFaults.report(result.slice(total));
+      return result.slice(0, total);
+    } finally {
+      for (const { staging } of pieces) this.pool.release(staging);
     }
-    await this.queue.verdicts();
-    this.check();
-    return result;
   }
 
   /** Waits until everything recorded so far has run. */
@@ -382,6 +405,7 @@ export class Device {
     await this.wait(this.gpu.queue.onSubmittedWorkDone());
     await this.queue.verdicts();
     this.check();
+    if (this.indexFaults.window && !this.queue.recorder) await this.readWindows([]);
   }
 
   /** Waits for what depends on the device's work; where that runs on the host's own cores, without taking them (patience.ts). */

@@ -18,7 +18,36 @@ export {
   rotary,
   rotaryTable,
 } from './ops/attention.ts';
-export * from './ops/elementwise.ts';
+export {
+  abs,
+  add,
+  affine,
+  broadcastShape,
+  cos,
+  div,
+  equal,
+  erf,
+  exp,
+  gelu,
+  greater,
+  log,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  reciprocal,
+  rsqrt,
+  sigmoid,
+  sign,
+  silu,
+  sin,
+  sqrt,
+  square,
+  stridedAxes,
+  sub,
+  tanh,
+  where,
+} from './ops/elementwise.ts';
 export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32 } from './ops/matmul.ts';
 export * from './ops/norm.ts';
 export * from './ops/normLinear.ts';
@@ -26,7 +55,7 @@ export * from './ops/patch.ts';
 export * from './ops/prefixAttention.ts';
 export * from './ops/quantise.ts';
 export * from './ops/reduce.ts';
-export * from './ops/rows.ts';
+export { gatherRows, pick, scatterAddRows, unpick, writeRow } from './ops/rows.ts';
 export * from './ops/shape.ts';
 export * from './ops/softmax.ts';
 export * from './optimiser.ts';
@@ -42,6 +71,7 @@ export {
   full,
   halfTape,
   integers,
+  type Numbers,
   noGrad,
   sizeOf,
   Tensor,

@@ -78,6 +78,8 @@ export class Storage {
   readonly elements: number;
   readonly segments: readonly Segment[];
   readonly purpose: Purpose;
+  /** Of u32 elements that the host has written: the largest. Null where the device has. */
+  largest: number | null = null;
   #references = 1;
   #kept = 0;
 

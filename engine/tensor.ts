@@ -274,30 +274,31 @@ export class Tensor implements Owned, Disposable {
   /**
    * Replaces all elements, row-major, in order with what is recorded before and after: every handle on them sees the new ones.
    * For inputs of a recorded `Plan`.
-   * @throws ShapeError if the counts differ or the dtype is not f32 or u32, GradientError where a tape has saved the old ones,
+   * @throws ShapeError if the counts differ, something is no number (of u32: no integer of 32 bits) or the dtype is another, GradientError where a tape has saved the old ones,
    *   PlanError inside a recording.
    */
-  write(data: ArrayLike<number>): this {
+  write(data: Numbers): this {
     this.use();
     if (this.dtype !== 'f32' && this.dtype !== 'u32')
       throw new ShapeError('write', `${this.dtype} tensor; only f32 and u32 are written`);
-    checkCount('write', data, this.shape);
+    const { values } = hostNumbers('write', data, this.dtype);
+    checkCount('write', values, this.shape);
     if (this.storage.saved)
       throw new GradientError(
         'write: a tape has saved the old values; go back first, or record under noGrad',
       );
-    writeInto(this.storage, this.dtype === 'f32' ? Float32Array.from(data) : Uint32Array.from(data));
+    writeInto(this.storage, values);
     return this;
   }
 
-  /** Copies the elements to the host: f32 as Float32Array. */
+  /** Copies the elements, as they are at the call, to the host: f32 as Float32Array. @throws ShapeError for another dtype */
   async read(): Promise<Float32Array> {
     if (this.dtype !== 'f32')
       throw new ShapeError('read', `${this.dtype} tensor; use readIntegers() for u32`);
     return new Float32Array((await this.#bytes()).buffer);
   }
 
-  /** Copies u32 elements to the host. */
+  /** Copies u32 elements, as they are at the call, to the host. @throws ShapeError for another dtype */
   async readIntegers(): Promise<Uint32Array> {
     if (this.dtype !== 'u32') throw new ShapeError('readIntegers', `${this.dtype} tensor`);
     return new Uint32Array((await this.#bytes()).buffer);
@@ -432,20 +433,22 @@ export function empty(
   dtype: DType = 'f32',
   purpose: Purpose = 'activations',
 ): Tensor {
-  for (const size of shape)
-    if (!Number.isSafeInteger(size) || size < 0)
-      throw new ShapeError('empty', `bad shape [${shape.join(', ')}]`);
+  checkShape('empty', shape);
   return new Tensor(new Storage(device, dtype, storedShape(dtype, shape), purpose), shape);
 }
 
+/** Host numbers: one, a list or typed array of them, or lists of such, whose nesting is their shape. */
+export type Numbers = number | ArrayLike<number> | readonly Numbers[];
+
 /**
- * Host numbers to the device: f32 from numbers or Float32Array, row-major. @throws ShapeError if the counts differ.
+ * Host numbers to the device as f32, row-major. Without `shape` it is that of the nesting; with it, the numbers are taken in order.
+ * @throws ShapeError if the counts differ, rows are of unequal lengths, or anything is no number.
  * @example
  * ```ts
  * import { add, openDevice, tensor } from 'neurgrad/engine';
  *
  * const device = await openDevice();
- * const a = tensor(device, [1, 2, 3, 4], [2, 2]);
+ * const a = tensor(device, [[1, 2], [3, 4]]); // as tensor(device, [1, 2, 3, 4], [2, 2])
  * const b = tensor(device, [10, 20]);
  * console.log([...(await add(a, b).read())]); // → [ 11, 22, 13, 24 ]
  * device.destroy();
@@ -453,33 +456,115 @@ export function empty(
  */
 export function tensor(
   device: Device,
-  data: ArrayLike<number>,
-  shape: readonly number[] = [data.length],
+  data: Numbers,
+  shape?: readonly number[],
   purpose: Purpose = 'activations',
 ): Tensor {
-  return upload(device, data instanceof Float32Array ? data : Float32Array.from(data), shape, 'f32', purpose);
+  return upload('tensor', device, data, shape, 'f32', purpose);
 }
 
-/** Host integers to the device as u32; negative ones become large numbers, outside any table. */
-export function integers(
-  device: Device,
-  data: ArrayLike<number>,
-  shape: readonly number[] = [data.length],
-): Tensor {
-  return upload(device, Uint32Array.from(data), shape, 'u32', 'activations');
+/**
+ * Host integers to the device as u32; negative ones become large numbers, outside any table. Shapes as of {@link tensor}.
+ * @throws ShapeError as {@link tensor}, and for what is no integer of 32 bits: from -2^31 up to 2^32 - 1.
+ */
+export function integers(device: Device, data: Numbers, shape?: readonly number[]): Tensor {
+  return upload('integers', device, data, shape, 'u32', 'activations');
 }
 
 function upload(
+  op: string,
   device: Device,
-  data: Float32Array | Uint32Array,
-  shape: readonly number[],
-  dtype: DType,
+  data: Numbers,
+  given: readonly number[] | undefined,
+  dtype: 'f32' | 'u32',
   purpose: Purpose,
 ): Tensor {
-  checkCount('tensor', data, shape);
+  const { values, shape: own } = hostNumbers(op, data, dtype);
+  const shape = given ?? own;
+  checkShape(op, shape);
+  checkCount(op, values, shape);
   const storage = new Storage(device, dtype, shape, purpose, 'host');
-  writeInto(storage, data);
+  writeInto(storage, values);
   return new Tensor(storage, shape);
+}
+
+/** Whether every element is a number by its type. */
+const isTyped = (data: object): data is ArrayLike<number> & ArrayBufferView =>
+  ArrayBuffer.isView(data) &&
+  !(data instanceof DataView || data instanceof BigInt64Array || data instanceof BigUint64Array);
+
+/** A value in an error's text. */
+export function named(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'function') return 'a function';
+  if (value === null || typeof value !== 'object') return String(value);
+  const name = value.constructor?.name || 'object';
+  return `${/^[aeiou]/i.test(name) ? 'an' : 'a'} ${name}`;
+}
+
+/** @throws ShapeError at the first value that is no number, or for u32 no integer of 32 bits. */
+function checkNumbers(op: string, data: ArrayLike<unknown>, dtype: 'f32' | 'u32', where: string): void {
+  const checked =
+    isTyped(data) && (dtype === 'f32' || !(data instanceof Float32Array || data instanceof Float64Array));
+  if (checked) return;
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i];
+    if (typeof value !== 'number')
+      throw new ShapeError(op, `needs numbers, got ${named(value)} at [${where}${i}]`);
+    if (dtype === 'u32' && !(Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 32))
+      throw new ShapeError(op, `needs integers of 32 bits, got ${value} at [${where}${i}]`);
+  }
+}
+
+/** Numbers in the type that the device takes, in order, and the shape of their nesting. @throws ShapeError */
+function hostNumbers(
+  op: string,
+  data: Numbers,
+  dtype: 'f32' | 'u32',
+): { values: Float32Array | Uint32Array; shape: readonly number[] } {
+  const kind = dtype === 'f32' ? Float32Array : Uint32Array;
+  if (typeof data === 'number') {
+    checkNumbers(op, [data], dtype, '');
+    return { values: kind.of(data), shape: [] };
+  }
+  if (data instanceof kind) return { values: data, shape: [data.length] };
+  if (data === null || typeof data !== 'object' || data instanceof Tensor || !Number.isInteger(data.length))
+    throw new ShapeError(op, `needs numbers, or lists of them, got ${named(data)}`);
+  const list = (value: unknown): value is ArrayLike<unknown> =>
+    typeof value === 'object' && value !== null && (Array.isArray(value) || isTyped(value));
+  if (isTyped(data) || !list(data[0])) {
+    checkNumbers(op, data, dtype, '');
+    return { values: kind.from(data as ArrayLike<number>), shape: [data.length] };
+  }
+  const shape: number[] = [];
+  for (let level: unknown = data; list(level); level = level[0]) shape.push(level.length);
+  const values = new kind(sizeOf(shape));
+  let filled = 0;
+  const fill = (level: unknown, depth: number, where: string): void => {
+    if (!list(level))
+      throw new ShapeError(op, `needs a list at [${where.slice(0, -2)}], got ${named(level)}`);
+    if (level.length !== shape[depth])
+      throw new ShapeError(
+        op,
+        `lists of unequal lengths: ${level.length} at [${where.slice(0, -2)}], ${shape[depth]} before it`,
+      );
+    if (depth < shape.length - 1) {
+      for (let i = 0; i < level.length; i++) fill(level[i], depth + 1, `${where}${i}, `);
+      return;
+    }
+    checkNumbers(op, level, dtype, where);
+    values.set(level as ArrayLike<number>, filled);
+    filled += level.length;
+  };
+  fill(data, 0, '');
+  return { values, shape };
+}
+
+/** @throws ShapeError unless every size is a whole number from 0 on. */
+function checkShape(op: string, shape: readonly number[]): void {
+  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0))
+    throw new ShapeError(op, `bad shape ${Array.isArray(shape) ? `[${shape.join(', ')}]` : named(shape)}`);
 }
 
 function checkCount(op: string, data: ArrayLike<number>, shape: readonly number[]): void {
@@ -487,7 +572,9 @@ function checkCount(op: string, data: ArrayLike<number>, shape: readonly number[
     throw new ShapeError(op, `${data.length} numbers for shape [${shape.join(', ')}]`);
 }
 
-function writeInto({ device, segments }: Storage, data: Float32Array | Uint32Array): void {
+function writeInto(storage: Storage, data: Float32Array | Uint32Array): void {
+  const { device, segments } = storage;
+  if (data instanceof Uint32Array) storage.largest = data.reduce((a, b) => Math.max(a, b), 0);
   for (const s of segments) {
     const part = data.subarray(s.begin, s.end);
     device.queue.write(

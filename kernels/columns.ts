@@ -7,7 +7,7 @@
  */
 
 import { GROUP_INDEX, type Kernel } from './kernel.ts';
-import { COMBINE, groupReduction, type Reduction, START } from './reduce.ts';
+import { COMBINATIONS, groupReduction, type Reduction } from './reduce.ts';
 import { shipped } from './shipped.ts';
 
 /** How a workgroup shares columns. */
@@ -48,15 +48,17 @@ export function reduceDown(
   step: string,
 ): string {
   const { rowLanes, columnLanes, vector } = share;
-  const element = columnElement(share);
+  const { type, declarations, start, combine, take, give } = COMBINATIONS[reduction];
+  const element = type[vector];
   const joined = rowLanes > 1;
   const each = (line: (name: string, binding: string) => string): string =>
     Object.entries(results)
       .map(([name, binding]) => line(name, binding))
       .join('\n  ');
   const tree = (name: string): string =>
-    groupReduction(name, COMBINE[reduction], rowLanes * columnLanes, element, columnLanes);
+    groupReduction(name, combine, rowLanes * columnLanes, element, columnLanes);
   return `
+${declarations(vector)}
 ${joined ? each(tree) : ''}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let width = p.inner / ${vector}u;
@@ -66,7 +68,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   let begin = (block % p.slices) * p.slice;
   let end = select(0u, min(begin + p.slice, p.reduced), inside);
   let base = (block / p.slices) * p.reduced * width + j % width;
-  ${each((name) => `var ${name} = ${element}(${START[reduction]});`)}
+  ${each((name) => `var ${name} = ${element}(${start});`)}
   for (var r = begin + lane / ${columnLanes}u; r < end; r += ${rowLanes}u) {
     let i = base + r * width;
     ${step}
@@ -75,8 +77,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   if (inside && lane < ${columnLanes}u) {
     ${each((name, y) =>
       accumulate
-        ? `{ let v = ${name}; let u = ${y}[j]; ${y}[j] = ${COMBINE[reduction]}; }`
-        : `${y}[j] = ${name};`,
+        ? `{ let v = ${name}; let u = ${take(`${y}[j]`)}; ${y}[j] = ${give(combine)}; }`
+        : `${y}[j] = ${give(name)};`,
     )}
   }
 }`;
@@ -88,7 +90,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
  */
 export const reduceColumns = shipped(
   (reduction: Reduction, share: ColumnShare, accumulate: boolean): Kernel => {
-    const element = columnElement(share);
+    const { type, combine, take } = COMBINATIONS[reduction];
+    const element = type[share.vector];
     return {
       name: `reduce.columns.${reduction}.${columnShareName(share, accumulate)}`,
       bindings: [
@@ -97,7 +100,7 @@ export const reduceColumns = shipped(
       ],
       params: COLUMN_PARAMS,
       workgroup: [share.rowLanes * share.columnLanes, 1, 1],
-      body: reduceDown(share, reduction, accumulate, { u: 'y' }, `let v = a[i]; u = ${COMBINE[reduction]};`),
+      body: reduceDown(share, reduction, accumulate, { u: 'y' }, `let v = ${take('a[i]')}; u = ${combine};`),
     };
   },
 );

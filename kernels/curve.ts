@@ -8,6 +8,7 @@
 
 import { NONE, TARGET_FIELDS } from './difference.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { LOG1P_SERIES } from './math.ts';
 import { shipped } from './shipped.ts';
 
 /** Numbers of one curve, in order. */
@@ -31,8 +32,7 @@ const LOG1P = `
 fn log1p_(f: f32) -> f32 {
   let t = f / (2.0 + f);
   let u = t * t;
-  let near = 2.0 * t * (1.0 + u * (0.33333333333 + u * (0.2 + u * (0.14285714286 + u * (0.11111111111
-    + u * (0.090909090909 + u * (0.076923076923 + u * 0.066666666667)))))));
+  let near = ${LOG1P_SERIES('t', 'u')};
   return select(log(1.0 + f), near, abs(t) <= 0.25);
 }
 `;

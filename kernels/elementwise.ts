@@ -7,7 +7,16 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { CLAMPED_TANH, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import {
+  byOrder,
+  IS_NAN,
+  LOGARITHM,
+  LOGISTIC,
+  NORMAL_DISTRIBUTION,
+  SIGN,
+  TANH,
+  TRIGONOMETRY,
+} from './math.ts';
 import { shipped } from './shipped.ts';
 
 /** Expressions in `x: vec4f`, `p.s`, `p.t`. */
@@ -16,15 +25,15 @@ const UNARY = {
   /** s / x + t */
   reciprocal: 'p.s / x + p.t',
   exp: 'exp(x)',
-  log: 'log(x)',
+  log: 'log4(x)',
   sqrt: 'sqrt(x)',
   rsqrt: 'inverseSqrt(x)',
   abs: 'abs(x)',
-  sign: 'sign(x)',
-  sin: 'sin(x)',
-  cos: 'cos(x)',
+  sign: 'sign4(x)',
+  sin: 'sin4(x)',
+  cos: 'cos4(x)',
   tanh: 'tanh4(x)',
-  erf: 'erf4(x)',
+  erf: 'select(erf4(x), x, is_nan(x))',
   sigmoid: 'sigmoid4(x)',
   gelu: 'x * phi_cdf(x)',
   gelu_derivative: 'phi_cdf(x) + x * phi_density(x)',
@@ -42,8 +51,12 @@ fn silu_derivative(x: vec4f) -> vec4f {
 `;
 
 const unaryHelpers: Partial<Record<UnaryName, string>> = {
-  tanh: CLAMPED_TANH,
-  erf: NORMAL_DISTRIBUTION,
+  log: LOGARITHM,
+  sign: SIGN,
+  sin: TRIGONOMETRY,
+  cos: TRIGONOMETRY,
+  tanh: TANH,
+  erf: IS_NAN + NORMAL_DISTRIBUTION,
   sigmoid: LOGISTIC,
   gelu: NORMAL_DISTRIBUTION,
   gelu_derivative: NORMAL_DISTRIBUTION,
@@ -72,18 +85,28 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 });
 
-/** Expressions in `u` and `v` (both vec4f or both f32, of type T). */
+/**
+ * Expressions in `u` and `v` (both vec4f or both f32, of type T; their bits of type U). What compares goes by the order of bits
+ * (math.ts), in which NaN is above all.
+ */
 const BINARY = {
   add: 'u + v',
   sub: 'u - v',
   mul: 'u * v',
   div: 'u / v',
-  maximum: 'max(u, v)',
-  minimum: 'min(u, v)',
-  /** 1 where u > v, else 0 */
-  greater: 'select(T(0.0), T(1.0), u > v)',
-  equal: 'select(T(0.0), T(1.0), u == v)',
+  /** NaN where either is. */
+  maximum: 'bitcast<T>(from_order(max(order(bitcast<U>(u)), order(bitcast<U>(v)))))',
+  minimum: '-bitcast<T>(from_order(max(order(bitcast<U>(-u)), order(bitcast<U>(-v)))))',
+  /** 1 where u > v, else 0, also beside a NaN. */
+  greater:
+    'select(T(0.0), T(1.0), (rank(bitcast<U>(u)) > rank(bitcast<U>(v))) & (rank(bitcast<U>(u)) != U(0xffffffffu)))',
+  equal:
+    'select(T(0.0), T(1.0), (rank(bitcast<U>(u)) == rank(bitcast<U>(v))) & (rank(bitcast<U>(u)) != U(0xffffffffu)))',
+  /** The same where a NaN is above every number and equal to another: what `maximum` and `max` chose. */
+  above: 'select(T(0.0), T(1.0), rank(bitcast<U>(u)) > rank(bitcast<U>(v)))',
+  same: 'select(T(0.0), T(1.0), rank(bitcast<U>(u)) == rank(bitcast<U>(v)))',
 } as const;
+const ORDERED: ReadonlySet<BinaryName> = new Set(['maximum', 'minimum', 'greater', 'equal', 'above', 'same']);
 export type BinaryName = keyof typeof BINARY;
 
 /** `same`: equal shapes. `repeatB`, `repeatA`: that operand of `m` elements repeats (m a multiple of 4, or 1). `strided`: any broadcast. */
@@ -93,7 +116,8 @@ export type BinaryLayout = 'same' | 'repeatA' | 'repeatB' | 'scalarA' | 'scalarB
 export const binary = shipped((name: BinaryName, layout: BinaryLayout): Kernel => {
   const strided = layout === 'strided';
   const scalar = { scalarA: 'a', scalarB: 'b' }[layout as string];
-  const element = (operand: 'a' | 'b'): string => (strided || scalar === operand ? 'f32' : 'vec4f');
+  const element = strided ? 'f32' : 'vec4f';
+  const held = (operand: 'a' | 'b'): string => (scalar === operand ? 'f32' : element);
   const index = { same: ['i', 'i'], repeatA: ['i % (p.m / 4u)', 'i'], repeatB: ['i', 'i % (p.m / 4u)'] }[
     layout as 'same'
   ];
@@ -114,9 +138,9 @@ export const binary = shipped((name: BinaryName, layout: BinaryLayout): Kernel =
   return {
     name: `binary.${name}.${layout}`,
     bindings: [
-      { name: 'a', element: element('a'), access: 'read' },
-      { name: 'b', element: element('b'), access: 'read' },
-      { name: 'y', element: strided ? 'f32' : 'vec4f', access: 'read_write' },
+      { name: 'a', element: held('a'), access: 'read' },
+      { name: 'b', element: held('b'), access: 'read' },
+      { name: 'y', element, access: 'read_write' },
     ],
     params: strided
       ? {
@@ -136,7 +160,7 @@ export const binary = shipped((name: BinaryName, layout: BinaryLayout): Kernel =
       : { n: 'u32', m: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-alias T = ${strided ? 'f32' : 'vec4f'};
+alias T = ${element};${ORDERED.has(name) ? `\nalias U = ${strided ? 'u32' : 'vec4u'};\n${byOrder(element)}` : ''}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i${strided ? '' : ' * 4u'} >= p.n) { return; }${load}
@@ -145,15 +169,15 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 });
 
-/** y = c != 0 ? a : b over `n` contiguous elements. Grid: linear over n / 4. */
+/** y = c != 0 ? a : b over `n` contiguous elements, whose bits it copies. Grid: linear over n / 4. */
 export const select = shipped((): Kernel => {
   return {
     name: 'select',
     bindings: [
-      { name: 'c', element: 'vec4f', access: 'read' },
-      { name: 'a', element: 'vec4f', access: 'read' },
-      { name: 'b', element: 'vec4f', access: 'read' },
-      { name: 'y', element: 'vec4f', access: 'read_write' },
+      { name: 'c', element: 'vec4u', access: 'read' },
+      { name: 'a', element: 'vec4u', access: 'read' },
+      { name: 'b', element: 'vec4u', access: 'read' },
+      { name: 'y', element: 'vec4u', access: 'read_write' },
     ],
     params: { n: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
@@ -161,7 +185,7 @@ export const select = shipped((): Kernel => {
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i * 4u >= p.n) { return; }
-  y[i] = select(b[i], a[i], c[i] != vec4f(0.0));
+  y[i] = select(b[i], a[i], (c[i] & vec4u(0x7fffffffu)) != vec4u());
 }`,
   };
 });

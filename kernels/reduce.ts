@@ -6,13 +6,43 @@
  */
 
 import { GROUP_INDEX, type Kernel } from './kernel.ts';
+import { byOrder } from './math.ts';
 import { shipped } from './shipped.ts';
 
 export type Reduction = 'sum' | 'max';
-/** What changes nothing. */
-export const START = { sum: '0.0', max: '-3.4028234e38' } as const;
-/** WGSL that combines `u` and `v`. */
-export const COMBINE = { sum: 'u + v', max: 'max(u, v)' } as const;
+interface Combination {
+  /** What is combined, one number or four; bindings hold the same, of maxima the bits. */
+  readonly type: { readonly 1: 'f32' | 'u32'; readonly 4: 'vec4f' | 'vec4u' };
+  /** Functions that the others need. */
+  readonly declarations: (vector: 1 | 4) => string;
+  /** What changes nothing. */
+  readonly start: string;
+  /** WGSL that combines `u` and `v`. */
+  readonly combine: string;
+  /** What is combined from what a binding holds, and back. */
+  readonly take: (stored: string) => string;
+  readonly give: (value: string) => string;
+}
+
+/** Maxima are those of integers in the numbers' order (math.ts), so that infinities and NaN count. */
+export const COMBINATIONS: Readonly<Record<Reduction, Combination>> = {
+  sum: {
+    type: { 1: 'f32', 4: 'vec4f' },
+    declarations: () => '',
+    start: '0.0',
+    combine: 'u + v',
+    take: (stored) => stored,
+    give: (value) => value,
+  },
+  max: {
+    type: { 1: 'u32', 4: 'vec4u' },
+    declarations: (vector) => byOrder(vector === 4 ? 'vec4f' : 'f32'),
+    start: '0u',
+    combine: 'max(u, v)',
+    take: (stored) => `order(${stored})`,
+    give: (value) => `from_order(${value})`,
+  },
+};
 
 /**
  * Invocations that share a row, by default. Fewer suit adapters with narrow subgroups, where barriers cost more than
@@ -33,7 +63,7 @@ export function groupReduction(
   name: string,
   combine: string,
   lanes = ROW_GROUP,
-  type: 'f32' | 'vec4f' = 'f32',
+  type: 'f32' | 'vec4f' | 'u32' | 'vec4u' = 'f32',
   apart = 1,
 ): string {
   const steps: string[] = [];
@@ -55,57 +85,60 @@ ${steps.join('\n')}
 
 /** y[row * chunks + chunk] over a[row, chunk * chunkLength ...]. Grid: groups, rows * chunks. */
 export const reduceRows = shipped((reduction: Reduction, lanes: number = ROW_GROUP): Kernel => {
+  const { type, declarations, start, combine, take, give } = COMBINATIONS[reduction];
   return {
     name: `reduce.rows.${reduction}.${lanes}`,
     bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'y', element: 'f32', access: 'read_write' },
+      { name: 'a', element: type[1], access: 'read' },
+      { name: 'y', element: type[1], access: 'read_write' },
     ],
     params: { rows: 'u32', length: 'u32', chunks: 'u32', chunk_length: 'u32' },
     workgroup: [lanes, 1, 1],
     body: `
-${groupReduction('value', COMBINE[reduction], lanes)}
+${declarations(1)}
+${groupReduction('value', combine, lanes, type[1])}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let group = ${GROUP_INDEX};
   if (group >= p.rows * p.chunks) { return; }
   let row = group / p.chunks;
   let begin = (group % p.chunks) * p.chunk_length;
   let end = min(begin + p.chunk_length, p.length);
-  var u = f32(${START[reduction]});
+  var u = ${type[1]}(${start});
   for (var i = begin + lane; i < end; i += ${lanes}u) {
-    let v = a[row * p.length + i];
-    u = ${COMBINE[reduction]};
+    let v = ${take('a[row * p.length + i]')};
+    u = ${combine};
   }
   let total = reduce_value(u, lane);
-  if (lane == 0u) { y[group] = total; }
+  if (lane == 0u) { y[group] = ${give('total')}; }
 }`,
   };
 });
 
-/** Index of the first largest element of each row, as u32. Grid: groups, rows. */
+/** Index of the first largest element of each row, as u32; NaN is larger than any number. Grid: groups, rows. */
 export const argmaxRows = shipped((lanes: number = ROW_GROUP): Kernel => {
   return {
     name: `argmax.rows.${lanes}`,
     bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
+      { name: 'a', element: 'u32', access: 'read' },
       { name: 'y', element: 'u32', access: 'read_write' },
     ],
     params: { rows: 'u32', length: 'u32' },
     workgroup: [lanes, 1, 1],
     body: `
-${groupReduction('best', 'max(u, v)', lanes)}
-${groupReduction('first', 'min(u, v)', lanes)}
+${byOrder('f32')}
+${groupReduction('best', 'max(u, v)', lanes, 'u32')}
+${groupReduction('first', 'min(u, v)', lanes, 'u32')}
 ${ROW_MAIN}
-  var best = f32(-3.4028234e38);
+  // Below the order of every number, as in lanes without one.
+  var best = 0u;
   var at = 0u;
   for (var i = lane; i < p.length; i += ${lanes}u) {
-    let v = a[row * p.length + i];
+    let v = rank(a[row * p.length + i]);
     if (v > best) { best = v; at = i; }
   }
   let top = reduce_best(best, lane);
-  // Indices below 2^24 are exact in f32; a vocabulary is far smaller.
-  let first = reduce_first(select(16777216.0, f32(at), best == top && lane < p.length), lane);
-  if (lane == 0u) { y[row] = u32(first); }
+  let first = reduce_first(select(0xffffffffu, at, best == top), lane);
+  if (lane == 0u) { y[row] = first; }
 }`,
   };
 });

@@ -38,6 +38,31 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 });
 
+/**
+ * fault = [op, index, size] where an index is not below `size`, of the first dispatch that finds one since fault[0] was 0.
+ * Grid: linear over count.
+ */
+export const checkIndices = shipped((): Kernel => {
+  return {
+    name: 'rows.check',
+    bindings: [
+      { name: 'index', element: 'u32', access: 'read' },
+      { name: 'fault', element: 'atomic<u32>', access: 'read_write' },
+    ],
+    params: { count: 'u32', size: 'u32', op: 'u32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};
+  if (i >= p.count) { return; }
+  let at = index[i];
+  if (at < p.size || !atomicCompareExchangeWeak(&fault[0], 0u, p.op).exchanged) { return; }
+  atomicStore(&fault[1], at);
+  atomicStore(&fault[2], p.size);
+}`,
+  };
+});
+
 /** Marks the first position of an index; the other bits of a link are the next position. */
 const FIRST = '0x80000000u';
 const NO_NEXT = '0x7fffffffu';

@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { convert } from '../engine/index.ts';
+import { convert, noGrad } from '../engine/index.ts';
 import { Bert } from './bert.ts';
 import { buildModel } from './build.ts';
 import { Llama } from './llama.ts';
@@ -29,8 +29,10 @@ import type { LanguageModel } from './model.ts';
 export function halved(model: LanguageModel): LanguageModel {
   if (!(model instanceof Bert || model instanceof Llama))
     throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
-  const weights = new Map(
-    [...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.detach()]),
+  // Parameters of their own, not functions of the model's.
+  const weights = noGrad(
+    () =>
+      new Map([...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.detach()])),
   );
   return buildModel(model.device, model.sizes, weights);
 }

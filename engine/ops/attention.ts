@@ -12,14 +12,25 @@ import {
   rotary as rotaryKernel,
 } from '../../kernels/index.ts';
 import type { Capabilities, Device } from '../device.ts';
-import { ShapeError } from '../errors.ts';
+import { GradientError, ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, noGrad, oneDevice, operation, show, type Tensor, tensor, tensorField } from '../tensor.ts';
+import {
+  empty,
+  isRecording,
+  noGrad,
+  oneDevice,
+  operation,
+  show,
+  type Tensor,
+  tensor,
+  tensorField,
+} from '../tensor.ts';
 import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
+import { checkIndices } from './rows.ts';
 import { concat, permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
@@ -30,9 +41,11 @@ export interface RotaryTable {
   readonly sine: Tensor;
 }
 
-/** A table for `positions` positions of heads of an even size; one too large for a buffer lies in several. */
+/** A table for `positions` positions of heads of an even size; one too large for a buffer lies in several. @throws ShapeError */
 export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
   const half = headSize / 2;
+  if (![positions, half].every((n) => Number.isSafeInteger(n) && n >= 0) || !(theta > 0))
+    throw new ShapeError('rotaryTable', `${positions} positions of heads of ${headSize}, theta ${theta}`);
   const cosine = new Float32Array(positions * half);
   const sine = new Float32Array(positions * half);
   const speeds = Float64Array.from({ length: half }, (_, i) => theta ** ((-2 * i) / headSize));
@@ -50,7 +63,10 @@ export function rotaryTable(device: Device, positions: number, headSize: number,
 
 const turn = one([1, -1]);
 
-/** x [tokens..., heads, D] turned by its tokens' positions (u32, one a token). `direction` -1 turns back. */
+/**
+ * x [tokens..., heads, D] turned by its tokens' positions (u32, one a token). `direction` -1 turns back. The table is a constant.
+ * @throws ShapeError, also for a position outside the table; GradientError for a table whose gradient is wanted
+ */
 export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
   checkValue('rotary', 'direction', turn, direction);
   oneDevice('rotary', x, positions, table.cosine, table.sine);
@@ -58,9 +74,18 @@ export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, directi
   if (
     headSize % 2 !== 0 ||
     headSize / 2 !== table.cosine.dim(1) ||
-    positions.size * heads * headSize !== x.size
+    positions.size * heads * headSize !== x.size ||
+    [x, table.cosine, table.sine].some((t) => t.dtype !== 'f32') ||
+    positions.dtype !== 'u32' ||
+    table.cosine.shape.join() !== table.sine.shape.join()
   )
-    throw new ShapeError('rotary', `x ${show(x)}, positions ${show(positions)}, table ${show(table.cosine)}`);
+    throw new ShapeError(
+      'rotary',
+      `x ${x.dtype} ${show(x)}, positions ${positions.dtype} ${show(positions)}, table ${show(table.cosine)}`,
+    );
+  if (isRecording([table.cosine, table.sine]))
+    throw new GradientError('rotary: its table is a constant, and the gradient of it would be lost');
+  checkIndices('rotary', positions, table.cosine.dim(0));
   const y = empty(x.device, x.shape);
   const [n, half] = [x.size / 2, headSize / 2];
   const tables = [table.cosine, table.sine].map(({ storage }) => ({ storage, rowLength: half }));
@@ -121,8 +146,10 @@ const LARGEST_HEAD = 256;
 
 /**
  * softmax(q k^T / sqrt(D)) v: q [B, Q, heads, D], k and v [B, K, keyHeads, D] with heads a multiple of keyHeads; head h
- * attends with key head floor(h / group). Result [B, Q, heads, D]. Kernels whose memory grows with Q + K, or, where the pattern
- * is to be seen or is small, products (equal but for rounding). @throws ShapeError
+ * attends with key head floor(h / group). Result [B, Q, heads, D]. PyTorch's `scaled_dot_product_attention` has heads before
+ * tokens, [B, heads, Q, D]: permute(x, [0, 2, 1, 3]) of each first; where all sizes go together either way nothing can tell.
+ * Kernels whose memory grows with Q + K, or, where the pattern is to be seen or is small, products (equal but for rounding).
+ * @throws ShapeError
  * @example
  * ```ts
  * import { attention, openDevice, tensor, zeros } from 'neurgrad/engine';
@@ -139,25 +166,52 @@ const LARGEST_HEAD = 256;
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions('attention', attentionOptions, options);
   oneDevice('attention', q, k, v, options.keyMask);
+  const { keyMask, causal = false } = options;
+  const reason = misfit(q, k, v, options);
+  if (reason) {
+    // The same with heads before tokens, where these tensors would be right.
+    const turned = [q, k, v].map(tokensFirst) as Triple;
+    const elsewhere = q.rank === 4 && k.rank === 4 && v.rank === 4 && !misfit(...turned, options);
+    const hint =
+      "; these look like PyTorch's [batch, heads, tokens, D]: pass permute(x, [0, 2, 1, 3]) of each";
+    throw new ShapeError('attention', elsewhere ? reason + hint : reason);
+  }
+  const keys = k.dim(1);
+  return (options.fused ?? keys >= FUSED_KEYS) &&
+    !options.onPattern &&
+    fitKernels(q, k, v) &&
+    fitGrid(q.shape, k.shape)
+    ? fused(q, k, v, { ...options, causal, ...(keyMask ? { keyMask } : {}) })
+    : attentionTwin(q, k, v, options);
+}
+
+type Shaped = Pick<Tensor, 'shape' | 'rank' | 'dtype'>;
+type Triple = [Shaped, Shaped, Shaped];
+
+/** A shape with the axes of heads and tokens exchanged. */
+const tokensFirst = ({ shape, rank, dtype }: Shaped): Shaped => ({
+  shape: [shape[0]!, shape[2]!, shape[1]!, shape[3]!],
+  rank,
+  dtype,
+});
+
+/** Why these do not go together, or null where they do. */
+function misfit(q: Shaped, k: Shaped, v: Shaped, { keyMask, causal }: AttentionOptions): string | null {
+  const [batch, queries, heads, size] = q.shape;
+  const [keyBatch, keys, keyHeads, keySize] = k.shape;
   if (
     q.rank !== 4 ||
     k.rank !== 4 ||
     k.shape.join() !== v.shape.join() ||
-    k.dim(0) !== q.dim(0) ||
-    k.dim(3) !== q.dim(3) ||
-    q.dim(2) % k.dim(2) !== 0
+    keyBatch !== batch ||
+    keySize !== size ||
+    heads! % keyHeads! !== 0
   )
-    throw new ShapeError('attention', `q ${show(q)}, k ${show(k)}, v ${show(v)}`);
-  const { keyMask, causal = false } = options;
-  const keys = k.dim(1);
-  if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${q.dim(0)},${keys}`))
-    throw new ShapeError('attention', `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`);
-  if (causal && keys < q.dim(1))
-    throw new ShapeError('attention', `${q.dim(1)} causal queries over ${keys} keys`);
-  const fits = q.dim(0) <= MAX_GROUPS && fitKernels(q, k, v);
-  return (options.fused ?? keys >= FUSED_KEYS) && !options.onPattern && fits
-    ? fused(q, k, v, options)
-    : attentionTwin(q, k, v, options);
+    return `q ${show(q)}, k ${show(k)}, v ${show(v)} are not [batch, tokens, heads, D] with heads a multiple of the keys'`;
+  if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${batch},${keys}`))
+    return `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`;
+  if (causal && keys! < queries!) return `${queries} causal queries over ${keys} keys`;
+  return null;
 }
 
 /** Whether the kernels can read these queries, keys and values. */
@@ -165,6 +219,17 @@ export const fitKernels = (...tensors: readonly Tensor[]): boolean =>
   tensors.every(
     (t) => t.dtype === 'f32' && t.size > 0 && t.dim(-1) <= LARGEST_HEAD && t.storage.segments.length === 1,
   );
+
+/** Fewest rows of a workgroup: a grid has {@link MAX_GROUPS} of them. */
+const FEWEST_ROWS = 1024 / LARGEST_HEAD;
+
+/** Whether one grid covers queries [B, Q, heads, D] and keys [B, K, keyHeads, D] of these shapes. */
+export function fitGrid(ofQueries: readonly number[], ofKeys: readonly number[]): boolean {
+  const [batch, queries, heads] = ofQueries as [number, number, number];
+  const [, keys, keyHeads] = ofKeys as [number, number, number];
+  const rows = Math.max((queries * heads) / keyHeads, keys);
+  return rows <= FEWEST_ROWS * MAX_GROUPS && Math.max(batch, keyHeads) <= MAX_GROUPS;
+}
 
 /** How the kernels divide their work, on a device always in the same way. */
 export function kernelVariant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {

@@ -5,7 +5,7 @@
 import { type BinaryName, binary, linearGrid, select, type UnaryName, unary } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { commonRows } from '../storage.ts';
-import { empty, noGrad, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import { empty, full, noGrad, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 
@@ -52,7 +52,10 @@ export const neg = (x: Tensor): Tensor => affine(x, -1, 0);
 /** numerator / x + shift. */
 export function reciprocal(x: Tensor, numerator = 1): Tensor {
   const y = runUnary('reciprocal', x, numerator, 0);
-  return operation('reciprocal', [x], y, [x], (dy, [x]) => [mul(dy, reciprocal(mul(x!, x!), -numerator))]);
+  // A quotient twice: x² is out of float32's range long before the derivative is.
+  return operation('reciprocal', [x], y, [x], (dy, [x]) => [
+    mul(dy, mul(reciprocal(x!, -numerator), reciprocal(x!))),
+  ]);
 }
 
 /** An elementwise function whose derivative is given as an operation of its argument. */
@@ -69,25 +72,29 @@ function unaryOp(name: UnaryName, derivative: ((x: Tensor) => Tensor) | null): (
 
 /** e^x. */
 export const exp: (x: Tensor) => Tensor = unaryOp('exp', (x) => exp(x));
-/** Natural logarithm; -Infinity at 0. */
+/** Natural logarithm; -Infinity at 0, NaN below. */
 export const log: (x: Tensor) => Tensor = unaryOp('log', (x) => reciprocal(x));
 /** Square root. */
 export const sqrt: (x: Tensor) => Tensor = unaryOp('sqrt', (x) => affine(rsqrt(x), 0.5, 0));
 /** 1 / sqrt(x) */
 export const rsqrt: (x: Tensor) => Tensor = unaryOp('rsqrt', (x) => {
   const r = rsqrt(x);
-  return affine(mul(mul(r, r), r), -0.5, 0);
+  return mul(mul(affine(r, -0.5, 0), r), r);
 });
 /** |x|; its gradient at 0 is 0. */
 export const abs: (x: Tensor) => Tensor = unaryOp('abs', (x) => sign(x));
-/** -1, 0 or 1; its gradient is 0. */
-export const sign: (x: Tensor) => Tensor = unaryOp('sign', (x) => affine(x, 0, 0));
-/** Sine of radians. */
+/** -1, 0 or 1, NaN of NaN; its gradient is 0. */
+export const sign: (x: Tensor) => Tensor = unaryOp('sign', (x) => zeros(x.device, x.shape));
+/** Sine of radians, of any size; NaN of an infinity. */
 export const sin: (x: Tensor) => Tensor = unaryOp('sin', (x) => cos(x));
-/** Cosine of radians. */
+/** Cosine of radians, of any size; NaN of an infinity. */
 export const cos: (x: Tensor) => Tensor = unaryOp('cos', (x) => neg(sin(x)));
-/** Hyperbolic tangent, exact at both ends. */
-export const tanh: (x: Tensor) => Tensor = unaryOp('tanh', (x) => affine(square(tanh(x)), -1, 1));
+/** Hyperbolic tangent; it and its derivative keep their relative accuracy near 0 and in both tails. */
+export const tanh: (x: Tensor) => Tensor = unaryOp('tanh', (x) => {
+  // 1 - tanh² would cancel in the tails.
+  const twice = affine(x, 2, 0);
+  return affine(mul(sigmoid(twice), sigmoid(neg(twice))), 4, 0);
+});
 /** The error function; derivative 2 / sqrt(pi) exp(-x^2). */
 export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
   affine(exp(neg(square(x))), 2 / Math.sqrt(Math.PI), 0),
@@ -96,9 +103,9 @@ export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
 export const sigmoid: (x: Tensor) => Tensor = unaryOp('sigmoid', (x) => mul(sigmoid(x), sigmoid(neg(x))));
 /** x Phi(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), not the tanh approximation. */
 export const gelu: (x: Tensor) => Tensor = unaryOp('gelu', (x) => geluDerivative(x));
-/** Phi(x) + x phi(x); its derivative is phi(x) (2 - x^2). */
+/** Phi(x) + x phi(x); its derivative is phi(x) (2 - x^2), 0 in float32 long before x^2 is infinite. */
 const geluDerivative: (x: Tensor) => Tensor = unaryOp('gelu_derivative', (x) => {
-  const s = square(x);
+  const s = minimum(square(x), full(x.device, [], 1e4));
   return mul(affine(exp(affine(s, -0.5, 0)), 1 / Math.sqrt(2 * Math.PI), 0), affine(s, -1, 2));
 });
 /** x sigmoid(x) (Elfwing et al. 2018). */
@@ -106,7 +113,7 @@ export const silu: (x: Tensor) => Tensor = unaryOp('silu', (x) => siluDerivative
 /** s (1 + x (1 - s)) with s = sigmoid(x); its derivative is s' (2 + x (1 - 2 s)). */
 const siluDerivative: (x: Tensor) => Tensor = unaryOp('silu_derivative', (x) => {
   const s = sigmoid(x);
-  return mul(mul(s, affine(s, -1, 1)), affine(mul(x, affine(s, -2, 1)), 1, 2));
+  return mul(mul(s, sigmoid(neg(x))), affine(mul(x, affine(s, -2, 1)), 1, 2));
 });
 
 /** x². */
@@ -261,43 +268,59 @@ export function mul(a: Tensor, b: Tensor): Tensor {
 export function div(a: Tensor, b: Tensor): Tensor {
   return operation('div', [a, b], runBinary('div', a, b), [a, b], (dy, [a, b], needs) => [
     needs[0] ? sumTo(div(dy, b!), a!.shape) : null,
-    needs[1] ? sumTo(neg(div(mul(dy, a!), mul(b!, b!))), b!.shape) : null,
+    // Divided twice: b² is out of float32's range long before the derivative is.
+    needs[1] ? sumTo(neg(mul(dy, div(div(a!, b!), b!))), b!.shape) : null,
   ]);
 }
 
-/** The gradient goes to the larger operand; to the first where they are equal. */
+/**
+ * The larger of two elements, NaN where either is. The gradient goes to the larger operand, or to the one that is NaN; to the
+ * first where they are equal. @throws ShapeError
+ */
 export function maximum(a: Tensor, b: Tensor): Tensor {
   return operation('maximum', [a, b], runBinary('maximum', a, b), [a, b], (dy, [a, b], needs) => {
-    const second = greater(b!, a!);
+    const second = runBinary('above', b!, a!);
+    const nothing = zeros(dy.device, []);
     return [
-      needs[0] ? sumTo(mul(dy, affine(second, -1, 1)), a!.shape) : null,
-      needs[1] ? sumTo(mul(dy, second), b!.shape) : null,
+      needs[0] ? sumTo(where(second, nothing, dy), a!.shape) : null,
+      needs[1] ? sumTo(where(second, dy, nothing), b!.shape) : null,
     ];
   });
 }
 
-/** The gradient goes to the smaller operand; to the first where they are equal. */
+/** The smaller of two elements, NaN where either is; gradients as of {@link maximum}. @throws ShapeError */
 export function minimum(a: Tensor, b: Tensor): Tensor {
   return neg(maximum(neg(a), neg(b)));
 }
 
-/** 1 where a > b, else 0; no gradient flows. */
-export const greater = (a: Tensor, b: Tensor): Tensor => runBinary('greater', a, b);
-/** 1 where a == b, else 0; no gradient flows. */
-export const equal = (a: Tensor, b: Tensor): Tensor => runBinary('equal', a, b);
+/** A comparison, which jumps or stays: its gradient is 0. */
+function compare(name: 'greater' | 'equal', a: Tensor, b: Tensor): Tensor {
+  const [p, q] = [a.shape, b.shape];
+  return operation(name, [a, b], runBinary(name, a, b), [], (dy, _, needs) => [
+    needs[0] ? zeros(dy.device, p) : null,
+    needs[1] ? zeros(dy.device, q) : null,
+  ]);
+}
+/** 1 where a > b, else 0, also beside a NaN; its gradient is 0. */
+export const greater = (a: Tensor, b: Tensor): Tensor => compare('greater', a, b);
+/** 1 where a == b, else 0, also beside a NaN; its gradient is 0. */
+export const equal = (a: Tensor, b: Tensor): Tensor => compare('equal', a, b);
+/** 1 where a == b or both are NaN, without recording: which elements a maximum is among. */
+export const same = (a: Tensor, b: Tensor): Tensor => runBinary('same', a, b);
 
-/** condition != 0 ? a : b, all of one broadcast shape; no gradient to the condition. */
+/** condition != 0 ? a : b, all of one broadcast shape; the condition's gradient is 0. @throws ShapeError */
 export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
   requireF32('where', condition, a, b);
   let shape = broadcastShape('where', a, b);
   shape = broadcastShape('where', condition, { shape, rank: shape.length });
   const [p, q] = [a.shape, b.shape];
   const y = noGrad(() => runSelect(condition, a, b, shape));
-  return operation('where', [a, b], y, [condition], (dy, [condition], needs) => {
+  return operation('where', [condition, a, b], y, [condition], (dy, [condition], needs) => {
     const nothing = zeros(dy.device, []);
     return [
-      needs[0] ? sumTo(where(condition!, dy, nothing), p) : null,
-      needs[1] ? sumTo(where(condition!, nothing, dy), q) : null,
+      needs[0] ? zeros(dy.device, condition!.shape) : null,
+      needs[1] ? sumTo(where(condition!, dy, nothing), p) : null,
+      needs[2] ? sumTo(where(condition!, nothing, dy), q) : null,
     ];
   });
 }

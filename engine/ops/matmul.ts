@@ -15,7 +15,7 @@ import { ShapeError, UserError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
-import { commonRows, rowsWindow } from '../storage.ts';
+import { CUT, commonRows, rowsWindow } from '../storage.ts';
 import {
   empty,
   isRecording,
@@ -233,7 +233,7 @@ export function linearKernel(
 
 const weightsOnly = one(['weights']);
 
-/** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. */
+/** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. Its gradient is that of the same numbers. @throws ShapeError */
 export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
   if (purpose !== undefined) checkValue('toF32', 'purpose', weightsOnly, purpose);
   x.use();
@@ -254,10 +254,8 @@ export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
         [(end - begin) * length, length, stored],
         linearGrid((end - begin) * length),
       );
-    return y;
-  }
-  widenInto(x.storage, y.storage);
-  return y;
+  } else widenInto(x.storage, y.storage);
+  return operation('toF32', [x], y, [], (dy) => [dy]);
 }
 
 function batchShape(a: Tensor, b: Tensor): number[] {
@@ -290,6 +288,23 @@ function summedApart([begin, end]: readonly [number, number]): [number, number][
   }
   return parts;
 }
+
+/**
+ * Rows, or columns, that one dispatch makes at most: a grid has so many workgroups along an axis, of 16 rows and columns or
+ * more. A multiple of 128, where a binding may begin.
+ */
+const MOST_LINES = Math.floor((16 * MAX_GROUPS) / CUT) * CUT;
+/** Products of a batch that one dispatch makes at most; after so many a binding may begin, whatever their size. */
+const MOST_PRODUCTS = Math.floor(MAX_GROUPS / CUT) * CUT;
+
+/** Ranges in parts of at most so many. */
+const cutAt = (most: number, ranges: readonly (readonly [number, number])[]): [number, number][] =>
+  ranges.flatMap(([begin, end]) =>
+    Array.from({ length: Math.ceil((end - begin) / most) }, (_, i): [number, number] => [
+      begin + i * most,
+      Math.min(end, begin + (i + 1) * most),
+    ]),
+  );
 
 /** Whether every range begins and ends at a multiple of 4, as four-wide access needs. */
 const quads = (ranges: readonly (readonly [number, number])[]): boolean =>
@@ -324,15 +339,17 @@ function run(
   if (k === 0) return bias ? broadcastTo(bias.detach(), shape) : zeros(a.device, shape);
   const vectorB = transB ? k % 4 === 0 : n % 4 === 0;
   if (b.dtype !== 'f32' && !vectorB) {
-    const wide = toF32(b, 'weights');
+    const wide = noGrad(() => toF32(b, 'weights'));
     const y = run(a, wide, transA, transB, batch, bias, then, precision, prologue);
     wide.dispose();
     return y;
   }
-  if (transA && transB && a.storage.segments.length > 1 && sizeOf(batch) === 1) {
-    // A^T is cut along K, which B^T has inside its rows: (B A)^T is the same product cut where both can be.
-    const wide = toF32(b);
-    const turned = run(wide, a, false, false, batch, null, PLAIN, precision);
+  const cutAlongK = transA && transB && a.storage.segments.length > 1;
+  if ((cutAlongK || (!transB && n > MOST_LINES)) && sizeOf(batch) === 1) {
+    // A^T is cut along K, which B^T has inside its rows, or C along N, which B has inside its rows: (B^T A^T)^T is the same
+    // product cut where both can be.
+    const wide = noGrad(() => toF32(b));
+    const turned = run(wide, a, !transB, !transA, batch, null, PLAIN, precision);
     const result = noGrad(() => transpose(turned));
     for (const t of [wide, turned]) t.dispose();
     return result;
@@ -355,8 +372,11 @@ function run(
   const cut = (size: number, ...operands: Parameters<typeof commonRows>[2][number][]) =>
     batches > 1 ? whole(size) : commonRows('matmul', size, operands);
   const rows = (t: Tensor, rowLength: number) => ({ storage: t.storage, rowLength });
-  const cutM = cut(m, ...(transA ? [] : [rows(a, k)]), ...(extra ? [rows(extra, n)] : []), rows(y, n));
-  const cutN = cut(n, ...(transB ? [rows(b, ldb)] : []));
+  const cutM = cutAt(
+    MOST_LINES,
+    cut(m, ...(transA ? [] : [rows(a, k)]), ...(extra ? [rows(extra, n)] : []), rows(y, n)),
+  );
+  const cutN = cutAt(MOST_LINES, cut(n, ...(transB ? [rows(b, ldb)] : [])));
   const pieces = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
   const plain = batches === 1 && !transB && then.op === 'none' && !prologue;
   const cutK = plain && k > LONG_SUM ? pieces.flatMap(summedApart) : pieces;
@@ -420,12 +440,15 @@ function run(
     );
   };
   if (batches > 1) {
-    if (batches > MAX_GROUPS)
-      throw new ShapeError('matmul', `${batches} products in one batch, at most ${MAX_GROUPS}`);
+    if (m > MOST_LINES || n > MOST_LINES)
+      throw new ShapeError(
+        'matmul',
+        `${batches} products of ${m} rows and ${n} columns; in a batch at most ${MOST_LINES} of each`,
+      );
     const shared = (t: Tensor, length: number) =>
       t.size === length ? [] : [{ storage: t.storage, rowLength: length }];
     const operands = [...shared(a, m * k), ...shared(b, k * n), { storage: y.storage, rowLength: m * n }];
-    for (const [begin, end] of commonRows('matmul', batches, operands)) {
+    for (const [begin, end] of cutAt(MOST_PRODUCTS, commonRows('matmul', batches, operands))) {
       const part = (t: Tensor, length: number): [number, number] =>
         t.size === length ? [0, length] : [begin * length, end * length];
       dispatch(

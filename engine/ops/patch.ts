@@ -67,8 +67,9 @@ export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tens
     for (const t of host) t.dispose();
     rest = later;
   }
+  // What was set passes 0 on, whatever comes: 0 times an infinity would be NaN.
   const backward = patches
     .filter((p) => p.mode === 'set' || p.mode === 'scale')
-    .map((p): ElementPatch => ({ at: p.at, mode: 'scale', value: p.mode === 'set' ? 0 : p.value }));
+    .map((p): ElementPatch => (p.mode === 'set' ? { at: p.at, mode: 'set', value: 0 } : p));
   return operation('patch', [x], y, [], (dy) => [backward.length > 0 ? patchElements(dy, backward) : dy]);
 }

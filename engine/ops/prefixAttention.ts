@@ -12,7 +12,7 @@ import { ShapeError } from '../errors.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
 import { empty, isRecording, noGrad, oneDevice, operation, show, type Tensor } from '../tensor.ts';
-import { FUSED_KEYS, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
+import { FUSED_KEYS, fitGrid, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
 import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
@@ -80,10 +80,13 @@ export function prefixAttention(
   )
     throw new ShapeError(
       'prefixAttention',
-      `q ${show(q)}, k ${show(k)}, v ${show(v)}, prefix ${shared.map(show).join(', ')}`,
+      `q ${show(q)}, k ${show(k)}, v ${show(v)}, prefix ${shared.map(show).join(', ')} are not [rows, heads, D], [rows, keyHeads, D] twice and [keyHeads, tokens, D] twice`,
     );
   const wanted = options.fused ?? (prefix !== null && prefix.keys.dim(1) + 1 >= FUSED_KEYS);
-  return wanted && prefix && !options.onPattern && fitKernels(q, k, v, ...shared) && !isRecording(shared)
+  const fits =
+    fitKernels(q, k, v, ...shared) &&
+    fitGrid([keyHeads, q.dim(0), q.dim(1) / keyHeads, size], [keyHeads, prefix?.keys.dim(1) ?? 0, 1, size]);
+  return wanted && prefix && !options.onPattern && fits && !isRecording(shared)
     ? fused(q, k, v, prefix)
     : prefixAttentionTwin(q, k, v, prefix, options.onPattern);
 }

@@ -3,16 +3,17 @@
  */
 
 import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } from '../../kernels/index.ts';
-import { ShapeError } from '../errors.ts';
+import { GradientError, ShapeError } from '../errors.ts';
 import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
 import { checkValue } from '../options.ts';
 import { CUT, commonRows, type DType, dtypeField, purposeField, rowsWindow } from '../storage.ts';
-import { empty, oneDevice, show, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, isRecording, oneDevice, operation, show, sizeOf, type Tensor } from '../tensor.ts';
 
 /**
- * x [rows, length] (f32, f16 or bf16) stored as `dtype`; has no gradient. 16-bit results round to nearest; int8 and int4
- * have a scale for each 32 numbers of a row (docs/quantisation.md). @throws ShapeError
+ * x [rows, length] (f32, f16 or bf16) stored as `dtype`. 16-bit results round to nearest; int8 and int4
+ * have a scale for each 32 numbers of a row (docs/quantisation.md). Rounding to 16 bits has the gradient of the same numbers,
+ * as in PyTorch; quantising has none. @throws ShapeError
  * @example
  * ```ts
  * import { convert, openDevice, tensor, toF32 } from 'neurgrad/engine';
@@ -27,23 +28,31 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
   checkValue('convert', 'dtype', dtypeField, dtype);
   checkValue('convert', 'purpose', purposeField, purpose);
   x.use();
-  if (x.dtype === dtype) return x.detach();
+  if (x.dtype === dtype) return x.view(x.shape, x.track);
   const y = empty(x.device, x.shape, dtype, purpose);
   try {
-    convertInto(x, y);
+    convertRows(x, y, 0);
   } catch (error) {
     y.dispose();
     throw error;
   }
-  return y;
+  return operation('convert', [x], y, [], isQuantised(dtype) ? null : (dy) => [dy]);
 }
 
 /**
  * As {@link convert}, into rows of a tensor that is there: x [rows, ...] to y [all, ...] from row `first` on, a multiple of
- * 128 (where a binding may begin). Of y, nothing else changes. @throws ShapeError
+ * 128 (where a binding may begin). Of y, nothing else changes. @throws ShapeError, GradientError where a gradient would be lost
  */
 export function convertInto(x: Tensor, y: Tensor, first = 0): void {
   oneDevice('convert', x, y);
+  if (isRecording([x, y]) || y.storage.saved)
+    throw new GradientError(
+      'convertInto: what it replaces, or puts there, is part of a gradient; use convert',
+    );
+  convertRows(x, y, first);
+}
+
+function convertRows(x: Tensor, y: Tensor, first: number): void {
   const [from, to] = [x.dtype, y.dtype];
   const length = sizeOf(x.shape.slice(1));
   if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)

@@ -7,9 +7,9 @@ import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../memory.ts';
 import { checkValue, either, flag, like, list } from '../options.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, operation, show, sizeOf, type Tensor } from '../tensor.ts';
+import { empty, full, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
-import { affine, div, equal, mul } from './elementwise.ts';
+import { affine, div, same, where } from './elementwise.ts';
 import { broadcastTo, reshape, slice } from './shape.ts';
 
 /** Longest row that one workgroup reduces; longer ones are cut into chunks and reduced again. */
@@ -191,16 +191,19 @@ export function mean(x: Tensor, axes?: number | readonly number[], keepAxes = fa
   return affine(sum(x, axes, keepAxes), 1 / count, 0);
 }
 
-/** Largest element over axes; where several are equal the gradient is shared. @throws ShapeError over no elements. */
+/**
+ * Largest element over axes, NaN where one is; where several are equal the gradient is shared, also among NaNs.
+ * @throws ShapeError over no elements.
+ */
 export function max(x: Tensor, axes?: number | readonly number[], keepAxes = false): Tensor {
   const list = normalAxes('max', x, axes);
   const kept = x.shape.map((size, i) => (list.includes(i) ? 1 : size));
   return operation('max', [x], reduce('max', x, list, keepAxes), [x], (dy, saved) => {
     const a = saved[0]!;
     const top = reduce('max', a, list, true);
-    const here = equal(a, top);
-    const shared = div(here, reduce('sum', here, list, true));
-    return [mul(shared, reshape(dy, kept))];
+    const here = same(a, top);
+    const share = div(reshape(dy, kept), reduce('sum', here, list, true));
+    return [where(here, share, zeros(dy.device, []))];
   });
 }
 
@@ -214,7 +217,7 @@ export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
   return reshape(sum(x, axes), shape);
 }
 
-/** Index of the first largest element along the last axis, as u32; has no gradient. */
+/** Index of the first largest element along the last axis, as u32, of the first NaN where there is one; has no gradient. */
 export function argmax(x: Tensor): Tensor {
   x.use();
   const length = x.shape.at(-1) ?? 1;

@@ -11,26 +11,52 @@ import {
   scatterAddRows as scatterKernel,
   storedRow,
   unpick as unpickKernel,
+  type WeightFormat,
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, integers, oneDevice, operation, show, type Tensor, zeros } from '../tensor.ts';
+import {
+  empty,
+  integers,
+  isRecording,
+  type Numbers,
+  oneDevice,
+  operation,
+  show,
+  Tensor,
+  zeros,
+} from '../tensor.ts';
 import { add } from './elementwise.ts';
 import { slice } from './shape.ts';
 
-/** Host indices are checked and uploaded; a u32 tensor is trusted (outside indices give 0). */
-function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, size: number): Tensor {
-  if ('dtype' in index) {
-    oneDevice(op, x, index);
-    if (index.dtype !== 'u32') throw new ShapeError(op, `index of dtype ${index.dtype}`);
-    return index.detach();
+/** Where rows are, as u32 on the device: what {@link gatherRows} and its relatives take. */
+type Indices = Tensor | Numbers;
+
+/**
+ * Indices on the device, each below `size`. @throws ShapeError for one outside; where only the device knows it, the next readback
+ * does.
+ */
+function indexTensor(op: string, x: Tensor, index: Indices, size: number): Tensor {
+  if (!(index instanceof Tensor)) {
+    const made = integers(x.device, index);
+    try {
+      checkIndices(op, made, size);
+    } catch (error) {
+      made.dispose();
+      throw error;
+    }
+    return made;
   }
-  for (let i = 0; i < index.length; i++)
-    if (!(index[i]! >= 0 && index[i]! < size && Number.isInteger(index[i])))
-      throw new ShapeError(op, `index ${index[i]} is outside 0..${size - 1}`);
-  return integers(x.device, index);
+  oneDevice(op, x, index);
+  if (index.dtype !== 'u32') throw new ShapeError(op, `index of dtype ${index.dtype}`);
+  checkIndices(op, index, size);
+  return index.detach();
 }
+
+/** @throws ShapeError for a u32 element that is not below `size`, now or at the next readback. */
+export const checkIndices = (op: string, index: Tensor, size: number): void =>
+  index.device.indexFaults.check(op, index.storage, size);
 
 /**
  * table[index[r], :] for table [V, W]: [R, W]. The table may be stored in any format. @throws ShapeError for an index outside.
@@ -44,15 +70,23 @@ function indexTensor(op: string, x: Tensor, index: Tensor | ArrayLike<number>, s
  * device.destroy();
  * ```
  */
-export function gatherRows(table: Tensor, index: Tensor | ArrayLike<number>): Tensor {
+export function gatherRows(table: Tensor, index: Indices): Tensor {
   table.use();
   if (table.rank !== 2) throw new ShapeError('gatherRows', `table ${show(table)} must have two axes`);
-  const [size, width] = [table.dim(0), table.dim(1)];
-  const at = indexTensor('gatherRows', table, index, size);
   if (table.dtype === 'u32') throw new ShapeError('gatherRows', 'u32 table');
-  const stride = storedRow(table.dtype, width);
-  // Checked indices into a table in one buffer fill every row; otherwise rows that no window has stay 0.
-  const complete = !('dtype' in index) && table.storage.segments.length === 1;
+  const at = indexTensor('gatherRows', table, index, table.dim(0));
+  const y = gatherAt(table, at);
+  at.dispose();
+  return y;
+}
+
+/** The same at indices that have been checked; a row whose index is outside is 0. */
+function gatherAt(table: Tensor, at: Tensor): Tensor {
+  const [size, width] = [table.dim(0), table.dim(1)];
+  const stride = storedRow(table.dtype as WeightFormat, width);
+  // Indices that the host knows fill every row from a table in one buffer; otherwise rows that no window has stay 0.
+  const complete =
+    at.storage.largest !== null && at.storage.largest < size && table.storage.segments.length === 1;
   const y = (complete ? empty : zeros)(table.device, [at.size, width]);
   if (y.size > 0)
     for (const [begin, end] of commonRows('gatherRows', size, [
@@ -63,7 +97,7 @@ export function gatherRows(table: Tensor, index: Tensor | ArrayLike<number>): Te
         { storage: at.storage, rowLength: 1 },
       ]))
         table.device.dispatch(
-          gatherKernel(table.dtype),
+          gatherKernel(table.dtype as WeightFormat),
           [
             table.storage.window(begin * stride, end * stride),
             at.storage.window(from, to),
@@ -72,19 +106,23 @@ export function gatherRows(table: Tensor, index: Tensor | ArrayLike<number>): Te
           [to - from, width, begin, end - begin, stride],
           linearGrid((to - from) * width),
         );
-  const result = operation('gatherRows', [table], y, [at], (dy, saved) => [
-    scatterAddRows(dy, saved[0]!, size),
-  ]);
-  at.dispose();
-  return result;
+  return operation('gatherRows', [table], y, [at], (dy, saved) => [scatterAt(dy, saved[0]!, size)]);
 }
 
-/** Rows [R, W] added into zeros [size, W] at their indices: the adjoint of gatherRows. */
-export function scatterAddRows(rows: Tensor, index: Tensor | ArrayLike<number>, size: number): Tensor {
+/** Rows [R, W] added into zeros [size, W] at their indices: the adjoint of gatherRows. @throws ShapeError for an index outside */
+export function scatterAddRows(rows: Tensor, index: Indices, size: number): Tensor {
   rows.use();
   const at = indexTensor('scatterAddRows', rows, index, size);
-  if (rows.rank !== 2 || rows.dim(0) !== at.size)
-    throw new ShapeError('scatterAddRows', `rows ${show(rows)} for ${at.size} indices`);
+  try {
+    if (rows.rank !== 2 || rows.dim(0) !== at.size)
+      throw new ShapeError('scatterAddRows', `rows ${show(rows)} for ${at.size} indices`);
+    return scatterAt(rows, at, size);
+  } finally {
+    at.dispose();
+  }
+}
+
+function scatterAt(rows: Tensor, at: Tensor, size: number): Tensor {
   const width = rows.dim(1);
   if (rows.storage.segments.length > 1) return scatterParts(rows, at, size);
   const y = zeros(rows.device, [size, width]);
@@ -110,9 +148,7 @@ export function scatterAddRows(rows: Tensor, index: Tensor | ArrayLike<number>, 
     }
     link.dispose();
   }
-  const result = operation('scatterAddRows', [rows], y, [at], (dy, saved) => [gatherRows(dy, saved[0]!)]);
-  at.dispose();
-  return result;
+  return operation('scatterAddRows', [rows], y, [at], (dy, saved) => [gatherAt(dy, saved[0]!)]);
 }
 
 /** Rows in several buffers: scattered one buffer after the other, and added. */
@@ -122,16 +158,15 @@ function scatterParts(rows: Tensor, at: Tensor, size: number): Tensor {
     { storage: at.storage, rowLength: 1 },
   ]);
   const parts = ranges.map(([begin, end]) =>
-    scatterAddRows(slice(rows, [begin], [end]), slice(at, [begin], [end]), size),
+    scatterAt(slice(rows, [begin], [end]), slice(at, [begin], [end]), size),
   );
-  at.dispose();
   return parts.reduce((total, part) => add(total, part));
 }
 
 /**
  * Replaces row `at` (u32 [1], on the device) of every block of `table` [..., size, W] by that of `rows` [..., W], in place: every
- * handle on the table sees it. An index outside changes nothing. For caches that grow; it has no gradient.
- * @throws ShapeError, GradientError where a tape has saved the table.
+ * handle on the table sees it. For caches that grow; it has no gradient.
+ * @throws ShapeError, also for an index outside; GradientError where a tape has saved the table, or would record the rows.
  */
 export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
   oneDevice('writeRow', table, rows, at);
@@ -139,8 +174,11 @@ export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
   const dtypes = [table, rows, at].map((t) => t.dtype).join();
   if (dtypes !== 'f32,f32,u32' || at.size !== 1 || rows.dim(-1) !== width || rows.size * size !== table.size)
     throw new ShapeError('writeRow', `rows ${show(rows)} at ${show(at)} of table ${show(table)}, ${dtypes}`);
+  if (isRecording([rows]))
+    throw new GradientError('writeRow: the gradient of the rows would be lost; detach() them, or use noGrad');
   if (table.storage.saved || table.track)
     throw new GradientError('writeRow: the table is part of a gradient; go back first, or take a copy of it');
+  checkIndices('writeRow', at, size);
   const count = rows.size / width;
   if (rows.size > 0)
     for (const [begin, end] of commonRows('writeRow', count * size, [
@@ -154,30 +192,45 @@ export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
       );
 }
 
-/** x[r, index[r]] for x [R, V]: [R]. */
-export function pick(x: Tensor, index: Tensor | ArrayLike<number>): Tensor {
+/** x[r, index[r]] for x [R, V]: [R]. @throws ShapeError for an index outside */
+export function pick(x: Tensor, index: Indices): Tensor {
   x.use();
   if (x.rank !== 2) throw new ShapeError('pick', `${show(x)} must have two axes`);
-  const width = x.dim(1);
-  const at = indexTensor('pick', x, index, width);
-  if (at.size !== x.dim(0)) throw new ShapeError('pick', `${at.size} indices for ${show(x)}`);
-  const y = empty(x.device, [at.size]);
-  run('pick', pickKernel(), x, at, y, [width, 1, 1], at.size, width);
-  const result = operation('pick', [x], y, [at], (dy, saved) => [unpick(dy, saved[0]!, width)]);
-  at.dispose();
-  return result;
+  const at = indexTensor('pick', x, index, x.dim(1));
+  try {
+    if (at.size !== x.dim(0)) throw new ShapeError('pick', `${at.size} indices for ${show(x)}`);
+    return pickAt(x, at);
+  } finally {
+    at.dispose();
+  }
 }
 
-/** y[r, j] = x[r] where j = index[r], else 0, for x [R]: [R, width]. The adjoint of pick. */
-export function unpick(x: Tensor, index: Tensor | ArrayLike<number>, width: number): Tensor {
+/** The same at indices that have been checked; 0 where one is outside. */
+function pickAt(x: Tensor, at: Tensor): Tensor {
+  const width = x.dim(1);
+  const y = empty(x.device, [at.size]);
+  run('pick', pickKernel(), x, at, y, [width, 1, 1], at.size, width);
+  return operation('pick', [x], y, [at], (dy, saved) => [unpickAt(dy, saved[0]!, width)]);
+}
+
+/** y[r, j] = x[r] where j = index[r], else 0, for x [R]: [R, width]. The adjoint of pick. @throws ShapeError for an index outside */
+export function unpick(x: Tensor, index: Indices, width: number): Tensor {
   x.use();
   const at = indexTensor('unpick', x, index, width);
-  if (x.rank !== 1 || at.size !== x.size) throw new ShapeError('unpick', `${at.size} indices for ${show(x)}`);
+  try {
+    if (x.rank !== 1 || at.size !== x.size)
+      throw new ShapeError('unpick', `${at.size} indices for ${show(x)}`);
+    return unpickAt(x, at, width);
+  } finally {
+    at.dispose();
+  }
+}
+
+/** The same at indices that have been checked; a row whose index is outside is 0. */
+export function unpickAt(x: Tensor, at: Tensor, width: number): Tensor {
   const y = empty(x.device, [x.size, width]);
   run('unpick', unpickKernel(), x, at, y, [1, 1, width], at.size, width);
-  const result = operation('unpick', [x], y, [at], (dy, saved) => [pick(dy, saved[0]!)]);
-  at.dispose();
-  return result;
+  return operation('unpick', [x], y, [at], (dy, saved) => [pickAt(dy, saved[0]!)]);
 }
 
 function run(

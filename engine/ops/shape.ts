@@ -156,7 +156,11 @@ function copyRun(from: Tensor, sourceOffset: number, to: Tensor, targetOffset: n
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
   const known = shape.reduce((n, size) => (size === -1 ? n : n * size), 1);
   const full = shape.map((size) => (size === -1 ? x.size / known : size));
-  if (sizeOf(full) !== x.size || full.some((size) => !Number.isInteger(size)))
+  if (
+    sizeOf(full) !== x.size ||
+    full.some((size) => !(Number.isInteger(size) && size >= 0)) ||
+    shape.filter((size) => size === -1).length > 1
+  )
     throw new ShapeError('reshape', `${show(x)} to [${shape.join(', ')}]`);
   const before = x.shape;
   return operation('reshape', [x], x.view(full, null), [], (dy) => [reshape(dy, before)]);
@@ -203,6 +207,7 @@ export function slice(x: Tensor, begin: readonly number[], end: readonly number[
   if (
     begin.length > x.rank ||
     end.length > x.rank ||
+    [...b, ...e].some((at) => !Number.isInteger(at)) ||
     x.shape.some((size, i) => b[i]! < 0 || e[i]! > size || b[i]! > e[i]!)
   )
     throw new ShapeError('slice', `[${begin.join(', ')}] to [${end.join(', ')}] of ${show(x)}`);
@@ -217,7 +222,12 @@ export function slice(x: Tensor, begin: readonly number[], end: readonly number[
 
 /** x placed at `begin` in zeros of `shape`: the adjoint of slice. */
 export function pad(x: Tensor, begin: readonly number[], shape: readonly number[]): Tensor {
-  if (shape.length !== x.rank || x.shape.some((size, i) => begin[i]! < 0 || begin[i]! + size > shape[i]!))
+  if (
+    shape.length !== x.rank ||
+    x.shape.some(
+      (size, i) => !(Number.isInteger(begin[i]) && begin[i]! >= 0 && begin[i]! + size <= shape[i]!),
+    )
+  )
     throw new ShapeError('pad', `${show(x)} at [${begin.join(', ')}] of [${shape.join(', ')}]`);
   x.use();
   if (x.dtype !== 'f32') throw new ShapeError('pad', `needs f32, got ${x.dtype}`);

@@ -13,10 +13,20 @@ import { ShapeError } from '../errors.ts';
 import { checkOptions, finite, flag, optionsSchema } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
-import { empty, full, integers, oneDevice, operation, show, type Tensor, tensorField } from '../tensor.ts';
+import {
+  empty,
+  full,
+  integers,
+  named,
+  oneDevice,
+  operation,
+  show,
+  type Tensor,
+  tensorField,
+} from '../tensor.ts';
 import { affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
-import { unpick } from './rows.ts';
+import { unpickAt } from './rows.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
 
@@ -164,14 +174,32 @@ export function softmaxBackwardTwin(y: Tensor, dy: Tensor, log: boolean, scale: 
   return affine(inner, scale, 0);
 }
 
+/** The label of rows that are not counted, as in PyTorch. */
+const NOT_COUNTED = -100;
+
+/** @throws ShapeError unless there is a label a row, each -100 or a class. */
+function checkLabels(logits: Tensor, labels: ArrayLike<number>): void {
+  if (logits.rank !== 2 || labels.length !== logits.dim(0))
+    throw new ShapeError('crossEntropy', `${labels.length} labels for logits ${show(logits)}`);
+  const classes = logits.dim(1);
+  for (let i = 0; i < labels.length; i++) {
+    const label: unknown = labels[i];
+    const isClass = Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes;
+    if (!isClass && label !== NOT_COUNTED)
+      throw new ShapeError(
+        'crossEntropy',
+        `label ${named(label)} of row ${i} is neither a class, 0..${classes - 1}, nor -100, which leaves a row out`,
+      );
+  }
+}
+
 /**
- * Cross-entropy of each row of logits [R, V] with an integer label; rows labelled -100 (or anything outside the
- * vocabulary) give 0. Result [R].
+ * Cross-entropy of each row of logits [R, V] with an integer label; rows labelled -100 give 0. Result [R].
+ * @throws ShapeError for any other label that is no class
  */
 export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Tensor {
   const { rows, length } = checkRows('crossEntropy', logits);
-  if (logits.rank !== 2 || labels.length !== logits.dim(0))
-    throw new ShapeError('crossEntropy', `${labels.length} labels for logits ${show(logits)}`);
+  checkLabels(logits, labels);
   const label = integers(logits.device, labels);
   const y = empty(logits.device, [rows]);
   const stats = empty(logits.device, [rows, 2]);
@@ -230,17 +258,18 @@ function crossEntropyPullback(logits: Tensor, label: Tensor, stats: Tensor, dlos
 export function crossEntropyBackwardTwin(logits: Tensor, dloss: Tensor, label: Tensor): Tensor {
   const column = reshape(dloss, [-1, 1]);
   const counted = sum(unpickOnes(logits, label), -1, true);
-  return sub(mul(mul(softmax(logits), column), counted), unpick(dloss, label, logits.dim(1)));
+  return sub(mul(mul(softmax(logits), column), counted), unpickAt(dloss, label, logits.dim(1)));
 }
 
 /** 1 at each row's label, 0 elsewhere; no gradient. */
 function unpickOnes(logits: Tensor, label: Tensor): Tensor {
   const ones = full(logits.device, [logits.dim(0)], 1);
-  return unpick(ones, label, logits.dim(1));
+  return unpickAt(ones, label, logits.dim(1));
 }
 
 /**
- * Mean cross-entropy over the rows whose label is in the vocabulary (-100 is not counted): the loss of language models.
+ * Mean cross-entropy over the rows that are counted, of {@link crossEntropyRows}: the loss of language models.
+ * @throws ShapeError as there, and where no row is counted
  * @example
  * ```ts
  * import { crossEntropy, openDevice, zeros } from 'neurgrad/engine';
@@ -252,9 +281,9 @@ function unpickOnes(logits: Tensor, label: Tensor): Tensor {
  * ```
  */
 export function crossEntropy(logits: Tensor, labels: ArrayLike<number>): Tensor {
-  const vocabulary = logits.dim(-1);
+  checkLabels(logits, labels);
   let counted = 0;
-  for (let i = 0; i < labels.length; i++) if (labels[i]! >= 0 && labels[i]! < vocabulary) counted++;
-  if (counted === 0) throw new ShapeError('crossEntropy', 'no row has a label in the vocabulary');
+  for (let i = 0; i < labels.length; i++) if (labels[i] !== NOT_COUNTED) counted++;
+  if (counted === 0) throw new ShapeError('crossEntropy', 'no row has a label, all are -100');
   return affine(sum(crossEntropyRows(logits, labels)), 1 / counted, 0);
 }

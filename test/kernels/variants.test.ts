@@ -44,6 +44,8 @@ const BINARY: readonly kernels.BinaryName[] = [
   'minimum',
   'greater',
   'equal',
+  'above',
+  'same',
 ];
 const LAYOUTS: readonly kernels.BinaryLayout[] = [
   'same',
@@ -195,6 +197,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   fill: [kernels.fill()],
   fmaCeiling: [kernels.fmaCeiling()],
   gatherRows: [kernels.gatherRows()],
+  checkIndices: [kernels.checkIndices()],
   linkRows: LANES.map((lanes) => kernels.linkRows(lanes)),
   matmul: matmuls(),
   matmulLanes: BOTH.flatMap((transA) =>
