@@ -162,6 +162,18 @@ export function checkOptions<T extends object>(door: string, schema: OptionsSche
   for (const name of schema.required) if (options[name] === undefined) throw faulty(door, schema, options);
 }
 
+/**
+ * The same for an object of which all members must be there, and which may have others: a misspelt one is missing.
+ * @throws UserError `option`
+ */
+export function checkMembers<T extends object>(door: string, schema: OptionsSchema<T>, value: T): void {
+  if (typeof value !== 'object' || value === null)
+    throw refused(door, `options are ${show(value)}, expected ${PLAIN}`);
+  const members = value as Record<string, unknown>;
+  for (const [name, field] of Object.entries<Field<unknown>>(schema.entries as never))
+    if (!v.is(field, members[name])) checkValue(door, name, field, members[name]);
+}
+
 /** Checks one argument, `name` in the message. @throws UserError `option` */
 export function checkValue<X>(
   door: string,

@@ -100,19 +100,23 @@ export interface PlainRun extends Disposable {
   dispose(): void;
 }
 
+/** A capture and a gradient of an objective. */
+type Asked = Pick<RunOptions, 'capture'> & {
+  readonly grad: { readonly at: readonly string[]; readonly of: Objective };
+};
+
+/** The same where the last token runs alone: there is one position a row. */
+function ofLast({ grad, ...others }: Asked) {
+  const { of, target } = grad.of;
+  return { ...others, grad: { at: grad.at, of: { of, target } } };
+}
+
 /**
  * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, BERT's last layer is
  * worked out there only, and of Llama's last token everything but the token itself is a cache without a backward. So values
  * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
  */
-export function plainRun(
-  model: Bert | Llama,
-  probe: Probe,
-  at: number,
-  options: Pick<RunOptions, 'capture'> & {
-    readonly grad: { readonly at: readonly string[]; readonly of: Objective };
-  },
-): PlainRun {
+export function plainRun(model: Bert | Llama, probe: Probe, at: number, options: Asked): PlainRun {
   const { ids, position } = probe;
   const here = at === position;
   const prefix =
@@ -120,7 +124,7 @@ export function plainRun(
   try {
     const run =
       prefix && model instanceof Llama
-        ? model.runRows({ prefix, ids: ids.slice(-1) }, options)
+        ? model.runRows({ prefix, ids: ids.slice(-1) }, ofLast(options))
         : model.run(probeRows(probe), {
             ...options,
             logits: [position],
@@ -162,7 +166,7 @@ export async function probeHooks(
   using run =
     plain?.run ??
     (await (elsewhere && at === position && position === probe.ids.length - 1
-      ? model.runLastAsync(probe.ids, options)
+      ? model.runLastAsync(probe.ids, ofLast(options))
       : runModel(model, probeRows(probe), { ...options, logits: [position] })));
   plain?.prefix?.dispose();
   const { width } = model.sizes;

@@ -6,7 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { checkValue, like, list } from '../engine/options.ts';
+import { checkValue, like, list, one } from '../engine/options.ts';
 import type { LanguageModel, Site } from '../models/model.ts';
 
 /** One feed-forward value of one layer. */
@@ -19,6 +19,10 @@ export interface Neuron {
 
 /** Names of sites, and `paper`, which stands for the paper's in each architecture. */
 export const SITES = ['paper', 'pre', 'pre_linear', 'act', 'post'] as const;
+
+/** What models there are, as a field of options. */
+export const architectureField = one(['bert', 'llama']);
+const siteField = one<Site>(['pre', 'pre_linear', 'act', 'post']);
 
 /** A neuron, or its name as {@link parseNeuron} reads it. */
 export type NeuronOrName = Neuron | string;
@@ -48,11 +52,13 @@ export function neuronSpace(
   architecture: LanguageModel['architecture'],
   sizes: NeuronSpace['sizes'],
 ): NeuronSpace {
+  checkValue('neuronSpace', 'architecture', architectureField, architecture);
   return { architecture, sizes, ...SITES_OF[architecture] };
 }
 
 /** Hook name of a site in a layer: `blocks.3.mlp.hook_post`. */
 export function siteHook(layer: number, site: Site): string {
+  checkValue('siteHook', 'site', siteField, site);
   return `blocks.${layer}.mlp.hook_${site}`;
 }
 
@@ -163,5 +169,6 @@ export function flatIndex(neuron: Pick<Neuron, 'layer' | 'index'>, width: number
  * ```
  */
 export function neuronAt(flat: number, width: number, site: Site): Neuron {
+  checkValue('neuronAt', 'site', siteField, site);
   return { layer: Math.floor(flat / width), index: flat % width, site };
 }

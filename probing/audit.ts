@@ -6,6 +6,7 @@
  * whatever case, width and spacing), and by what they are about (`source`).
  */
 
+import { checkValue, one } from '../engine/options.ts';
 import { countProblems, type ProblemCount, SPLITS, type Split, type TaskData, type TaskRow } from './data.ts';
 import { normalised, type Task } from './task.ts';
 
@@ -115,6 +116,9 @@ function auditSplit(task: Task, data: TaskData, split: Split, content: readonly 
   };
 }
 
+const splitField = one(SPLITS);
+const byField = one(['content', 'source']);
+
 /** Share of a split's rows that stand in another split too, as questions or by source; 0 where either is missing. */
 export function leakShare(
   audit: TaskAudit,
@@ -122,6 +126,9 @@ export function leakShare(
   other: Split,
   by: 'content' | 'source' = 'content',
 ): number {
+  checkValue('leakShare', 'from', splitField, from);
+  checkValue('leakShare', 'other', splitField, other);
+  checkValue('leakShare', 'by', byField, by);
   const leak = audit.leaks.find((l) => l.from === from && l.in === other);
   const questions = audit.splits[from].labels.reduce((sum, count) => sum + count, 0);
   return leak && questions > 0 ? leak[by] / questions : 0;

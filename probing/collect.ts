@@ -7,12 +7,14 @@
  */
 
 import { gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
+import { checkMembers, one, optionsSchema, required } from '../engine/options.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { Llama } from '../models/llama.ts';
 import { type RunResult, runModel } from '../models/model.ts';
 import { prefillAll, StreamedLlama } from '../models/stream.ts';
 import {
   type Conventions,
+  conventionFields,
   type LanguageModel,
   outwardSign,
   siteHook,
@@ -37,6 +39,15 @@ export interface Reading {
 
 /** What a prober's gradients are of; see {@link Conventions}. */
 export type ReadingConventions = Pick<Conventions, 'site' | 'of' | 'direction' | 'sign'>;
+
+/** What conventions are made of. */
+export const readingFields = {
+  site: required(one(['pre', 'pre_linear', 'act', 'post'])),
+  of: required(conventionFields.of),
+  direction: required(conventionFields.direction),
+  sign: required(conventionFields.sign),
+};
+const readingConventions = optionsSchema<ReadingConventions>(readingFields);
 
 /** Reads prompts of one task. */
 export interface GradientReader extends Disposable {
@@ -68,6 +79,7 @@ export interface GradientReader extends Disposable {
  * ```
  */
 export function openReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
+  checkMembers('openReader', readingConventions, conventions);
   return model instanceof Llama || model instanceof StreamedLlama
     ? cachedReader(model, conventions)
     : fullReader(model, conventions);
@@ -78,6 +90,7 @@ const hooks = (model: LanguageModel, { site }: ReadingConventions): string[] =>
 
 /** Prefix once, rest of the prompt once, candidates as rows of the last position. */
 export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingConventions): GradientReader {
+  checkMembers('cachedReader', readingConventions, conventions);
   const names = hooks(model, conventions);
   // A multilingual task has a prefix for each of its languages.
   const prefixes = new Map<readonly number[], Prefix>();
@@ -118,6 +131,7 @@ export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingC
 
 /** A full pass a prompt, candidates as rows: any architecture; what the cached way is tested against. */
 export function fullReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
+  checkMembers('fullReader', readingConventions, conventions);
   const names = hooks(model, conventions);
   const one = async ({ ids, position }: ReadablePrompt, candidates: readonly number[]): Promise<Reading> => {
     const positions = candidates.map(() => position);

@@ -3,11 +3,18 @@
  * for -1. Counts of disjoint prompts add up, so training streams, resumes and shards.
  */
 
-/** Paper (default) or the authors' released code; SPEC 7 says where they differ. */
-export type Variant = 'paper' | 'release';
+import { checkValue, one } from '../engine/options.ts';
 
-/** Both variants, the default first. */
-export const VARIANTS: readonly Variant[] = ['paper', 'release'];
+/** Paper (default) or the authors' released code; SPEC 7 says where they differ. */
+export const VARIANTS = ['paper', 'release'] as const;
+/** One of {@link VARIANTS}. */
+export type Variant = (typeof VARIANTS)[number];
+/** The same as a field of options. */
+export const variantField = one(VARIANTS);
+/** @throws UserError for another reading. Called a neuron: what is right costs two comparisons. */
+export function checkVariant(door: string, variant: Variant): void {
+  if (variant !== 'paper' && variant !== 'release') checkValue(door, 'variant', variantField, variant);
+}
 
 /** Training prompts that speak for +1 and for -1, a neuron each. */
 export interface Counts {

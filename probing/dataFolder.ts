@@ -4,10 +4,11 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { type ByteFolder, fileError, localFolder, safeName } from '../models/byteSource.ts';
 import { isHubId } from '../models/hub.ts';
 import { faultOf } from '../models/hubCache.ts';
-import { asUserError, type Hub, offlineBy, openHub } from '../models/hubRequests.ts';
+import { asUserError, environment, type Hub, offlineBy, openHub } from '../models/hubRequests.ts';
 
 /** Which revision of a data set on the Hub. */
 export interface DataFolderOptions {
@@ -22,6 +23,13 @@ export interface DataFolderOptions {
 }
 
 const COMMIT = /^[0-9a-f]{40}$/;
+const dataFolderOptions = optionsSchema<DataFolderOptions>({
+  revision: text,
+  env: environment,
+  onNote: callback(),
+  onProgress: callback(),
+});
+
 const DATA_FILE = /\.(json|jsonl|parquet)$/;
 
 /**
@@ -32,6 +40,7 @@ export async function resolveDataFolder(
   idOrPath: string,
   options: DataFolderOptions = {},
 ): Promise<ByteFolder> {
+  checkOptions('resolveDataFolder', dataFolderOptions, options);
   const { stat, readFile } = await import('node:fs/promises');
   const { join } = await import('node:path');
   if (await stat(idOrPath).catch(() => undefined)) return localFolder(idOrPath);

@@ -4,7 +4,9 @@
  * a few percent.
  */
 
+import { checkValue } from '../engine/options.ts';
 import type { ModelSizes } from '../neurgrad/index.ts';
+import { architectureField } from '../neurgrad/neuron.ts';
 import { SPLITS } from './data.ts';
 import type { TaskPlan } from './prompts.ts';
 import { prefixesOf } from './run.ts';
@@ -52,6 +54,7 @@ function layerWeights(sizes: Sizes, causal: boolean): number {
 
 /** Operations and bytes of a workload, by counting; no device is asked. */
 export function estimate(architecture: 'bert' | 'llama', sizes: Sizes, work: Workload): Estimate {
+  checkValue('estimate', 'architecture', architectureField, architecture);
   const causal = architecture === 'llama';
   const layers = layerWeights(sizes, causal);
   const decoder = sizes.hidden * sizes.vocabulary;
@@ -83,6 +86,7 @@ export function workloadOf(
   permutations: number,
   sharded = false,
 ): Workload {
+  checkValue('workloadOf', 'architecture', architectureField, architecture);
   let [prompts, tokens, shared, longest, candidates] = [0, 0, 0, 0, 0];
   for (const plan of plans) {
     const prefixes = prefixesOf(plan);

@@ -13,7 +13,7 @@ import {
   fitActivation,
   predictActivation,
 } from './activation.ts';
-import { addCounts, type Counts, emptyCounts, type Variant } from './counts.ts';
+import { addCounts, type Counts, checkVariant, emptyCounts, type Variant } from './counts.ts';
 import { magn } from './magn.ts';
 import { neuronCount } from './marks.ts';
 import { polar } from './polar.ts';
@@ -56,6 +56,7 @@ export function train(
   golds: readonly number[],
   variant: Variant,
 ): void {
+  checkVariant('train', variant);
   training.prompts++;
   const neurons = neuronCount(gradients, candidates);
   for (const kind of KINDS) {
@@ -190,6 +191,7 @@ export async function evaluateTask(
   variant: Variant,
   seed: number,
 ): Promise<Evaluation> {
+  checkVariant('evaluateTask', variant);
   const fitted = KINDS.map((kind) => training[kind.name].map((counts) => fitProber(kind, variant, counts)));
   const act = fitActivation(training.activation);
   const sizes = proberSizes(training.activation.square.length);

@@ -7,10 +7,12 @@
  *   sign M * g, all of them where they tie.
  */
 
+import { checkVariant } from './counts.ts';
 import { MARK, neuronCount } from './marks.ts';
 import type { ProberKind } from './prober.ts';
 
 const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant) => {
+  checkVariant('magn.count', variant);
   const neurons = neuronCount(gradients, candidates);
   const { plus, minus } = counts;
   for (let n = 0; n < neurons; n++) {
@@ -30,6 +32,7 @@ const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant
 };
 
 const vote: ProberKind['vote'] = (votes, marks, neurons, neuron, polarity, variant) => {
+  checkVariant('magn.vote', variant);
   // A polarity of 0 makes all candidates equal: all vote, which changes nothing.
   if (polarity === 0) return;
   const wanted = polarity > 0 ? MARK.largest : MARK.smallest;

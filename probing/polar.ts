@@ -6,10 +6,12 @@
  * - release: R = sum of sign g[p, y] minus the signs of the wrong candidates; a neuron adds sign R * sign g.
  */
 
+import { checkVariant } from './counts.ts';
 import { MARK, neuronCount } from './marks.ts';
 import type { ProberKind } from './prober.ts';
 
 const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant) => {
+  checkVariant('polar.count', variant);
   const neurons = neuronCount(gradients, candidates);
   const { plus, minus } = counts;
   for (let c = 0; c < candidates; c++) {
@@ -24,6 +26,7 @@ const count: ProberKind['count'] = (counts, gradients, candidates, gold, variant
 };
 
 const vote: ProberKind['vote'] = (votes, marks, neurons, neuron, polarity, variant) => {
+  checkVariant('polar.vote', variant);
   if (polarity === 0) return;
   const agrees = polarity > 0 ? MARK.above0 : MARK.below0;
   const against = variant === 'release' ? (MARK.above0 | MARK.below0) & ~agrees : 0;

@@ -6,7 +6,7 @@
  * candidate of lower index, the smaller size.
  */
 
-import type { Counts, Variant } from './counts.ts';
+import { type Counts, checkVariant, type Variant } from './counts.ts';
 import { neuronCount } from './marks.ts';
 
 /** One way to read gradients. */
@@ -61,6 +61,7 @@ export function proberSizes(neurons: number): number[] {
  * ```
  */
 export function fitProber(kind: ProberKind, variant: Variant, { plus, minus }: Counts): Prober {
+  checkVariant('fitProber', variant);
   const neurons = plus.length;
   const polarity = new Int8Array(neurons);
   const score = new Int32Array(neurons);

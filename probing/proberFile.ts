@@ -4,6 +4,7 @@
  */
 
 import * as v from 'valibot';
+import { checkValue, one } from '../engine/options.ts';
 import { fileError } from '../models/byteSource.ts';
 import { WEIGHT_DTYPES } from '../models/storage.ts';
 import { type LanguageModel, QUANTITIES, UserError } from '../neurgrad/index.ts';
@@ -12,7 +13,7 @@ import { VARIANTS } from './counts.ts';
 import { KINDS } from './evaluation.ts';
 import { markGradients } from './marks.ts';
 import { argmax, type Prober, proberVotes } from './prober.ts';
-import type { Language } from './task.ts';
+import { LANGUAGES, type Language } from './task.ts';
 import { readTensorFile, tableOf, writeTensorFile } from './tensorFile.ts';
 
 const FORMAT = 'neurgrad prober 1';
@@ -145,8 +146,11 @@ export async function applyProber(
   return { label: argmax(votes), votes, probabilities: reading!.probabilities };
 }
 
+const languageField = one(LANGUAGES);
+
 /** The context of a language. @throws UserError where the prober has none. */
 export function contextOf({ contexts, task }: ProberAbout, language: Language): string {
+  checkValue('contextOf', 'language', languageField, language);
   const context = contexts[language];
   if (context !== undefined) return context;
   throw new UserError('prober', `the ${task} prober has no context in ${language}`);

@@ -5,6 +5,7 @@
  * Every row that makes no prompt is counted: too long for the model, or shown as a demonstration itself.
  */
 
+import { checkMembers, checkValue, one, optionsSchema, required, whole } from '../engine/options.ts';
 import type { LanguageModel, Tokenizer } from '../neurgrad/index.ts';
 import { seededRandom, UserError } from '../neurgrad/index.ts';
 import { byLabel, countProblems, type ProblemCount, SPLITS, type Split, type TaskRow } from './data.ts';
@@ -16,10 +17,11 @@ import type { Language, Task } from './task.ts';
  * - `continuation` (default): the token that really follows the prompt;
  * - `release`: the token of the label encoded alone, as the authors' code has it (Llama 2: `▁a`, which never follows).
  */
-export type LabelTokens = 'continuation' | 'release';
-
-/** Both ways, the default first. */
-export const LABEL_TOKENS: readonly LabelTokens[] = ['continuation', 'release'];
+export const LABEL_TOKENS = ['continuation', 'release'] as const;
+/** One of {@link LABEL_TOKENS}. */
+export type LabelTokens = (typeof LABEL_TOKENS)[number];
+/** The same as a field of options. */
+export const labelTokensField = one(LABEL_TOKENS);
 
 /** The part of a model that prompts are made for. */
 export type PromptModel = Pick<LanguageModel, 'architecture'> & {
@@ -50,6 +52,16 @@ export interface PromptOptions {
   readonly shots: 0 | 1;
   readonly labelTokens: LabelTokens;
 }
+
+/** What prompts are made of. */
+export const promptFields = {
+  rows: required(whole()),
+  evaluationRows: required(whole()),
+  seed: required(whole()),
+  shots: required(one([0, 1])),
+  labelTokens: required(labelTokensField),
+};
+const promptOptions = optionsSchema<PromptOptions>(promptFields);
 
 /** All prompts of a task, and what was left out. */
 export interface TaskPlan {
@@ -111,6 +123,7 @@ export function labelTokenIds(
   task: Task,
   mode: LabelTokens,
 ): number[] {
+  checkValue('labelTokenIds', 'mode', labelTokensField, mode);
   const { answer } = Object.values(task.wording)[0]!;
   const heading = `### ${answer}:`;
   const ids = task.labels.map((label) => {
@@ -159,6 +172,7 @@ export function planTask(
   rows: Readonly<Record<Split, readonly TaskRow[]>>,
   options: PromptOptions,
 ): TaskPlan {
+  checkMembers('planTask', promptOptions, options);
   const { seed, shots, labelTokens } = options;
   const candidates = labelTokenIds(model, tokenizer, task, labelTokens);
   const demonstrations = shots === 0 ? [] : drawDemonstrations(task, rows.train, seed);

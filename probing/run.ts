@@ -3,11 +3,27 @@
  * row of Table 3. Units already there are skipped, `shard` takes every n-th of them.
  */
 
+import {
+  callback,
+  checkMembers,
+  checkOptions,
+  instance,
+  one,
+  optionsSchema,
+  required,
+  whole,
+} from '../engine/options.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import { formatNeuron, type LanguageModel, neuronAt, type Site, UserError } from '../neurgrad/index.ts';
-import { type Shard, WHOLE } from '../neurgrad/study/shard.ts';
-import { type GradientReader, openReader, type Reading, type ReadingConventions } from './collect.ts';
-import type { Variant } from './counts.ts';
+import { type Shard, shardField, WHOLE } from '../neurgrad/study/shard.ts';
+import {
+  type GradientReader,
+  openReader,
+  type Reading,
+  type ReadingConventions,
+  readingFields,
+} from './collect.ts';
+import { type Variant, variantField } from './counts.ts';
 import { type ProblemCount, SPLITS, type Split } from './data.ts';
 import {
   type Evaluated,
@@ -31,7 +47,14 @@ import {
   writeUnit,
 } from './parts.ts';
 import type { Prober } from './prober.ts';
-import { type Contexts, type LabelTokens, sharedPrefix, type TaskPlan, type TaskPrompt } from './prompts.ts';
+import {
+  type Contexts,
+  type LabelTokens,
+  promptFields,
+  sharedPrefix,
+  type TaskPlan,
+  type TaskPrompt,
+} from './prompts.ts';
 import { type CleanSplits, textSeed } from './splits.ts';
 import type { Language } from './task.ts';
 
@@ -48,6 +71,21 @@ export interface ProbeSettings extends ReadingConventions {
   readonly permutations: number;
   readonly seed: number;
 }
+
+/** {@link ProbeSettings} */
+export const probeSettings = optionsSchema<ProbeSettings>({
+  ...readingFields,
+  ...promptFields,
+  variant: required(variantField),
+  splits: required(one(['released', 'clean'])),
+  permutations: required(whole()),
+});
+
+const collectOptions = optionsSchema<CollectOptions>({
+  shard: shardField,
+  finished: instance<ReadonlySet<string>>(Set, 'a set of names of tasks'),
+  onProgress: callback(),
+});
 
 /** Prompts of a unit: the most work that a killed run loses. */
 const UNIT = 32;
@@ -139,6 +177,8 @@ export async function collect(
   folder: string,
   options: CollectOptions = {},
 ): Promise<void> {
+  checkMembers('collect', probeSettings, settings);
+  checkOptions('collect', collectOptions, options);
   const { shard = WHOLE, finished, onProgress } = options;
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
@@ -201,6 +241,7 @@ export async function timeBatch(
   plan: TaskPlan,
   settings: ProbeSettings,
 ): Promise<{ prompts: TaskPrompt[]; seconds: number }> {
+  checkMembers('timeBatch', probeSettings, settings);
   const { language } = plan.prompts.train[0]!;
   const prefix = prefixesOf(plan).get(language)!;
   const prompts = plan.prompts.train.filter((prompt) => prompt.language === language).slice(0, BATCH);
@@ -276,6 +317,7 @@ export async function missingUnits(
   settings: ProbeSettings,
   folder: string,
 ): Promise<number> {
+  checkMembers('missingUnits', probeSettings, settings);
   const parts = partsFolder(folder, record.task);
   const { units } = await readAllTraining(parts, shapeOf(record, neurons, settings));
   let missing = 0;
@@ -313,6 +355,7 @@ export async function evaluateParts(
     taskSeed(record, settings),
   );
   const reportOf = (name: KindName): ProberReport => {
+    checkMembers('evaluateParts', probeSettings, settings);
     const { size } = found[name];
     const prober = found.probers[name];
     return {

@@ -6,6 +6,7 @@
  * left out as well; the two variances add up (Owen 2007, "The pigeonhole bootstrap").
  */
 
+import { checkValue, one } from '../../engine/options.ts';
 import { type Estimate, FISHER_Z, FISHER_Z_DIFFERENCE, jackknifeShare, jackknifeT } from '../intervals.ts';
 import { mean } from '../statistics.ts';
 
@@ -13,7 +14,10 @@ import { mean } from '../statistics.ts';
 export type ByPrompt = readonly ArrayLike<number>[];
 
 /** How prompts and neurons were drawn: the same neurons in each prompt, in one order, or others. */
-export type Sampling = 'shared' | 'perPrompt';
+export const SAMPLINGS = ['shared', 'perPrompt'] as const;
+/** One of {@link SAMPLINGS}. */
+export type Sampling = (typeof SAMPLINGS)[number];
+const samplingField = one(SAMPLINGS);
 
 type Sums = ArrayLike<number> & Iterable<number>;
 
@@ -112,6 +116,7 @@ export function pooled(
   sampling: Sampling,
   parts = 'prompts',
 ): Estimate & { readonly leftOut: readonly number[] } {
+  checkValue('agreement', 'sampling', samplingField, sampling);
   const neurons =
     sampling === 'shared' ? [(terms[0] ?? []).map((_, i) => sumOf(terms.map((row) => row[i]!)))] : [];
   return pooledSums(statistic, [promptSums(terms), ...neurons], parts);

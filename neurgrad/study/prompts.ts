@@ -8,7 +8,9 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../engine/errors.ts';
+import { checkValue } from '../../engine/options.ts';
 import { fileError } from '../../models/byteSource.ts';
+import { architectureField } from '../neuron.ts';
 import type { Plan } from './plan.ts';
 import { readTextFile } from './textFile.ts';
 
@@ -31,6 +33,7 @@ type Architecture = 'bert' | 'llama';
 
 /** @throws UserError naming the file and line that cannot be read. */
 export function readQuestions(plan: Plan['prompts'], architecture: Architecture): Questions {
+  checkValue('readQuestions', 'architecture', architectureField, architecture);
   if (!existsSync(plan.path)) throw new UserError('prompts', `${plan.path}: no such file or folder`);
   if (plan.format === 'pararel') return pararel(plan.path, architecture);
   const files = statSync(plan.path).isDirectory()
@@ -96,6 +99,7 @@ function myriad(row: Row, where: string, architecture: Architecture): Question |
 
 /** The template with its subject, open at the object. Null where a causal model could not answer. */
 export function fill(template: string, subject: string, architecture: Architecture): string | null {
+  checkValue('fill', 'architecture', architectureField, architecture);
   const at = template.indexOf('[Y]');
   if (at < 0) return null;
   // A subject may contain `$`: no replacement patterns.

@@ -3,6 +3,7 @@
  * there already is not done again; what is damaged is said and done again.
  */
 
+import { callback, checkOptions, optionsSchema, required } from '../../engine/options.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { shiftGrid } from '../grid.ts';
@@ -17,7 +18,7 @@ import type { Column } from './part.ts';
 import type { Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
 import { drawNeurons, type SelectedPrompt, type Selection, selectPrompts } from './select.ts';
-import type { Shard } from './shard.ts';
+import { type Shard, shardField } from './shard.ts';
 
 /** A model that the study has opened for as long as its units run. */
 export interface OpenedModel {
@@ -40,6 +41,14 @@ export interface StudyOptions {
   readonly onNote?: (text: string) => void;
 }
 
+const studyOptions = optionsSchema<StudyOptions>({
+  shard: required(shardField),
+  open: required(callback()),
+  onProgress: callback(),
+  onPrompts: callback(),
+  onNote: callback(),
+});
+
 /** What a call has done of its share. */
 export interface StudyOutcome {
   /** Units of this share done now, and found done. */
@@ -52,6 +61,7 @@ export const promptsFile = (model: number): string => `prompts-${model}.json`;
 
 /** Runs this process's share of a study. Units are shared out in turn. */
 export async function runStudy(folder: StudyFolder, options: StudyOptions): Promise<StudyOutcome> {
+  checkOptions('runStudy', studyOptions, options);
   const { plan } = folder.manifest;
   const note = options.onNote ?? (() => {});
   const counts: number[] = [];

@@ -4,6 +4,7 @@
  */
 
 import { UserError } from '../../engine/errors.ts';
+import { like } from '../../engine/options.ts';
 
 /** One of several shares of the units, which are dealt out in turn. */
 export interface Shard {
@@ -11,6 +12,12 @@ export interface Shard {
   readonly index: number;
   readonly count: number;
 }
+
+/** The same as a field of options. */
+export const shardField = like<Shard>((value) => {
+  const { index, count } = (value ?? {}) as Partial<Shard>;
+  return Number.isInteger(index) && Number.isInteger(count) && index! >= 0 && index! < count!;
+}, 'a share: { index, count } with index from 0 to count - 1');
 
 /** All units. */
 export const WHOLE: Shard = { index: 0, count: 1 };

@@ -1,6 +1,7 @@
 /** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
 import { UserError } from '../../engine/errors.ts';
+import { checkOptions, flag, optionsSchema } from '../../engine/options.ts';
 import type { Estimate } from '../intervals.ts';
 import { type Linearity, linearity } from '../linearity.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
@@ -113,6 +114,14 @@ export interface StudySummary {
   readonly models: readonly ModelSummary[];
 }
 
+/** Of which units a summary is. */
+export interface SummaryOptions {
+  /** Take the units that are done; default false: all must be. */
+  readonly partial?: boolean;
+}
+
+const summaryOptions = optionsSchema<SummaryOptions>({ partial: flag });
+
 /**
  * Reads and checks every part of a study that may lie in several folders, one a shard.
  * @param options `partial` takes the units that are done, at least one prompt of each model.
@@ -120,8 +129,9 @@ export interface StudySummary {
  */
 export async function summarise(
   folders: readonly StudyFolder[],
-  options: { readonly partial?: boolean } = {},
+  options: SummaryOptions = {},
 ): Promise<StudySummary> {
+  checkOptions('summarise', summaryOptions, options);
   const [first] = folders as [StudyFolder];
   for (const folder of folders)
     if (folder.manifest.study !== first.manifest.study)

@@ -100,10 +100,10 @@ describe('sampling', () => {
   });
   test('refuses bad options', () => {
     const random = Math.random;
-    expect(() => checkSampling({ temperature: -1 })).toThrow('temperature -1');
-    expect(() => checkSampling({ temperature: Number.NaN })).toThrow('temperature NaN');
-    expect(() => checkSampling({ topK: 0 })).toThrow('top-k 0');
-    expect(() => checkSampling({ topP: 0 })).toThrow('top-p 0');
+    expect(() => checkSampling({ temperature: -1 })).toThrow('temperature is -1');
+    expect(() => checkSampling({ temperature: Number.NaN })).toThrow('temperature is NaN');
+    expect(() => checkSampling({ topK: 0 })).toThrow('topK is 0');
+    expect(() => checkSampling({ topP: 0 })).toThrow('topP is 0');
     expect(() => checkSampling({ temperature: 1 })).toThrow('random');
     checkSampling({ temperature: 1, topK: 3, topP: 0.5, random });
   });
