@@ -23,13 +23,13 @@ export function straightnessByRange(
     figure2.map(({ range, meanR }) => ({
       range,
       meanR: meanR.value,
-      low: meanR.interval?.low ?? meanR.value,
-      high: meanR.interval?.high ?? meanR.value,
+      low: meanR.interval?.low ?? Number.NaN,
+      high: meanR.interval?.high ?? Number.NaN,
       model,
       colour: colours[model]!,
     })),
   );
-  const low = Math.min(0.9, ...points.map((point) => point.low));
+  const low = Math.min(0.9, ...points.map((point) => (point.low < point.meanR ? point.low : point.meanR)));
   return draw('Mean absolute correlation against the range of shifts', {
     width: 640,
     height: 340,

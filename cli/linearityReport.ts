@@ -219,7 +219,7 @@ function figureTable(model: ModelSummary): Cells {
       linear ? percent(linear.value) : '–',
       linear ? interval(linear) : '–',
     ]),
-    note: `Over ${figurePrompts} prompts. Two points always lie on one line: |r| is 1 there, and nothing counts as linear.${reasons(figure2.map(({ meanR }) => meanR))}`,
+    note: `Over ${figurePrompts} prompts. Two points always lie on one line: |r| is 1 there, and nothing counts as linear.${reasons(figure2.flatMap(({ meanR, linear }) => (linear ? [meanR] : [])))}`,
   };
 }
 
@@ -400,7 +400,7 @@ function modelKeys(models: readonly ModelSummary[]): Html {
 
 /** What is said of the intervals of Figure 2. */
 function figureBand(models: readonly ModelSummary[]): string {
-  const reasons = new Set(models.flatMap(({ figure2 }) => figure2[0]?.meanR.reason ?? []));
+  const reasons = new Set(models.flatMap(({ figure2 }) => figure2.at(-1)?.meanR.reason ?? []));
   return reasons.size === 0 ? 'Band: 95% over prompts.' : `No band: ${[...reasons].join('; ')}.`;
 }
 

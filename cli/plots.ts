@@ -129,10 +129,10 @@ export function straightnessFigure(straightness: Study['straightness']): Html {
   const points = straightness.map(({ range, meanR: { value, interval } }) => ({
     range,
     meanR: value,
-    low: interval?.low ?? value,
-    high: interval?.high ?? value,
+    low: interval?.low ?? Number.NaN,
+    high: interval?.high ?? Number.NaN,
   }));
-  const low = Math.min(0.9, ...points.map((point) => point.low));
+  const low = Math.min(0.9, ...points.map((point) => (point.low < point.meanR ? point.low : point.meanR)));
   return draw('Mean absolute correlation against range of shifts', {
     width: 480,
     height: 400,

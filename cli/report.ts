@@ -120,7 +120,7 @@ function agreementSection({ sweep, comparison, straightness }: Study): Html {
 <figcaption>Each dot is a neuron: NeurGrad from one backward pass, against the slope of p measured by shifting it within ±${sweep.fit.range ?? 2}.
 On the dashed line both are equal. Of the random draw: Pearson ${withInterval(comparison.random.pearson)}, n = ${comparison.random.neurons} neurons of one prompt${comparison.random.pearson.reason === null ? '' : ` (no interval: ${comparison.random.pearson.reason})`}. <span class="key positive">strongest positive</span> <span class="key negative">strongest negative</span> <span class="key random">random draw</span></figcaption></figure>
 <figure>${straightnessFigure(straightness)}
-<figcaption>How far a neuron may be shifted before p stops following a straight line: mean |r| over the random draw (n = ${comparison.random.neurons}), for curves cut at ±R; ${straightness.every(({ meanR }) => meanR.interval) ? 'band: 95% over neurons' : `no band: ${straightness[0]?.meanR.reason}`}.
+<figcaption>How far a neuron may be shifted before p stops following a straight line: mean |r| over the random draw (n = ${comparison.random.neurons}), for curves cut at ±R; ${straightness.some(({ meanR }) => meanR.interval) ? 'band: 95% over neurons' : `no band: ${straightness.at(-1)?.meanR.reason}`}.
 The dot is ±2, where slopes are fitted; the dashed line is 0.95. At the smallest range two points always lie on a line.</figcaption></figure>
 </div>
 <div class="scroll"><table>

@@ -29,7 +29,7 @@ import {
   strongest,
   sweep,
 } from '../neurgrad/index.ts';
-import { meanShare, pearsonOfParts, share } from '../neurgrad/study/pooled.ts';
+import { meanAbsoluteR, pearsonOfParts, share } from '../neurgrad/study/pooled.ts';
 import type { Session } from './session.ts';
 
 /** Why a neuron was swept. */
@@ -154,16 +154,13 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
     ),
     straightness: shiftGrid(0.2, 10, 0.2)
       .filter((range) => range > 0)
-      .map((range) => ({
-        range,
-        meanR: meanShare(
-          drawn.map(({ shifts, values, valueNoise }) => [
-            Math.abs(fitCurve(shifts, values, { range }, valueNoise).r),
-          ]),
-          'perPrompt',
-          'neurons',
-        ),
-      })),
+      .map((range) => {
+        const cut = drawn.map(({ shifts, values, valueNoise }) =>
+          fitCurve(shifts, values, { range }, valueNoise),
+        );
+        const r = cut.map((fit) => [fit.r]);
+        return { range, meanR: meanAbsoluteR(r, cut[0]?.points ?? 0, 'perPrompt', 'neurons') };
+      }),
   };
 }
 

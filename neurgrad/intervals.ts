@@ -6,6 +6,9 @@
  * scale where the statistic is nearly normal (Fisher's z for correlations), times Student's t with as many degrees of freedom
  * as there are parts that count: Satterthwaite's (Σ v)² / Σ v², v the share of the variance that each part brings. This
  * effective number is printed beside the interval. Below ten parts there is no interval, and it says why.
+ *
+ * Single squares scatter, which biases that ratio low; half a degree is added, so that coverage on the effects of facts-bert's
+ * neurons lies between 92 and 97% from 20 prompts to 200 (test/neurgrad/coverage.test.ts).
  */
 
 /** Both ends of an interval. */
@@ -29,6 +32,9 @@ export interface Estimate {
 
 /** Parts below which no interval is given: its own spread would be a guess. */
 export const INTERVAL_PARTS = 10;
+
+/** Degrees of freedom that the effective number misses. */
+const BIAS = 0.5;
 
 /** What both tails of an interval leave out. */
 const TAILS = 0.05;
@@ -129,7 +135,7 @@ export function jackknifeT(
     leftOut.map((list) => list.map(scale.to)),
   );
   if (!Number.isFinite(variance)) return none('the statistic is not defined for every part left out');
-  const half = studentQuantile(1 - TAILS / 2, effective) * Math.sqrt(variance);
+  const half = studentQuantile(1 - TAILS / 2, effective + BIAS) * Math.sqrt(variance);
   // There and back a scale may round past the value itself.
   const low = Math.min(value, scale.from(centre - half));
   const interval = { low, high: Math.max(value, scale.from(centre + half)) };

@@ -8,7 +8,7 @@
 
 import { checkValue, one } from '../../engine/options.ts';
 import { type Estimate, FISHER_Z, FISHER_Z_DIFFERENCE, jackknifeShare, jackknifeT } from '../intervals.ts';
-import { mean } from '../statistics.ts';
+import { LINEAR_POINTS, mean } from '../statistics.ts';
 
 /** One list of values a prompt. */
 export type ByPrompt = readonly ArrayLike<number>[];
@@ -45,14 +45,8 @@ export const PEARSON_DIFFERENCE: Statistic = {
 
 const ratio = ([part, all]: Sums): number => part! / all!;
 
-/** Of {@link shareTerms}. */
+/** Of {@link shareTerms}, or of other values between 0 and 1: their mean. */
 export const SHARE: Statistic = { of: ratio, estimate: jackknifeShare };
-
-/** Mean of values between 0 and 1, such as |r|. */
-const MEAN_SHARE: Statistic = {
-  of: ratio,
-  estimate: (value, leftOut, parts) => jackknifeT(value, leftOut, parts, FISHER_Z),
-};
 
 export function pearsonTerms(estimate: ByPrompt, measured: ByPrompt): Terms {
   const [x, y] = [centred(estimate), centred(measured)];
@@ -90,11 +84,20 @@ export function share(
   return found;
 }
 
-/** Mean of values between 0 and 1. @param parts what the lists are of. */
-export function meanShare(values: ByPrompt, sampling: Sampling, parts = 'prompts'): Estimate {
-  const terms = values.map((row) => Array.from(row, (value) => [value, 1]));
-  const { leftOut: _, ...found } = pooled(MEAN_SHARE, terms, sampling, parts);
-  return found;
+/** Each value and 1. */
+export function meanTerms(values: ByPrompt): Terms {
+  return values.map((row) => Array.from(row, (value) => [value, 1]));
+}
+
+/**
+ * Mean of |r| over curves. Of two points |r| is 1 whatever the curve, and says nothing about others.
+ * @param points of each curve. @param parts what the lists are of.
+ */
+export function meanAbsoluteR(r: ByPrompt, points: number, sampling: Sampling, parts = 'prompts'): Estimate {
+  const values = r.map((row) => Array.from(row, Math.abs));
+  const { leftOut: _, ...found } = pooled(SHARE, meanTerms(values), sampling, parts);
+  if (points >= LINEAR_POINTS) return found;
+  return { ...found, interval: null, effective: null, reason: `${points} points always lie on one line` };
 }
 
 /** Pearson over values drawn one by one. @param parts what they are, such as `neurons`. */

@@ -12,7 +12,7 @@ import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from 
 import { type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
 import { canonical, type Plan } from './plan.ts';
-import { meanShare, type Sampling, share } from './pooled.ts';
+import { meanAbsoluteR, type Sampling, share } from './pooled.ts';
 import { figureRanges, promptsFile } from './run.ts';
 import type { Selection } from './select.ts';
 
@@ -307,7 +307,7 @@ function straightness(plan: Plan, parts: readonly Part[]): RangePoint[] {
   return figureRanges(plan).map((range) => {
     const inside = moved.filter((shift) => Math.abs(shift) <= range + RANGE_SLACK).length;
     const points = inside + (plan.fit.includeZero ? 1 : 0);
-    const r = column(parts, `r${range}`).map((row) => row.map(Math.abs));
+    const r = column(parts, `r${range}`);
     const linear =
       points < LINEAR_POINTS
         ? null
@@ -315,7 +315,7 @@ function straightness(plan: Plan, parts: readonly Part[]): RangePoint[] {
             r.map((row) => Array.from(row, (value) => isLinear(value))),
             sampling,
           );
-    return { range, points, meanR: meanShare(r, sampling), linear };
+    return { range, points, meanR: meanAbsoluteR(r, points, sampling), linear };
   });
 }
 

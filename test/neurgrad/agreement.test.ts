@@ -6,7 +6,7 @@ import { seededRandom } from '../../neurgrad/random.ts';
 import { pearson } from '../../neurgrad/statistics.ts';
 import { agreement, pearsonDifference, weight } from '../../neurgrad/study/agreement.ts';
 import { paperRow } from '../../neurgrad/study/paper.ts';
-import { meanShare, share } from '../../neurgrad/study/pooled.ts';
+import { meanAbsoluteR, share } from '../../neurgrad/study/pooled.ts';
 
 const PROMPTS = 12;
 const NEURONS = 5;
@@ -31,7 +31,7 @@ describe('agreement', () => {
     });
     const variance = shares.reduce((a, b) => a + b);
     const effective = variance ** 2 / shares.reduce((a, b) => a + b * b, 0);
-    const half = studentQuantile(0.975, effective) * Math.sqrt(variance);
+    const half = studentQuantile(0.975, effective + 0.5) * Math.sqrt(variance);
     const found = agreement(x, y, sampling).pearson;
     expect(found.value).toBeCloseTo(pearson(x.flat(), y.flat()), 14);
     expect(found.effective).toBeCloseTo(effective, 9);
@@ -96,7 +96,8 @@ describe('the difference of two estimates', () => {
     );
     const variance = shares.reduce((a, b) => a + b);
     const half =
-      studentQuantile(0.975, variance ** 2 / shares.reduce((a, b) => a + b * b, 0)) * Math.sqrt(variance);
+      studentQuantile(0.975, variance ** 2 / shares.reduce((a, b) => a + b * b, 0) + 0.5) *
+      Math.sqrt(variance);
     const found = pearsonDifference(x, z, y, 'perPrompt');
     expect(found.value).toBeCloseTo(
       of(() => true),
@@ -142,13 +143,19 @@ describe('shares and means', () => {
     expect(share(rows, 'perPrompt')).toMatchObject({ value: 1, interval: null });
     expect(share([[null]], 'perPrompt').value).toBeNaN();
   });
-  it('stay within ±1', () => {
-    const rows = Array.from({ length: 10 }, (_, p) => [1, 1 - 0.02 * p]);
-    const { value, interval } = meanShare(rows, 'perPrompt');
-    expect(value).toBeCloseTo((10 + 9.1) / 20, 14);
-    expect(interval!.low).toBeLessThan(value);
-    expect(interval!.high).toBeGreaterThan(value);
-    expect(interval!.high).toBeLessThanOrEqual(1);
+  it('of |r| stay within 0 and 1, however few are not 1', () => {
+    const rows = Array.from({ length: 40 }, (_, p) => [p === 0 ? 0.2 : p % 2 === 0 ? -1 : 1]);
+    const { value, interval } = meanAbsoluteR(rows, 4, 'perPrompt');
+    expect(value).toBeCloseTo(39.2 / 40, 14);
+    // One of 40 is off by .8: the variance of the mean is (.8 / 40)² × 39 / 40 × 40 / 39 = .0004, as of .0196 / .0004 = 49 yes and no.
+    const { low, high } = wilson(0.98, 49, studentQuantile(0.975, 39));
+    expect(interval!.low).toBeCloseTo(low, 9);
+    expect(interval!.high).toBeCloseTo(high, 9);
+    expect(meanAbsoluteR(rows, 2, 'perPrompt')).toMatchObject({
+      value: expect.closeTo(0.98, 12),
+      interval: null,
+      reason: '2 points always lie on one line',
+    });
   });
 });
 

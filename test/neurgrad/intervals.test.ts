@@ -40,6 +40,12 @@ describe('Student’s t', () => {
 });
 
 describe('the jackknife', () => {
+  // Student's t of ten effective parts and the half that is added.
+  const TEN = studentQuantile(0.975, 10.5);
+  it('takes half a degree more than the parts that count', () => {
+    expect(TEN).toBeLessThan(2.228139);
+    expect(TEN).toBeGreaterThan(2.200985);
+  });
   it('of a mean is s² / n, and of how many parts it comes', () => {
     // 1, 2, 6: without each 4, 3.5, 1.5; the mean is 3. 2/3 (1 + 1/4 + 9/4) = 7/3; 3.5² / (1 + 1/16 + 81/16) = 2.
     const { variance, effective } = jackknife(3, [[4, 3.5, 1.5]]);
@@ -68,7 +74,7 @@ describe('the jackknife', () => {
     expect(jackknife(0, [[1e-100, 1e-100]]).effective).toBe(2);
   });
   it('gives an interval by hand', () => {
-    // Ten parts, each moving the value by ±1: variance .9 × 10 = 9, ten effective parts, t = 2.228139.
+    // Ten parts, each moving the value by ±1: variance .9 × 10 = 9, ten effective parts, and t of 10.5.
     const without = Array.from({ length: 10 }, (_, i) => (i % 2 === 0 ? 6 : 4));
     const { interval, effective, reason, count } = jackknifeT(5, [without], 'prompts');
     expect({ effective, reason, count }).toEqual({
@@ -76,15 +82,15 @@ describe('the jackknife', () => {
       reason: null,
       count: 10,
     });
-    expect(interval!.low).toBeCloseTo(5 - 3 * 2.228139, 5);
-    expect(interval!.high).toBeCloseTo(5 + 3 * 2.228139, 5);
+    expect(interval!.low).toBeCloseTo(5 - 3 * TEN, 5);
+    expect(interval!.high).toBeCloseTo(5 + 3 * TEN, 5);
   });
   it('gives it on another scale, whose ends stay possible', () => {
     const z = Math.atanh(0.6);
     const without = Array.from({ length: 10 }, (_, i) => Math.tanh(z + (i % 2 === 0 ? 0.1 : -0.1)));
     const { interval } = jackknifeT(0.6, [without], 'prompts', FISHER_Z);
-    expect(interval!.low).toBeCloseTo(Math.tanh(z - 0.3 * 2.228139), 5);
-    expect(interval!.high).toBeCloseTo(Math.tanh(z + 0.3 * 2.228139), 5);
+    expect(interval!.low).toBeCloseTo(Math.tanh(z - 0.3 * TEN), 5);
+    expect(interval!.high).toBeCloseTo(Math.tanh(z + 0.3 * TEN), 5);
     for (const scale of [FISHER_Z, FISHER_Z_DIFFERENCE])
       for (const value of [-1, -0.3, 0, 0.999_999, 1])
         expect(scale.from(scale.to(value))).toBeCloseTo(value, 14);

@@ -67,6 +67,7 @@ const population = {
   slope: numbers('slope'),
   gradient: numbers('gradient'),
   ig: numbers('ig'),
+  r: numbers('r'),
   // NeurGrad is the gradient with this sign.
   outward: flags('activation', (a) => a >= 0),
   linear: flags('linear', (linear) => linear === 1),
