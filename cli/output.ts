@@ -9,6 +9,7 @@ import pc from 'picocolors';
 import { UserError } from '../engine/errors.ts';
 import { fileError } from '../models/byteSource.ts';
 import { visibleJson, visibleText } from '../models/visibleText.ts';
+import { withoutSecrets } from './secrets.ts';
 
 export interface Output {
   readonly json: boolean;
@@ -44,7 +45,8 @@ export const terminalText = (text: string): string =>
 export const print = (text: string): void => void process.stdout.write(terminalText(text));
 
 /** Writes a line to standard error. */
-export const note = (text: string): void => void process.stderr.write(`${terminalText(text)}\n`);
+export const note = (text: string): void =>
+  void process.stderr.write(`${terminalText(withoutSecrets(text))}\n`);
 
 /** Writes a JSON document to standard output: what steers a terminal is escaped in it. */
 export const printJson = (data: unknown): void =>

@@ -18,6 +18,8 @@ export interface DataFolderOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Told in one line where the cache stands in for the Hub; default `console.warn`. */
   readonly onNote?: (note: string) => void;
+  /** First pause in milliseconds before a failed request is repeated, doubled each time; default 500. */
+  readonly pause?: number;
   /** Told after each file. */
   readonly onProgress?: (done: number, all: number) => void;
 }
