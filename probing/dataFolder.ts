@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { callback, checkOptions, optionsSchema, text } from '../engine/options.ts';
+import { between, callback, checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { type ByteFolder, fileError, localFolder, safeName } from '../models/byteSource.ts';
 import { isHubId } from '../models/hub.ts';
 import { faultOf } from '../models/hubCache.ts';
@@ -29,6 +29,7 @@ const dataFolderOptions = optionsSchema<DataFolderOptions>({
   revision: text,
   env: environment,
   onNote: callback(),
+  pause: between(0, Number.MAX_VALUE, 'milliseconds, 0 or more'),
   onProgress: callback(),
 });
 
