@@ -10,7 +10,7 @@ const all = await ng.neuronGradients(model, prompt); // every neuron's empirical
 const neurons = ng.strongest(all.neurgrad, 3).positive.map((i) => ng.neuronAt(i, all.width, 'post'));
 const measured = await ng.sweep(model, prompt, { neurons }); // shift each one, watch p, fit a line
 
-console.log(`p(${tokenizer.tokenOf(all.target)}) = ${all.p.toFixed(3)}`);
+console.log(`p(${tokenizer.show(all.target)}) = ${all.p.toFixed(3)}`);
 for (const n of measured.neurons)
   console.log(`L${n.layer}.N${n.index}: estimated ${n.neurgrad.toFixed(4)}, measured ${n.slope.toFixed(4)}`);
 device.destroy();

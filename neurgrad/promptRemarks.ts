@@ -48,6 +48,18 @@ export function promptRemarks(
   return remarks;
 }
 
+/** Of many prompts: how many of them have words that the vocabulary does not know; null where none has. */
+export function unknownRemark(
+  tokenizer: Pick<Tokenizer, 'unknownId' | 'show'>,
+  prompts: readonly { readonly ids: readonly number[] }[],
+): string | null {
+  const { unknownId } = tokenizer;
+  const of = unknownId === undefined ? 0 : prompts.filter(({ ids }) => ids.includes(unknownId)).length;
+  return of === 0
+    ? null
+    : `${of} of ${prompts.length} prompts have ${tokenizer.show(unknownId!)} in them: words that the vocabulary does not have`;
+}
+
 /** Ids that the tokenizer puts around what was typed. */
 function addedAround(tokenizer: Tokenizer, typed: readonly number[], text: string): number[] {
   const whole = tokenizer.encode(text);

@@ -3,7 +3,7 @@
 import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type LanguageModel, resolveSite, UserError } from '../../neurgrad/index.ts';
+import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
 import { fileHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
@@ -272,6 +272,8 @@ async function runProbe(options: RunOptions): Promise<void> {
       for (const { problem, count } of plan.left[split]) {
         output.note(`${plan.task.name} ${split}: ${count} row${count === 1 ? '' : 's'}: ${problem}`);
       }
+      const remark = unknownRemark(card.tokenizer, plan.prompts[split]);
+      if (remark !== null) output.note(`${plan.task.name} ${split}: ${remark}`);
     }
   }
   const path = card.folder.name;

@@ -83,15 +83,27 @@ export function buildNormalizer(spec: NormalizerSpec): Normalizer {
       return each(lowerCase);
     case 'Nmt':
       return each((text) => text.replace(NMT_REMOVED, '').replace(NMT_SPACE, ' '));
-    case 'Precompiled':
-      return each(precompiled(spec.precompiled_charsmap));
+    case 'Precompiled': {
+      const change = each(precompiled(spec.precompiled_charsmap));
+      return (piece) => {
+        const { text, origin } = change(piece);
+        // Where the first character is taken out, the next one counts as the first.
+        const first = piece.origin > 0 && origin === 0 && text !== '' ? [...text][0]!.length : origin;
+        return { text, origin: first };
+      };
+    }
     case 'Replace': {
       const divide = divideBy(spec.pattern);
-      return each((text) =>
-        divide(text)
-          .map(([from, to, matches]) => (matches ? spec.content : text.slice(from, to)))
-          .join(''),
-      );
+      return ({ text, origin }) => {
+        let now = '';
+        let begins = 0;
+        for (const [from, to, matches] of divide(text)) {
+          now += matches ? spec.content : text.slice(from, to);
+          // What replaces several characters counts as coming from the last of them.
+          if (to <= origin || (!matches && from < origin)) begins = now.length - Math.max(0, to - origin);
+        }
+        return { text: now, origin: begins };
+      };
     }
     case 'Prepend':
       return ({ text, origin }) =>

@@ -9,6 +9,7 @@ import type { Tokenizer } from '../../models/tokenizer.ts';
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
+import { unknownRemark } from '../promptRemarks.ts';
 import { type CurveFit, type FitOptions, fitCurve } from '../statistics.ts';
 import { type NeuronCurve, sweep } from '../sweep.ts';
 import { measureCost } from './cost.ts';
@@ -151,6 +152,8 @@ async function chosenPrompts(
     options.onNote?.(
       `${name}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
     );
+  const remark = unknownRemark(opened.tokenizer, selection.prompts);
+  if (remark !== null) options.onNote?.(`${name}: ${remark}`);
   return folder.keepNote(promptsFile(number), selection);
 }
 

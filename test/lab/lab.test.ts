@@ -4,7 +4,7 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +29,7 @@ import {
   type Tokenizer,
   targetValues,
 } from '../../neurgrad/index.ts';
+import { ADDED, SHOWN, TEXTS, writeByteModel } from '../models/byteModel.ts';
 import { playHub } from './hubMock.ts';
 import { type Site, serve } from './site.ts';
 import { writeWideBert } from './wideBert.ts';
@@ -75,8 +76,12 @@ async function answered(on: Page): Promise<void> {
 /** The page's own state and results. */
 interface PageLab {
   readonly view: {
-    readonly card: { readonly bytes: number } | null;
+    readonly card: { readonly bytes: number; readonly name: string } | null;
     readonly state: { readonly text: string };
+    readonly answer: {
+      readonly tokens: readonly string[];
+      readonly predictions: readonly { readonly id: number; readonly text: string }[];
+    } | null;
     readonly study: {
       readonly question: { readonly text: string };
       readonly target: { readonly text: string };
@@ -232,7 +237,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
       distribution: null,
       sweep: null,
     });
+    await type(page, '[CLS] 你好 is [MASK].');
+    expect(await page.locator('#remarks').textContent()).toMatch(
+      /2 of 6 tokens are \[UNK\].*\[CLS\] is typed/,
+    );
     await type(page, CAPITAL);
+    expect(await page.locator('#remarks').isVisible()).toBe(false);
     expect(await page.locator('.card.stale').count()).toBe(0);
     // Before typing pauses, too.
     await page.locator('#text').pressSequentially('.');
@@ -523,6 +533,27 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.selectOption('#dtype', 'f32');
     await page.keyboard.press('Escape');
     await answered(page);
+  });
+
+  it('shows words as text where a vocabulary spells in bytes', async () => {
+    const spelt = join(folder, 'byte-letters');
+    mkdirSync(spelt);
+    await writeByteModel(spelt);
+    await drop(page, [spelt]);
+    await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'byte-letters');
+    await type(page, 'a Paris ');
+    expect(await page.locator('#remarks').textContent()).toMatch(/ends in a space/);
+    await type(page, 'a Paris');
+    const view = await page.evaluate(() => window.neurgradLab.view);
+    const words = await page.locator('#words .word').allTextContents();
+    const best = view.answer!.predictions.slice(0, words.length);
+    expect(best.map(({ text }) => text)).toEqual(
+      best.map(({ id }) => TEXTS[id] ?? ADDED[id - TEXTS.length] ?? `<${id}>`),
+    );
+    // As in tables, but for the mark of a space before a word.
+    const shown = (id: number) => SHOWN[id]?.replace(/^␣(?=[^␣])/, '');
+    for (const [at, { id }] of best.entries()) if (id < SHOWN.length) expect(words[at]).toBe(shown(id));
+    expect(view.answer!.tokens).toEqual(['a', '␣Paris']);
   });
 
   it('opens a dropped folder, and draws 36,864 neurons smoothly', async () => {

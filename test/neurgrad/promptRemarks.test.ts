@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { fileMapFolder, localFolder } from '../../models/byteSource.ts';
 import { checkInput } from '../../models/run.ts';
 import { loadTokenizer } from '../../models/tokenizer.ts';
-import { promptRemarks } from '../../neurgrad/promptRemarks.ts';
+import { promptRemarks, unknownRemark } from '../../neurgrad/promptRemarks.ts';
 
 const bert = await loadTokenizer(await localFolder('examples/models/facts-bert'));
 const llama = await loadTokenizer(await localFolder('examples/models/stories260k'));
@@ -57,6 +57,16 @@ describe('what is odd about a prompt', () => {
     expect(of('aя')).toEqual(['1 character has no token and is left out: "я"']);
     expect(of('x\u009ba')).toEqual(['2 characters have no token and are left out: "x<U+009B>"']);
   });
+});
+
+it('of many prompts it is told how many have unknown words', () => {
+  const of = (...texts: string[]) =>
+    unknownRemark(
+      bert,
+      texts.map((text) => ({ ids: bert.encode(text) })),
+    );
+  expect(of('Rome is [MASK].', 'Paris is [MASK].')).toBeNull();
+  expect(of('你好 [MASK]', 'Rome [MASK]', '[MASK] мир')).toMatch(/^2 of 3 prompts have \[UNK\]/);
 });
 
 it('padding on the left without positions is told once a model; on the right, or with positions, not', () => {
