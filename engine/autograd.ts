@@ -124,7 +124,9 @@ export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: Gr
           const found = cotangents.get(input.track!);
           if (found) return found.view(input.shape, found.track);
           if (unconnected === 'zero') return zeros(input.device, input.shape);
-          throw new GradientError('the output does not depend on an input');
+          throw new GradientError(
+            'the output does not depend on an input, or was computed where nothing is recorded: under noGrad(), or by a streamed model',
+          );
         });
       }, createGraph),
     );

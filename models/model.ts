@@ -94,7 +94,11 @@ export interface Objective {
  */
 export interface RunOptions {
   readonly patch?: readonly Patch[];
-  /** Any function of the tensor at a name (differentiable); applied after the patches there. */
+  /**
+   * Any function of the tensor at a name; applied after the patches there. Differentiable: where it brings in tensors marked with
+   * `requireGrad()` (a steering vector, LoRA), the run leaves a tape to them, as one of marked parameters does. Take the
+   * gradient in the `scope` that the run is in. A streamed model leaves no tape.
+   */
   readonly edit?: Readonly<Record<string, (value: Tensor) => Tensor>>;
   /** Names whose values are kept in `captures`, after patching. */
   readonly capture?: readonly string[];

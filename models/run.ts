@@ -29,6 +29,8 @@ export interface Architecture {
   readonly hooks: HookTable;
   /** Whether `forward` heeds `read`. */
   readonly canReadOne?: boolean;
+  /** Whether a parameter was marked, so that runs leave a tape. */
+  trains?(): boolean;
   /** Residual after the last layer [B, S, H]; [B, 1, H] where the input says which tokens are read. */
   forward(input: CheckedInput, taps: Taps): Tensor;
   /** Decoder input of some rows [R, H] of the residual; `all` where they are the whole [B * S, H]. */
@@ -237,7 +239,9 @@ export function runChecked(model: Architecture, checked: CheckedInput, options: 
         throw error;
       }
     });
-  const parts = options.grad ? forward() : withoutTape(model, forward);
+  // A tape is made where something whose gradient is wanted can take part: a value, a parameter, or what an edit brings in.
+  const recorded = options.grad || options.edit || model.trains?.();
+  const parts = recorded ? forward() : noGrad(forward);
   for (const t of [parts.logits, ...parts.gradients.values()]) if (t) disown(t);
   let open = true;
   const dispose = (): void => {
@@ -258,9 +262,4 @@ export function runChecked(model: Architecture, checked: CheckedInput, options: 
     dispose,
     [Symbol.dispose]: dispose,
   };
-}
-
-/** Parameters that were marked for training keep their tape; otherwise nothing is recorded. */
-function withoutTape<T>(model: Architecture & { trains?: () => boolean }, fn: () => T): T {
-  return model.trains?.() ? fn() : noGrad(fn);
 }

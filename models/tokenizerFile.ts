@@ -106,6 +106,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** A value of the file, short enough for a line. */
 function show(value: unknown): string {
+  if (value === undefined) return 'absent';
   if (Array.isArray(value)) return 'a list';
   if (isObject(value)) return 'an object';
   if (typeof value !== 'string') return String(value);

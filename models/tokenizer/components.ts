@@ -199,6 +199,7 @@ export function readComponent<Spec>(
   const issue = result.issues[0];
   const path = v.getDotPath(issue);
   const where = path === null ? field : `${field}.${path}`;
+  if (issue.input === undefined) throw fail(`${where} is missing`);
   const got = issue.received;
   if (issue.type === 'variant' && issue.expected?.includes('"') && got !== 'undefined' && got !== 'Object') {
     const kinds = [...issue.expected.matchAll(/"(\w+)"/g)].map(([, kind]) => kind).sort();

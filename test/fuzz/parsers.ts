@@ -420,7 +420,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       },
       read: async (folder) => void (await loadProber(join(folder, 'prober'))),
     },
-    lines('neurons', ['L0.N1', 'L3.N511@pre', 'L1.N2,L2.N3', 'L0.N0-4'], (line) => parseNeurons(line, SPACE)),
+    lines('neurons', ['L0.N1', 'L3.N511@pre', 'L1.N2,L2.N3'], (line) => parseNeurons(line, SPACE)),
     lines('ranges', ['-2:2:0.2', '0:1:0.5', '-10:10:1'], parseRange),
     lines('shards', ['1/2', '2/2', '3/64'], parseShard),
     lines('shards of a cluster', ['0 4', '3 4'], (line) => {
