@@ -211,7 +211,9 @@ async function runRowPatches(
   const [prefix] = await model.prefillAsync([{ ids: probe.ids.slice(0, -1) }]);
   try {
     for (let start = 0; start < patches.length; start += wave) {
-      const patch = patches.slice(start, start + wave).map((one, row) => ({ ...one, row }));
+      const patch = patches
+        .slice(start, start + wave)
+        .map(({ position: _, ...one }, row) => ({ ...one, row }));
       const ids = patch.map(() => probe.ids.at(-1)!);
       using run = await model.runRowsAsync({ prefix: prefix!, ids }, { patch });
       const logits = await run.logits.read();
