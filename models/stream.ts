@@ -424,12 +424,12 @@ export class StreamedLlama implements LanguageModel {
     this.#disposed = true;
     this.#free();
     this.#model.dispose();
+    // Whatever becomes of what is being read, the files are given back.
     void this.#turn
       .then(() => this.#drop())
-      .then(() => {
-        this.#loader.dispose();
-        return this.#checkpoint.close();
-      });
+      .finally(() => this.#loader.dispose())
+      .finally(() => this.#checkpoint.close())
+      .catch(() => {});
   }
 }
 

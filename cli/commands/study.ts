@@ -146,11 +146,11 @@ async function describeCost(
   open: (number: number) => Promise<OpenedModel>,
 ): Promise<string> {
   const { config, checkpoint } = await openModelFiles(card.folder, noteOnce);
-  const memory = planMemory(config, checkpoint, { dtype: plan.dtype });
+  // Its headers have been read, which is all that a plan needs.
   await checkpoint.close();
+  const memory = planMemory(config, checkpoint, { dtype: plan.dtype });
   const opened = await open(number);
-  const found = await estimateStudy(plan, opened, number);
-  opened.close();
+  const found = await estimateStudy(plan, opened, number).finally(() => opened.close());
   const size = (bytes: number): string =>
     bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
   const time = (seconds: number): string =>

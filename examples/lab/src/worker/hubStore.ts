@@ -142,9 +142,10 @@ async function keepFile(
   job: Job,
 ): Promise<void> {
   const source = await hub.open(name);
-  const handle = await home.getFileHandle(name, { create: true });
-  const file = await handle.createSyncAccessHandle();
+  let file: FileSystemSyncAccessHandle | undefined;
   try {
+    const handle = await home.getFileHandle(name, { create: true });
+    file = await handle.createSyncAccessHandle();
     if (file.getSize() > source.size) file.truncate(0);
     for (let at = file.getSize(); at < source.size; ) {
       job.progress(`Downloading ${name}`, at, source.size, 'bytes');
@@ -157,7 +158,7 @@ async function keepFile(
     job.progress(`Downloading ${name}`, source.size, source.size, 'bytes');
     file.flush();
   } finally {
-    file.close();
+    file?.close();
     await source.close();
   }
 }
