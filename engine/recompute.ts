@@ -6,11 +6,12 @@
 import { grad } from './autograd.ts';
 import { GradientError } from './errors.ts';
 import { scope } from './scope.ts';
-import { noGrad, operation, recordingIsOn, type Tensor, withRecording } from './tensor.ts';
+import { noGrad, operation, recordingIsOn, type Tensor, trackedReads, withRecording } from './tensor.ts';
 
 /**
  * fn(x), with nothing saved but x. `parameters` are the other tensors that `fn` reads and whose gradients are wanted.
- * `fn` must compute the same each time. Its gradient has no gradient of its own.
+ * `fn` must compute the same each time. Its gradient has no gradient of its own. @throws GradientError where `fn` reads another
+ * tensor whose gradient is wanted, which would be lost.
  * @example
  * ```ts
  * import { gelu, grad, linear, openDevice, recompute, sum, tensor } from 'neurgrad/engine';
@@ -24,7 +25,15 @@ import { noGrad, operation, recordingIsOn, type Tensor, withRecording } from './
  * ```
  */
 export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: readonly Tensor[] = []): Tensor {
-  const y = noGrad(() => scope(() => fn(x)));
+  const [y, read] = trackedReads(() => noGrad(() => scope(() => fn(x))));
+  const named = new Set([x, ...parameters].map((t) => t.track));
+  const lost = [...read].filter((track) => !named.has(track)).length;
+  if (lost > 0 && recordingIsOn()) {
+    y.dispose();
+    throw new GradientError(
+      `recompute: the function reads ${lost} tracked tensor${lost > 1 ? 's' : ''} not among its parameters; name or detach() ${lost > 1 ? 'them' : 'it'}`,
+    );
+  }
   return operation('recompute', [x, ...parameters], y, [x], (dy, saved, needs) => {
     if (recordingIsOn()) throw new GradientError('recompute has no gradient of its gradient');
     return withRecording(true, () =>

@@ -387,8 +387,25 @@ export function withRecording<T>(on: boolean, fn: () => T): T {
 /** Whether operations on tracked tensors are being recorded. */
 export const recordingIsOn = (): boolean => recording;
 
+/** Places in the graph of what is read without recording, where {@link trackedReads} asks. */
+let reads: Set<Track> | null = null;
+
+/** The result of `fn`, and the places of the tracked tensors that operations inside read without recording. */
+export function trackedReads<T>(fn: () => T): [T, ReadonlySet<Track>] {
+  const outer = reads;
+  const own = new Set<Track>();
+  reads = own;
+  try {
+    return [fn(), own];
+  } finally {
+    reads = outer;
+    for (const track of own) outer?.add(track);
+  }
+}
+
 /** Whether an operation on these inputs is to be recorded. */
 export function isRecording(inputs: readonly Tensor[]): boolean {
+  if (reads && !recording) for (const { track } of inputs) if (track) reads.add(track);
   return recording && inputs.some((t) => t.track !== null);
 }
 

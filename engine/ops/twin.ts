@@ -14,8 +14,12 @@ export function cotangentTwin(
   dy: Tensor,
   which: number,
 ): Tensor {
-  const values = inputs.map((t, i) => (i === which && !t.track ? t.detach().requireGrad() : t));
-  return grad(of(...values), [values[which]!], { cotangent: dy, createGraph: true })[0]!;
+  const recorded = recordingIsOn();
+  return withRecording(true, () => {
+    const values = inputs.map((t, i) => (i === which && !t.track ? t.detach().requireGrad() : t));
+    const [found] = grad(of(...values), [values[which]!], { cotangent: dy, createGraph: true });
+    return recorded ? found! : found!.detach();
+  });
 }
 
 /**
