@@ -2,12 +2,13 @@
  * `npm run bench`: what this engine does on this machine's adapter, beside its peers and the machine's own limits.
  */
 
-import { writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { Command } from 'commander';
 import { parseHTML } from 'linkedom';
+import { runProgram } from '../cli/exit.ts';
 import { version } from '../cli/package.ts';
 import { table } from '../cli/table.ts';
+import { checkFile, writeWhole } from '../engine/disk.ts';
 import { openDevice } from '../engine/index.ts';
 import { toChart } from './chart.ts';
 import { loadPeers } from './peers.ts';
@@ -90,6 +91,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const options = program.opts<Options>();
   const unknown = options.suite.find((name) => !SUITES[name]);
   if (unknown) program.error(`unknown suite "${unknown}"; there are ${Object.keys(SUITES).join(', ')}`);
+  for (const file of [options.json, options.markdown, options.svg, options.trace]) if (file) checkFile(file);
   const device = await openDevice(options.adapter ? { adapterName: options.adapter } : {});
   const peers = options.peers ? await loadPeers() : [];
   const progress = (line: string): void => {
@@ -106,7 +108,7 @@ async function main(argv: readonly string[]): Promise<void> {
         small: options.small,
         only: options.only ?? '',
         progress,
-        ...(options.trace ? { trace: (json: string) => writeFileSync(options.trace!, json) } : {}),
+        ...(options.trace ? { trace: (json: string) => writeWhole(options.trace!, json) } : {}),
       })),
     );
   progress('');
@@ -124,12 +126,11 @@ async function main(argv: readonly string[]): Promise<void> {
   };
   console.log(`${report.adapter}; ${report.machine}; ${report.date}\n\n${toText(rows)}`);
   const command = `npm run bench -- ${argv.filter((a, i) => !/^--(json|markdown|svg|trace)$/.test(a) && !/^--(json|markdown|svg|trace)$/.test(argv[i - 1] ?? '')).join(' ')}`;
-  if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`);
-  if (options.markdown) writeFileSync(options.markdown, toMarkdown(report, command.trim()));
+  if (options.json) writeWhole(options.json, `${JSON.stringify(report, null, 1)}\n`);
+  if (options.markdown) writeWhole(options.markdown, toMarkdown(report, command.trim()));
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  if (options.svg) writeFileSync(options.svg, toChart(report, document));
+  if (options.svg) writeWhole(options.svg, toChart(report, document));
   device.destroy();
 }
 
-await main(process.argv.slice(2));
-process.exit(0); // Peers leave devices open.
+await runProgram(() => main(process.argv.slice(2)));

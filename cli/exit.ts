@@ -44,3 +44,13 @@ export function reportError(error: unknown, print: (text: string) => void): numb
   if (asked) print(visibleText(stack ?? '', '\n'));
   return EXIT.ours;
 }
+
+/** Runs a program of ours to its end; how it fails is told as the command tells it. */
+export async function runProgram(main: () => Promise<void>): Promise<never> {
+  const exitCode = await main().then(
+    () => EXIT.done,
+    (error) => reportError(error, (text) => process.stderr.write(`${text}\n`)),
+  );
+  // A device left open by what failed would keep the process alive.
+  process.exit(exitCode);
+}

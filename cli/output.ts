@@ -3,11 +3,11 @@
  * JSON document and nothing else.
  */
 
-import { existsSync, type Stats, statSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, type Stats, statSync } from 'node:fs';
+import { dirname, extname } from 'node:path';
 import pc from 'picocolors';
-import { UserError } from '../engine/errors.ts';
-import { fileError } from '../models/byteSource.ts';
+import { checkFile } from '../engine/disk.ts';
+import { fileError, UserError } from '../engine/errors.ts';
 import { visibleJson, visibleText } from '../models/visibleText.ts';
 import { withoutSecrets } from './secrets.ts';
 
@@ -63,10 +63,20 @@ export function openOutput(json: boolean): Output {
 
 /**
  * Refuses an output path before the work whose result it is to hold.
- * @throws UserError where it is empty, its folder does not exist, or it cannot be a file.
+ * @param endings of names that say what is written; a name without an ending will do too. Default all.
+ * @returns the ending, in small letters; '' where there is none.
+ * @throws UserError where it is empty, ends as another format does, its folder does not exist, or it cannot be written.
  */
-export function checkOutFile(path: string): void {
+export function checkOutFile<Ending extends string>(path: string, endings?: readonly Ending[]): Ending | '' {
   if (path === '') throw new UserError('out', '--out: the name is empty');
+  // A number behind a dot is no ending: france-0.5
+  const ending = /^\.\d*$/.test(extname(path)) ? '' : extname(path).toLowerCase();
+  const found = endings?.find((each) => each === ending);
+  if (endings && ending !== '' && found === undefined)
+    throw new UserError(
+      'out',
+      `--out ${path}: ${ending} is not what is written; name it ${endings.join(' or ')}`,
+    );
   if (!existsSync(dirname(path)))
     throw new UserError('out', `--out ${path}: there is no folder ${dirname(path)}`);
   let about: Stats | undefined;
@@ -76,13 +86,6 @@ export function checkOutFile(path: string): void {
     throw fileError(`--out ${path}`, cause);
   }
   if (about?.isDirectory()) throw new UserError('out', `--out ${path}: is a folder, not a file`);
-}
-
-/** Writes a result file. @throws UserError naming the path where the disk refuses. */
-export function writeOutFile(path: string, content: string): void {
-  try {
-    writeFileSync(path, content);
-  } catch (cause) {
-    throw fileError(path, cause);
-  }
+  checkFile(path);
+  return found ?? '';
 }

@@ -3,10 +3,13 @@
  * being read, tasks/ and probers/ of those that are done, summary.json, tables/table3.md and report.html. Started again with the same manifest, a run goes on.
  */
 
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkFolder, makeFolder, remove, sweepLitter, writeTogether, writeWhole } from '../engine/disk.ts';
+import { Lock } from '../engine/lock.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
-import { writeWhole } from '../neurgrad/study/folder.ts';
+import type { Shard } from '../neurgrad/study/shard.ts';
+import { lockShare } from '../neurgrad/study/shareLock.ts';
 import {
   bootstrap,
   evaluateParts,
@@ -27,8 +30,24 @@ import { type Macro, markdown, type ProbeManifest, type ProbeSummary } from './p
 
 const MANIFEST = 'manifest.json';
 
+/** Makes a run's folder, sees that it can be written, and takes the lock on a share of it. @throws UserError */
+export function lockRun(folder: string, shard: Shard): Lock {
+  checkFolder(folder);
+  const lock = lockShare(folder, shard);
+  sweepLitter(folder, { levels: 2, alone: shard.count === 1 });
+  return lock;
+}
+
+/** The lock for putting together what shards have read, some of which may still be at work. @throws UserError */
+export function lockReport(folder: string): Lock {
+  readManifest(folder);
+  const lock = Lock.take(join(folder, 'lock-1-of-1.json'), folder);
+  sweepLitter(folder, { levels: 2 });
+  return lock;
+}
+
 /**
- * Starts a run or goes on with it.
+ * Starts a run or goes on with it, under its lock.
  * @throws UserError where the folder holds a run of other settings, model or data.
  */
 export function openRun(folder: string, manifest: ProbeManifest): void {
@@ -52,7 +71,6 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
       `--out ${folder}: holds a run of other ${other.join(', ')}; go on with the same options or choose another folder`,
     );
   }
-  mkdirSync(folder, { recursive: true });
   writeWhole(path, `${toJson(manifest, 1)}\n`);
 }
 
@@ -89,7 +107,12 @@ export async function finishTask(
   keepParts: boolean,
 ): Promise<{ readonly report: TaskReport | null; readonly missing: number }> {
   const path = taskFile(folder, name);
+  const drop = (): void => {
+    if (!keepParts) remove(partsFolder(folder, name));
+  };
   if (existsSync(path)) {
+    // A kill may have come between the two.
+    drop();
     return { report: JSON.parse(readFileSync(path, 'utf8')) as TaskReport, missing: 0 };
   }
   const { settings, model, tasks } = readManifest(folder);
@@ -97,7 +120,7 @@ export async function finishTask(
   const missing = await missingUnits(record, model.layers * model.width, settings, folder);
   if (missing > 0) return { report: null, missing };
   const { report, probers } = await evaluateParts(record, model, settings, folder);
-  mkdirSync(join(folder, 'probers'), { recursive: true });
+  makeFolder(join(folder, 'probers'));
   for (const kind of KINDS) {
     const { size, accuracy } = report[kind.name];
     const { site, of, direction, sign, variant } = settings;
@@ -110,9 +133,9 @@ export async function finishTask(
     const prober = probers[kind.name];
     await saveProber(join(folder, 'probers', `${name}-${kind.name}`), { about, prober });
   }
-  mkdirSync(join(folder, 'tasks'), { recursive: true });
+  makeFolder(join(folder, 'tasks'));
   writeWhole(path, `${toJson(report, 1)}\n`);
-  if (!keepParts) rmSync(partsFolder(folder, name), { recursive: true, force: true });
+  drop();
   return { report, missing: 0 };
 }
 
@@ -145,10 +168,12 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
     macro: macroOf(tasks, settings.seed),
     paper: { same: paperOf(tasks), all: PAPER_MACRO },
   };
-  mkdirSync(join(folder, 'tables'), { recursive: true });
-  writeWhole(join(folder, 'summary.json'), `${toJson(summary, 1)}\n`);
-  writeWhole(join(folder, 'tables', 'table3.md'), markdown(summary));
-  writeWhole(join(folder, 'report.html'), renderProbeReport(summary));
+  makeFolder(join(folder, 'tables'));
+  writeTogether([
+    [join(folder, 'summary.json'), `${toJson(summary, 1)}\n`],
+    [join(folder, 'tables', 'table3.md'), markdown(summary)],
+    [join(folder, 'report.html'), renderProbeReport(summary)],
+  ]);
   return summary;
 }
 

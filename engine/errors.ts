@@ -77,3 +77,31 @@ export class GradientError extends UserError {
     super('gradient', message);
   }
 }
+
+/** What codes of failed file-system calls mean; those that depend on what was tried are functions of it. */
+const FILE_ERRORS: Record<string, string | ((write: boolean) => string)> = {
+  ENOENT: (write) => (write ? 'there is no such folder' : 'no such file'),
+  ENOTDIR: (write) => (write ? 'a part of the path is a file, not a folder' : 'no such file'),
+  EISDIR: 'is a folder, not a file',
+  EACCES: (write) => `may not be ${write ? 'written' : 'opened'} (permission denied)`,
+  EPERM: (write) => `may not be ${write ? 'written' : 'opened'} (not permitted)`,
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'no space left in your share of the disk',
+  EFBIG: 'the file is too large for the disk',
+  EIO: 'the disk reports a fault',
+  ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'links lead in a circle',
+  EROFS: 'the disk is read-only',
+  EBUSY: 'is in use',
+  EEXIST: 'is there already',
+  ENOTEMPTY: 'is not empty',
+  EMFILE: 'too many open files',
+};
+
+/** What a failed file-system call means to the user, in one line. @param doing what was tried; default to read. */
+export function fileError(path: string, cause: unknown, doing: 'read' | 'write' = 'read'): UserError {
+  if (cause instanceof UserError) return cause;
+  const meaning = FILE_ERRORS[(cause as { code?: string }).code ?? ''];
+  const what = typeof meaning === 'function' ? meaning(doing === 'write') : meaning;
+  return new UserError('file', `${path}: ${what ?? String((cause as Error).message ?? cause)}`, { cause });
+}

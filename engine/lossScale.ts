@@ -6,6 +6,9 @@
 import { UserError } from './errors.ts';
 import { checkOptions, optionsSchema, positive, whole } from './options.ts';
 
+/** Gradients that are not finite at this scale are so at any. */
+const SMALLEST = 2 ** -24;
+
 /** How the scale begins and changes. */
 export interface LossScaleOptions {
   /** Default 2^16. */
@@ -65,8 +68,10 @@ export class LossScale {
     return { value: this.#value, steps: this.#steps };
   }
 
-  /** Goes on from a checkpoint. */
+  /** Goes on from a checkpoint. @throws UserError where its numbers are none of a scale. */
   restore({ value, steps }: LossScaleState): void {
+    if (!Number.isFinite(value) || value < SMALLEST || !Number.isSafeInteger(steps) || steps < 0)
+      throw new UserError('checkpoint', `a loss scale of ${value} since ${steps} steps is none`);
     this.#value = value;
     this.#steps = steps;
   }
@@ -79,7 +84,7 @@ export class LossScale {
       this.#value *= 2;
       this.#steps = 0;
     }
-    if (this.#value < 2 ** -24)
+    if (this.#value < SMALLEST)
       throw new UserError('training', 'gradients are not finite at any loss scale; lower the learning rate');
   }
 }

@@ -6,7 +6,7 @@
  */
 
 import { adamw, linearGrid } from '../kernels/index.ts';
-import { ShapeError } from './errors.ts';
+import { ShapeError, UserError } from './errors.ts';
 import {
   between,
   checkOptions,
@@ -149,7 +149,7 @@ export class AdamW {
     return this.#slots.map(({ moments }) => moments);
   }
 
-  /** Goes on from a checkpoint; takes over the tensors. @throws ShapeError */
+  /** Goes on from a checkpoint; takes over the tensors. @throws ShapeError, UserError where `steps` is no natural number */
   restore(steps: number, moments: readonly Moments[]): void {
     if (moments.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${moments.length} moments for ${this.#slots.length} parameters`);
@@ -158,6 +158,8 @@ export class AdamW {
         if (t.shape.join() !== parameter.shape.join())
           throw new ShapeError('AdamW', `moment ${show(t)} for parameter ${show(parameter)}`);
     });
+    if (!Number.isSafeInteger(steps) || steps < 0)
+      throw new UserError('checkpoint', `AdamW: ${steps} steps taken is not a whole number`);
     this.dispose();
     this.#slots.forEach((slot, i) => {
       slot.moments = moments[i]!;

@@ -24,19 +24,10 @@ const files: TuningStore = {
     });
   },
   async write(name, text) {
-    const { mkdir, rename, rm, writeFile } = await import('node:fs/promises');
+    const { makeFolder, writeWhole } = await import('./disk.ts');
     const { join } = await import('node:path');
-    const path = join(await folder(), `${name}.json`);
-    await mkdir(await folder(), { recursive: true });
-    // Under another name first: a process that reads meanwhile sees a whole file.
-    const temporary = `${path}.${process.pid}`;
-    try {
-      await writeFile(temporary, text);
-      await rename(temporary, path);
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    }
+    makeFolder(await folder());
+    writeWhole(join(await folder(), `${name}.json`), text);
   },
 };
 

@@ -6,8 +6,10 @@
  * than memory is never held as a whole.
  */
 
-import { UserError } from '../engine/errors.ts';
+import { fileError, UserError } from '../engine/errors.ts';
 import { refusePointer } from './lfsPointer.ts';
+
+export { fileError };
 
 /** One file. All positions are in bytes; `read(begin, end)` excludes `end`. */
 export interface ByteSource {
@@ -80,26 +82,6 @@ export async function readText(source: ByteSource): Promise<string> {
   }
   refusePointer(source.name, text);
   return text;
-}
-
-/** What a failed file-system call means to the user, in one line. */
-export function fileError(path: string, cause: unknown): UserError {
-  if (cause instanceof UserError) return cause;
-  const code = (cause as { code?: string }).code ?? '';
-  const meaning: Record<string, string> = {
-    ENOENT: 'no such file',
-    ENOTDIR: 'no such file',
-    EISDIR: 'is a folder, not a file',
-    EACCES: 'may not be opened (permission denied)',
-    EPERM: 'may not be opened (not permitted)',
-    ENOSPC: 'no space left on the disk',
-    ENAMETOOLONG: 'the name is too long',
-    EROFS: 'the disk is read-only',
-    EMFILE: 'too many open files',
-  };
-  return new UserError('file', `${path}: ${meaning[code] ?? String((cause as Error).message ?? cause)}`, {
-    cause,
-  });
 }
 
 /** A local file, for Node. @throws UserError where it is missing, unreadable or not a regular file. */

@@ -9,7 +9,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { type ByteSource, fileError } from './byteSource.ts';
+import type { ByteSource } from './byteSource.ts';
 import { POINTER_LIMIT, refusePointer } from './lfsPointer.ts';
 
 /** Bytes of one element. F8 types are recognised, so that an error can name them, but nothing here decodes them. */
@@ -200,7 +200,7 @@ export interface TensorToWrite {
 
 /**
  * Writes a safetensors file (Node) in a fixed order: wider dtypes first, then by name, as the reference implementation.
- * The file appears under `path` only when it is whole: it is written beside it and renamed.
+ * The file appears under `path` only when it is whole.
  * @throws UserError `safetensors` for bad tensors (name twice, wrong length), `file` where the disk refuses.
  */
 export async function writeSafetensors(
@@ -208,34 +208,22 @@ export async function writeSafetensors(
   tensors: Iterable<TensorToWrite>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const { open, realpath, rename, rm, stat } = await import('node:fs/promises');
-  // A link stays one: what it points to is replaced. A device or a pipe cannot be, and must not.
-  const target = await realpath(path).catch(() => path);
-  const there = await stat(target).catch(() => null);
+  const { stat } = await import('node:fs/promises');
+  const there = await stat(path).catch(() => null);
   if (there && !there.isFile()) throw bad(path, 'is not a regular file; name another');
   const sorted = [...tensors].sort(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   );
   const header = headerBytes(path, sorted, metadata);
-  const partial = `${target}.${crypto.randomUUID().slice(0, 8)}.tmp`;
-  try {
-    const handle = await open(partial, 'wx');
-    try {
-      await handle.writeFile(header);
-      for (const tensor of sorted) {
-        const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
-        checkData(path, tensor, data);
-        await handle.writeFile(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      }
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, target);
-  } catch (cause) {
-    await rm(partial, { force: true });
-    throw (cause as { syscall?: string }).syscall ? fileError(path, cause) : cause;
+  const { WholeFile } = await import('../engine/disk.ts');
+  using file = new WholeFile(path);
+  file.write(header);
+  for (const tensor of sorted) {
+    const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
+    checkData(path, tensor, data);
+    file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
+  file.keep();
 }
 
 function headerBytes(

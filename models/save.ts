@@ -16,6 +16,12 @@ const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tok
 
 /** What a model that is not tied has besides its embedding. */
 const DECODERS = ['lm_head.weight', 'cls.predictions.decoder.weight'];
+/** Copies a tokenizer's files, those that there are, into a folder. @throws UserError */
+export async function copyTokenizer(from: ByteFolder, to: string): Promise<void> {
+  const { writeWhole } = await import('../engine/disk.ts');
+  for (const file of TOKENIZER_FILES)
+    if (await from.has(file)) writeWhole(`${to}/${file}`, await from.readText(file));
+}
 
 /** What `config.json` says of a model, in the words of transformers' BertConfig and LlamaConfig. */
 export function configToJson(config: ModelConfig): Record<string, unknown> {
@@ -61,7 +67,8 @@ const toWrite = (name: string, t: Tensor): TensorToWrite => ({
 });
 
 /**
- * Writes a model's folder, making it where it is missing; weights are float32.
+ * Writes a model's folder, which appears when it is whole; into one that is there, its files follow right after another when
+ * all are written. Weights are float32.
  * @param tokenizer folder whose tokenizer files are copied.
  * @throws UserError `file` where the disk refuses.
  * @example
@@ -86,13 +93,24 @@ export async function saveModel(
   config: ModelConfig,
   tokenizer?: ByteFolder,
 ): Promise<void> {
-  const { mkdir, writeFile } = await import('node:fs/promises');
-  await mkdir(path, { recursive: true });
+  const { WholeFolder } = await import('../engine/disk.ts');
+  using whole = new WholeFolder(path, 'merge');
+  await writeModel(whole.path, model, config, tokenizer);
+  whole.keep();
+}
+
+/** {@link saveModel} for a folder that is there, and that the caller makes appear whole. */
+export async function writeModel(
+  path: string,
+  model: Pick<LanguageModel, 'parameters'>,
+  config: ModelConfig,
+  tokenizer?: ByteFolder,
+): Promise<void> {
+  const { writeWhole } = await import('../engine/disk.ts');
   // As its tensors are, whatever the config they were read with says.
   const tied = !DECODERS.some((name) => model.parameters.has(name));
-  await writeFile(`${path}/config.json`, `${JSON.stringify(configToJson({ ...config, tied }), null, 1)}\n`);
-  for (const file of TOKENIZER_FILES)
-    if (await tokenizer?.has(file)) await writeFile(`${path}/${file}`, await tokenizer!.readText(file));
+  writeWhole(`${path}/config.json`, `${JSON.stringify(configToJson({ ...config, tied }), null, 1)}\n`);
+  if (tokenizer) await copyTokenizer(tokenizer, path);
   const tensors = [...model.parameters].map(([name, t]) => toWrite(name, t));
   // transformers refuses a file that does not say which framework wrote it.
   await writeSafetensors(`${path}/model.safetensors`, tensors, { format: 'pt' });
@@ -107,7 +125,11 @@ export async function saveOptimiser(path: string, optimiser: AdamW, names: reado
   await writeSafetensors(path, tensors, { steps: String(optimiser.steps) });
 }
 
-/** Puts back what {@link saveOptimiser} wrote. @throws UserError where a moment is missing or misshapen. */
+/**
+ * Puts back what {@link saveOptimiser} wrote.
+ * @throws UserError `checkpoint` where the number of steps is none, or a moment is missing, misshapen or no number, or of a
+ * parameter that there is not.
+ */
 export async function loadOptimiser(
   path: string,
   device: Device,
@@ -115,19 +137,47 @@ export async function loadOptimiser(
   names: readonly string[],
 ): Promise<void> {
   const source = await openFile(path);
+  const bad = (what: string): UserError => new UserError('checkpoint', `${path}: ${what}`);
+  const read: Tensor[] = [];
   try {
     const { tensors, metadata } = await readSafetensorsHeader(source);
+    const steps = wholeNumber(metadata.steps);
+    if (steps === null)
+      throw bad(`its number of steps is ${JSON.stringify(metadata.steps) ?? 'missing'}, not a whole number`);
     const spans = new Map(tensors.map((span) => [span.name, span]));
-    const read = async (name: string): Promise<Tensor> => {
+    const moment = async (name: string, { shape }: Tensor): Promise<Tensor> => {
       const span = spans.get(name);
-      if (!span) throw new UserError('checkpoint', `${path}: has no tensor ${name}`);
+      if (!span) throw bad(`has no tensor ${name}`);
+      if (span.dtype !== 'F32' || span.shape.join() !== shape.join())
+        throw bad(`${name} is ${span.dtype} [${span.shape.join(', ')}], not F32 [${shape.join(', ')}]`);
       const values = decodeFloat32(span.dtype, await source.read(span.begin, span.end));
-      return tensor(device, values, span.shape, 'weights');
+      // The second is a mean of squares.
+      const least = name.startsWith('second.') ? 0 : Number.NEGATIVE_INFINITY;
+      const wrong = values.find((value) => !Number.isFinite(value) || value < least);
+      if (wrong !== undefined) throw bad(`${name} holds ${wrong}`);
+      const made = tensor(device, values, shape, 'weights');
+      read.push(made);
+      return made;
     };
     const moments: Moments[] = [];
-    for (const name of names) moments.push([await read(`first.${name}`), await read(`second.${name}`)]);
-    optimiser.restore(Number(metadata.steps), moments);
+    for (const [i, name] of names.entries()) {
+      const [first, second] = optimiser.moments[i]!;
+      moments.push([await moment(`first.${name}`, first), await moment(`second.${name}`, second)]);
+    }
+    const known = new Set(names.flatMap((name) => [`first.${name}`, `second.${name}`]));
+    const other = tensors.find(({ name }) => !known.has(name));
+    if (other) throw bad(`has ${other.name}, of which the model has no parameter`);
+    optimiser.restore(steps, moments);
+  } catch (error) {
+    for (const t of read) t.dispose();
+    throw error;
   } finally {
     await source.close();
   }
+}
+
+/** A natural number as this project writes it into metadata; null for anything else. */
+export function wholeNumber(text: string | undefined): number | null {
+  const value = /^(0|[1-9]\d*)$/.test(text ?? '') ? Number(text) : Number.NaN;
+  return Number.isSafeInteger(value) ? value : null;
 }

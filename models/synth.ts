@@ -6,8 +6,7 @@
  * them: in the order of the modules, a new one where 10 GB would be exceeded.
  */
 
-import type { FileHandle } from 'node:fs/promises';
-import { UserError } from '../engine/errors.ts';
+import type { WholeFile } from '../engine/disk.ts';
 import {
   callback,
   checkOptions,
@@ -19,9 +18,11 @@ import {
   required,
   whole,
 } from '../engine/options.ts';
-import { fileError } from './byteSource.ts';
+import type { ByteFolder } from './byteSource.ts';
+
 import { type LlamaConfig, parseConfig } from './config.ts';
 import { llamaShapes } from './llama.ts';
+import { copyTokenizer } from './save.ts';
 
 /** Llama 2's sizes. */
 export const PRESETS = ['llama2-7b', 'llama2-13b', 'llama2-70b'] as const;
@@ -40,8 +41,6 @@ export type SynthDtype = keyof typeof BYTES;
 
 /** `max_shard_size` of Hugging Face `save_pretrained` when Llama 2 was published. */
 const SHARD_BYTES = 10e9;
-/** Ends the names of shards until all are whole: what was interrupted is no checkpoint, and may be begun again. */
-const PARTIAL = '.safetensors.partial';
 /** Numbers drawn and written at a time. */
 const CHUNK = 2 ** 20;
 
@@ -55,6 +54,8 @@ export interface SynthOptions {
   /** Draw the matrices; default sparse. */
   readonly seed?: number | undefined;
   readonly shardBytes?: number;
+  /** Folder whose tokenizer files are copied. */
+  readonly tokenizer?: ByteFolder | undefined;
   /** Told after each piece, in bytes. */
   readonly onProgress?: (bytes: number, total: number) => void;
 }
@@ -74,6 +75,10 @@ const synthOptions = optionsSchema<SynthOptions>({
   dtype: required(dtypeField),
   seed: whole(0, 2 ** 32 - 1),
   shardBytes: positive,
+  tokenizer: like<ByteFolder>(
+    (value) => typeof (value as ByteFolder | null)?.readText === 'function',
+    'a folder as localFolder opens it',
+  ),
   onProgress: callback(),
 });
 
@@ -126,11 +131,15 @@ function cut(shapes: ReadonlyMap<string, readonly number[]>, itemBytes: number, 
   return shards;
 }
 
-/** Writes the checkpoint into a folder, which is made. @throws UserError where it already has one, or the disk refuses. */
+/**
+ * Writes the checkpoint into a folder, which appears when it is whole.
+ * @throws UserError where the folder is not empty, another process is writing it, or the disk refuses.
+ */
 export async function synthesise(folder: string, options: SynthOptions): Promise<Synthesised> {
   checkOptions('synthesise', synthOptions, options);
-  const fs = await import('node:fs/promises');
-  const { join } = await import('node:path');
+  const { WholeFile, WholeFolder, writeWhole } = await import('../engine/disk.ts');
+  const { Lock } = await import('../engine/lock.ts');
+  const { join, resolve } = await import('node:path');
   const json =
     typeof options.preset === 'object'
       ? options.preset
@@ -144,45 +153,32 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
       ? 'model.safetensors'
       : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`,
   );
-  const clear = async (): Promise<void> => {
-    for (const name of await fs.readdir(folder))
-      if (name.endsWith(PARTIAL)) await fs.rm(join(folder, name), { force: true });
-  };
-  try {
-    if ((await fs.stat(folder).catch(() => undefined))?.isDirectory() === false)
-      throw new UserError('synth', `${folder}: is a file, not a folder; choose an empty or new folder`);
-    await fs.mkdir(folder, { recursive: true });
-    if ((await fs.readdir(folder)).some((name) => name.endsWith('.safetensors')))
-      throw new UserError('synth', `${folder}: has a checkpoint already; choose an empty folder`);
-    await clear();
-    let done = 0;
-    for (const [i, shard] of shards.entries()) {
-      const handle = await fs.open(join(folder, `${names[i]}.partial`), 'wx');
-      try {
-        done = await writeShard(handle, shard, options, (bytes) => options.onProgress?.(bytes, total), done);
-      } finally {
-        await handle.close();
-      }
-    }
-    for (const name of names) await fs.rename(join(folder, `${name}.partial`), join(folder, name));
-    if (shards.length > 1) {
-      const map = Object.fromEntries(
-        shards.flatMap((s, i) => s.tensors.map((t) => [t.name, names[i]!] as const)),
-      );
-      const index = { metadata: { total_size: total }, weight_map: map };
-      await fs.writeFile(join(folder, 'model.safetensors.index.json'), `${JSON.stringify(index, null, 2)}\n`);
-    }
-    // Last, so that an unfinished folder is no model.
-    await fs.writeFile(join(folder, 'config.json'), `${JSON.stringify(json, null, 2)}\n`);
-  } catch (cause) {
-    await clear().catch(() => {});
-    throw (cause as { syscall?: string }).syscall ? fileError(folder, cause) : cause;
+  using whole = new WholeFolder(folder, 'refuse', options.seed === undefined ? 0 : total);
+  using lock = Lock.take(`${resolve(folder)}.neurgrad-lock`, folder);
+  const write = (name: string, value: object): void =>
+    writeWhole(join(whole.path, name), `${JSON.stringify(value, null, 2)}\n`);
+  write('config.json', json);
+  if (options.tokenizer) await copyTokenizer(options.tokenizer, whole.path);
+  let done = 0;
+  for (const [i, shard] of shards.entries()) {
+    using file = new WholeFile(join(whole.path, names[i]!));
+    done = await writeShard(file, shard, options, (bytes) => options.onProgress?.(bytes, total), done);
+    file.keep();
   }
+  if (shards.length > 1) {
+    const map = Object.fromEntries(
+      shards.flatMap((s, i) => s.tensors.map((t) => [t.name, names[i]!] as const)),
+    );
+    write('model.safetensors.index.json', { metadata: { total_size: total }, weight_map: map });
+  }
+  // First the lock: its name beside a folder that is there would be all that a kill between the two leaves to clear.
+  lock[Symbol.dispose]();
+  whole.keep();
   return { files: names, bytes: total };
 }
 
 async function writeShard(
-  handle: FileHandle,
+  file: WholeFile,
   shard: Shard,
   options: SynthOptions,
   tell: (bytes: number) => void,
@@ -199,8 +195,8 @@ async function writeShard(
   const header = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(header.length - 8), true);
   header.set(text, 8);
-  await handle.write(header, 0, header.length, 0);
-  await handle.truncate(header.length + shard.bytes);
+  file.write(header, 0);
+  file.resize(header.length + shard.bytes);
   let done = before;
   for (const { name, shape, begin, end } of shard.tensors) {
     const draw =
@@ -210,8 +206,10 @@ async function writeShard(
       for (let at = begin; at < end; at += CHUNK * item) {
         const count = Math.min(CHUNK, (end - at) / item);
         const bytes = encode(options.dtype, count, draw);
-        await handle.write(bytes, 0, bytes.length, header.length + at);
+        file.write(bytes, header.length + at);
         tell(done + at + bytes.length - begin);
+        // Lets signals and the lock's heart have their turn.
+        await new Promise((resolve) => setImmediate(resolve));
       }
     }
     done += end - begin;

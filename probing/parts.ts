@@ -8,11 +8,22 @@
  * A file appears only when whole, so that a run that is killed loses the unit in flight and nothing else.
  */
 
+import * as v from 'valibot';
 import { UserError } from '../neurgrad/index.ts';
 import type { Counts } from './counts.ts';
 import { addTraining, type Evaluated, emptyTraining, KINDS, type Training } from './evaluation.ts';
 import { packMarks, unpackMarks } from './marks.ts';
-import { readTensorFile, type Table, tableOf, writeTensorFile } from './tensorFile.ts';
+import {
+  checkTable,
+  metadataOf,
+  readTensorFile,
+  type Table,
+  tableOf,
+  writeTensorFile,
+} from './tensorFile.ts';
+
+const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const naturals = v.array(natural);
 
 /** Sizes that all parts of a task have. */
 export interface PartShape {
@@ -22,8 +33,8 @@ export interface PartShape {
 }
 
 export async function openPartFolder(folder: string): Promise<void> {
-  const { mkdir } = await import('node:fs/promises');
-  await mkdir(folder, { recursive: true });
+  const { makeFolder } = await import('../engine/disk.ts');
+  makeFolder(folder);
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -78,22 +89,27 @@ export async function readTraining(
   const counts = (name: string): Counts[] => {
     const plus = tableOf(file, path, `${name}.plus`, Int32Array, lists);
     const minus = tableOf(file, path, `${name}.minus`, Int32Array, lists);
+    for (const table of [plus, minus]) checkTable(path, name, table, 0);
     return Array.from({ length: 1 + permutations }, (_, k) => ({
       plus: plus.subarray(k * neurons, (k + 1) * neurons),
       minus: minus.subarray(k * neurons, (k + 1) * neurons),
     }));
   };
+  const activation = {
+    prompts: tableOf(file, path, 'act.prompts', Int32Array, candidates),
+    sum: tableOf(file, path, 'act.sum', Float64Array, candidates * neurons),
+    square: tableOf(file, path, 'act.square', Float64Array, neurons),
+  };
+  checkTable(path, 'act.prompts', activation.prompts, 0);
+  checkTable(path, 'act.sum', activation.sum, -Number.MAX_VALUE);
+  checkTable(path, 'act.square', activation.square, 0);
   return {
-    units: JSON.parse(file.metadata.units!) as number[],
+    units: metadataOf(file, path, 'units', naturals),
     training: {
-      prompts: Number(file.metadata.prompts),
+      prompts: metadataOf(file, path, 'prompts', natural),
       polar: counts('polar'),
       magn: counts('magn'),
-      activation: {
-        prompts: tableOf(file, path, 'act.prompts', Int32Array, candidates),
-        sum: tableOf(file, path, 'act.sum', Float64Array, candidates * neurons),
-        square: tableOf(file, path, 'act.square', Float64Array, neurons),
-      },
+      activation,
     },
   };
 }
@@ -158,10 +174,14 @@ export async function* readUnits(
   for (const unit of units) {
     const path = unitFile(folder, split, unit);
     const file = await readTensorFile(path);
-    const probabilities = JSON.parse(file.metadata.probabilities!) as number[][];
+    const golds = metadataOf(file, path, 'gold', v.array(v.pipe(natural, v.maxValue(candidates - 1))));
+    // Rounding may carry a probability a little beyond 1.
+    const probability = v.pipe(v.number(), v.minValue(0), v.maxValue(1 + 1e-6));
+    const rows = v.pipe(v.array(v.pipe(v.array(probability), v.length(candidates))), v.length(golds.length));
+    const probabilities = metadataOf(file, path, 'probabilities', rows);
     const marked = Math.ceil(Math.ceil((candidates * neurons) / 2) / 4);
     const active = Math.ceil(neurons / 2);
-    for (const [i, gold] of (JSON.parse(file.metadata.gold!) as number[]).entries()) {
+    for (const [i, gold] of golds.entries()) {
       const marks = tableOf(file, path, `marks.${i}`, Int32Array, marked);
       const halves = tableOf(file, path, `activation.${i}`, Int32Array, active);
       yield {

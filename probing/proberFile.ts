@@ -14,9 +14,12 @@ import { KINDS } from './evaluation.ts';
 import { markGradients } from './marks.ts';
 import { argmax, type Prober, proberVotes } from './prober.ts';
 import { LANGUAGES, type Language } from './task.ts';
-import { readTensorFile, tableOf, writeTensorFile } from './tensorFile.ts';
+import { checkTable, readTensorFile, tableOf, writeTensorFile } from './tensorFile.ts';
 
 const FORMAT = 'neurgrad prober 1';
+
+const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const size = v.pipe(natural, v.minValue(1));
 
 const about = v.object({
   format: v.literal(FORMAT),
@@ -24,12 +27,12 @@ const about = v.object({
   kind: v.picklist(KINDS.map(({ name }) => name)),
   variant: v.picklist(VARIANTS),
   // |N_s|.
-  size: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  size,
   // Test accuracy when it was fitted.
-  accuracy: v.number(),
+  accuracy: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
   labels: v.array(v.string()),
   // Token of each label.
-  candidates: v.array(v.number()),
+  candidates: v.array(natural),
   // What stands before a question, by language.
   contexts: v.object({
     de: v.optional(v.string()),
@@ -44,8 +47,8 @@ const about = v.object({
   sign: v.picklist(['+', '-']),
   model: v.object({
     architecture: v.string(),
-    layers: v.number(),
-    width: v.number(),
+    layers: size,
+    width: size,
     name: v.string(),
     // How its weight matrices were kept.
     dtype: v.optional(v.picklist(WEIGHT_DTYPES), 'f32'),
@@ -69,13 +72,8 @@ export async function saveProber(path: string, { about: facts, prober }: SavedPr
     { polarity: Int32Array.from(prober.polarity), score: prober.score, ranking: prober.ranking },
     { format: FORMAT },
   );
-  const { rename, writeFile } = await import('node:fs/promises');
-  try {
-    await writeFile(`${path}.json.tmp`, `${JSON.stringify(facts, null, 1)}\n`);
-    await rename(`${path}.json.tmp`, `${path}.json`);
-  } catch (cause) {
-    throw fileError(`${path}.json`, cause);
-  }
+  const { writeWhole } = await import('../engine/disk.ts');
+  writeWhole(`${path}.json`, `${JSON.stringify(facts, null, 1)}\n`);
 }
 
 /** @param path with or without an ending. @throws UserError where either file is missing or not a prober's. */
@@ -97,15 +95,22 @@ export async function loadProber(path: string): Promise<SavedProber> {
   const facts = parsed.output;
   const file = await readTensorFile(`${stem}.safetensors`);
   const neurons = facts.model.layers * facts.model.width;
-  const table = (name: string): Int32Array => tableOf(file, `${stem}.safetensors`, name, Int32Array, neurons);
+  const table = (name: string, low: number, high: number): Int32Array => {
+    const found = tableOf(file, `${stem}.safetensors`, name, Int32Array, neurons);
+    checkTable(`${stem}.safetensors`, name, found, low, high);
+    return found;
+  };
+  const ranking = table('ranking', 0, neurons - 1);
+  if (facts.size > neurons || new Set(ranking).size < neurons)
+    throw new UserError('prober', `${stem}: its ranking does not hold each of ${neurons} neurons once`);
   return {
     about: facts,
     prober: {
       kind: KINDS.find(({ name }) => name === facts.kind)!,
       variant: facts.variant,
-      polarity: Int8Array.from(table('polarity')),
-      score: table('score'),
-      ranking: table('ranking'),
+      polarity: Int8Array.from(table('polarity', -1, 1)),
+      score: table('score', 0, Number.MAX_VALUE),
+      ranking,
     },
   };
 }

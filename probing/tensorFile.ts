@@ -1,5 +1,6 @@
 /** Tables in safetensors files (Node): what probers and parts of a run are kept in. */
 
+import * as v from 'valibot';
 import { openFile } from '../models/byteSource.ts';
 import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from '../models/safetensors.ts';
 import { UserError } from '../neurgrad/index.ts';
@@ -54,4 +55,37 @@ export function tableOf<Kind extends Table>(
   const table = file.tables.get(name);
   if (table instanceof kind && table.length === length) return table;
   throw new UserError('file', `${path}: no table ${name} of ${length} values; is it of another run?`);
+}
+
+/** A value of the file's metadata, as JSON, which must fit. @throws UserError */
+export function metadataOf<Schema extends v.GenericSchema>(
+  { metadata }: TensorFile,
+  path: string,
+  name: string,
+  schema: Schema,
+): v.InferOutput<Schema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(metadata[name] ?? 'null');
+  } catch {
+    // Told as what does not fit.
+  }
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  throw new UserError(
+    'file',
+    `${path}: its ${name} are no such numbers (${parsed.issues[0].message}); remove it`,
+  );
+}
+
+/** @throws UserError where a number of a table is not between `low` and `high`. */
+export function checkTable(
+  path: string,
+  name: string,
+  table: Table,
+  low: number,
+  high = Number.MAX_VALUE,
+): void {
+  const wrong = table.find((value) => !(value >= low && value <= high));
+  if (wrong !== undefined) throw new UserError('file', `${path}: ${name} holds ${wrong}; is it damaged?`);
 }

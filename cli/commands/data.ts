@@ -1,8 +1,9 @@
 /** `neurgrad data`: are the splits of a probing data set fit for use, and clean ones made from its rows. */
 
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { type Command, Option } from 'commander';
+import { makeFolder, WholeFolder, writeWhole } from '../../engine/disk.ts';
 import type { ByteFolder } from '../../models/index.ts';
 import { UserError } from '../../neurgrad/index.ts';
 import { fileHash } from '../../neurgrad/study/folder.ts';
@@ -23,7 +24,7 @@ import {
   type TaskData,
 } from '../../probing/index.ts';
 import { integer, jsonOption } from '../options.ts';
-import { checkOutFile, openOutput, toJson, writeOutFile } from '../output.ts';
+import { checkOutFile, openOutput, toJson } from '../output.ts';
 import { version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { table } from '../table.ts';
@@ -40,6 +41,8 @@ interface BuildOptions {
   readonly seed: number;
   readonly json?: boolean;
 }
+
+const BUILD_FORMAT = 'neurgrad clean splits 1';
 
 const tasksOption = () =>
   new Option('--tasks <list>', 'all, or names with commas, such as FEVER,NER').default('all');
@@ -120,12 +123,12 @@ export async function openData(source: string): Promise<ByteFolder> {
 
 async function runAudit(dir: string, options: AuditOptions): Promise<void> {
   const output = openOutput(options.json ?? false);
-  if (options.out !== undefined) checkOutFile(options.out);
+  if (options.out !== undefined) checkOutFile(options.out, ['.json']);
   const { found } = await readTasks(dir, options.tasks, output.note);
   const audits = found.map(({ task, data }) => auditTask(task, data));
   const summary = summariseAudits(audits);
   const document = { folder: dir, summary, tasks: audits };
-  if (options.out !== undefined) writeOutFile(options.out, `${toJson(document, 2)}\n`);
+  if (options.out !== undefined) writeWhole(options.out, `${toJson(document, 2)}\n`);
   output.result(document, () => describeAudit(audits, summary));
 }
 
@@ -203,17 +206,17 @@ function describeAudit(audits: readonly TaskAudit[], summary: AuditSummary): str
 async function runBuild(dir: string, options: BuildOptions): Promise<void> {
   const output = openOutput(options.json ?? false);
   const { out, seed } = options;
-  if (existsSync(out) && readdirSync(out).length > 0)
-    throw new UserError('out', `--out ${out}: is not empty`);
+  const earlier = existsSync(out) && holdsBuild(out);
+  using whole = new WholeFolder(out, earlier ? 'replace' : 'refuse');
   const { folder, found } = await readTasks(dir, options.tasks, output.note);
   const tasks: Record<string, unknown> = {};
   const rows: (string | number)[][] = [];
   for (const { task, data } of found) {
     const clean = cleanSplits(task, data, seed);
-    mkdirSync(join(out, task.folder), { recursive: true });
+    makeFolder(join(whole.path, task.folder));
     for (const split of SPLITS) {
       const content = clean.rows[split].map(({ row }) => JSON.stringify(row)).join(',\n');
-      writeOutFile(join(out, task.folder, `${split}.json`), `[\n${content}\n]\n`);
+      writeWhole(join(whole.path, task.folder, `${split}.json`), `[\n${content}\n]\n`);
     }
     tasks[task.name] = describeBuild(folder, data, clean);
     const { left } = clean;
@@ -235,16 +238,44 @@ async function runBuild(dir: string, options: BuildOptions): Promise<void> {
     const empty = SPLITS.filter((split) => clean.rows[split].length === 0);
     if (empty.length > 0) output.note(`${task.name}: no rows left for ${empty.join(', ')}`);
   }
-  const manifest = { format: 'neurgrad clean splits 1', neurgrad: version, source: dir, seed, tasks };
-  writeOutFile(join(out, 'manifest.json'), `${toJson(manifest, 1)}\n`);
+  const manifest = { format: BUILD_FORMAT, neurgrad: version, source: dir, seed, tasks };
+  writeWhole(join(whole.path, 'manifest.json'), `${toJson(manifest, 1)}\n`);
+  if (!earlier) whole.keep();
+  else if (!sameFiles(whole.path, out))
+    throw new UserError(
+      'out',
+      `--out ${out}: holds other splits, or is no longer as it was made; name another folder`,
+    );
   output.result(manifest, () =>
     [
       table(
         ['task', 'rows there', 'clean splits', 'duplicates', 'contradictions', 'to balance', 'bad'],
         rows,
       ),
-      `wrote ${out}: train/valid/test of ${found.length} tasks and manifest.json, seed ${seed}`,
+      `${earlier ? 'found' : 'wrote'} ${out}: train/valid/test of ${found.length} tasks and manifest.json, seed ${seed}`,
     ].join('\n'),
+  );
+}
+
+/** Whether a folder is what an earlier call has made: the same again is no mistake. */
+function holdsBuild(folder: string): boolean {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'))?.format === BUILD_FORMAT;
+  } catch {
+    return false;
+  }
+}
+
+function sameFiles(one: string, other: string): boolean {
+  const files = (folder: string): string[] =>
+    readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => !entry.isDirectory())
+      .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+      .sort();
+  const names = files(one);
+  return (
+    names.join('\n') === files(other).join('\n') &&
+    names.every((name) => readFileSync(join(one, name)).equals(readFileSync(join(other, name))))
   );
 }
 

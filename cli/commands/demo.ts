@@ -1,14 +1,16 @@
 /** `neurgrad demo`: the whole story on the bundled model in under two minutes, with a report to look at. */
 
 import { createHash } from 'node:crypto';
-import { createReadStream, mkdirSync, readdirSync } from 'node:fs';
+import { createReadStream, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { fileError } from '../../models/byteSource.ts';
+
+import { checkFile, checkFolder, writeTogether } from '../../engine/disk.ts';
 import { showToken } from '../../models/tokenText.ts';
 import { describeConventions, formatNeuron } from '../../neurgrad/index.ts';
+
 import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
-import { openOutput, toJson, writeOutFile } from '../output.ts';
+import { openOutput, toJson } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
@@ -59,11 +61,10 @@ Examples:
 
 async function runDemo(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  try {
-    mkdirSync(options.out, { recursive: true });
-  } catch (cause) {
-    throw fileError(options.out, cause);
-  }
+  const page = join(options.out, 'report.html');
+  const data = join(options.out, 'report.json');
+  checkFolder(options.out);
+  for (const file of [page, data]) checkFile(file);
   const began = performance.now();
   const card = await readModelCard(options.model);
   const prompt = readPrompt(card, options.prompt, output);
@@ -107,10 +108,10 @@ async function runDemo(options: Options): Promise<void> {
       },
       study,
     };
-    const page = join(options.out, 'report.html');
-    const data = join(options.out, 'report.json');
-    writeOutFile(data, `${toJson(report, 1)}\n`);
-    writeOutFile(page, renderReport(report));
+    writeTogether([
+      [data, `${toJson(report, 1)}\n`],
+      [page, renderReport(report)],
+    ]);
     output.result(report, () => summarise(report, model.paperSite));
     output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
   });

@@ -1,6 +1,7 @@
 /** `neurgrad gradients`: activation, G_C and NeurGrad of every neuron, by one backward. */
 
 import { type Command, Option } from 'commander';
+import { writeWhole } from '../../engine/disk.ts';
 import { type TensorToWrite, writeSafetensors } from '../../models/safetensors.ts';
 import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
 import {
@@ -45,7 +46,7 @@ export function addGradients(program: Command): void {
     ...targetOptions(),
     ...conventionOptions(),
     new Option('--top <n>', 'strongest neurons to list, of either sign').argParser(integer(1)).default(10),
-    new Option('--out <file>', 'write all neurons to a safetensors file'),
+    new Option('--out <file>', 'write all neurons to a file: .safetensors, or .csv'),
     ...weightsOptions(),
     jsonOption(),
   )
@@ -57,14 +58,15 @@ Examples:
   neurgrad gradients --model examples/models/stories260k --prompt "Once upon a time" --of logprob --top 20 --json
   neurgrad gradients --model examples/models/facts-bert --prompt "Rome is in [MASK]." --out rome.safetensors
 
-The file holds activation, gradient and neurgrad, each [layers, width] in float32, and the conventions as metadata.`,
+The file holds activation, gradient and neurgrad, each [layers, width] in float32, and the conventions as metadata; as CSV, a
+line a neuron.`,
     )
     .action(runGradients);
 }
 
 async function runGradients(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  if (options.out !== undefined) checkOutFile(options.out);
+  const ending = options.out === undefined ? '' : checkOutFile(options.out, ['.safetensors', '.csv']);
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
   const prompt = readPrompt(card, options.prompt, output);
@@ -96,7 +98,10 @@ async function runGradients(options: Options): Promise<void> {
         negative: negative.map(describe),
         ...(options.out === undefined ? {} : { file: options.out }),
       };
-      if (options.out !== undefined) await writeGradients(options.out, found, summary);
+      if (options.out !== undefined) {
+        if (ending === '.csv') writeWhole(options.out, gradientsCsv(found));
+        else await writeGradients(options.out, found, summary);
+      }
       output.result(summary, () =>
         [
           `p(${showToken(summary.target)}) = ${figure(found.p)} at position ${found.position}; ${found.neurgrad.length} neurons, ${found.zeros.activation} with activation 0, ${found.zeros.gradient} with gradient 0`,
@@ -116,6 +121,14 @@ async function runGradients(options: Options): Promise<void> {
     },
     options,
   );
+}
+
+/** All neurons as comma-separated values, every digit of them. */
+function gradientsCsv({ activation, gradient, neurgrad, width }: NeuronGradients): string {
+  const lines = Array.from(activation, (_, flat) =>
+    [Math.floor(flat / width), flat % width, activation[flat], gradient[flat], neurgrad[flat]].join(','),
+  );
+  return `${['layer,index,activation,gradient,neurgrad', ...lines].join('\n')}\n`;
 }
 
 /** All neurons as a safetensors file, its metadata saying what they are. */

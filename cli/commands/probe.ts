@@ -54,7 +54,7 @@ import {
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
-import { finishedTasks, finishRun, finishTask, openRun } from '../probeRun.ts';
+import { finishedTasks, finishRun, finishTask, lockReport, lockRun, openRun } from '../probeRun.ts';
 import { describeSummary, describeTask, type ProbeManifest } from '../probeTable.ts';
 import { startProgress } from '../progress.ts';
 import {
@@ -172,6 +172,7 @@ The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/ta
     .addOption(keepPartsOption())
     .addOption(jsonOption())
     .action(async (options: ReportOptions) => {
+      using _ = lockReport(options.out);
       await report(options.out, options.json ?? false, options.keepParts ?? false);
     });
   withOptions(
@@ -252,6 +253,7 @@ function withBadRows(plan: TaskPlan, data: TaskData): TaskPlan {
 async function runProbe(options: RunOptions): Promise<void> {
   const output = openOutput(options.json ?? false);
   const part = options.shard ?? detectShard(process.env);
+  using _ = options.dryRun ? null : lockRun(options.out, part);
   const card = await readModelCard(options.model);
   const { of, direction, sign, variant, labelTokens, splits, rows, permutations, seed } = options;
   const settings: ProbeSettings = {

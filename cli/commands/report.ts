@@ -1,14 +1,13 @@
 /** `neurgrad report`: tables, figures and one page from a study's folder, or from the folders of its shards. */
 
-import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { fileError } from '../../models/byteSource.ts';
+import { checkFile, checkFolder, makeFolder, writeTogether } from '../../engine/disk.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
 import { summarise } from '../../neurgrad/study/summary.ts';
 import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
 import { jsonOption } from '../options.ts';
-import { openOutput, writeOutFile } from '../output.ts';
+import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
 import { table } from '../table.ts';
 
@@ -32,22 +31,18 @@ export function addReport(program: Command): void {
 
 async function runReport(dirs: readonly string[], options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  const summary = await summarise(
-    dirs.map((dir) => StudyFolder.read(dir)),
-    options,
-  );
+  const folders = dirs.map((dir) => StudyFolder.read(dir));
   const out = options.out ?? dirs[0]!;
-  try {
-    mkdirSync(out, { recursive: true });
-    // Not recursive: Node calls a read-only disk a missing file then.
-    if (!existsSync(join(out, 'tables'))) mkdirSync(join(out, 'tables'));
-  } catch (cause) {
-    throw fileError(out, cause);
-  }
+  checkFolder(out);
+  for (const name of ['summary.json', 'report.html']) checkFile(join(out, name));
+  const summary = await summarise(folders, options);
   const tables = studyTables(summary);
-  for (const [name, cells] of tables) writeOutFile(join(out, 'tables', `${name}.md`), markdown(cells));
-  writeOutFile(join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`);
-  writeOutFile(join(out, 'report.html'), renderStudy(summary, version));
+  makeFolder(join(out, 'tables'));
+  writeTogether([
+    ...[...tables].map(([name, cells]) => [join(out, 'tables', `${name}.md`), markdown(cells)] as const),
+    [join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`],
+    [join(out, 'report.html'), renderStudy(summary, version)],
+  ]);
   output.result(summary, () =>
     [
       ...summary.models.flatMap((model) => {

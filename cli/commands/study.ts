@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { checkFolder } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
 import { openModelFiles, planMemory } from '../../models/index.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
@@ -175,6 +176,7 @@ async function runCommand(options: Options): Promise<void> {
   const shard = options.shard === undefined ? detectShard(process.env) : parseShard(options.shard);
   if (!existsSync(plan.prompts.path))
     throw new UserError('prompts', `${plan.prompts.path}: no such file or folder`);
+  if (out !== undefined && !options.estimate) checkFolder(out);
   const cards: ModelCard[] = [];
   for (const source of plan.models) cards.push(await readModelCard(source));
   const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);

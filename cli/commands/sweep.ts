@@ -1,8 +1,11 @@
 /** `neurgrad sweep`: p against the shift of single neurons, and the empirical gradient G_E. */
 
 import { type Command, Option } from 'commander';
+
+import { writeWhole } from '../../engine/disk.ts';
 import { showToken, tokenText } from '../../models/tokenText.ts';
 import { checkFitRange, formatNeuron, parseNeurons, type Sweep, sweep } from '../../neurgrad/index.ts';
+
 import {
   type ConventionOptions,
   conventionOptions,
@@ -15,7 +18,7 @@ import {
   weightsOptions,
   withOptions,
 } from '../options.ts';
-import { checkOutFile, openOutput, toJson, writeOutFile } from '../output.ts';
+import { checkOutFile, openOutput, toJson } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -73,7 +76,7 @@ JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient"
 
 async function runSweep(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  if (options.out !== undefined) checkOutFile(options.out);
+  if (options.out !== undefined) checkOutFile(options.out, ['.json']);
   checkFitRange(options.range, options.fit);
   const card = await readModelCard(options.model);
   const neurons = parseNeurons(options.neurons, card, options.site);
@@ -116,7 +119,7 @@ async function runSweep(options: Options): Promise<void> {
         neurons: curves,
         target: { ...token, p },
       };
-      if (options.out !== undefined) writeOutFile(options.out, `${toJson(document, 2)}\n`);
+      if (options.out !== undefined) writeWhole(options.out, `${toJson(document, 2)}\n`);
       for (const neuron of found.neurons) {
         const lost = neuron.shifts.filter((_, i) => !Number.isFinite(neuron.p[i]));
         if (lost.length > 0)

@@ -1,10 +1,8 @@
 /** `neurgrad synth`: a checkpoint with Llama 2's names and shapes and no knowledge, to try loading and streaming with. */
 
-import { copyFileSync, existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import { PRESETS, type Preset, type SynthDtype, synthesise } from '../../models/index.ts';
+import { localFolder, PRESETS, type Preset, type SynthDtype, synthesise } from '../../models/index.ts';
 import { integer, jsonOption } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
@@ -19,8 +17,6 @@ interface Options {
   readonly tokenizer?: string;
   readonly json?: boolean;
 }
-
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json'];
 
 export function addSynth(program: Command): void {
   program
@@ -51,7 +47,8 @@ async function runSynth(options: Options): Promise<void> {
   const { preset, layers, dtype, out, tokenizer } = options;
   if (options.seed !== undefined && !options.random)
     throw new UserError('synth', '--seed goes with --random only; add --random, or leave it out');
-  if (tokenizer !== undefined && !existsSync(join(tokenizer, 'tokenizer.json')))
+  const from = tokenizer === undefined ? undefined : await localFolder(tokenizer);
+  if (from && !(await from.has('tokenizer.json')))
     throw new UserError('tokenizer', `${tokenizer}: has no tokenizer.json`);
   const progress = startProgress('write', 'MB');
   const made = await synthesise(out, {
@@ -59,11 +56,9 @@ async function runSynth(options: Options): Promise<void> {
     layers,
     dtype,
     seed: options.random ? (options.seed ?? 0) : undefined,
+    tokenizer: from,
     onProgress: (bytes, total) => progress.update(Math.round(bytes / 1e6), Math.round(total / 1e6)),
   }).finally(() => progress.stop());
-  if (tokenizer !== undefined)
-    for (const file of TOKENIZER_FILES)
-      if (existsSync(join(tokenizer, file))) copyFileSync(join(tokenizer, file), join(out, file));
   output.result(
     made,
     () => `${out}: ${(made.bytes / 1e9).toFixed(1)} GB of tensors in ${made.files.length} files`,

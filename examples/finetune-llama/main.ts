@@ -5,11 +5,13 @@
  *     [--precision f32|mixed|auto]
  */
 
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { runProgram } from '../../cli/exit.ts';
+import { integer } from '../../cli/options.ts';
 import { packageRoot } from '../../cli/package.ts';
 import { startProgress } from '../../cli/progress.ts';
+import { WholeFolder } from '../../engine/disk.ts';
 import {
   crossEntropyRows,
   openDevice,
@@ -17,6 +19,7 @@ import {
   scope,
   sum,
   type Tensor,
+  UserError,
   warmupLinear,
 } from '../../engine/index.ts';
 import {
@@ -26,8 +29,10 @@ import {
   loadTokenizer,
   localFolder,
   readConfig,
-  saveModel,
 } from '../../models/index.ts';
+import { writeModel } from '../../models/save.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
+import { TrainingFolder } from '../training/folder.ts';
 import { passRandom } from '../training/order.ts';
 import { thinned, writePage } from '../training/page.ts';
 import { checkPrecision, type StepReport, Trainer } from '../training/trainer.ts';
@@ -41,7 +46,7 @@ const values = new Command('main.js')
   .option('--model <dir>', 'the model to begin with', join(packageRoot, 'examples/models/stories260k'))
   .option('--text <file>', 'what it learns', join(packageRoot, 'examples/finetune-llama/story.txt'))
   .option('--out <dir>', 'checkpoint and page', 'runs/finetune-llama')
-  .option('--steps <n>', 'steps of training', '30')
+  .option('--steps <n>', 'steps of training', integer(1), 30)
   .option('--prompt <text>', 'how the stories before and after begin', 'Pip was')
   .option('--precision <name>', 'f32, mixed or auto', 'f32')
   .addHelpText(
@@ -49,76 +54,85 @@ const values = new Command('main.js')
     '\nExample:\n  node dist/examples/finetune-llama/main.js --text my-story.txt --prompt "One day"',
   )
   .parse()
-  .opts<Record<'model' | 'text' | 'out' | 'steps' | 'prompt' | 'precision', string>>();
-const steps = Number(values.steps);
-const device = await openDevice();
-const folder = await localFolder(values.model);
-const config = await readConfig(folder);
-const tokenizer = await loadTokenizer(folder);
-const loaded = await loadModelWeights(folder, device);
-if (!(loaded instanceof Llama)) throw new Error(`${values.model} is no Llama`);
-const model: Llama = loaded;
+  .opts<Record<'model' | 'text' | 'out' | 'prompt' | 'precision', string> & { steps: number }>();
 
-const ids = tokenizer.encode(readFileSync(values.text, 'utf8').replace(/\s*\n\s*/g, '\n'));
-const split = Math.floor(ids.length * 0.85);
-const [train, held] = [ids.slice(0, split), ids.slice(split)];
+await runProgram(async () => {
+  const { steps } = values;
+  const precision = checkPrecision(values.precision);
+  using _ = new TrainingFolder(values.out);
+  const device = await openDevice();
+  const folder = await localFolder(values.model);
+  const config = await readConfig(folder);
+  const tokenizer = await loadTokenizer(folder);
+  const loaded = await loadModelWeights(folder, device);
+  if (!(loaded instanceof Llama)) throw new UserError('model', `${values.model}: is no Llama`);
+  const model: Llama = loaded;
 
-/** Summed cross-entropy of every next token in windows of one length. */
-function lossOf(windows: readonly (readonly number[])[]): Tensor {
-  using run = trainer.model.run({ ids: windows.map((w) => w.slice(0, -1)) });
-  const { vocabulary } = trainer.model.sizes;
-  return sum(
-    crossEntropyRows(
-      reshape(run.logits, [-1, vocabulary]),
-      windows.flatMap((w) => w.slice(1)),
-    ),
-  );
-}
+  const ids = tokenizer.encode(readTextFile(values.text).replace(/\s*\n\s*/g, '\n'));
+  const split = Math.floor(ids.length * 0.85);
+  const [train, held] = [ids.slice(0, split), ids.slice(split)];
 
-/** Mean loss per token of the part that is not trained on. */
-async function heldOut(): Promise<number> {
-  const loss = scope(() => lossOf([held]).detach());
-  const value = await loss.item();
-  loss.dispose();
-  return value / (held.length - 1);
-}
+  /** Summed cross-entropy of every next token in windows of one length. */
+  function lossOf(windows: readonly (readonly number[])[]): Tensor {
+    using run = trainer.model.run({ ids: windows.map((w) => w.slice(0, -1)) });
+    const { vocabulary } = trainer.model.sizes;
+    return sum(
+      crossEntropyRows(
+        reshape(run.logits, [-1, vocabulary]),
+        windows.flatMap((w) => w.slice(1)),
+      ),
+    );
+  }
 
-async function tell(): Promise<string> {
-  const prompt = tokenizer.encode(values.prompt);
-  const { ids } = await generate(model, prompt, { maxTokens: 60 });
-  return tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true });
-}
+  /** Mean loss per token of the part that is not trained on. */
+  async function heldOut(): Promise<number> {
+    const loss = scope(() => lossOf([held]).detach());
+    const value = await loss.item();
+    loss.dispose();
+    return value / (held.length - 1);
+  }
 
-/** Windows at random places, the same for a step in every run. */
-function windows(step: number): number[][] {
-  const random = passRandom(0, step);
-  return Array.from({ length: ROWS * ACCUMULATED }, () => {
-    const begin = Math.floor(random() * (train.length - LENGTH));
-    return train.slice(begin, begin + LENGTH + 1);
-  });
-}
+  async function tell(): Promise<string> {
+    const prompt = tokenizer.encode(values.prompt);
+    const { ids } = await generate(model, prompt, { maxTokens: 60 });
+    return tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true });
+  }
 
-const schedule = warmupLinear({ peak: 1e-3, warmup: 5, steps });
-const trainer = new Trainer(model, { schedule, precision: checkPrecision(values.precision) });
-console.log(`before: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}\n`);
-const progress = startProgress('fine-tuning', 'steps');
-const reports: StepReport[] = [];
-while (trainer.steps < steps) {
-  const rows = windows(trainer.steps);
-  const batches = Array.from({ length: ACCUMULATED }, (_, k) => rows.slice(k * ROWS, (k + 1) * ROWS));
-  const report = await trainer.step(
-    batches.map((batch) => () => lossOf(batch)),
-    rows.length * LENGTH,
-  );
-  reports.push(report);
-  progress.update(report.step, steps);
-}
-progress.stop();
-console.log(`after: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}`);
-await saveModel(join(values.out, 'model'), model, config, folder);
-const points = thinned(reports.map(({ step, loss }) => ({ x: step, y: loss })));
-const figure = { title: 'Loss', x: 'step', y: 'nats a token', series: [{ name: 'training', points }] };
-writePage(join(values.out, 'training.html'), 'A Llama learning a story', [figure], false);
-trainer.dispose();
-model.dispose();
-device.destroy();
+  /** Windows at random places, the same for a step in every run. */
+  function windows(step: number): number[][] {
+    const random = passRandom(0, step);
+    return Array.from({ length: ROWS * ACCUMULATED }, () => {
+      const begin = Math.floor(random() * (train.length - LENGTH));
+      return train.slice(begin, begin + LENGTH + 1);
+    });
+  }
+
+  const schedule = warmupLinear({ peak: 1e-3, warmup: 5, steps });
+  const trainer = new Trainer(model, { schedule, precision });
+  console.log(`before: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}\n`);
+  const progress = startProgress('fine-tuning', 'steps');
+  const reports: StepReport[] = [];
+  while (trainer.steps < steps) {
+    const rows = windows(trainer.steps);
+    const batches = Array.from({ length: ACCUMULATED }, (_, k) => rows.slice(k * ROWS, (k + 1) * ROWS));
+    const report = await trainer.step(
+      batches.map((batch) => () => lossOf(batch)),
+      rows.length * LENGTH,
+    );
+    reports.push(report);
+    progress.update(report.step, steps);
+  }
+  progress.stop();
+  console.log(`after: ${await tell()}\nheld-out loss ${(await heldOut()).toFixed(3)}`);
+  {
+    using whole = new WholeFolder(join(values.out, 'model'), 'replace');
+    await writeModel(whole.path, model, config, folder);
+    whole.keep();
+  }
+  const points = thinned(reports.map(({ step, loss }) => ({ x: step, y: loss })));
+  const figure = { title: 'Loss', x: 'step', y: 'nats a token', series: [{ name: 'training', points }] };
+  writePage(join(values.out, 'training.html'), 'A Llama learning a story', [figure], false);
+  trainer.dispose();
+  model.dispose();
+  device.destroy();
+});

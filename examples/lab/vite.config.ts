@@ -1,21 +1,21 @@
 /**
  * The laboratory's build: a static folder with relative addresses, for any host and any sub-path.
  *
- * The bundled models are served and copied as they are. What only Node can do (the download cache on disk) is left out:
- * the page keeps models in the browser's own file system instead.
+ * The bundled models are served and copied as they are. What only Node can do (the download cache, writing to a disk) is left
+ * out: the page keeps models in the browser's own file system instead.
  */
 
 import { join } from 'node:path';
 import { defineConfig, type Plugin } from 'vite';
 
-const NODE_ONLY = /\/models\/hubCache\.ts$/;
+const NODE_ONLY = /\/(models\/hubCache|engine\/(disk|lock))\.ts$/;
 
 function leaveOutNode(): Plugin {
   return {
     name: 'leave-out-node',
     enforce: 'pre',
     load(id) {
-      if (NODE_ONLY.test(id)) return 'export const downloadModel = undefined;';
+      if (NODE_ONLY.test(id)) return 'export {};';
       return id === '\0node' ? 'export default {};' : null;
     },
     resolveId: (id) => (id.startsWith('node:') ? '\0node' : null),

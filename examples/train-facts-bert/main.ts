@@ -8,16 +8,26 @@
  * Ctrl-C or SIGTERM it makes one first, on a second Ctrl-C it does not.
  */
 
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { runProgram } from '../../cli/exit.ts';
+import { integer } from '../../cli/options.ts';
 import { bundledModel } from '../../cli/package.ts';
 import { startProgress } from '../../cli/progress.ts';
-import { crossEntropyRows, openDevice, sum, type Tensor, warmupCosine } from '../../engine/index.ts';
+import { writeWhole } from '../../engine/disk.ts';
+import {
+  crossEntropyRows,
+  openDevice,
+  sum,
+  type Tensor,
+  UserError,
+  warmupCosine,
+} from '../../engine/index.ts';
 import { initialise, loadModelWeights, loadTokenizer, localFolder } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
+import { TrainingFolder } from '../training/folder.ts';
 import { figureSvg, writePage } from '../training/page.ts';
-import { checkPrecision, readNotes, type StepReport, Trainer } from '../training/trainer.ts';
+import { checkPrecision, type StepReport, Trainer } from '../training/trainer.ts';
 import { accuracy } from './accuracy.ts';
 import { bertConfig, RECIPES, type Recipe } from './config.ts';
 import { Course } from './course.ts';
@@ -36,12 +46,12 @@ const values = new Command('main.js')
     'runs/facts-bert',
   )
   .option('--data <dir>', 'facts, templates and tokenizer', bundledModel)
-  .option('--seed <n>', 'of weights, order and facts', '0')
-  .option('--steps <n>', 'stop after this step of the schedule')
-  .option('--facts <n>', 'facts to learn, instead of what the recipe says')
+  .option('--seed <n>', 'of weights, order and facts', integer(0), 0)
+  .option('--steps <n>', 'stop after this step of the schedule', integer(0))
+  .option('--facts <n>', 'facts to learn, instead of what the recipe says', integer(1))
   .option('--precision <name>', 'f32, mixed or auto', 'f32')
   .option('--recompute', "keep each layer's input alone: less memory, more time", false)
-  .option('--prompts <n>', 'prompts of the neuron study at each checkpoint', '16')
+  .option('--prompts <n>', 'prompts of the neuron study at each checkpoint', integer(1), 16)
   .addHelpText(
     'after',
     '\nExamples:\n  node dist/examples/train-facts-bert/main.js\n  node dist/examples/train-facts-bert/main.js --recipe full --precision auto --out runs/full',
@@ -51,142 +61,129 @@ const values = new Command('main.js')
     recipe: string;
     out: string;
     data: string;
-    seed: string;
-    steps?: string;
-    facts?: string;
+    seed: number;
+    steps?: number;
+    facts?: number;
     precision: string;
     recompute: boolean;
-    prompts: string;
+    prompts: number;
   }>();
-const recipe: Recipe | undefined = (RECIPES as Record<string, Recipe>)[values.recipe];
-if (!recipe) throw new Error(`--recipe ${values.recipe}: there are ${Object.keys(RECIPES).join(' and ')}`);
-const seed = Number(values.seed);
-const { out } = values;
-const folder = await localFolder(values.data);
-const tokenizer = await loadTokenizer(folder);
-const course = new Course(values.data, tokenizer, Number(values.facts ?? recipe.facts), seed);
-const { facts, trainPrompts, heldOutPrompts } = course;
-const stepsAPass = Math.ceil(facts.length / recipe.batch);
-const steps = stepsAPass * recipe.passes;
-const last = Math.min(steps, Number(values.steps ?? steps));
+await runProgram(async () => {
+  const recipe: Recipe | undefined = (RECIPES as Record<string, Recipe>)[values.recipe];
+  if (!recipe)
+    throw new UserError(
+      'recipe',
+      `--recipe ${values.recipe}: there are ${Object.keys(RECIPES).join(' and ')}`,
+    );
+  const precision = checkPrecision(values.precision);
+  const { seed, out } = values;
+  using training = new TrainingFolder(out);
+  const folder = await localFolder(values.data);
+  const tokenizer = await loadTokenizer(folder);
+  const course = new Course(values.data, tokenizer, values.facts ?? recipe.facts, seed);
+  const { facts, trainPrompts, heldOutPrompts } = course;
+  const stepsAPass = Math.ceil(facts.length / recipe.batch);
+  const steps = stepsAPass * recipe.passes;
+  const last = Math.min(steps, values.steps ?? steps);
 
-mkdirSync(out, { recursive: true });
-const latest = join(out, 'latest');
-const resumed = existsSync(latest);
-const device = await openDevice();
-const config = bertConfig(recipe, tokenizer.vocabularySize);
-const model = resumed
-  ? await loadModelWeights(await localFolder(latest), device)
-  : initialise(device, config, seededRandom(seed + 1));
-const schedule = warmupCosine({ peak: recipe.peak, warmup: recipe.warmup, steps, floor: 0.02 });
-const precision = checkPrecision(values.precision);
-const trainer = new Trainer(model, { schedule, beta2: 0.98, precision });
-if (resumed) await trainer.resume(latest);
-const earlier = resumed ? Number(readNotes(latest).seconds) : 0;
-const began = performance.now();
-const seconds = (): number => earlier + (performance.now() - began) / 1000;
+  const { latest } = training;
+  const settings = { seed, recipe: values.recipe, facts: facts.length };
+  const earlier = latest === null ? 0 : training.checkNotes(settings).seconds;
+  const device = await openDevice();
+  const config = bertConfig(recipe, tokenizer.vocabularySize);
+  const model = latest
+    ? await loadModelWeights(await localFolder(latest), device)
+    : initialise(device, config, seededRandom(seed + 1));
+  const schedule = warmupCosine({ peak: recipe.peak, warmup: recipe.warmup, steps, floor: 0.02 });
+  const trainer = new Trainer(model, { schedule, beta2: 0.98, precision });
+  if (latest) await trainer.resume(latest);
+  const began = performance.now();
+  const seconds = (): number => earlier + (performance.now() - began) / 1000;
 
-function lossOf(batch: readonly Masked[]): Tensor {
-  using run = trainer.model.run(batchInput(batch), {
-    logits: batch.map(({ position }) => position),
-    lastLayer: 'read',
-    recompute: values.recompute,
-  });
-  return sum(
-    crossEntropyRows(
-      run.logits,
-      batch.map(({ label }) => label),
-    ),
-  );
-}
+  function lossOf(batch: readonly Masked[]): Tensor {
+    using run = trainer.model.run(batchInput(batch), {
+      logits: batch.map(({ position }) => position),
+      lastLayer: 'read',
+      recompute: values.recompute,
+    });
+    return sum(
+      crossEntropyRows(
+        run.logits,
+        batch.map(({ label }) => label),
+      ),
+    );
+  }
 
-/** Lines of an earlier part of this training, without those after the checkpoint. */
-function earlierLines<Row extends { step: number }>(file: string): Row[] {
-  const path = join(out, file);
-  if (!existsSync(path)) return [];
-  const rows = readFileSync(path, 'utf8').trim().split('\n').filter(Boolean);
-  const kept = rows
-    .map((row) => JSON.parse(row) as Row)
-    .filter(({ step }) => resumed && step <= trainer.steps);
-  writeFileSync(path, kept.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return kept;
-}
-const reports = earlierLines<StepReport>('loss.jsonl');
-const evaluations = earlierLines<Evaluation>('accuracy.jsonl');
-const studies = earlierLines<NeuronStudyRow>('neurons.jsonl');
-const write = (file: string, row: object): void =>
-  appendFileSync(join(out, file), `${JSON.stringify(row)}\n`);
+  const reports = training.readLog<StepReport>('loss.jsonl');
+  const evaluations = training.readLog<Evaluation>('accuracy.jsonl');
+  const studies = training.readLog<NeuronStudyRow>('neurons.jsonl');
 
-const save = (spent: number): Promise<string> =>
-  trainer.save(out, config, folder, {
-    seconds: Math.round(spent),
-    seed,
-    recipe: values.recipe,
-    facts: facts.length,
-  });
+  const save = (spent: number): Promise<string> =>
+    trainer.save(out, config, folder, { seconds: Math.round(spent), ...settings });
 
-/** Accuracy, neuron study, checkpoint and page. */
-async function checkpoint(): Promise<void> {
-  const step = trainer.steps;
-  const spent = seconds();
-  const evaluation: Evaluation = {
-    step,
-    train: await accuracy(model, trainPrompts),
-    heldOut: await accuracy(model, heldOutPrompts),
-    seconds: Math.round(spent),
-  };
-  const study = await studyNeurons(model, trainPrompts.slice(0, Number(values.prompts)), STUDY_NEURONS, step);
-  evaluations.push(evaluation);
-  studies.push(study);
-  write('accuracy.jsonl', evaluation);
-  write('neurons.jsonl', study);
-  await save(spent);
-  page(step < last);
+  /** Accuracy, neuron study, checkpoint and page. */
+  async function checkpoint(): Promise<void> {
+    const step = trainer.steps;
+    const spent = seconds();
+    const evaluation: Evaluation = {
+      step,
+      train: await accuracy(model, trainPrompts),
+      heldOut: await accuracy(model, heldOutPrompts),
+      seconds: Math.round(spent),
+    };
+    const study = await studyNeurons(model, trainPrompts.slice(0, values.prompts), STUDY_NEURONS, step);
+    evaluations.push(evaluation);
+    studies.push(study);
+    training.log('accuracy.jsonl', evaluation);
+    training.log('neurons.jsonl', study);
+    await save(spent);
+    page(step < last);
+    console.log(
+      `step ${step}: loss ${reports.at(-1)?.loss.toFixed(3) ?? '–'}, train ${(100 * evaluation.train).toFixed(1)} %, held out ${(100 * evaluation.heldOut).toFixed(1)} %, linear neurons ${study.linear.toFixed(3)}, corr(NeurGrad, G_E) ${study.pearson.toFixed(4)}, ${Math.round(spent)} s`,
+    );
+  }
+
+  function page(running: boolean): void {
+    const figures = trainingFigures(reports, evaluations, studies);
+    writePage(join(out, 'training.html'), 'A BERT learning facts', figures, running);
+    writeWhole(join(out, 'neurons.svg'), figureSvg(neuronFigure(studies)));
+  }
+
+  /** Evenly on a logarithmic scale, so that the beginning is seen, and every tenth of the whole. */
+  const due = new Set([...Array.from({ length: 6 }, (_, i) => 4 ** (i + 1)), ...tenths(steps), last]);
+  function tenths(all: number): number[] {
+    return Array.from({ length: 10 }, (_, i) => Math.round(((i + 1) * all) / 10));
+  }
+
   console.log(
-    `step ${step}: loss ${reports.at(-1)?.loss.toFixed(3) ?? '–'}, train ${(100 * evaluation.train).toFixed(1)} %, held out ${(100 * evaluation.heldOut).toFixed(1)} %, linear neurons ${study.linear.toFixed(3)}, corr(NeurGrad, G_E) ${study.pearson.toFixed(4)}, ${Math.round(spent)} s`,
+    `${facts.length} facts, ${steps} steps of ${recipe.batch} sentences, ${[...model.parameters.values()].reduce((n, t) => n + t.size, 0)} parameters, in ${trainer.precision === 'mixed' ? 'mixed precision' : 'float32'}, on ${device.info.description}`,
   );
-}
-
-function page(running: boolean): void {
-  const figures = trainingFigures(reports, evaluations, studies);
-  writePage(join(out, 'training.html'), 'A BERT learning facts', figures, running);
-  writeFileSync(join(out, 'neurons.svg'), figureSvg(neuronFigure(studies)));
-}
-
-/** Evenly on a logarithmic scale, so that the beginning is seen, and every tenth of the whole. */
-const due = new Set([...Array.from({ length: 6 }, (_, i) => 4 ** (i + 1)), ...tenths(steps), last]);
-function tenths(all: number): number[] {
-  return Array.from({ length: 10 }, (_, i) => Math.round(((i + 1) * all) / 10));
-}
-
-console.log(
-  `${facts.length} facts, ${steps} steps of ${recipe.batch} sentences, ${[...model.parameters.values()].reduce((n, t) => n + t.size, 0)} parameters, in ${trainer.precision === 'mixed' ? 'mixed precision' : 'float32'}, on ${device.info.description}`,
-);
-const progress = startProgress('training', 'steps');
-if (!resumed) await checkpoint();
-let current = { index: -1, batches: [] as Masked[][] };
-let interrupted = false;
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => {
-    interrupted = true;
-  });
-while (trainer.steps < last && !interrupted) {
-  const index = Math.floor(trainer.steps / stepsAPass);
-  if (index !== current.index) current = { index, batches: course.pass(index, recipe.batch) };
-  const batch = current.batches[trainer.steps % stepsAPass]!;
-  const report = await trainer.step([() => lossOf(batch)], batch.length);
-  reports.push(report);
-  write('loss.jsonl', report);
-  progress.update(report.step, last);
-  if (report.step % 20 === 0) page(true);
-  if (due.has(report.step)) await checkpoint();
-}
-progress.stop();
-if (trainer.steps < last) {
-  await save(seconds());
-  console.log(`stopped at step ${trainer.steps}; the same command goes on from there`);
-}
-page(false);
-trainer.dispose();
-model.dispose();
-device.destroy();
+  const progress = startProgress('training', 'steps');
+  if (latest === null) await checkpoint();
+  let current = { index: -1, batches: [] as Masked[][] };
+  let interrupted = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      interrupted = true;
+    });
+  while (trainer.steps < last && !interrupted) {
+    const index = Math.floor(trainer.steps / stepsAPass);
+    if (index !== current.index) current = { index, batches: course.pass(index, recipe.batch) };
+    const batch = current.batches[trainer.steps % stepsAPass]!;
+    const report = await trainer.step([() => lossOf(batch)], batch.length);
+    reports.push(report);
+    training.log('loss.jsonl', report);
+    progress.update(report.step, last);
+    if (report.step % 20 === 0) page(true);
+    if (due.has(report.step)) await checkpoint();
+  }
+  progress.stop();
+  if (trainer.steps < last) {
+    await save(seconds());
+    console.log(`stopped at step ${trainer.steps}; the same command goes on from there`);
+  }
+  page(false);
+  trainer.dispose();
+  model.dispose();
+  device.destroy();
+});

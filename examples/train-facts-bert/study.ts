@@ -6,14 +6,15 @@
  * Writes `study.jsonl` and `study.svg` there.
  */
 
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundledModel } from '../../cli/package.ts';
+import { checkFile, writeTogether } from '../../engine/disk.ts';
 import { openDevice } from '../../engine/index.ts';
 import { loadModelWeights, loadTokenizer, localFolder } from '../../models/index.ts';
+import { readNotes } from '../training/folder.ts';
 import { figureSvg } from '../training/page.ts';
-import { readNotes } from '../training/trainer.ts';
 import { Course } from './course.ts';
 import { neuronFigure } from './figures.ts';
 import { type NeuronStudyRow, studyNeurons } from './neurons.ts';
@@ -32,7 +33,9 @@ const steps = readdirSync(out)
   .map(Number)
   .sort((a, b) => a - b);
 if (steps.length === 0) throw new Error(`${out}: has no checkpoints`);
-const { facts, seed } = readNotes(join(out, `step-${steps[0]}`)) as { facts: number; seed: number };
+const { facts, seed } = readNotes(join(out, `step-${steps[0]}`));
+const files = ['study.jsonl', 'study.svg'].map((name) => join(out, name));
+for (const file of files) checkFile(file);
 const tokenizer = await loadTokenizer(await localFolder(data));
 const course = new Course(data, tokenizer, facts, seed);
 const prompts = course.trainPrompts.slice(-Number(values.prompts));
@@ -47,6 +50,8 @@ for (const step of steps) {
     `step ${step}: mean p ${row.meanP.toFixed(4)}, linear in p ${row.linear.toFixed(3)}, in log p ${row.linearLog.toFixed(3)}, mean |r| ${row.meanAbsR.toFixed(3)}, corr(NeurGrad, G_E) ${row.pearson.toFixed(4)}`,
   );
 }
-writeFileSync(join(out, 'study.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-writeFileSync(join(out, 'study.svg'), figureSvg(neuronFigure(rows)));
+writeTogether([
+  [files[0]!, rows.map((row) => `${JSON.stringify(row)}\n`).join('')],
+  [files[1]!, figureSvg(neuronFigure(rows))],
+]);
 device.destroy();

@@ -2,9 +2,9 @@
  * A page that shows a training as it goes: curves as SVG, no scripts, reloaded by the browser while the training runs.
  */
 
-import { writeFileSync } from 'node:fs';
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
+import { writeWhole } from '../../engine/disk.ts';
 
 interface Point {
   readonly x: number;
@@ -87,7 +87,7 @@ ${running ? '<meta http-equiv="refresh" content="10">' : ''}
 ${sections.join('\n')}
 </html>
 `;
-  writeFileSync(path, page);
+  writeWhole(path, page);
 }
 
 /** Means of about `count` stretches of a noisy series, so that the page stays small. */

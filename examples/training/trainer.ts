@@ -5,8 +5,8 @@
  * Everything random is a function of the seed and the step's number, so that a checkpoint needs no generator's state.
  */
 
-import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { writeWhole } from '../../engine/disk.ts';
 import {
   AdamW,
   add,
@@ -17,7 +17,6 @@ import {
   halfTape,
   LossScale,
   type LossScaleOptions,
-  type LossScaleState,
   reshape,
   type Schedule,
   scope,
@@ -31,9 +30,10 @@ import {
   type LanguageModel,
   loadOptimiser,
   type ModelConfig,
-  saveModel,
   saveOptimiser,
 } from '../../models/index.ts';
+import { writeModel } from '../../models/save.ts';
+import { readNotes, saveCheckpoint } from './folder.ts';
 
 export type Precision = 'f32' | 'mixed' | 'auto';
 
@@ -174,26 +174,28 @@ export class Trainer {
   }
 
   /** Writes `folder/step-N` with model, optimiser and `notes`, and points `folder/latest` to it. @returns its path. */
-  async save(folder: string, config: ModelConfig, tokenizer: ByteFolder, notes: object): Promise<string> {
-    const name = `step-${this.steps}`;
-    const path = join(folder, name);
-    mkdirSync(path, { recursive: true });
-    await saveModel(path, this.master, config, tokenizer);
-    await saveOptimiser(join(path, 'optimizer.safetensors'), this.#optimiser, this.#names);
-    writeFileSync(
-      join(path, 'training.json'),
-      `${JSON.stringify({ step: this.steps, ...(this.#scale && { lossScale: this.#scale.state }), ...notes }, null, 1)}\n`,
-    );
-    rmSync(join(folder, 'latest'), { force: true });
-    symlinkSync(name, join(folder, 'latest'));
-    return path;
+  save(folder: string, config: ModelConfig, tokenizer: ByteFolder, notes: object): Promise<string> {
+    return saveCheckpoint(folder, this.steps, async (path) => {
+      await writeModel(path, this.master, config, tokenizer);
+      await saveOptimiser(join(path, 'optimizer.safetensors'), this.#optimiser, this.#names);
+      const lossScale = this.#scale && { lossScale: this.#scale.state };
+      const document = { step: this.steps, ...lossScale, ...notes };
+      writeWhole(join(path, 'training.json'), `${JSON.stringify(document, null, 1)}\n`);
+    });
   }
 
-  /** Puts the optimiser back as a checkpoint left it; the model has been loaded from the same folder. */
+  /**
+   * Puts the optimiser back as a checkpoint left it; the model has been loaded from the same folder.
+   * @throws UserError where its files are missing, damaged or not of one step.
+   */
   async resume(path: string): Promise<void> {
-    const file = join(path, 'optimizer.safetensors');
-    await loadOptimiser(file, this.model.device, this.#optimiser, this.#names);
-    const { lossScale } = readNotes(path) as { lossScale?: LossScaleState };
+    const { step, lossScale } = readNotes(path);
+    await loadOptimiser(join(path, 'optimizer.safetensors'), this.model.device, this.#optimiser, this.#names);
+    if (step !== this.steps)
+      throw new UserError(
+        'checkpoint',
+        `${path}: training.json is of step ${step}, the optimiser of ${this.steps}`,
+      );
     if (lossScale) this.#scale?.restore(lossScale);
   }
 
@@ -202,9 +204,4 @@ export class Trainer {
     this.#optimiser.dispose();
     if (this.model !== this.master) this.model.dispose();
   }
-}
-
-/** The notes that a checkpoint was saved with. */
-export function readNotes(path: string): Record<string, unknown> {
-  return JSON.parse(readFileSync(join(path, 'training.json'), 'utf8')) as Record<string, unknown>;
 }

@@ -1,37 +1,25 @@
 /**
- * A study's folder (DESIGN 4): manifest, selected prompts, one part file a finished unit. Files appear whole or not at all
- * (written beside, flushed, renamed); the manifest binds the folder to one plan and the models' very bytes; a lock keeps
- * two processes off the same share.
+ * A study's folder (DESIGN 4): manifest, selected prompts, one part file a finished unit. Files appear whole or not at all;
+ * the manifest binds the folder to one plan and the models' very bytes; a lock keeps two processes off the same share.
  */
 
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeSync,
-} from 'node:fs';
-import { hostname } from 'node:os';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+
 import * as v from 'valibot';
+import { createWhole, makeFolder, putInPlace, remove, sweepLitter, writeWhole } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
+import type { Lock } from '../../engine/lock.ts';
 import { show } from '../../engine/options.ts';
-import { fileError } from '../../models/byteSource.ts';
 import { checkJson, parseJson } from '../../models/json.ts';
+
 import type { LanguageModel } from '../../models/model.ts';
 import { type Column, DamagedPart, encodePart, type Part, readPart } from './part.ts';
 import { canonical, type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
+
+import { lockShare } from './shareLock.ts';
 import { readTextFile } from './textFile.ts';
 
 /** What the numbers came from. */
@@ -130,47 +118,16 @@ export function fileHash(path: string): string {
   }
 }
 
-/** Writes a file beside its place, flushes it and puts it there at once. @throws UserError naming the path. */
-export function writeWhole(path: string, bytes: Uint8Array | string, mark = ''): void {
-  const beside = `${path}${mark}.tmp`;
-  try {
-    const file = openSync(beside, 'w');
-    try {
-      const data = typeof bytes === 'string' ? Buffer.from(bytes) : bytes;
-      for (let at = 0; at < data.length; ) at += writeSync(file, data, at, data.length - at);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(beside, path);
-  } catch (cause) {
-    rmSync(beside, { force: true });
-    throw fileError(path, cause);
-  }
-}
-
-const LOCK = /^lock-(\d+)-of-(\d+)\.json$/;
-/** A lock is touched this often, and one of another machine that was not touched for so long is a dead process's. */
-const BEAT_SECONDS = 25;
-const STALE_SECONDS = 100;
-
 /** The folder of a study, opened by one process for its share. */
 export class StudyFolder implements Disposable {
   readonly path: string;
   readonly manifest: Manifest;
-  readonly #mark: string;
-  readonly #lock: string | null;
-  readonly #heart: NodeJS.Timeout | undefined;
+  readonly #lock: Lock | null;
 
-  private constructor(path: string, manifest: Manifest, lock: string | null, mark: string) {
+  private constructor(path: string, manifest: Manifest, lock: Lock | null) {
     this.path = path;
     this.manifest = manifest;
     this.#lock = lock;
-    this.#mark = mark;
-    if (lock) {
-      this.#heart = setInterval(() => touch(lock), BEAT_SECONDS * 1000);
-      this.#heart.unref();
-    }
   }
 
   /**
@@ -182,18 +139,14 @@ export class StudyFolder implements Disposable {
     made: Omit<Manifest, 'format' | 'planHash' | 'study' | 'created'>,
     shard: Shard,
   ): StudyFolder {
-    try {
-      mkdirSync(join(path, 'parts'), { recursive: true });
-    } catch (cause) {
-      throw fileError(path, cause);
-    }
+    makeFolder(join(path, 'parts'));
     const file = join(path, 'manifest.json');
     const hash = planHash(made.plan);
     const study = studyHash(made.plan, made.models);
     if (existsSync(file)) checkSame(path, readManifest(path), made, study);
-    const lock = takeLock(path, shard);
-    const mark = `.${shard.index + 1}-of-${shard.count}`;
+    const lock = lockShare(path, shard);
     try {
+      sweepLitter(path, { levels: 1, alone: shard.count === 1 });
       if (!existsSync(file)) {
         const manifest: Manifest = {
           format: FORMAT,
@@ -202,24 +155,24 @@ export class StudyFolder implements Disposable {
           study,
           created: new Date().toISOString(),
         };
-        writeWhole(file, `${JSON.stringify(manifest, null, 2)}\n`, mark);
+        createWhole(file, `${JSON.stringify(manifest, null, 2)}\n`);
       }
       const manifest = readManifest(path);
       // Another shard may have come first.
       checkSame(path, manifest, made, study);
-      return new StudyFolder(path, manifest, lock, mark);
+      return new StudyFolder(path, manifest, lock);
     } catch (error) {
-      rmSync(lock, { force: true });
+      lock[Symbol.dispose]();
       throw error;
     }
   }
 
   /** Opens a folder to read. @throws UserError where there is no study. */
   static read(path: string): StudyFolder {
-    return new StudyFolder(path, readManifest(path), null, '');
+    return new StudyFolder(path, readManifest(path), null);
   }
 
-  /** A JSON value kept beside the parts, or null where it is not there or not whole. */
+  /** A JSON value kept beside the parts, or null where it is not there, or not whole. */
   note<Value>(name: string): Value | null {
     const file = join(this.path, name);
     if (!existsSync(file)) return null;
@@ -237,20 +190,12 @@ export class StudyFolder implements Disposable {
     const kept = this.note<Value>(name);
     if (kept !== null) return kept;
     const file = join(this.path, name);
-    // Not whole, or of another study.
-    rmSync(file, { force: true });
-    const beside = `${file}${this.#mark}.first`;
-    writeWhole(
-      beside,
-      JSON.stringify({ study: this.manifest.study, digest: sha256(canonical(value)), value }),
-    );
-    try {
-      // Unlike a rename, fails where another share was faster.
-      linkSync(beside, file);
-    } catch (cause) {
-      if ((cause as { code?: string }).code !== 'EEXIST') renameSync(beside, file);
+    const text = JSON.stringify({ study: this.manifest.study, digest: sha256(canonical(value)), value });
+    if (!createWhole(file, text) && this.note<Value>(name) === null) {
+      // What is there is not whole, or of another study.
+      remove(file);
+      createWhole(file, text);
     }
-    rmSync(beside, { force: true });
     return this.note<Value>(name) ?? value;
   }
 
@@ -266,7 +211,7 @@ export class StudyFolder implements Disposable {
 
   /** Writes a part, which appears under its name when it is whole. @throws UserError where the disk refuses. */
   write(unit: Unit, columns: readonly Column[]): void {
-    writeWhole(this.partPath(unit), encodePart(this.manifest.study, unitName(unit), columns), this.#mark);
+    writeWhole(this.partPath(unit), encodePart(this.manifest.study, unitName(unit), columns));
   }
 
   /** @throws DamagedPart */
@@ -282,28 +227,19 @@ export class StudyFolder implements Disposable {
     } catch (error) {
       if (!(error instanceof DamagedPart)) throw error;
       const path = this.partPath(unit);
-      renameSync(path, `${path}.damaged`);
+      putInPlace(path, `${path}.damaged`);
       return error.message;
     }
   }
 
   /** Lets another process have the share. */
   [Symbol.dispose](): void {
-    clearInterval(this.#heart);
-    if (this.#lock) rmSync(this.#lock, { force: true });
+    this.#lock?.[Symbol.dispose]();
   }
 }
 
 function readPiece(file: number, piece: Buffer): number {
   return readSync(file, piece, 0, piece.length, null);
-}
-
-function touch(path: string): void {
-  try {
-    utimesSync(path, new Date(), new Date());
-  } catch {
-    // The next write will tell what is wrong with the folder.
-  }
 }
 
 const whole = v.pipe(v.number(), v.integer(), v.minValue(1));
@@ -383,72 +319,4 @@ function differences(before: unknown, now: unknown, at = ''): string[] {
     );
   }
   return [`${at}: ${show(before)}, now ${show(now)}`];
-}
-
-/** Takes the lock of a share. @throws UserError where a live process works on it or on one that overlaps it. */
-function takeLock(path: string, shard: Shard): string {
-  const mine = join(path, `lock-${shard.index + 1}-of-${shard.count}.json`);
-  try {
-    for (const name of readdirSync(path)) {
-      const match = LOCK.exec(name);
-      if (!match) continue;
-      const same = Number(match[1]) === shard.index + 1;
-      if (Number(match[2]) === shard.count && !same) continue;
-      const file = join(path, name);
-      const holder = holderOf(file);
-      if (holder)
-        throw new UserError(
-          'study',
-          `${path}: process ${holder} is at work on share ${match[1]}/${match[2]} of this folder; wait for it, or use another folder`,
-        );
-      rmSync(file, { force: true });
-    }
-    const file = openSync(mine, 'wx');
-    writeSync(file, JSON.stringify({ pid: process.pid, host: hostname(), birth: birthOf(process.pid) }));
-    closeSync(file);
-    return mine;
-  } catch (cause) {
-    if ((cause as { code?: string }).code === 'EEXIST')
-      throw new UserError('study', `${path}: another process has just begun on this share of the folder`);
-    throw fileError(path, cause);
-  }
-}
-
-interface Holder {
-  readonly pid: number;
-  readonly host: string;
-  /** A number may be given to another process later, in containers soon: {@link birthOf}. */
-  readonly birth: string | null;
-}
-
-/** Who holds a lock, or null where its process is gone. */
-function holderOf(file: string): string | null {
-  try {
-    const { pid, host, birth } = JSON.parse(readFileSync(file, 'utf8')) as Holder;
-    if (host === hostname()) return isAlive(pid) && birthOf(pid) === birth ? `${pid}` : null;
-    const age = (Date.now() - statSync(file).mtimeMs) / 1000;
-    return age < STALE_SECONDS ? `${pid} on ${host}` : null;
-  } catch {
-    return null;
-  }
-}
-
-/** When a process began, in the kernel's ticks; null where the system does not tell. */
-function birthOf(pid: number): string | null {
-  try {
-    // The name before it, in brackets, may hold spaces.
-    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(')').at(-1)!.trim().split(' ');
-    return fields[19] ?? null;
-  } catch {
-    return null;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as { code?: string }).code === 'EPERM';
-  }
 }

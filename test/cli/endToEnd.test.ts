@@ -1,6 +1,6 @@
 /** The built command in a process of its own, on the bundled model, as a user runs it. */
 
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -129,6 +129,59 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     const best = summary.positive[0];
     expect(neurgrad[best.layer * 512 + best.index]).toBe(Math.max(...neurgrad));
     expect(best.neurgrad).toBe(Math.max(...neurgrad));
+  });
+
+  it('writes them as text where the name says so, and refuses what else it says', async () => {
+    const [file, tensors] = [join(folder, 'gradients.csv'), join(folder, 'again.safetensors')];
+    for (const out of [file, tensors]) expect((await onModel('gradients', '--out', out)).code).toBe(0);
+    const [head, ...lines] = readFileSync(file, 'utf8').trimEnd().split('\n');
+    expect(head).toBe('layer,index,activation,gradient,neurgrad');
+    expect(lines).toHaveLength(4 * 512);
+    const source = await openFile(tensors);
+    const { tensors: spans } = await readSafetensorsHeader(source);
+    for (const [i, { begin, end, dtype }] of spans.entries()) {
+      const bytes = (await source.read(begin, end)).slice().buffer;
+      const values = dtype === 'F64' ? new Float64Array(bytes) : new Float32Array(bytes);
+      const column = ['activation', 'gradient', 'neurgrad'].indexOf(spans[i]!.name);
+      expect(lines.map((line) => Number(line.split(',')[2 + column]))).toEqual([...values]);
+    }
+    await source.close();
+    expect(lines[512 + 7]!.split(',').slice(0, 2)).toEqual(['1', '7']);
+    for (const [command, name] of [
+      ['gradients', 'x.json'],
+      ['sweep', 'x.csv'],
+    ] as const) {
+      const more = command === 'sweep' ? ['--neurons', 'L0.N3'] : [];
+      const { code, err } = await onModel(command, ...more, '--out', join(folder, name));
+      expect(code).toBe(2);
+      expect(ownLines(err)).toEqual([
+        expect.stringMatching(/^error: --out .*: \.(json|csv) is not what is written/),
+      ]);
+      expect(existsSync(join(folder, name))).toBe(false);
+    }
+  });
+
+  it('finds out first whether it can write', async () => {
+    const file = join(folder, 'in-the-way');
+    writeFileSync(file, '');
+    const facts = ['--prompts', 'package.json', '--count', '1'];
+    for (const args of [
+      ['demo', '--model', 'no/such', '--out', file],
+      ['demo', '--model', 'no/such', '--out', '/proc/neurgrad'],
+      ['gradients', '--model', 'no/such', '--prompt', 'x', '--out', '/proc/x.csv'],
+      ['sweep', '--model', 'no/such', '--prompt', 'x', '--neurons', 'L0.N0', '--out', '/proc/x.json'],
+      ['study', '--preset', 'seed', '--model', 'no/such', ...facts, '--out', join(file, 'x')],
+      ['probe', 'run', '--model', 'no/such', '--data', 'no/such', '--out', join(file, 'x')],
+      ['data', 'build', 'no/such', '--out', file],
+      ['data', 'audit', 'no/such', '--out', '/proc/x.json'],
+      ['synth', '--preset', 'llama2-7b', '--out', '/proc/x'],
+    ]) {
+      const { code, err } = await neurgrad(...args);
+      expect(ownLines(err), args.join(' ')).toEqual([
+        expect.stringMatching(/^error: .*(in-the-way|\/proc\/)/),
+      ]);
+      expect(code, args.join(' ')).toBe(2);
+    }
   });
 
   it('tells the whole story in a report', async () => {

@@ -120,6 +120,11 @@ describe('text', () => {
     expect(() => checkOutFile('')).toThrow('--out: the name is empty');
     expect(() => checkOutFile('package.json/x')).toThrow(UserError);
     expect(() => checkOutFile('x'.repeat(300))).toThrow('the name is too long');
+    // What is named as another format than what is written.
+    for (const name of ['x.csv', 'x.safetensors', 'x.html', 'x.JSONL'])
+      expect(() => checkOutFile(name, ['.json'])).toThrow(`--out ${name}: `);
+    for (const name of ['x.json', 'x.JSON', 'x', 'france-0.5', '/dev/stdout'])
+      expect(checkOutFile(name, ['.json'])).toBe(/json$/i.test(name) ? '.json' : '');
     expect(() => checkOutFile('test')).toThrow('is a folder');
   });
   it('escapes what it is given, once', () => {

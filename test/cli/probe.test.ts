@@ -42,8 +42,14 @@ describe('neurgrad data', { timeout: 60_000 }, () => {
     expect(tasks.FEVER.sources.train.sha256).toMatch(/^[0-9a-f]{64}$/);
     const audit = await neurgrad('data', 'audit', out);
     expect(audit.out).toContain('No test row stands in another split.');
-    const again = await neurgrad('data', 'build', data, '--out', out);
-    expect(again).toMatchObject({ code: 2, err: expect.stringContaining('is not empty') });
+    // The same again is found; anything else in the folder is left as it is.
+    const again = await neurgrad('data', 'build', data, '--out', out, '--splits', 'clean');
+    expect(again).toMatchObject({ code: 0, out: expect.stringContaining(`found ${out}`) });
+    const other = await neurgrad('data', 'build', data, '--out', out, '--seed', '1');
+    expect(other).toMatchObject({ code: 2, err: expect.stringContaining('holds other splits') });
+    expect(JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')).seed).toBe(0);
+    const foreign = await neurgrad('data', 'build', data, '--out', data);
+    expect(foreign).toMatchObject({ code: 2, err: expect.stringContaining('is not empty') });
   });
 });
 

@@ -1,6 +1,6 @@
 /** Synthetic checkpoints: true names, shapes and shards; and plans of memory, against what runs really take. */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -79,29 +79,60 @@ test('random weights: seeded, of the right spread, and loadable', async () => {
   expect(deviation).toBeCloseTo(0.02, 3);
   expect(Math.abs(k.reduce((s, x) => s + x, 0) / k.length)).toBeLessThan(1e-4);
   await checkpoint.close();
-  await expect(synthesise(paths[0]!, options)).rejects.toThrow('has a checkpoint already');
+  await expect(synthesise(paths[0]!, options)).rejects.toThrow('is not empty');
 });
 
 test('what is interrupted is no checkpoint, leaves nothing behind when it can, and may be begun again', async () => {
-  const path = join(scratch, 'interrupted');
+  const above = join(scratch, 'interrupted');
+  const path = join(above, 'checkpoint');
   const preset = narrow(300);
   const options = { preset, dtype: 'bf16', shardBytes: 1e5 } as const;
-  let written: string[] = [];
+  let seen: string[] = [];
   const broken = synthesise(path, {
     ...options,
     onProgress(bytes, total) {
-      written = readdirSync(path);
+      seen = readdirSync(above);
       if (bytes === total) throw new Error('interrupted');
     },
   });
   await expect(broken).rejects.toThrow('interrupted');
-  expect(written.length).toBeGreaterThan(1);
-  expect(written.every((name) => name.endsWith('.partial'))).toBe(true);
-  expect(readdirSync(path)).toEqual([]);
-  // A process that was killed cleans nothing up.
-  for (const name of written) writeFileSync(join(path, name), 'half');
+  expect(seen.length).toBeGreaterThan(1);
+  expect(seen).not.toContain('checkpoint');
+  expect(readdirSync(above)).toEqual([]);
   const { files } = await synthesise(path, options);
+  expect(readdirSync(above)).toEqual(['checkpoint']);
   expect(readdirSync(path).sort()).toEqual(['config.json', 'model.safetensors.index.json', ...files].sort());
+});
+
+test.each(['config.json', 'notes.txt', '.hidden'])(
+  'a folder that holds %s is refused before anything is written',
+  async (name) => {
+    const path = join(scratch, `holds-${name}`);
+    mkdirSync(path);
+    writeFileSync(join(path, name), 'mine');
+    await expect(synthesise(path, { preset: narrow(300), dtype: 'bf16' })).rejects.toMatchObject({
+      name: 'UserError',
+      message: `${path}: is not empty; choose an empty or new folder`,
+    });
+    expect(readdirSync(path)).toEqual([name]);
+  },
+);
+
+test('two that write one folder: the second is told of the first', async () => {
+  const path = join(scratch, 'both');
+  const options = { preset: narrow(300), dtype: 'bf16' } as const;
+  let second: Promise<unknown> | undefined;
+  await synthesise(path, {
+    ...options,
+    onProgress() {
+      second ??= synthesise(path, options).catch((error: unknown) => error);
+    },
+  });
+  expect(await second).toMatchObject({
+    message: expect.stringContaining(`process ${process.pid} is at work on it`),
+  });
+  expect(readdirSync(path)).toContain('config.json');
+  expect(readdirSync(scratch).filter((name) => name.startsWith('both'))).toEqual(['both']);
 });
 
 test('a file in the place of the folder is named', async () => {

@@ -13,7 +13,6 @@ import {
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -30,7 +29,7 @@ import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
-import { StudyFolder, unitsOf, writeWhole } from '../../neurgrad/study/folder.ts';
+import { StudyFolder, unitsOf } from '../../neurgrad/study/folder.ts';
 import { DamagedPart, encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { canonical, type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
 import { fill, readQuestions } from '../../neurgrad/study/prompts.ts';
@@ -461,15 +460,6 @@ describe('a study', () => {
     const digest = createHash('sha256').update(canonical(value)).digest('hex');
     writeFileSync(join(two, 'prompts-0.json'), JSON.stringify({ study, digest, value }));
     await expect(tables(one, two)).rejects.toThrow('chose other prompts');
-  });
-
-  it('tells a full disk, and keeps what was there', () => {
-    const file = join(root, 'full.parquet');
-    writeWhole(file, 'before');
-    symlinkSync('/dev/full', `${file}.tmp`);
-    expect(() => writeWhole(file, 'after')).toThrow('no space left on the disk');
-    expect(readFileSync(file, 'utf8')).toBe('before');
-    expect(existsSync(`${file}.tmp`)).toBe(false);
   });
 
   it('tells a folder that cannot be written', () => {
