@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { type Device, openDevice } from '../../engine/index.ts';
 import { decodeFloat32 } from '../../models/decode.ts';
 import {
+  fileMapFolder,
   type LanguageModel,
   loadModel,
   loadModelWeights,
@@ -28,6 +29,9 @@ import {
 } from '../../models/index.ts';
 import type { Dtype } from '../../models/safetensors.ts';
 import { encodePrompt, resolveTarget } from '../../neurgrad/index.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
+import { readTask } from '../../probing/data.ts';
+import { task } from '../probing/rows.ts';
 import {
   floats,
   readConfigJson,
@@ -614,6 +618,17 @@ describe('Git LFS pointers', () => {
       writeFileSync(join(path, file), pointer());
       expect((await fails(open(path))).message).toMatch(said(file));
     }
+  });
+
+  it.each(['test.json', 'test.jsonl', 'test.parquet'])('a data set, %s', async (file) => {
+    const folder = fileMapFolder(new Map([[`fact/fever/${file}`, new Blob([pointer()])]]));
+    expect((await fails(readTask(folder, task('FEVER')))).message).toMatch(said(file));
+  });
+
+  it('prompts and plans', () => {
+    const path = join(scratch, 'prompts.jsonl');
+    writeFileSync(path, pointer());
+    expect(() => readTextFile(path)).toThrow(said('prompts.jsonl'));
   });
 
   it('a small file that is none is judged as what it should be', async () => {
