@@ -113,14 +113,18 @@ export async function hubFolders(
 export function offlineBy(env: Environment): string | undefined {
   // As there: the second counts where the first is not set.
   const name = env.HF_HUB_OFFLINE ? 'HF_HUB_OFFLINE' : 'TRANSFORMERS_OFFLINE';
-  return /^(1|true|yes|on)$/i.test(env[name] ?? '') ? name : undefined;
+  return isTrue(env[name]) ? name : undefined;
 }
+
+const isTrue = (value: string | undefined): boolean => /^(1|true|yes|on)$/i.test(value ?? '');
 
 /** @throws UserError `token` for one with strange characters. */
 async function tokenOf(env: Environment, given: string | undefined, file: string): Promise<string> {
   const { readFile } = await import('node:fs/promises');
+  const asked = checkToken(given, 'the token given');
+  // Whoever wants it can forbid that what lies about is sent.
+  if (asked || isTrue(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return asked ?? '';
   const found =
-    checkToken(given, 'the token given') ??
     checkToken(env.HF_TOKEN, 'HF_TOKEN') ??
     checkToken(env.HUGGING_FACE_HUB_TOKEN, 'HUGGING_FACE_HUB_TOKEN') ??
     checkToken(await readFile(file, 'utf8').catch(() => ''), `the token in ${file}`);

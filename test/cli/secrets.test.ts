@@ -105,6 +105,9 @@ describe('a token with strange characters is refused at every door', () => {
     expect(await sent({ HF_TOKEN: ' \n', HUGGING_FACE_HUB_TOKEN: 'old' })).toBe('Bearer old');
     expect(await sent({ HF_TOKEN: '' })).toBe('Bearer hf_of-the-file');
     expect(await sent({}, 'hf_given')).toBe('Bearer hf_given');
+    const forbidden = { HF_TOKEN: 'hf_env', HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' };
+    expect(await sent(forbidden)).toBeUndefined();
+    expect(await sent(forbidden, 'hf_given')).toBe('Bearer hf_given');
   });
 
   it('the command: one line, exit code 2, and nothing of it', async () => {
