@@ -155,8 +155,8 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
     straightness: shiftGrid(0.2, 10, 0.2)
       .filter((range) => range > 0)
       .map((range) => {
-        const cut = drawn.map(({ shifts, values, valueNoise }) =>
-          fitCurve(shifts, values, { range }, valueNoise),
+        const cut = drawn.map(({ shifts, changes, valueNoise }) =>
+          fitCurve(shifts, changes, { range }, valueNoise),
         );
         const r = cut.map((fit) => [fit.r]);
         return { range, meanR: meanAbsoluteR(r, cut[0]?.points ?? 0, 'perPrompt', 'neurons') };
@@ -165,7 +165,7 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
 }
 
 /** Flat neuron numbers with the reason for each; a neuron that is extreme and drawn counts as drawn. */
-function chooseNeurons(neurgrad: Float32Array, options: StudyOptions): Map<number, Chosen> {
+function chooseNeurons(neurgrad: Float64Array, options: StudyOptions): Map<number, Chosen> {
   const { positive, negative } = strongest(neurgrad, options.extremes);
   const drawn = drawWithoutReplacement(
     Math.min(options.random, neurgrad.length),

@@ -42,7 +42,7 @@ interface Measured {
   readonly prompts: readonly {
     readonly logits: Float32Array;
     readonly probabilities: Float64Array;
-    readonly neurgrad: Float32Array;
+    readonly neurgrad: Float64Array;
   }[];
 }
 

@@ -8,7 +8,7 @@
 
 import { NONE, TARGET_FIELDS } from './difference.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { LOG1P_SERIES } from './math.ts';
+import { EXPM1 } from './math.ts';
 import { shipped } from './shipped.ts';
 
 /** Numbers of one curve, in order. */
@@ -27,28 +27,20 @@ export const CURVE_FIELDS = [
   'noise',
 ] as const;
 
-/** log(1 + f) for f > -1: the series of 2 artanh near 0. */
-const LOG1P = `
-fn log1p_(f: f32) -> f32 {
-  let t = f / (2.0 + f);
-  let u = t * t;
-  let near = ${LOG1P_SERIES('t', 'u')};
-  return select(log(1.0 + f), near, abs(t) <= 0.25);
-}
-`;
+const field = (name: (typeof TARGET_FIELDS)[number]): string => `moved[at + ${TARGET_FIELDS.indexOf(name)}u]`;
 
-/** What of the rounding p itself has, and with it each change of p. */
-export const PLAIN_SHARE = 0.25;
-
+/** A row's change and what of it may be rounding; of p, both divided by the plain p. */
 const CHANGE = {
-  prob: `vec2f(-p.plain * f / (1.0 + f), p.plain * (moved[at + 2u] / (1.0 + f) + ${PLAIN_SHARE} * abs(f)) / (1.0 + f))`,
-  logprob: 'vec2f(-log1p_(f), moved[at + 2u] / (1.0 + f))',
-  logit: 'vec2f(moved[at + 1u], moved[at + 3u])',
+  prob: `let change = expm1_(${field('logprob')});
+  return vec2f(change, exp(${field('logprob')}) * noise + p.share * abs(change));`,
+  logprob: `return vec2f(${field('logprob')}, noise);`,
+  logit: `return vec2f(${field('logit')}, p.single * ${field('size')} + p.shift * ${field('alongLogit')});`,
 } as const;
 
 /**
  * y [curves, fields] from `moved`, rows of `difference.target` by curve; `first` is a curve's first row, NONE where nothing
- * of it moves. `shift` [points] is the same for all. `zero` 1 counts the point (0, 0) as well. Grid: linear over curves.
+ * of it moves. `shift` [points] is the same for all. `plain`, `change`, `single`, `shift` and `share` are what plain log p_v, changes of logits,
+ * shifts and p are known to (neurgrad/rounding.ts). `zero` 1 counts the point (0, 0) as well. Grid: linear over curves.
  */
 export const curveSums = shipped((of: keyof typeof CHANGE): Kernel => {
   return {
@@ -59,14 +51,24 @@ export const curveSums = shipped((of: keyof typeof CHANGE): Kernel => {
       { name: 'shift', element: 'f32', access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { curves: 'u32', points: 'u32', plain: 'f32', rounding: 'f32', range: 'f32', zero: 'f32' },
+    params: {
+      curves: 'u32',
+      points: 'u32',
+      plain: 'f32',
+      change: 'f32',
+      single: 'f32',
+      shift: 'f32',
+      share: 'f32',
+      range: 'f32',
+      zero: 'f32',
+    },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${LOG1P}
+${EXPM1}
 fn change(row: u32) -> vec2f {
-  let at = row * ${TARGET_FIELDS}u;
-  let f = moved[at];
-  return ${CHANGE[of]};
+  let at = row * ${TARGET_FIELDS.length}u;
+  let noise = p.plain * ${field('moved')} + p.change * ${field('size')} * ${field('rest')} + p.shift * ${field('alongLogprob')};
+  ${CHANGE[of]}
 }
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let curve = ${LINEAR_INDEX};
@@ -90,7 +92,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
     sum_s += shift[k];
     sum_d += d.x;
     moment = fma(shift[k], d.x, moment);
-    noise = max(noise, p.rounding * d.y);
+    noise = max(noise, d.y);
     extent = max(extent, abs(d.x));
   }
   let mean_s = sum_s / n;

@@ -9,7 +9,7 @@
  */
 
 import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { EXPM1, LOG1P, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
 import type { Norm } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
@@ -38,15 +38,6 @@ export const NONE = 0xffffffff;
 
 const field = (name: (typeof TOKEN_FIELDS)[number], row: string): string =>
   `token[(${row}) * ${RECORD}u + ${TOKEN_FIELDS.indexOf(name)}u]`;
-
-/** exp(x) - 1 without cancellation: Taylor below 1/2, where ten terms leave 1e-10. */
-const EXPM1 = `
-fn expm1_(x: f32) -> f32 {
-  let near = x * (1.0 + x * (0.5 + x * (0.16666666667 + x * (0.041666666667 + x * (0.0083333333333
-    + x * (0.0013888888889 + x * (0.00019841269841 + x * (0.000024801587302 + x * 0.0000027557319224))))))));
-  return select(exp(x) - 1.0, near, abs(x) <= 0.5);
-}
-`;
 
 /** exp arguments are cut here: e^80 is as good as infinite, and sums of it stay finite. */
 const LARGEST_EXPONENT = '80.0';
@@ -436,15 +427,29 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 });
 
-/** Numbers that {@link targetDifference} says of a row. */
-export const TARGET_FIELDS = 4;
+/** Numbers that {@link targetDifference} says of a row, in order. */
+export const TARGET_FIELDS = [
+  /** Change of the target's log p. */
+  'logprob',
+  /** Change of its logit. */
+  'logit',
+  /** How far probabilities move, sum of |p'_v - p_v| or a little more: what the plain log p_v are known to counts so often. */
+  'moved',
+  /** 1 - p' of the target: what changes of logits are known to counts so often. */
+  'rest',
+  /** Root mean square of the changes of all logits. */
+  'size',
+  /** How far a larger shift would take log p and the logit, relative to its own growth, times the row's condition. */
+  'alongLogprob',
+  'alongLogit',
+] as const;
 
 /**
- * What a target's probability does: y[row] = (F, dz_t, movement, size), F = sum over the vocabulary of p_v (e^(dz_v - dz_t) - 1).
- * Then p_t changes by -p_t F / (1 + F), log p_t by -log(1 + F); the target's own term is exactly 0, so nothing cancels where
- * p_t is near 1. What rounding is relative to: movement, the same sum of absolute values, and size, the root mean square of
- * dz over the vocabulary; plus `condition` times |F| and |dz_t|, how much more the shift itself is uncertain. `at` holds
- * (base row, target, bits of the condition) a row. Grid: groups, rows.
+ * What a target's probability does, TARGET_FIELDS numbers a row. With x_v = dz_v - dz_t and F = sum over the vocabulary of
+ * p_v (e^x_v - 1), log p_t changes by -log(1 + F); the target's own term is exactly 0, so nothing cancels where p_t is near 1. Where
+ * 1 + F is far from 1 it is the sum of p_v e^x_v itself, kept in range by its largest term. The plain p_v come as logarithms,
+ * in which none underflows. `condition` says how uncertain the shift itself is. `at` holds (base row, target, bits of the condition)
+ * a row. Grid: groups, rows.
  */
 export const targetDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
   return targetKernel(
@@ -509,10 +514,12 @@ function targetKernel(
     readonly change: (i: string) => string;
   },
 ): Kernel {
+  const field = (name: (typeof TARGET_FIELDS)[number]): string =>
+    `y[${TARGET_FIELDS.length}u * row + ${TARGET_FIELDS.indexOf(name)}u]`;
   return {
     name,
     bindings: [
-      { name: 'probability', element: 'f32', access: 'read' },
+      { name: 'logprob', element: 'f32', access: 'read' },
       { name: 'at', element: 'u32', access: 'read' },
       ...bindings,
       { name: 'y', element: 'f32', access: 'read_write' },
@@ -521,7 +528,9 @@ function targetKernel(
     workgroup: [lanes, 1, 1],
     body: `
 ${EXPM1}
+${LOG1P}
 ${groupReduction('total', 'u + v', lanes)}
+${groupReduction('largest', 'max(u, v)', lanes)}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${GROUP_INDEX};
   if (row >= p.rows) { return; }
@@ -531,26 +540,60 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   var part = 0.0;
   var movement = 0.0;
   var size = 0.0;
+  // Sums of p_v e^x_v below e^top: of all but the target, and times x_v.
+  var top = logprob[base + target_at];
+  var others = 0.0;
+  var tilt = 0.0;
   for (var first = 0u; first < p.length; first += ${SUMMED_APART * lanes}u) {
     var apart = 0.0;
+    var others_apart = 0.0;
     for (var i = first + lane; i < min(first + ${SUMMED_APART * lanes}u, p.length); i += ${lanes}u) {
       let change = ${row.change('i')};
-      let term = probability[base + i] * expm1_(min(change - reference, ${LARGEST_EXPONENT}));
+      let plain = logprob[base + i];
+      let x = change - reference;
+      let raised = plain + x;
+      // Beyond the reach of the series neither p_v nor e^x_v need be a float32 for their product to be one.
+      let term = select(
+        exp(plain) * expm1_(min(x, 0.5)),
+        exp(min(raised, ${LARGEST_EXPONENT})) - exp(plain),
+        x > 0.5,
+      );
       apart += term;
       movement += abs(term);
       size = fma(change, change, size);
+      if (raised > top) {
+        let less = exp(top - raised);
+        others_apart *= less;
+        others *= less;
+        tilt *= less;
+        top = raised;
+      }
+      let after = select(exp(raised - top), 0.0, i == target_at);
+      others_apart += after;
+      tilt = fma(after, x, tilt);
     }
     part += apart;
+    others += others_apart;
   }
-  let total = reduce_total(part, lane);
+  let f = reduce_total(part, lane);
   let moved = reduce_total(movement, lane);
   let extent = sqrt(reduce_total(size, lane) / f32(p.length));
+  let peak = reduce_largest(top, lane);
+  let scale = exp(top - peak);
+  let rest = reduce_total(others * scale, lane);
+  let pull = reduce_total(tilt * scale, lane);
+  let whole = rest + exp(logprob[base + target_at] - peak);
   let condition = bitcast<f32>(at[${row.record}u * row + 2u]);
   if (lane == 0u) {
-    y[${TARGET_FIELDS}u * row] = total;
-    y[${TARGET_FIELDS}u * row + 1u] = reference;
-    y[${TARGET_FIELDS}u * row + 2u] = fma(condition, abs(total), moved);
-    y[${TARGET_FIELDS}u * row + 3u] = fma(condition, abs(reference), extent);
+    let log_whole = peak + log(whole);
+    let near = abs(log_whole) < 0.5;
+    ${field('logprob')} = select(-log_whole, -log1p_(f), near);
+    ${field('logit')} = reference;
+    ${field('moved')} = select(2.0, min(2.0, (moved + abs(f)) / (1.0 + f)), near);
+    ${field('rest')} = rest / whole;
+    ${field('size')} = extent;
+    ${field('alongLogprob')} = condition * abs(pull) / whole;
+    ${field('alongLogit')} = condition * abs(reference);
   }
 }`,
   };

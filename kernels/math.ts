@@ -193,3 +193,22 @@ fn sigmoid4(x: vec4f) -> vec4f {
   return select(e, vec4f(1.0), x >= vec4f(0.0)) / (1.0 + e);
 }
 `;
+
+/** exp(x) - 1 without cancellation: Taylor below 1/2, where ten terms leave 1e-10. */
+export const EXPM1 = `
+fn expm1_(x: f32) -> f32 {
+  let near = x * (1.0 + x * (0.5 + x * (0.16666666667 + x * (0.041666666667 + x * (0.0083333333333
+    + x * (0.0013888888889 + x * (0.00019841269841 + x * (0.000024801587302 + x * 0.0000027557319224))))))));
+  return select(exp(x) - 1.0, near, abs(x) <= 0.5);
+}
+`;
+
+/** log(1 + f) for f > -1: the series of 2 artanh near 0. */
+export const LOG1P = `
+fn log1p_(f: f32) -> f32 {
+  let t = f / (2.0 + f);
+  let u = t * t;
+  let near = ${LOG1P_SERIES('t', 'u')};
+  return select(log(1.0 + f), near, abs(t) <= 0.25);
+}
+`;

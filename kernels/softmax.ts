@@ -3,7 +3,7 @@
  *
  * One workgroup a row. A row that is held is read once, and its exponentials are kept; of a longer one, maximum and sum of
  * exponentials come from one read, the sum rescaled whenever the maximum grows (Milakov & Gimelshein 2018), and the result
- * takes a second. Cross-entropy needs no second read: its backward pass starts from the forward's maximum and sum. Masked
+ * takes a second. Cross-entropy needs no second read: its backward pass starts from the forward's statistics. Masked
  * entries get the large finite score -1e30 (WGSL may assume that infinities do not occur), so that a row with nothing to attend
  * to is uniform, not NaN.
  */
@@ -124,11 +124,17 @@ ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
 /**
  * Cotangent of a from y and dy: softmax scale * y (dy - sum y dy); log-softmax scale * (dy - exp(y) sum dy), without dy
  * where the score was masked.
+ *
+ * Where one probability p_r exceeds 1/2 its own cotangent is made of the others', so that 1 - p_r is never formed: softmax
+ * takes dy less dy_r (its Jacobian does not see a constant), after which the sum holds no term of r; log-softmax takes
+ * dy_r sum_{j != r} p_j - p_r sum_{j != r} dy_j. Both keep their digits however near to 1 p_r is.
  * Grid: groups, rows.
  */
 export const softmaxBackward = shipped((log: boolean, share: RowShare): Kernel => {
   const row = sweepRow(share, { y: (i) => `y[base + ${i}]`, dy: (i) => `dy[base + ${i}]` });
   const element = row.type.f32;
+  const none = `${element}()`;
+  const sure = (y: string): string => `(${y} > ${element}(${log ? '-0.69314718' : '0.5'}))`;
   return {
     name: `softmax_backward${log ? '.log' : ''}.${row.name}`,
     bindings: [
@@ -142,26 +148,55 @@ export const softmaxBackward = shipped((log: boolean, share: RowShare): Kernel =
 ${groupReduction('total', 'u + v', share.lanes)}
 ${ROW_MAIN}
 ${row.read}
-  var part = ${element}();
-  ${row.each(({ y, dy }) => `part += ${log ? '' : `${y} * `}${dy};`)}
-  let total = reduce_total(${row.sum('part')}, lane);
+  var own = ${none};
+  ${row.each(({ y, dy }) => `own += select(${none}, ${dy}, ${sure(y)});`)}
+  let surest = reduce_total(${row.sum('own')}, lane);
+  var part = ${none};
+${
+  log
+    ? `  ${row.each(({ y, dy }) => `part += select(${dy}, ${none}, ${sure(y)});`)}
+  let others = reduce_total(${row.sum('part')}, lane);
+  var left = ${none};
+  ${row.each(({ y }) => `left += select(exp(${y}), ${none}, ${sure(y)});`)}
+  let rest = reduce_total(${row.sum('left')}, lane);
+  let total = others + surest;
   ${row.each(
     ({ y, dy, i }) =>
-      `da[base + ${i}] = p.scale * ${log ? `(select(${dy}, ${element}(), ${y} < ${element}(-5e29)) - exp(${y}) * total)` : `${y} * (${dy} - total)`};`,
-  )}
+      `da[base + ${i}] = p.scale * select(select(${dy}, ${none}, ${y} < ${element}(-5e29)) - exp(${y}) * total, ${dy} * rest - exp(${y}) * others, ${sure(y)});`,
+  )}`
+    : `  ${row.each(({ y, dy }) => `part += ${y} * (${dy} - surest);`)}
+  let total = reduce_total(${row.sum('part')}, lane);
+  ${row.each(({ y, dy, i }) => `da[base + ${i}] = p.scale * ${y} * ((${dy} - surest) - total);`)}`
+}
 }`,
   };
 });
 
+/** The row's element at `at`, of a row of `count` elements from `base`. */
+const elementAt = (vector: number, at: string): string =>
+  vector === 4 ? `a[base + ${at} / 4u][${at} % 4u]` : `a[base + ${at}]`;
+
+const NAMES = { crossEntropy: 'cross_entropy', oddsAgainst: 'odds_against' } as const;
+
+/** What takes the place of the label's logit where the others alone are meant: its exponential is 0. */
+const ABSENT = '-1e30';
+
+/** What is computed of a label: -log p, or the logarithm of the odds against it, log (1 - p) / p. */
+export type Labelled = 'crossEntropy' | 'oddsAgainst';
+
 /**
- * loss[row] = logsumexp(a[row]) - a[row, label]; 0 where the label is outside the row (not counted). `stats` [rows, 2] are the
- * row's maximum and its sum of exponentials below it. Holds nothing. Grid: groups, rows.
+ * loss[row] of the row's label: u = logsumexp of the other logits less the label's (the odds against it), or log(1 + e^u) = -log p
+ * (cross-entropy); 0 where the label is outside the row (not counted). `stats` [rows, 3] are the maximum of the others, their sum of exponentials below it, and u:
+ * of the others alone, since 1 - p, which the backward is made of, cannot be had from p where p is near 1.
+ * Holds nothing. Grid: groups, rows.
  */
-export const crossEntropy = shipped(({ lanes, vector }: RowShare): Kernel => {
-  const x = (i: string): string => `a[base + ${i}]`;
-  const row = sweepRow({ lanes, vector, held: 0 }, { x });
+export const crossEntropy = shipped((of: Labelled, { lanes, vector }: RowShare): Kernel => {
+  const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
+  const { f32, u32 } = row.type;
+  const x = (i: string): string =>
+    `select(a[base + ${i}], ${f32}(${ABSENT}), ${row.places(`(${i})`)} == ${u32}(at))`;
   return {
-    name: `cross_entropy.${row.name}`,
+    name: `${NAMES[of]}.${row.name}`,
     bindings: [
       { name: 'a', element: row.type.f32, access: 'read' },
       { name: 'label', element: 'u32', access: 'read' },
@@ -172,30 +207,41 @@ export const crossEntropy = shipped(({ lanes, vector }: RowShare): Kernel => {
     workgroup: [lanes, 1, 1],
     body: `
 ${reductions(lanes)}
+${of === 'crossEntropy' ? LOG1P_EXP : ''}
 ${ROW_MAIN}
 ${row.read}
+  let at = label[row];
 ${statistics(lanes, row, x)}
   if (lane == 0u) {
-    let at = label[row];
     let inside = min(at, p.length - 1u);
-    let x = ${vector === 4 ? 'a[base + inside / 4u][inside % 4u]' : 'a[base + inside]'};
-    loss[row] = select(0.0, log(total) - (x - largest), at < p.length);
-    stats[2u * row] = largest;
-    stats[2u * row + 1u] = total;
+    let u = (largest - ${elementAt(vector, 'inside')}) + log(total);
+    loss[row] = select(0.0, ${of === 'crossEntropy' ? 'log1p_exp(u)' : 'u'}, at < p.length);
+    stats[3u * row] = largest;
+    stats[3u * row + 1u] = total;
+    stats[3u * row + 2u] = u;
   }
 }`,
   };
 });
 
+/** log(1 + e^u): e^u itself (1 - e^u / 2) where 1 + e^u would round, u where it would overflow. */
+const LOG1P_EXP = `
+fn log1p_exp(u: f32) -> f32 {
+  let e = exp(-abs(u));
+  return max(u, 0.0) + select(log(1.0 + e), e * (1.0 - e * (0.5 - e * (0.33333333333 - e * 0.25))), e < 0.01);
+}
+`;
+
 /**
- * da = dloss[row] (softmax(a) - onehot(label)), from the forward's `stats`; 0 in rows that are not counted. Holds nothing.
+ * da from the forward's `stats`: dloss[row] q times the softmax of the others and, minus their sum, -dloss[row] q at the label, with
+ * q = 1 - p of the label = 1 / (1 + e^-u) for cross-entropy, 1 for the odds; 0 in rows that are not counted. Holds nothing.
  * Grid: groups, rows.
  */
-export const crossEntropyBackward = shipped(({ lanes, vector }: RowShare): Kernel => {
+export const crossEntropyBackward = shipped((of: Labelled, { lanes, vector }: RowShare): Kernel => {
   const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
   const { f32, u32 } = row.type;
   return {
-    name: `cross_entropy_backward.${row.name}`,
+    name: `${NAMES[of]}_backward.${row.name}`,
     bindings: [
       { name: 'a', element: f32, access: 'read' },
       { name: 'label', element: 'u32', access: 'read' },
@@ -209,12 +255,15 @@ export const crossEntropyBackward = shipped(({ lanes, vector }: RowShare): Kerne
 ${ROW_MAIN}
 ${row.read}
   let at = label[row];
-  let largest = stats[2u * row];
-  let share = 1.0 / stats[2u * row + 1u];
-  let weight = select(0.0, dloss[row], at < p.length);
+  let largest = stats[3u * row];
+  let u = stats[3u * row + 2u];
+  let e = exp(-abs(u));
+  let q = ${of === 'crossEntropy' ? 'select(e, 1.0, u > 0.0) / (1.0 + e)' : '1.0'};
+  let wrong = select(dloss[row] * q, 0.0, at >= p.length);
+  let weight = wrong / stats[3u * row + 1u];
   ${row.each(
     ({ x, i }) =>
-      `da[base + ${i}] = weight * (exp(${x} - largest) * share - select(${f32}(), ${f32}(1.0), ${row.places(i)} == ${u32}(at)));`,
+      `da[base + ${i}] = select(weight * exp(min(${x} - largest, ${f32}())), ${f32}(-wrong), ${row.places(i)} == ${u32}(at));`,
   )}
 }`,
   };

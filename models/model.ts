@@ -62,7 +62,8 @@ export interface Patch {
 
 /** The scalar whose gradient is taken, summed over rows: of `target[b]` at `position[b]` of row b. */
 export interface Objective {
-  readonly of: Quantity;
+  /** `logodds`: log p / (1 - p), from which the gradients of p and log p follow where a float32 could not hold them. */
+  readonly of: Quantity | 'logodds';
   readonly target: readonly number[];
   readonly position: readonly number[];
 }

@@ -4,12 +4,14 @@
 
 import { UserError } from '../engine/errors.ts';
 import {
+  affine,
+  crossEntropyRows,
   type Device,
   exp,
   gatherRows,
   grad,
   integers,
-  logSoftmax,
+  logOdds,
   noGrad,
   pick,
   reshape,
@@ -103,11 +105,12 @@ export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
   };
 }
 
-/** Target log-probability, probability or logit of each row at its position, summed. */
-function objectiveValue(objective: Objective, logits: Tensor): Tensor {
-  if (objective.of === 'logit') return sum(pick(logits, objective.target));
-  const logp = pick(logSoftmax(logits), objective.target);
-  return sum(objective.of === 'prob' ? exp(logp) : logp);
+/** The quantity of each row's target, of logits [R, V], summed over the rows. */
+export function objectiveValue({ of, target }: Omit<Objective, 'position'>, logits: Tensor): Tensor {
+  if (of === 'logit') return sum(pick(logits, target));
+  if (of === 'logodds') return sum(logOdds(logits, target));
+  const logp = affine(crossEntropyRows(logits, target), -1, 0);
+  return sum(of === 'prob' ? exp(logp) : logp);
 }
 
 function checkPositions(what: string, positions: readonly number[], input: CheckedInput): number[] {

@@ -78,7 +78,7 @@ export const objective = <X>(fields: Field<X>): Field<X | ((logits: Tensor) => T
     entries: (fields as unknown as { entries: unknown }).entries,
   }) as unknown as Field<X | ((logits: Tensor) => Tensor)>;
 /** What an objective says of a row at one position. */
-export const ofRows = { of: required(one(QUANTITIES)), target: required(numbers) };
+export const ofRows = { of: required(one([...QUANTITIES, 'logodds'] as const)), target: required(numbers) };
 export const GRAD_NAMES = { names: 'at', objective: 'of' } as const;
 
 const runOptions = optionsSchema<RunOptions>(

@@ -2,7 +2,8 @@
  * Activation, computed gradient G_C and NeurGrad of every neuron of a site, by one forward and one backward (SPEC 3).
  *
  * Everything is taken at the unpatched prompt and, unless asked otherwise, at the probe position; G_C is the total derivative dv/da of the
- * target's p, log p or logit.
+ * target's p, log p or logit. The device differentiates the log odds log p / (1 - p); p (1 - p) and 1 - p are multiplied in float64, so that G_C
+ * is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
  */
 
 import { checkOptions, checkValue, one, optionsSchema, whole } from '../engine/options.ts';
@@ -29,9 +30,12 @@ import {
   numbersOf,
   type Sign,
 } from './conventions.ts';
-import { resolveSite, SITES, siteHook } from './neuron.ts';
+import { besideSite, outputDerivatives } from './difference/injection.ts';
+import { resolveSite, SITES, siteHook, siteOfHook } from './neuron.ts';
 import {
   checkProbe,
+  differentiated,
+  gradientFactor,
   neuronPosition,
   type Probe,
   probeRows,
@@ -39,6 +43,7 @@ import {
   targetValues,
   tokenField,
 } from './predict.ts';
+import { gradientNoise, spreadOf } from './rounding.ts';
 
 /** What gradients are taken of, and where. */
 export interface GradientOptions {
@@ -77,18 +82,28 @@ export interface NeuronGradients {
   readonly p: number;
   readonly activation: Float32Array;
   /** G_C. */
-  readonly gradient: Float32Array;
-  readonly neurgrad: Float32Array;
+  readonly gradient: Float64Array;
+  readonly neurgrad: Float64Array;
+  /** What of a gradient, and so of its NeurGrad, may be rounding: one that is no larger says nothing, not even by its sign. */
+  readonly noise: Float64Array;
+  /** Neurons whose gradient is no larger than its noise, those with 0 among them. */
+  readonly belowNoise: number;
   /** Neurons whose activation, or gradient, is exactly 0. */
   readonly zeros: { readonly activation: number; readonly gradient: number };
   readonly conventions: Conventions;
 }
 
-/** Activations and gradients [width] at the neurons' position for each hook name, and the target's values. */
+/** Activations, gradients and their noise [width] at the neurons' position for each hook name, and the target's values. */
 export interface ProbedHooks {
   readonly activation: ReadonlyMap<string, Float32Array>;
-  readonly gradient: ReadonlyMap<string, Float32Array>;
+  readonly gradient: ReadonlyMap<string, Float64Array>;
+  /** Values that the gradients at a site are multiples of, where it has such. */
+  readonly beside: ReadonlyMap<string, Float32Array>;
+  /** What of each gradient may be rounding. */
+  readonly noise: ReadonlyMap<string, Float64Array>;
   readonly target: Record<Quantity, number>;
+  /** Standard deviation of the logits where the target is read. */
+  readonly spread: number;
 }
 
 /** A run of a prompt that is no larger than the neurons at one position need. */
@@ -156,10 +171,18 @@ export async function probeHooks(
 ): Promise<ProbedHooks> {
   checkValue('probeHooks', 'of', conventionFields.of, of);
   const { position } = probe;
-  const captured = activations ? names : [];
+  // What a site's gradient is a multiple of is read beside it.
+  const places = names.map((name) => {
+    const { layer, site } = siteOfHook(name);
+    const beside = besideSite(model.architecture, site);
+    return { name, site, beside: beside && siteHook(layer, beside) };
+  });
+  const captured = !activations
+    ? []
+    : [...new Set([...names, ...places.flatMap(({ beside }) => (beside ? [beside] : []))])];
   const options = {
     capture: captured,
-    grad: { at: names, of: { of, target: [target], position: [position] } },
+    grad: { at: names, of: { of: differentiated(of), target: [target], position: [position] } },
   };
   const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
   const elsewhere = model instanceof StreamedLlama || model instanceof SplitLlama;
@@ -177,15 +200,34 @@ export async function probeHooks(
     const read = await Promise.all(wanted.map((name) => tensors.get(name)!.read()));
     return new Map(wanted.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
   };
-  const [logits, activation, gradient] = await Promise.all([
+  const [logits, activation, device] = await Promise.all([
     run.logits.read(),
     readAll(captured, run.captures),
     readAll(names, run.gradients),
   ]);
   const values = targetValues(logits, target);
   for (const name of captured) checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
-  for (const name of names) checkFinite(gradient.get(name)!, `the gradients at ${name}`, 'neuron');
-  return { activation, gradient, target: values };
+  for (const name of names) checkFinite(device.get(name)!, `the gradients at ${name}`, 'neuron');
+  const factor = gradientFactor(of, values);
+  const gradient = new Map([...device].map(([name, g]) => [name, Float64Array.from(g, (v) => factor * v)]));
+  const spread = spreadOf(logits);
+  const known = activations ? places : [];
+  const noise = new Map(
+    known.map(({ name, site, beside }) => {
+      const own = activation.get(name)!;
+      const other = beside ? activation.get(beside) : undefined;
+      const about = {
+        gradient: gradient.get(name)!,
+        factor: outputDerivatives(model.architecture, site, own, other),
+        spread: of === 'logit' ? 0 : spread,
+      };
+      return [name, gradientNoise(model, about)];
+    }),
+  );
+  const beside = new Map(
+    known.flatMap(({ name, beside }) => (beside ? [[name, activation.get(beside)!] as const] : [])),
+  );
+  return { activation, gradient, beside, noise, target: values, spread };
 }
 
 /** One token's values [width] of all tokens', or of that token's alone. */
@@ -226,10 +268,12 @@ export async function neuronGradients(
 
   const conventions: Conventions = { site, of, direction, sign, dtype: numbersOf(model) };
   const activation = new Float32Array(layers * width);
-  const gradient = new Float32Array(layers * width);
+  const gradient = new Float64Array(layers * width);
+  const noise = new Float64Array(layers * width);
   names.forEach((name, layer) => {
     activation.set(read.activation.get(name)!, layer * width);
     gradient.set(read.gradient.get(name)!, layer * width);
+    noise.set(read.noise.get(name)!, layer * width);
   });
   return {
     layers,
@@ -240,14 +284,18 @@ export async function neuronGradients(
     p: read.target.prob,
     activation,
     gradient,
-    neurgrad: activation.map((a, i) => neurGrad(a, gradient[i]!, conventions)),
+    neurgrad: gradient.map((g, i) => neurGrad(activation[i]!, g, conventions)),
+    noise,
+    belowNoise: gradient.reduce((count, g, i) => (Math.abs(g) <= noise[i]! ? count + 1 : count), 0),
     zeros: { activation: countZeros(activation), gradient: countZeros(gradient) },
     conventions,
   };
 }
 
-function countZeros(values: Float32Array): number {
-  return values.reduce((count, value) => (value === 0 ? count + 1 : count), 0);
+function countZeros(values: ArrayLike<number>): number {
+  let count = 0;
+  for (let i = 0; i < values.length; i++) if (values[i] === 0) count++;
+  return count;
 }
 
 /**
@@ -259,7 +307,10 @@ function countZeros(values: Float32Array): number {
  * console.log(strongest(Float32Array.of(1, -3, 2, 0), 2)); // → { positive: [ 2, 0 ], negative: [ 1 ] }
  * ```
  */
-export function strongest(values: Float32Array, count: number): { positive: number[]; negative: number[] } {
+export function strongest(
+  values: Float32Array | Float64Array,
+  count: number,
+): { positive: number[]; negative: number[] } {
   const order = Array.from(values.keys()).sort((a, b) => values[b]! - values[a]! || a - b);
   return {
     positive: order.slice(0, count).filter((i) => values[i]! > 0),

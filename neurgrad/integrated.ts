@@ -13,6 +13,7 @@
 import { UserError } from '../engine/errors.ts';
 import {
   add,
+  concat,
   full,
   gatherRows,
   gelu,
@@ -23,6 +24,8 @@ import {
   reshape,
   scope,
   silu,
+  slice,
+  square,
   sub,
   sum,
   type Tensor,
@@ -41,7 +44,7 @@ import {
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
 import { SplitLlama } from '../models/split.ts';
 import { conventionFields } from './conventions.ts';
-import { geluDerivative, injection, silu as silu64, siluDerivative } from './difference/injection.ts';
+import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
 import { neuronsAt, probeHooks } from './gradients.ts';
 import {
@@ -52,9 +55,12 @@ import {
   resolveSite,
   SITES,
   siteHook,
+  siteOfHook,
 } from './neuron.ts';
 import {
   checkProbe,
+  differentiated,
+  gradientFactor,
   neuronPosition,
   type Probe,
   probeRows,
@@ -63,6 +69,7 @@ import {
   tokenField,
 } from './predict.ts';
 import type { RunTensors } from './repeated.ts';
+import { activationNoise, cotangentRounding, gradientNoise, typicalGradient } from './rounding.ts';
 import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
 
 /**
@@ -181,6 +188,8 @@ export interface LayerIntegrated {
   readonly layer: number;
   /** [width] */
   readonly ig: Float64Array;
+  /** What of each may be rounding, [width]. */
+  readonly noise: Float64Array;
   /** Sum of the above. */
   readonly sum: number;
   /** v(A) - v(0), which the sum tends to with more steps (completeness). */
@@ -190,6 +199,8 @@ export interface LayerIntegrated {
 /** One neuron scaled alone. */
 export interface NeuronIntegrated extends Neuron {
   readonly ig: number;
+  /** What of it may be rounding. */
+  readonly noise: number;
   /** v(A) - v(0), which `ig` tends to. */
   readonly change: number;
   /** v(0): the value with this neuron at 0. */
@@ -227,13 +238,13 @@ interface Scaled {
   readonly alpha: number;
 }
 
-/** Gradients at the site of one layer, and the target's value, of each row. */
+/** Gradients at the site of one layer, of what {@link differentiated} says, and the target's values, of each row. */
 async function scaledRows(
   setup: Setup,
   hook: string,
   rows: readonly Scaled[],
   read: (gradient: Tensor) => Tensor,
-): Promise<{ gradients: Float32Array; values: number[] }> {
+): Promise<{ gradients: Float32Array; values: Record<Quantity, number>[] }> {
   const { model, probe, at, target, of } = setup;
   const { width, vocabulary } = model.sizes;
   const length = probe.ids.length;
@@ -259,7 +270,10 @@ async function scaledRows(
             value: alpha,
           })),
         }),
-    grad: { at: [hook], of: { of, target: repeat(target), position: repeat(probe.position) } },
+    grad: {
+      at: [hook],
+      of: { of: differentiated(of), target: repeat(target), position: repeat(probe.position) },
+    },
     logits: repeat(probe.position),
   });
   const wanted = read(reshape(run.gradients.get(hook)!, [rows.length * length * width, 1]));
@@ -267,8 +281,8 @@ async function scaledRows(
     const [logits, gradients] = await Promise.all([run.logits.read(), wanted.read()]);
     return {
       gradients,
-      values: rows.map(
-        (_, row) => targetValues(logits.subarray(row * vocabulary, (row + 1) * vocabulary), target)[of],
+      values: rows.map((_, row) =>
+        targetValues(logits.subarray(row * vocabulary, (row + 1) * vocabulary), target),
       ),
     };
   } finally {
@@ -316,6 +330,7 @@ async function layersFromPasses(
   const { width } = model.sizes;
   const hooks = layers.map((layer) => siteHook(layer, site));
   const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
+  const spread = setup.of === 'logit' ? 0 : base.spread;
   // The point 0 rides along without weight, for completeness.
   const path = [...points, { alpha: 0, weight: 0 }];
   const found: LayerIntegrated[] = [];
@@ -323,6 +338,7 @@ async function layersFromPasses(
     const hook = hooks[done]!;
     const activation = base.activation.get(hook)!;
     const ig = new Float64Array(width);
+    const noise = new Float64Array(width);
     let zero = 0;
     for (let start = 0; start < path.length; start += rowsPerPass) {
       const part = path.slice(start, start + rowsPerPass);
@@ -333,20 +349,48 @@ async function layersFromPasses(
           part.map((_, row) => row * probe.ids.length + at),
         ),
       );
-      for (const [row, { weight }] of part.entries())
-        for (let i = 0; i < width; i++) ig[i]! += weight * gradients[row * width + i]!;
-      if (start + part.length === path.length) zero = values.at(-1)!;
+      for (const [row, { alpha, weight }] of part.entries()) {
+        const share = weight * gradientFactor(setup.of, values[row]!);
+        const gradient = gradients.subarray(row * width, (row + 1) * width);
+        const factor = outputDerivatives(model.architecture, site, activation, base.beside.get(hook), alpha);
+        const rounding = gradientNoise(model, { gradient, factor, spread });
+        for (let i = 0; i < width; i++) {
+          ig[i]! += share * gradient[i]!;
+          noise[i]! += Math.abs(share) * rounding[i]!;
+        }
+      }
+      if (start + part.length === path.length) zero = values.at(-1)![setup.of];
     }
-    for (let i = 0; i < width; i++) ig[i]! *= activation[i]!;
-    found.push(layerResult(layer, ig, base.target[setup.of] - zero));
+    scaleByActivation(model, activation, ig, noise);
+    found.push(layerResult(layer, ig, noise, base.target[setup.of] - zero));
     setup.onProgress?.(done + 1, layers.length);
   }
   return found;
 }
 
-const layerResult = (layer: number, ig: Float64Array, change: number): LayerIntegrated => ({
+/** From a mean gradient and its noise to IG and its own, in place. */
+function scaleByActivation(
+  model: LanguageModel,
+  activation: Float32Array,
+  mean: Float64Array,
+  noise: Float64Array,
+): void {
+  const uncertain = activationNoise(model, activation);
+  for (const [i, a] of activation.entries()) {
+    noise[i] = Math.abs(a) * noise[i]! + uncertain * Math.abs(mean[i]!);
+    mean[i]! *= a;
+  }
+}
+
+const layerResult = (
+  layer: number,
+  ig: Float64Array,
+  noise: Float64Array,
+  change: number,
+): LayerIntegrated => ({
   layer,
   ig,
+  noise,
   sum: ig.reduce((a, b) => a + b, 0),
   change,
 });
@@ -387,6 +431,8 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
   const hooks = [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))];
   const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
   const sums = neurons.map(() => 0);
+  const shares = neurons.map(() => 0);
+  const steepest = neurons.map(() => 0);
   const zeros = neurons.map(() => 0);
   let done = 0;
   for (const hook of hooks) {
@@ -404,19 +450,57 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
         ),
       );
       for (const [row, { n, k, weight }] of part.entries()) {
-        sums[n]! += weight * gradients[row]!;
-        if (k === points.length) zeros[n] = values[row]!;
+        const share = weight * gradientFactor(setup.of, values[row]!);
+        sums[n]! += share * gradients[row]!;
+        shares[n]! += Math.abs(share);
+        steepest[n] = Math.max(steepest[n]!, Math.abs(gradients[row]!));
+        if (k === points.length) zeros[n] = values[row]![setup.of];
       }
       done += part.length;
       setup.onProgress?.(done, neurons.length * (points.length + 1));
     }
   }
-  return neurons.map((neuron, n) => ({
-    ...neuron,
-    ig: base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]! * sums[n]!,
-    change: base.target[setup.of] - zeros[n]!,
-    zero: zeros[n]!,
-  }));
+  const plainFactor = gradientFactor(setup.of, base.target);
+  return neurons.map((neuron, n) => {
+    const hook = siteHook(neuron.layer, neuron.site);
+    const activation = base.activation.get(hook)!;
+    const a = activation[neuron.index]!;
+    return {
+      ...neuron,
+      ig: a * sums[n]!,
+      noise: neuronNoise(setup, activation, a, {
+        mean: sums[n]!,
+        share: shares[n]!,
+        steepest: steepest[n]!,
+        plain: plainFactor === 0 ? 0 : base.noise.get(hook)![neuron.index]! / plainFactor,
+        spread: base.spread,
+      }),
+      change: base.target[setup.of] - zeros[n]!,
+      zero: zeros[n]!,
+    };
+  });
+}
+
+/**
+ * Noise of a single neuron's IG, from that of its plain gradient, in which its rivals count, and the steepest gradient of the way:
+ * gradients and noise of what {@link differentiated} says, `share` the sum of the points' weights times what makes them the quantity's.
+ */
+function neuronNoise(
+  { model, of }: Setup,
+  activation: Float32Array,
+  a: number,
+  way: {
+    readonly mean: number;
+    readonly share: number;
+    readonly steepest: number;
+    readonly plain: number;
+    readonly spread: number;
+  },
+): number {
+  const steep = cotangentRounding(model, of === 'logit' ? 0 : way.spread) * way.steepest;
+  return (
+    Math.abs(a) * way.share * (way.plain + steep) + activationNoise(model, activation) * Math.abs(way.mean)
+  );
 }
 
 /**
@@ -449,6 +533,7 @@ async function layersFromRows(
   const { width } = model.sizes;
   const { path, plain } = rowPoints(setup.points);
   const sites = insides(model);
+  const beside = besideSite(model.architecture, site);
   using suffix = Suffix.open(model, setup.probe, at, {
     target,
     of,
@@ -485,51 +570,66 @@ async function layersFromRows(
     onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
   });
   try {
-    const { [of]: whole } = await suffix.target(target);
+    const { values: plainValues, spread: plainSpread } = await suffix.target(target);
+    const ownFactor = plain * gradientFactor(of, plainValues);
     const results: LayerIntegrated[] = [];
     const order = counts.flatMap((count, layer) => (count > 0 ? [layer] : []));
     for (const layer of layers) {
-      const meanGradient = scope(() => {
-        const weights = tensor(
-          device,
-          path.map(({ weight }) => weight),
-          [1, path.length],
-        );
-        const mean = matmul(weights, run.gradients.get(layer)!);
-        return site === 'pre' ? mean : matmul(mean, model.outWeight(layer));
-      });
+      const start = order.indexOf(layer) * path.length;
+      const spreads = run.spreads.slice(start, start + path.length);
+      const spread = of === 'logit' ? 0 : Math.max(plainSpread, ...spreads);
+      const shares = path.map(({ weight }, k) => weight * gradientFactor(of, run.values[start + k]!));
+      // float32 holds the shares' proportions, whatever their size.
+      const size = Math.max(...shares.map(Math.abs)) || 1;
+      const cotangents = run.gradients.get(layer)!;
+      const weights = shares.map((share) => share / size);
+      const mean = scope(() => matmul(tensor(device, weights, [1, path.length]), cotangents));
+      const meanGradient = scope(() =>
+        site === 'pre' ? slice(mean, [], []) : matmul(mean, model.outWeight(layer)),
+      );
+      const squares = scope(() => sum(square(concat([mean, cotangents], 0)), -1));
       try {
         const read = async (which: Site): Promise<Float32Array> =>
           neuronsAt(await suffix.plain.run.captures.get(siteHook(layer, which))!.read(), at, width);
-        const [means, own, activation, factor] = await Promise.all([
+        const [means, norms, own, activation, factor, gate] = await Promise.all([
           meanGradient.read(),
+          squares.read(),
           suffix.plain.run.gradients.get(siteHook(layer, site))!.read(),
           read(site),
           site === 'act' ? read('pre_linear') : site === 'pre_linear' ? read('act') : null,
+          beside ? read(beside) : undefined,
         ]);
         const ownHere = neuronsAt(own, at, width);
         const ig = Float64Array.from(
-          activation,
-          (a, i) => a * (plain * ownHere[i]! + means[i]! * (factor?.[i] ?? 1)),
+          ownHere,
+          (g, i) => ownFactor * g + size * means[i]! * (factor?.[i] ?? 1),
         );
-        const zero = order.indexOf(layer) * path.length + path.findIndex(({ alpha }) => alpha === 0);
-        results.push(layerResult(layer, ig, whole - run.values[zero]![of]));
+        const factors = outputDerivatives(model.architecture, site, activation, gate);
+        // Of each point the cotangent's size alone is known: its product with the output weights has the mean's proportion.
+        const typicalMean =
+          site === 'pre'
+            ? typicalGradient(means, factors)
+            : typicalGradient(
+                means,
+                means.map(() => 1),
+              );
+        const proportion = norms[0]! > 0 ? typicalMean / Math.sqrt(norms[0]!) : 0;
+        const typical = shares.reduce(
+          (total, share, k) => total + Math.abs(share) * proportion * Math.sqrt(norms[k + 1]!),
+          Math.abs(ownFactor) * typicalGradient(ownHere, factors),
+        );
+        const noise = gradientNoise(model, { gradient: ig, factor: factors, spread, typical });
+        scaleByActivation(model, activation, ig, noise);
+        const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]!;
+        results.push(layerResult(layer, ig, noise, plainValues[of] - zero[of]));
       } finally {
-        meanGradient.dispose();
+        for (const t of [mean, meanGradient, squares]) t.dispose();
       }
     }
     return results;
   } finally {
     for (const t of run.gradients.values()) t.dispose();
   }
-}
-
-/** dz/da at a site whose value is a, of a neuron whose values are `pre` and, in Llama, `up`. */
-function derivative(model: LanguageModel, site: Site, pre: number, up: number, a: number): number {
-  if (site === 'post') return 1;
-  if (model.architecture === 'bert') return geluDerivative(a);
-  if (site === 'pre_linear') return silu64(pre);
-  return site === 'act' ? up : up * siluDerivative(a);
 }
 
 /** Single neurons: one scaled value adds a column of the output weights, and its gradient is the product with that column. */
@@ -609,21 +709,44 @@ async function neuronsFromRows(
       });
       alongColumn.set(layer, await products.read());
     }
-    const { [of]: whole } = await suffix.target(target);
+    const { values: whole, spread } = await suffix.target(target);
+    const noises = new Map(
+      [...gradients].map(([hook, gradient]) => {
+        const { layer, site } = siteOfHook(hook);
+        const beside = besideSite(model.architecture, site);
+        const factor = outputDerivatives(
+          model.architecture,
+          site,
+          captures.get(hook)!,
+          beside ? captures.get(siteHook(layer, beside)) : undefined,
+        );
+        return [hook, gradientNoise(model, { gradient, factor, spread: of === 'logit' ? 0 : spread })];
+      }),
+    );
     const results: NeuronIntegrated[] = [];
     for (const [place, n] of order.entries()) {
       const neuron = neurons[n]!;
       const { activation, gradient, pre, up } = plainValues[n]!;
       const start = place * path.length;
       const products = alongColumn.get(neuron.layer)!;
-      let mean = plain * gradient;
-      for (const [k, { alpha, weight }] of path.entries())
-        mean +=
-          weight *
+      let share = plain * gradientFactor(of, whole);
+      let mean = share * gradient;
+      let steepest = 0;
+      for (const [k, { alpha, weight }] of path.entries()) {
+        const along =
           products[start - first[neuron.layer]! + k]! *
-          derivative(model, neuron.site, pre, up, alpha * activation);
+          outputDerivative(model.architecture, neuron.site, { pre, up }, alpha * activation);
+        const part = weight * gradientFactor(of, run.values[start + k]!);
+        mean += part * along;
+        share += Math.abs(part);
+        steepest = Math.max(steepest, Math.abs(along));
+      }
+      const hook = siteHook(neuron.layer, neuron.site);
+      const widest = Math.max(spread, ...run.spreads.slice(start, start + path.length));
+      const way = { mean, share, steepest, plain: noises.get(hook)![neuron.index]!, spread: widest };
+      const noise = neuronNoise(setup, captures.get(hook)!, activation, way);
       const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]![of];
-      results[n] = { ...neuron, ig: activation * mean, change: whole - zero, zero };
+      results[n] = { ...neuron, ig: activation * mean, noise, change: whole[of] - zero, zero };
     }
     return results;
   } finally {

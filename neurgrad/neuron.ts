@@ -62,6 +62,12 @@ export function siteHook(layer: number, site: Site): string {
   return `blocks.${layer}.mlp.hook_${site}`;
 }
 
+/** The layer and the site of a name that {@link siteHook} made. */
+export function siteOfHook(hook: string): Pick<Neuron, 'layer' | 'site'> {
+  const [, layer, site] = /^blocks\.(\d+)\.mlp\.hook_(\w+)$/.exec(hook)!;
+  return { layer: Number(layer), site: site as Site };
+}
+
 /**
  * A site by name: `paper` (BERT post, Llama pre_linear), `post`, or `hook_post`.
  * @throws UserError naming the model's sites.

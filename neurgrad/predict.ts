@@ -99,13 +99,24 @@ export function targetValuesOrNaN(logits: Float32Array, target: number): Record<
 }
 
 function valuesOf(logits: Float32Array, target: number): Record<Quantity, number> {
+  // Of the others alone: 1 - p keeps its digits however near to 1 p is.
   let top = Number.NEGATIVE_INFINITY;
-  for (const logit of logits) top = Math.max(top, logit);
+  for (const [v, logit] of logits.entries()) if (v !== target) top = Math.max(top, logit);
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - top);
+  for (const [v, logit] of logits.entries()) if (v !== target) sum += Math.exp(logit - top);
   const logit = logits[target]!;
-  const logprob = logit - top - Math.log(sum);
-  return { prob: Math.exp(logit - top) / sum, logprob, logit };
+  const against = top - logit + Math.log(sum);
+  const logprob = -(Math.max(against, 0) + Math.log1p(Math.exp(-Math.abs(against))));
+  return { prob: Math.exp(logprob), logprob, logit };
+}
+
+/** What a quantity's gradient is taken of on the device: of p and log p by their log odds, which float32 holds whatever p is. */
+export const differentiated = (of: Quantity): 'logodds' | 'logit' => (of === 'logit' ? 'logit' : 'logodds');
+
+/** The factor from the gradient of {@link differentiated} to the quantity's own, in float64: p (1 - p) for p, 1 - p for log p. */
+export function gradientFactor(of: Quantity, { prob, logprob }: Record<Quantity, number>): number {
+  if (of === 'logit') return 1;
+  return -Math.expm1(logprob) * (of === 'prob' ? prob : 1);
 }
 
 /**

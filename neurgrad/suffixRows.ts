@@ -9,16 +9,12 @@
 import {
   broadcastTo,
   concat,
-  exp,
   gatherRows,
   grad,
-  logSoftmax,
   noGrad,
-  pick,
   reshape,
   scope,
   slice,
-  sum,
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
@@ -27,9 +23,11 @@ import { outlive, Taps } from '../models/hooks.ts';
 import { rowTokens } from '../models/kvCache.ts';
 import { Llama } from '../models/llama.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
+import { objectiveValue } from '../models/run.ts';
 import { type PlainRun, plainRun } from './gradients.ts';
-import { type Probe, targetValues } from './predict.ts';
+import { differentiated, type Probe, targetValues } from './predict.ts';
 import { Repeated, type RunNumbers, type RunTensors, WORTH } from './repeated.ts';
+import { spreadOf } from './rounding.ts';
 
 /** A model whose layers can be run one by one. */
 export type SuffixModel = Bert | Llama;
@@ -58,7 +56,9 @@ export interface Beginnings<Numbers extends RunNumbers> {
 export interface SuffixRows {
   /** In the order of the rows. */
   readonly values: readonly Record<Quantity, number>[];
-  /** Of each layer that has rows, in their order; the caller's to dispose of. */
+  /** Standard deviations of the rows' logits. */
+  readonly spreads: readonly number[];
+  /** Of each layer that has rows, in their order, of {@link differentiated}; the caller's to dispose of. */
   readonly gradients: ReadonlyMap<number, Tensor>;
 }
 
@@ -104,15 +104,16 @@ export class Suffix implements Disposable {
       capture: [...options.capture, ...kept],
       grad: {
         at: options.gradients,
-        of: { of: options.of, target: [options.target], position: [probe.position] },
+        of: { of: differentiated(options.of), target: [options.target], position: [probe.position] },
       },
     });
     return new Suffix(model, seen, at, plain);
   }
 
-  /** The target's values in the plain run. */
-  async target(target: number): Promise<Record<Quantity, number>> {
-    return targetValues(await this.plain.run.logits.read(), target);
+  /** The target's values in the plain run, and the standard deviation of its logits. */
+  async target(target: number): Promise<{ values: Record<Quantity, number>; spread: number }> {
+    const logits = await this.plain.run.logits.read();
+    return { values: targetValues(logits, target), spread: spreadOf(logits) };
   }
 
   /** A captured value at the neurons' position, [1, n], in the open scope. */
@@ -136,6 +137,7 @@ export class Suffix implements Disposable {
     const all = counts.reduce((a, b) => a + b, 0);
     const size = options.rowsPerPass ?? this.#rowsThatFit();
     const values: Record<Quantity, number>[] = [];
+    const spreads: number[] = [];
     const parts = new Map<number, Tensor[]>();
     const waves = Array.from({ length: Math.ceil(all / size) }, (_, w) =>
       cut(counts, w * size, Math.min(all, (w + 1) * size)),
@@ -160,15 +162,18 @@ export class Suffix implements Disposable {
         try {
           const read = await logits.read();
           const { vocabulary } = this.model.sizes;
-          for (let row = 0; row < read.length; row += vocabulary)
-            values.push(targetValues(read.subarray(row, row + vocabulary), options.target));
+          for (let at = 0; at < read.length; at += vocabulary) {
+            const row = read.subarray(at, at + vocabulary);
+            values.push(targetValues(row, options.target));
+            spreads.push(spreadOf(row));
+          }
         } finally {
           logits.dispose();
         }
         options.onProgress?.(values.length, all);
       }
       const gradients = new Map([...parts].map(([layer, some]) => [layer, joined(some)]));
-      return { values, gradients };
+      return { values, spreads, gradients };
     } finally {
       for (const some of parts.values()) for (const t of some) t.dispose();
     }
@@ -206,8 +211,7 @@ export class Suffix implements Disposable {
       const last = reshape(this.#read(x!), [count, sizes.hidden]);
       const logits = this.model.decode(this.model.head(last, taps, last.shape));
       const targets = new Array<number>(count).fill(target);
-      const chosen = pick(of === 'logit' ? logits : logSoftmax(logits), targets);
-      const value = sum(of === 'prob' ? exp(chosen) : chosen);
+      const value = objectiveValue({ of: differentiated(of), target: targets }, logits);
       const found = grad(value, marks, { unconnected: 'zero' });
       for (const mark of marks) mark.dispose();
       return { logits: logits.detach(), gradients: new Map(wave.map(({ layer }, i) => [layer, found[i]!])) };

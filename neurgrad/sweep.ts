@@ -41,15 +41,8 @@ import {
   targetValuesOrNaN,
   tokenField,
 } from './predict.ts';
-import {
-  type CurveFit,
-  type FitOptions,
-  fitCurve,
-  fitOptions,
-  fitSums,
-  NOISE_FLOOR,
-  RANGE_SLACK,
-} from './statistics.ts';
+import { type Rounding, roundingOf } from './rounding.ts';
+import { type CurveFit, type FitOptions, fitCurve, fitOptions, fitSums, RANGE_SLACK } from './statistics.ts';
 
 /** Which neurons are shifted, how far, and what is measured. */
 export interface SweepOptions {
@@ -99,6 +92,8 @@ export interface NeuronCurve extends Neuron {
   readonly activation: number;
   /** G_C, of the quantity swept. */
   readonly gradient: number;
+  /** What of `gradient` and `neurgrad` may be rounding. */
+  readonly gradientNoise: number;
   /** The estimate of `slope` that needed no sweep. */
   readonly neurgrad: number;
   /** G_E. */
@@ -116,6 +111,8 @@ export interface NeuronCurve extends Neuron {
   readonly noise: number;
   /** The same of the value at each shift; empty without `points`. */
   readonly valueNoise: readonly number[];
+  /** Of the quantity swept from its plain value, at each shift: those that differences of `values` would round off stay in it; empty without `points`. */
+  readonly changes: readonly number[];
   /** Ascending, with 0. */
   readonly shifts: readonly number[];
   /** The target's probability at each shift, NaN where its logits are not finite; empty without `points`. */
@@ -227,17 +224,34 @@ async function runRowPatches(
   return read;
 }
 
-const NO_NOISE: Record<Quantity, number> = { prob: 0, logprob: 0, logit: 0 };
+const NOTHING: Record<Quantity, number> = { prob: 0, logprob: 0, logit: 0 };
 
-/** A full forward's values, whose rounding is relative to themselves. */
-function ofForwards(values: Record<Quantity, number>): ChangedTarget {
-  const noise = (of: Quantity): number => NOISE_FLOOR * Math.abs(values[of]);
-  return { values, noise: { prob: noise('prob'), logprob: noise('logprob'), logit: noise('logit') } };
+/** A full forward's values. Their changes are differences of two that were rounded. */
+function ofForwards(plain: Record<Quantity, number>, rounding: Rounding) {
+  const rest = (values: Record<Quantity, number>): number => -Math.expm1(values.logprob);
+  const change = (of: Quantity, values: Record<Quantity, number>): number => values[of] - plain[of];
+  return (values: Record<Quantity, number>): ChangedTarget => {
+    const noise = rounding.forwards * Math.max(rest(values), rest(plain));
+    return {
+      values,
+      changes: {
+        prob: change('prob', values),
+        logprob: change('logprob', values),
+        logit: change('logit', values),
+      },
+      noise: {
+        prob: Math.max(values.prob, plain.prob) * noise,
+        logprob: noise,
+        logit: rounding.forwards,
+      },
+    };
+  };
 }
 
 /** What is known of one neuron's curve. */
 interface Measured extends CurveFit {
   readonly valueNoise: readonly number[];
+  readonly changes: readonly number[];
   readonly p: readonly number[];
   readonly values: readonly number[];
 }
@@ -255,12 +269,15 @@ function measure(
   const moved = shifts.length - 1;
   return Array.from({ length: neurons }, (_, n) => {
     const curve = read.slice(n * moved, (n + 1) * moved);
-    const points = [...curve.slice(0, zero), { values: plain, noise: NO_NOISE }, ...curve.slice(zero)];
+    const still = { values: plain, changes: NOTHING, noise: NOTHING };
+    const points = [...curve.slice(0, zero), still, ...curve.slice(zero)];
     const values = points.map((point) => point.values[of]);
+    const changes = points.map((point) => point.changes[of]);
     const valueNoise = points.map((point) => point.noise[of]);
     return {
-      ...fitCurve(shifts, values, fit, valueNoise),
+      ...fitCurve(shifts, changes, fit, valueNoise),
       valueNoise,
+      changes,
       p: points.map((point) => point.values.prob),
       values,
     };
@@ -334,6 +351,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     ...(options.rowsPerPass ? { rowsPerPass: options.rowsPerPass } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   };
+  const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
   const sweepCase = { probe, at, target };
   const axis = (neuron: Neuron): 1 | -1 => {
     const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
@@ -351,18 +369,27 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
               along: neurons.map(axis),
               shifts: shiftsOnly,
               of,
-              plain: base.target.prob,
+              rounding,
               range: fit.range,
               includeZero: fit.includeZero,
             },
             passOptions,
           )
-        ).map((sums) => ({
-          ...fitSums(shifts, sums, fit),
-          valueNoise: [],
-          p: [],
-          values: [],
-        }))
+        ).map((sums) => {
+          // Sums of p are for a plain p of 1, which float32 may not hold.
+          const scale = of === 'prob' ? base.target.prob : 1;
+          const line = fitSums(shifts, sums, fit);
+          return {
+            ...line,
+            slope: scale * line.slope,
+            intercept: scale * line.intercept,
+            noise: scale * line.noise,
+            valueNoise: [],
+            changes: [],
+            p: [],
+            values: [],
+          };
+        })
       : measure(
           shifts,
           neurons.length,
@@ -372,13 +399,14 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
                 model as DifferenceModel,
                 sweepCase,
                 base.target,
+                rounding,
                 jobs.map(({ n, s }) => ({ neuron: neurons[n]!, shift: shifts[s]! * axis(neurons[n]!) })),
                 passOptions,
               )
             : (engine === 'rows'
                 ? await runRowPatches(model as StreamedLlama, probe, patches, target, passOptions)
                 : await runPatches(model, probe, patches, target, rowsPerPass, options.onProgress)
-              ).map(ofForwards),
+              ).map(ofForwards(base.target, rounding)),
           of,
           fit,
         );
@@ -388,12 +416,13 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;
     const gradient = base.gradient.get(name)![neuron.index]!;
-    const { slope, intercept, r, flat, linear, noise, valueNoise, p, values } = measured[n]!;
+    const { slope, intercept, r, flat, linear, noise, valueNoise, changes, p, values } = measured[n]!;
     const points = options.points !== false;
     return {
       ...neuron,
       activation,
       gradient,
+      gradientNoise: base.noise.get(name)![neuron.index]!,
       neurgrad: neurGrad(activation, gradient, { direction, sign }),
       slope,
       intercept,
@@ -403,6 +432,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
       flat,
       noise,
       valueNoise: points ? valueNoise : [],
+      changes: points ? changes : [],
       shifts,
       p: points ? p : [],
       values: points ? values : [],

@@ -185,7 +185,7 @@ export async function verifyExact(
     const some = neurons.slice(0, 8).map((neuron) => ({ case: 0, neuron, shift: 1 }));
     const together = await rowChanges(bundle, some);
     const alone = await rowChanges(bundle, some, { rowsPerPass: 1 });
-    sameBits &&= together.f.every((value, i) => Object.is(value, alone.f[i]));
+    sameBits &&= together.logprob.every((value, i) => Object.is(value, alone.logprob[i]));
   }
   return {
     prompts: probes.length,

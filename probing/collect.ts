@@ -15,6 +15,8 @@ import { prefillAll, StreamedLlama } from '../models/stream.ts';
 import {
   type Conventions,
   conventionFields,
+  differentiated,
+  gradientFactor,
   type LanguageModel,
   outwardSign,
   siteHook,
@@ -114,7 +116,10 @@ export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingC
       try {
         const options = {
           capture: names,
-          grad: { at: names, of: { of: conventions.of, target: prompts.flatMap(() => candidates) } },
+          grad: {
+            at: names,
+            of: { of: differentiated(conventions.of), target: prompts.flatMap(() => candidates) },
+          },
         };
         using run = await (model instanceof Llama
           ? model.runRows(groups, options)
@@ -140,7 +145,10 @@ export function fullReader(model: LanguageModel, conventions: ReadingConventions
       { ids: candidates.map(() => ids) },
       {
         capture: names,
-        grad: { at: names, of: { of: conventions.of, target: candidates, position: positions } },
+        grad: {
+          at: names,
+          of: { of: differentiated(conventions.of), target: candidates, position: positions },
+        },
         logits: positions,
       },
     );
@@ -187,18 +195,21 @@ async function readRun(
   return Array.from({ length: prompts }, (_, prompt) => {
     const first = prompt * candidates.length;
     const row = logits.subarray(first * vocabulary, (first + 1) * vocabulary);
+    const values = candidates.map((id) => targetValues(row, id));
+    const factors = values.map((of) => gradientFactor(conventions.of, of));
     const activation = new Float32Array(neurons);
     const table = new Float32Array(candidates.length * neurons);
     names.forEach((_, layer) => {
       activation.set(activations[layer]!.subarray(first * width, (first + 1) * width), layer * width);
       candidates.forEach((_, c) => {
         const from = (first + c) * width;
-        table.set(gradients[layer]!.subarray(from, from + width), c * neurons + layer * width);
+        const [to, factor] = [c * neurons + layer * width, factors[c]!];
+        for (let i = 0; i < width; i++) table[to + i] = factor * gradients[layer]![from + i]!;
       });
     });
     alongAxis(table, activation, conventions);
     return {
-      probabilities: candidates.map((id) => targetValues(row, id).prob),
+      probabilities: values.map(({ prob }) => prob),
       activation,
       gradients: table,
     };

@@ -14,6 +14,7 @@ import { neuronGradients } from '../../neurgrad/gradients.ts';
 import { integrateLayers } from '../../neurgrad/integrated.ts';
 import type { Probe } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
+import { relativeRounding } from '../../neurgrad/rounding.ts';
 import { BERT_BASE, LLAMA_12, onDevice, randomWeights } from '../network.ts';
 import { demand } from '../reference.ts';
 import type { Row } from '../rows.ts';
@@ -109,7 +110,12 @@ export const integratedSuite: Suite = async ({ device, rounds, clock, only, prog
       clock,
     );
     const [fast, slow] = [await run(true), await run(false)];
-    const error = Math.max(...fast.f.map((value, i) => Math.abs(value - slow.f[i]!) / slow.noise.f[i]!));
+    const noise = relativeRounding(model);
+    const error = Math.max(
+      ...fast.logprob.map(
+        (value, i) => Math.abs(value - slow.logprob[i]!) / (noise * slow.size[i]! * slow.rest[i]!),
+      ),
+    );
     const rate = (ms: number): number => (1000 * shifted.length) / ms;
     return {
       suite: 'last layer',

@@ -58,8 +58,9 @@ Examples:
   neurgrad gradients --model examples/models/stories260k --prompt "Once upon a time" --of logprob --top 20 --json
   neurgrad gradients --model examples/models/facts-bert --prompt "Rome is in [MASK]." --out rome.safetensors
 
-The file holds activation, gradient and neurgrad, each [layers, width] in float32, and the conventions as metadata; as CSV, a
-line a neuron.`,
+Noise is what of G_C, and so of NeurGrad, may be rounding: a value no larger is marked, and says nothing, not even by its sign.
+The file holds activation in float32, gradient, neurgrad and noise in float64, each [layers, width], and the conventions as
+metadata; as CSV, a line a neuron.`,
     )
     .action(runGradients);
 }
@@ -84,6 +85,8 @@ async function runGradients(options: Options): Promise<void> {
         activation: found.activation[flat]!,
         gradient: found.gradient[flat]!,
         neurgrad: found.neurgrad[flat]!,
+        noise: found.noise[flat]!,
+        belowNoise: Math.abs(found.gradient[flat]!) <= found.noise[flat]!,
       });
       const summary = {
         model: options.model,
@@ -94,6 +97,7 @@ async function runGradients(options: Options): Promise<void> {
         layers: found.layers,
         width: found.width,
         zeros: found.zeros,
+        belowNoise: found.belowNoise,
         positive: positive.map(describe),
         negative: negative.map(describe),
         ...(options.out === undefined ? {} : { file: options.out }),
@@ -104,14 +108,15 @@ async function runGradients(options: Options): Promise<void> {
       }
       output.result(summary, () =>
         [
-          `p(${showToken(summary.target)}) = ${figure(found.p)} at position ${found.position}; ${found.neurgrad.length} neurons, ${found.zeros.activation} with activation 0, ${found.zeros.gradient} with gradient 0`,
+          `p(${showToken(summary.target)}) = ${figure(found.p)} at position ${found.position}; ${found.neurgrad.length} neurons, ${found.zeros.activation} with activation 0, ${found.zeros.gradient} with gradient 0, ${found.belowNoise} with a gradient no larger than its noise`,
           table(
-            ['neuron', 'activation', 'G_C', 'NeurGrad'],
+            ['neuron', 'activation', 'G_C', 'NeurGrad', '± noise'],
             [...summary.positive, ...summary.negative.toReversed()].map((neuron) => [
               formatNeuron(neuron, model.paperSite),
               figure(neuron.activation),
               signed(neuron.gradient),
-              signed(neuron.neurgrad),
+              neuron.belowNoise ? `${signed(neuron.neurgrad)} (noise)` : signed(neuron.neurgrad),
+              figure(neuron.noise, 2),
             ]),
           ),
           describeConventions(found.conventions),
@@ -124,11 +129,12 @@ async function runGradients(options: Options): Promise<void> {
 }
 
 /** All neurons as comma-separated values, every digit of them. */
-function gradientsCsv({ activation, gradient, neurgrad, width }: NeuronGradients): string {
+function gradientsCsv({ activation, gradient, neurgrad, noise, width }: NeuronGradients): string {
+  const columns = [activation, gradient, neurgrad, noise];
   const lines = Array.from(activation, (_, flat) =>
-    [Math.floor(flat / width), flat % width, activation[flat], gradient[flat], neurgrad[flat]].join(','),
+    [Math.floor(flat / width), flat % width, ...columns.map((values) => values[flat])].join(','),
   );
-  return `${['layer,index,activation,gradient,neurgrad', ...lines].join('\n')}\n`;
+  return `${['layer,index,activation,gradient,neurgrad,noise', ...lines].join('\n')}\n`;
 }
 
 /** All neurons as a safetensors file, its metadata saying what they are. */
@@ -142,9 +148,9 @@ async function writeGradients(
     target: TokenText & { p: number };
   },
 ): Promise<void> {
-  const tensor = (name: string, data: Float32Array): TensorToWrite => ({
+  const tensor = (name: string, data: Float32Array | Float64Array): TensorToWrite => ({
     name,
-    dtype: 'F32',
+    dtype: data instanceof Float32Array ? 'F32' : 'F64',
     shape: [found.layers, found.width],
     data,
   });
@@ -154,6 +160,7 @@ async function writeGradients(
       tensor('activation', found.activation),
       tensor('gradient', found.gradient),
       tensor('neurgrad', found.neurgrad),
+      tensor('noise', found.noise),
     ],
     {
       format: 'neurgrad gradients 1',

@@ -68,7 +68,8 @@ Examples:
     --range=-10:10:0.2 --direction plain --target paris --json
   neurgrad sweep --model examples/models/stories260k --prompt "Once upon a time" --neurons L2.N9@post --out curve.json
 
-JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient", "neurgrad", "slope", "r", "polarity",
+JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient", "gradientNoise", "neurgrad", "slope",
+"noise", "r", "polarity",
 "linear", "shifts", "p"}], "engine", "conventions", …}`,
     )
     .action(runSweep);
@@ -135,7 +136,9 @@ async function runSweep(options: Options): Promise<void> {
             found.neurons.map((neuron) => [
               formatNeuron(neuron, model.paperSite),
               figure(neuron.activation),
-              signed(neuron.neurgrad),
+              Math.abs(neuron.gradient) <= neuron.gradientNoise
+                ? `${signed(neuron.neurgrad)} (noise)`
+                : signed(neuron.neurgrad),
               signed(neuron.slope),
               neuron.flat ? 'flat' : signed(neuron.r),
               Number.isNaN(neuron.slope)

@@ -6,6 +6,7 @@ import {
   crossEntropyBackward,
   crossEntropy as crossEntropyKernel,
   groupGrid,
+  type Labelled,
   softmaxBackward,
   softmax as softmaxKernel,
 } from '../../kernels/index.ts';
@@ -24,7 +25,7 @@ import {
   type Tensor,
   tensorField,
 } from '../tensor.ts';
-import { affine, exp, greater, mul, sub } from './elementwise.ts';
+import { add, affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
 import { unpickAt } from './rows.ts';
 import { reshape } from './shape.ts';
@@ -166,12 +167,22 @@ function backward(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
   );
 }
 
-/** The backward kernel in primitive operations. */
+/** The backward kernel in primitive operations: the likeliest entry's cotangent is made of the others' where it exceeds 1/2. */
 export function softmaxBackwardTwin(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
-  const inner = log
-    ? sub(mul(dy, greater(y, full(y.device, [], -5e29))), mul(exp(y), sum(dy, -1, true)))
-    : mul(y, sub(dy, sum(mul(y, dy), -1, true)));
-  return affine(inner, scale, 0);
+  const above = (limit: number): Tensor => greater(y, full(y.device, [], limit));
+  const sure = above(log ? Math.log(0.5) : 0.5);
+  const surest = sum(mul(dy, sure), -1, true);
+  if (!log) {
+    const less = sub(dy, surest);
+    return affine(mul(y, sub(less, sum(mul(y, less), -1, true))), scale, 0);
+  }
+  const p = exp(y);
+  const unsure = affine(sure, -1, 1);
+  const others = sum(mul(dy, unsure), -1, true);
+  const rest = sum(mul(p, unsure), -1, true);
+  const plain = sub(mul(dy, above(-5e29)), mul(p, add(others, surest)));
+  const closed = sub(mul(dy, rest), mul(p, others));
+  return affine(add(mul(plain, unsure), mul(closed, sure)), scale, 0);
 }
 
 /** The label of rows that are not counted, as in PyTorch. */
@@ -194,77 +205,111 @@ function checkLabels(logits: Tensor, labels: ArrayLike<number>): void {
 }
 
 /**
- * Cross-entropy of each row of logits [R, V] with an integer label; rows labelled -100 give 0. Result [R].
+ * Cross-entropy of each row of logits [R, V] with an integer label; rows labelled -100 give 0. Result [R]: -log p, whose gradient
+ * keeps its digits however near to 1 or 0 p is.
  * @throws ShapeError for any other label that is no class
  */
 export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Tensor {
-  const { rows, length } = checkRows('crossEntropy', logits);
+  return labelled('crossEntropy', logits, labels);
+}
+
+/**
+ * Log odds of each row's label, log p / (1 - p): its logit less the logsumexp of all others, of logits [R, V]; rows labelled -100 give
+ * 0. Result [R]. Its gradient is 1 at the label and minus the softmax of the others there, of ordinary size whatever p is:
+ * dp = p (1 - p) times it, dlog p = (1 - p) times it, where p and 1 - p may be too small for a float32.
+ * @example
+ * ```ts
+ * import { logOdds, openDevice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const odds = logOdds(tensor(device, [[20, 0, 0]]), [0]);
+ * console.log((await odds.item()).toFixed(4)); // → 19.3069
+ * device.destroy();
+ * ```
+ */
+export function logOdds(logits: Tensor, labels: ArrayLike<number>): Tensor {
+  return affine(labelled('oddsAgainst', logits, labels), -1, 0);
+}
+
+function labelled(op: Labelled, logits: Tensor, labels: ArrayLike<number>): Tensor {
+  const { rows, length } = checkRows(op, logits);
   checkLabels(logits, labels);
   const label = integers(logits.device, labels);
   const y = empty(logits.device, [rows]);
-  const stats = empty(logits.device, [rows, 2]);
+  const stats = empty(logits.device, [rows, 3]);
   const operands = [
     { storage: logits.storage, rowLength: length },
     { storage: label.storage, rowLength: 1 },
     { storage: y.storage, rowLength: 1 },
-    { storage: stats.storage, rowLength: 2 },
+    { storage: stats.storage, rowLength: 3 },
   ];
-  for (const [begin, end] of commonRows('crossEntropy', rows, operands))
+  for (const [begin, end] of commonRows(op, rows, operands))
     logits.device.dispatch(
-      crossEntropyKernel(rowShare(length, logits.device)),
+      crossEntropyKernel(op, rowShare(length, logits.device)),
       [
         logits.storage.window(begin * length, end * length),
         label.storage.window(begin, end),
         y.storage.window(begin, end),
-        stats.storage.window(2 * begin, 2 * end),
+        stats.storage.window(3 * begin, 3 * end),
       ],
       [end - begin, length],
       groupGrid(end - begin),
       4 * (end - begin) * length,
     );
-  const result = operation('crossEntropy', [logits], y, [logits, label, stats], (dy, saved) => [
-    crossEntropyPullback(saved[0]!, saved[1]!, saved[2]!, dy),
+  const result = operation(op, [logits], y, [logits, label, stats], (dy, saved) => [
+    crossEntropyPullback(op, saved[0]!, saved[1]!, saved[2]!, dy),
   ]);
   label.dispose();
   stats.dispose();
   return result;
 }
 
-function crossEntropyPullback(logits: Tensor, label: Tensor, stats: Tensor, dloss: Tensor): Tensor {
-  const { rows, length } = checkRows('crossEntropy', logits);
+function crossEntropyPullback(
+  op: Labelled,
+  logits: Tensor,
+  label: Tensor,
+  stats: Tensor,
+  dloss: Tensor,
+): Tensor {
+  const { rows, length } = checkRows(op, logits);
   const da = empty(logits.device, logits.shape);
   const operands = [logits, label, dloss, stats, da].map((t, i) => ({
     storage: t.storage,
-    rowLength: [length, 1, 1, 2, length][i]!,
+    rowLength: [length, 1, 1, 3, length][i]!,
   }));
-  for (const [begin, end] of commonRows('crossEntropy', rows, operands))
+  for (const [begin, end] of commonRows(op, rows, operands))
     logits.device.dispatch(
-      crossEntropyBackward(rowShare(length, logits.device)),
+      crossEntropyBackward(op, rowShare(length, logits.device)),
       operands.map((operand) => rowsWindow(operand, begin, end)),
       [end - begin, length],
       groupGrid(end - begin),
       4 * (end - begin) * length,
     );
+  const twin = op === 'crossEntropy' ? crossEntropyBackwardTwin : oddsAgainstBackwardTwin;
   return operation(
-    'crossEntropyBackward',
+    `${op}Backward`,
     [logits, dloss],
     da,
     [logits, dloss, label],
-    throughTwin(2, (logits, dloss, label) => crossEntropyBackwardTwin(logits!, dloss!, label!)),
+    throughTwin(2, (logits, dloss, label) => twin(logits!, dloss!, label!)),
   );
 }
 
-/** The backward kernel in primitive operations: dloss (softmax - onehot) over counted rows. */
+/** The backward kernel in primitive operations: dloss softmax at the other entries, minus their sum at the label. */
 export function crossEntropyBackwardTwin(logits: Tensor, dloss: Tensor, label: Tensor): Tensor {
-  const column = reshape(dloss, [-1, 1]);
-  const counted = sum(unpickOnes(logits, label), -1, true);
-  return sub(mul(mul(softmax(logits), column), counted), unpickAt(dloss, label, logits.dim(1)));
+  const ones = full(logits.device, [logits.dim(0)], 1);
+  const own = unpickAt(ones, label, logits.dim(1));
+  const counted = sum(own, -1, true);
+  const others = mul(softmax(logits), sub(counted, own));
+  return mul(sub(others, mul(own, sum(others, -1, true))), reshape(dloss, [-1, 1]));
 }
 
-/** 1 at each row's label, 0 elsewhere; no gradient. */
-function unpickOnes(logits: Tensor, label: Tensor): Tensor {
+/** The same of `oddsAgainst`: the softmax of the other entries, and -1 at the label. */
+export function oddsAgainstBackwardTwin(logits: Tensor, dloss: Tensor, label: Tensor): Tensor {
   const ones = full(logits.device, [logits.dim(0)], 1);
-  return unpickAt(ones, label, logits.dim(1));
+  const own = unpickAt(ones, label, logits.dim(1));
+  const others = mul(softmax(add(logits, affine(own, -1e30, 0))), sum(own, -1, true));
+  return mul(sub(others, own), reshape(dloss, [-1, 1]));
 }
 
 /**

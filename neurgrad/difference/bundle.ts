@@ -11,6 +11,7 @@ import {
   gelu,
   integers,
   linear,
+  logSoftmax,
   noGrad,
   permute,
   type RotaryTable,
@@ -19,7 +20,6 @@ import {
   rotaryTable,
   scope,
   slice,
-  softmax,
   type Tensor,
 } from '../../engine/index.ts';
 import { disown } from '../../engine/scope.ts';
@@ -92,8 +92,8 @@ export interface Bundle extends Disposable {
   readonly layers: readonly LayerBase[];
   /** What the head's non-linear steps start from, [cases, hidden] each: BERT dense, gelu; Llama final. */
   readonly head: Readonly<Record<string, Tensor>>;
-  /** [cases, vocabulary] */
-  readonly probabilities: Tensor;
+  /** Log-probabilities [cases, vocabulary]. */
+  readonly logprobs: Tensor;
   /** [cases, vocabulary] */
   readonly logits: Tensor;
   /** pre (gate) and, for Llama, up of all neurons [layers * width] at each case's position, on the host. */
@@ -195,7 +195,7 @@ async function makeBundle(
   );
   const final = hold(pack(finals));
   const logits = hold(pack(logitRows));
-  const probabilities = hold(noGrad(() => scope(() => softmax(logits))));
+  const logprobs = hold(noGrad(() => scope(() => logSoftmax(logits))));
   const head = noGrad(() => scope(() => headBase(model, final)));
   for (const t of Object.values(head)) hold(t);
   const rowsAt = (name: string): Promise<Float32Array>[] =>
@@ -218,12 +218,7 @@ async function makeBundle(
       const some = values.subarray(layer * sizes.width, (layer + 1) * sizes.width);
       return Math.sqrt(some.reduce((sum, value) => sum + value * value, 0) / sizes.width);
     });
-  const held = [
-    ...packed.flatMap((layer) => Object.values(layer)),
-    ...Object.values(head),
-    probabilities,
-    logits,
-  ];
+  const held = [...packed.flatMap((layer) => Object.values(layer)), ...Object.values(head), logprobs, logits];
   if (table) held.push(table.cosine, table.sine);
   const dispose = (): void => {
     for (const t of held) t.dispose();
@@ -237,7 +232,7 @@ async function makeBundle(
     cases: places,
     layers: packed,
     head,
-    probabilities,
+    logprobs,
     logits,
     pre: pre!,
     up: up!,

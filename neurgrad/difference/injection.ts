@@ -100,3 +100,36 @@ export function injectionCondition(
   const across = Math.abs(value(at.pre, at.up + dUp) - value(at.pre, at.up - dUp));
   return (along + across) / (2 * step * whole);
 }
+
+/** dz/da at a site whose value is a, z the input of the output weights, of a neuron whose values are `pre` and, in Llama, `up`. */
+export function outputDerivative(
+  architecture: 'bert' | 'llama',
+  site: Site,
+  { pre, up }: { readonly pre: number; readonly up: number },
+  a: number,
+): number {
+  if (site === 'post') return 1;
+  if (architecture === 'bert') return geluDerivative(a);
+  if (site === 'pre_linear') return silu(pre);
+  return site === 'act' ? up : up * siluDerivative(a);
+}
+
+/** Site of the other value that {@link outputDerivative} reads at a site, beside the site's own. */
+export function besideSite(architecture: 'bert' | 'llama', site: Site): 'pre' | 'pre_linear' | null {
+  if (architecture === 'bert' || site === 'post') return null;
+  return site === 'pre_linear' ? 'pre' : 'pre_linear';
+}
+
+/** {@link outputDerivative} of a layer's neurons, their activations times `alpha`. `beside`: values at {@link besideSite}. */
+export function outputDerivatives(
+  architecture: 'bert' | 'llama',
+  site: Site,
+  activation: Float32Array,
+  beside: Float32Array | undefined,
+  alpha = 1,
+): Float64Array {
+  return Float64Array.from(activation, (a, i) => {
+    const other = beside?.[i] ?? 0;
+    return outputDerivative(architecture, site, { pre: other, up: other }, alpha * a);
+  });
+}

@@ -39,14 +39,9 @@ import {
 } from '../../kernels/difference.ts';
 import { groupGrid, type Kernel, linearGrid, type Norm } from '../../kernels/index.ts';
 import type { Quantity } from '../../models/model.ts';
+import type { Rounding } from '../rounding.ts';
 
 export { NONE, TARGET_FIELDS };
-
-/**
- * Rounding of what a row says, relative to the terms before they cancel: of F to `movement`, of dz_t to `size`. Most of it is the
- * plain run's: its logits are known to some 1e-6 to 1e-5, and so is each p_v that a change is weighted with. Measured against float64: test/neurgrad/difference.test.ts.
- */
-export const DIFFERENCE_ROUNDING = 2e-5;
 
 /** Slack on |s| <= range in float32, whose decimals are rounded. */
 const RANGE_SLACK = 1e-6;
@@ -292,9 +287,9 @@ export const targetRecord = ({ base, target, condition }: TargetRow): [number, n
   bits(condition),
 ];
 
-/** (F, dz_t, movement, size) of each row, whose records are u32 [rows, 3]: see the kernel. */
-export function targetDifference(probability: Tensor, records: Tensor, dLogits: Tensor): Tensor {
-  return targets(targetKernel(dLogits.device.rowLanes), probability, records, [dLogits], [dLogits.dim(1)]);
+/** TARGET_FIELDS of each row, whose records are u32 [rows, 3]: see the kernel. `logprobs` [cases, V]. */
+export function targetDifference(logprobs: Tensor, records: Tensor, dLogits: Tensor): Tensor {
+  return targets(targetKernel(dLogits.device.rowLanes), logprobs, records, [dLogits], [dLogits.dim(1)]);
 }
 
 /** A shift in the last layer: which of the lines, and how far along it. */
@@ -305,7 +300,7 @@ export interface LineRow extends TargetRow {
 
 /** The same of rows along lines of the final residual x [cases, H]: columns w [lines, H], their logits [lines, V]. */
 export function lineDifference(
-  base: { readonly probabilities: Tensor; readonly logits: Tensor; readonly final: Tensor },
+  base: { readonly logprobs: Tensor; readonly logits: Tensor; readonly final: Tensor },
   columns: Tensor,
   lines: Tensor,
   rows: readonly LineRow[],
@@ -315,7 +310,7 @@ export function lineDifference(
   return scope(() =>
     targets(
       lineKernel(lines.device.rowLanes),
-      base.probabilities,
+      base.logprobs,
       integers(lines.device, records.flat(), [rows.length, 5]),
       [base.logits, base.final, columns, lines],
       [lines.dim(1), columns.dim(1), eps],
@@ -333,28 +328,28 @@ function bits(value: number): number {
 
 function targets(
   kernel: Kernel,
-  probability: Tensor,
+  logprobs: Tensor,
   records: Tensor,
   inputs: readonly Tensor[],
   params: readonly number[],
 ): Tensor {
   const rows = records.dim(0);
-  const y = empty(probability.device, [rows, TARGET_FIELDS]);
+  const y = empty(logprobs.device, [rows, TARGET_FIELDS.length]);
   run(
     kernel,
-    [probability, records, ...inputs, y],
+    [logprobs, records, ...inputs, y],
     [rows, ...params],
     groupGrid(rows),
-    14 * rows * probability.dim(1),
+    20 * rows * logprobs.dim(1),
   );
   return y;
 }
 
-/** Sums over each curve's rows of `moved` into y: see the kernel. `first` u32 [curves], shifts [points]. */
+/** Sums over each curve's rows of `moved` into y, those of p for a plain p of 1: see the kernel. `first` u32 [curves], shifts [points]. */
 export function reduceCurves(
   how: {
     readonly of: Quantity;
-    readonly plain: number;
+    readonly rounding: Rounding;
     readonly range: number;
     readonly includeZero: boolean;
   },
@@ -364,10 +359,11 @@ export function reduceCurves(
   y: Tensor,
 ): void {
   const range = Math.min(how.range * (1 + RANGE_SLACK), LARGEST_FLOAT);
+  const { plain, change, single, shift, share } = how.rounding;
   run(
     curveKernel(how.of),
     [moved, first, shifts, y],
-    [first.size, shifts.size, how.plain, DIFFERENCE_ROUNDING, range, how.includeZero ? 1 : 0],
+    [first.size, shifts.size, plain, change, single, shift, share, range, how.includeZero ? 1 : 0],
     linearGrid(first.size),
     30 * first.size * shifts.size,
   );

@@ -1,44 +1,40 @@
 /** The target's values under each shift of one prompt's neurons, from their differences to the plain prompt's. */
 
-import { PLAIN_SHARE } from '../../kernels/curve.ts';
+import type { TARGET_FIELDS } from '../../kernels/difference.ts';
 import type { Quantity } from '../../models/model.ts';
+import type { Rounding } from '../rounding.ts';
 import { type DifferenceModel, openBundle, type SweepCase } from './bundle.ts';
-import { DIFFERENCE_ROUNDING } from './ops.ts';
 import { type Curves, curveSums, type RowOptions, rowChanges, type ShiftedRow } from './wave.ts';
 
-/**
- * What a row does to the target, from its changes (F, dz_t) and the plain values. The sums are float64, so that a change
- * of p far below p's own float32 rounding stays in it.
- */
-export function changedTarget(
-  plain: Record<Quantity, number>,
-  f: number,
-  logit: number,
-): Record<Quantity, number> {
-  return {
-    prob: plain.prob - (plain.prob * f) / (1 + f),
-    logprob: plain.logprob - Math.log1p(f),
-    logit: plain.logit + logit,
-  };
-}
-
-/** What of a changed target's values may be rounding, from that of (F, dz_t). */
-export function changedNoise(
-  plain: Record<Quantity, number>,
-  f: number,
-  noise: { readonly f: number; readonly logit: number },
-): Record<Quantity, number> {
-  return {
-    prob: (plain.prob * (noise.f / (1 + f) + PLAIN_SHARE * DIFFERENCE_ROUNDING * Math.abs(f))) / (1 + f),
-    logprob: noise.f / (1 + f),
-    logit: noise.logit,
-  };
-}
-
-/** One shift's target, and what of its change may be rounding. */
+/** One shift's target: its values, how far they are from the plain ones, and what of that may be rounding. */
 export interface ChangedTarget {
   readonly values: Record<Quantity, number>;
+  /** Not the difference of the values: a change far below p's own resolution stays in it. */
+  readonly changes: Record<Quantity, number>;
   readonly noise: Record<Quantity, number>;
+}
+
+/** What a row does to the target, in float64, from what it says of it and the plain values. */
+export function changedTarget(
+  plain: Record<Quantity, number>,
+  row: Readonly<Record<(typeof TARGET_FIELDS)[number], number>>,
+  rounding: Rounding,
+): ChangedTarget {
+  const { logprob, logit } = row;
+  const after = Math.exp(plain.logprob + logprob);
+  // Where p_t was too small for its own float64, only the logarithm says what it has become.
+  const prob = Math.abs(logprob) < 1 ? plain.prob * Math.expm1(logprob) : after - plain.prob;
+  const noise =
+    rounding.plain * row.moved + rounding.change * row.size * row.rest + rounding.shift * row.alongLogprob;
+  return {
+    values: { prob: plain.prob + prob, logprob: plain.logprob + logprob, logit: plain.logit + logit },
+    changes: { prob, logprob, logit },
+    noise: {
+      prob: after * noise + rounding.share * Math.abs(prob),
+      logprob: noise,
+      logit: rounding.single * row.size + rounding.shift * row.alongLogit,
+    },
+  };
 }
 
 /** One target a row, in the rows' order. Shifts are along the plain axis. */
@@ -46,19 +42,21 @@ export async function sweepDifferences(
   model: DifferenceModel,
   sweepCase: SweepCase,
   plain: Record<Quantity, number>,
+  rounding: Rounding,
   rows: readonly Omit<ShiftedRow, 'case'>[],
   options: RowOptions = {},
 ): Promise<ChangedTarget[]> {
   using bundle = await openBundle(model, [sweepCase]);
-  const { f, logit, noise } = await rowChanges(
+  const found = await rowChanges(
     bundle,
     rows.map((row) => ({ ...row, case: 0 })),
     options,
   );
-  return rows.map((_, i) => ({
-    values: changedTarget(plain, f[i]!, logit[i]!),
-    noise: changedNoise(plain, f[i]!, { f: noise.f[i]!, logit: noise.logit[i]! }),
-  }));
+  const names = Object.keys(found) as (keyof typeof found)[];
+  return rows.map((_, i) => {
+    const row = Object.fromEntries(names.map((name) => [name, found[name][i]!]));
+    return changedTarget(plain, row as Record<(typeof names)[number], number>, rounding);
+  });
 }
 
 /** The sums that slope and r are made of, for each neuron, and nothing of its points. */

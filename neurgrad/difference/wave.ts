@@ -23,10 +23,10 @@ import { CURVE_FIELDS } from '../../kernels/curve.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
 import { Repeated, type RunTensors, WORTH } from '../repeated.ts';
+import type { Rounding } from '../rounding.ts';
 import type { Bundle } from './bundle.ts';
 import { injection, injectionCondition } from './injection.ts';
 import {
-  DIFFERENCE_ROUNDING,
   injectNeurons,
   lineDifference,
   NONE,
@@ -47,15 +47,8 @@ export interface ShiftedRow {
   readonly shift: number;
 }
 
-/** How far the target has moved in each row, in the order of the rows given. */
-export interface RowChanges {
-  /** sum over the vocabulary of p_v (e^(dz_v - dz_t) - 1): p_t changes by -p_t F / (1 + F). */
-  readonly f: Float32Array;
-  /** Change of the target's logit. */
-  readonly logit: Float32Array;
-  /** What of each may be rounding, about. */
-  readonly noise: { readonly f: Float32Array; readonly logit: Float32Array };
-}
+/** What each row says of its target, a number a row under each of TARGET_FIELDS, in the order of the rows given. */
+export type RowChanges = Readonly<Record<(typeof TARGET_FIELDS)[number], Float32Array>>;
 
 /** How rows are run. */
 export interface RowOptions {
@@ -92,19 +85,17 @@ export async function rowChanges(
   rows: readonly ShiftedRow[],
   options: RowOptions = {},
 ): Promise<RowChanges> {
-  const fields = Array.from({ length: TARGET_FIELDS }, () => new Float32Array(rows.length));
+  const fields = TARGET_FIELDS.map((name) => [name, new Float32Array(rows.length)] as const);
   await forEachWave(bundle, rows, options, async (moved, chosen) => {
     try {
       const read = await moved.read();
       for (const [k, i] of chosen.entries())
-        for (const [at, field] of fields.entries()) field[i] = read[TARGET_FIELDS * k + at]!;
+        for (const [at, [, field]] of fields.entries()) field[i] = read[TARGET_FIELDS.length * k + at]!;
     } finally {
       moved.dispose();
     }
   });
-  const [f, logit, movement, extent] = fields as [Float32Array, Float32Array, Float32Array, Float32Array];
-  const rounding = (of: Float32Array): Float32Array => of.map((value) => DIFFERENCE_ROUNDING * value);
-  return { f, logit, noise: { f: rounding(movement), logit: rounding(extent) } };
+  return Object.fromEntries(fields) as Record<(typeof TARGET_FIELDS)[number], Float32Array>;
 }
 
 /** The neurons of {@link curveSums}: of one case, all over the same shifts. */
@@ -114,15 +105,14 @@ export interface Curves {
   readonly along: readonly number[];
   readonly shifts: readonly number[];
   readonly of: Quantity;
-  /** The plain probability. */
-  readonly plain: number;
+  readonly rounding: Rounding;
   /** |s| up to which points count; whether (0, 0) is one. */
   readonly range: number;
   readonly includeZero: boolean;
 }
 
 /**
- * The sums of {@link CURVE_FIELDS} for each neuron of the bundle's only case, made on the device; nothing else is read back.
+ * The sums of {@link CURVE_FIELDS} for each neuron of the bundle's only case, made on the device, of p for a plain p of 1; nothing else is read back.
  * The same from the points themselves: `fitCurve`.
  */
 export async function curveSums(
@@ -150,7 +140,7 @@ export async function curveSums(
     using sums = noGrad(() =>
       scope(() => {
         const y = empty(device, [neurons.length, CURVE_FIELDS.length]);
-        const moved = waves.length > 0 ? concat(waves, 0) : zeros(device, [1, TARGET_FIELDS]);
+        const moved = waves.length > 0 ? concat(waves, 0) : zeros(device, [1, TARGET_FIELDS.length]);
         reduceCurves(curves, moved, integers(device, first), tensor(device, shifts, [points]), y);
         return y;
       }),
@@ -167,7 +157,7 @@ export async function curveSums(
 
 /**
  * Runs rows in waves of neighbouring layers, while the device still works on the one before.
- * @param take gets a wave's [rows, TARGET_FIELDS] to dispose of, and which rows they are; done once what it gives is.
+ * @param take gets a wave's [rows, fields] to dispose of, and which rows they are; done once what it gives is.
  */
 async function forEachWave(
   bundle: Bundle,
@@ -222,7 +212,7 @@ async function forEachWave(
   await before;
 }
 
-/** Rows of the last layer along the lines of their neurons, [rows, TARGET_FIELDS]. */
+/** Rows of the last layer along the lines of their neurons, [rows, fields]. */
 function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]): Tensor {
   const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
   const lineOf = new Map(neurons.map((index, line) => [index, line]));
@@ -233,9 +223,9 @@ function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]
       integers(device, neurons),
       full(device, [neurons.length], 1),
     );
-    const { probabilities, logits, head } = bundle;
+    const { logprobs, logits, head } = bundle;
     return lineDifference(
-      { probabilities, logits, final: head.final! },
+      { logprobs, logits, final: head.final! },
       columns,
       lines.decode(columns),
       rows.map((row) => ({
@@ -267,7 +257,7 @@ const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]) => ({
   target: Uint32Array.from(rows.flatMap((row) => targetRecord(targetRow(bundle, row)))),
 });
 
-/** What rows sorted by layer do to their targets, [rows, TARGET_FIELDS]. */
+/** What rows sorted by layer do to their targets, [rows, fields]. */
 function runWave(
   bundle: Bundle,
   suffix: Suffix,
@@ -316,7 +306,7 @@ function runWave(
       cases.map((base) => ({ ...NOWHERE, base })),
     );
     const records = reshape(target, [rows.length, -1]);
-    return targetDifference(bundle.probabilities, records, suffix.logits(dx!, token));
+    return targetDifference(bundle.logprobs, records, suffix.logits(dx!, token));
   });
 }
 

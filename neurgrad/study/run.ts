@@ -191,8 +191,8 @@ async function runUnit(
   });
   // Figure 2 fits each curve anew within every range, by the rule of all fits.
   const ranges = figure ? figureRanges(plan) : [];
-  const cut = ({ values, valueNoise }: NeuronCurve, range: number): CurveFit =>
-    fitCurve(shifts, values, { ...(plan.fit as FitOptions), range }, valueNoise);
+  const cut = ({ changes, valueNoise }: NeuronCurve, range: number): CurveFit =>
+    fitCurve(shifts, changes, { ...(plan.fit as FitOptions), range }, valueNoise);
   const ig = figure ? null : await integrated(model, plan, unit, prompt, flat);
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
@@ -204,15 +204,16 @@ async function runUnit(
     column('intercept', 'DOUBLE', (i) => curves[i]!.intercept),
     column('r', 'DOUBLE', (i) => curves[i]!.r),
     column('noise', 'DOUBLE', (i) => curves[i]!.noise),
+    column('gradientNoise', 'DOUBLE', (i) => curves[i]!.gradientNoise),
     column('flat', 'INT32', (i) => (curves[i]!.flat ? 1 : 0)),
     column('linear', 'INT32', (i) => (curves[i]!.linear ? 1 : 0)),
     ...ranges.map((range) => column(`r${range}`, 'DOUBLE', (i) => cut(curves[i]!, range).r)),
-    ...(ig ? [column('ig', 'DOUBLE', (i) => ig[i]!)] : []),
+    ...(ig
+      ? [column('ig', 'DOUBLE', (i) => ig[i]!.value), column('igNoise', 'DOUBLE', (i) => ig[i]!.noise)]
+      : []),
     column('base', 'DOUBLE', (i) => curves[i]!.values[zero]!),
     ...shifts.flatMap((shift, s) =>
-      s === zero
-        ? []
-        : [column(`d${shift}`, 'FLOAT', (i) => curves[i]!.values[s]! - curves[i]!.values[zero]!)],
+      s === zero ? [] : [column(`d${shift}`, 'FLOAT', (i) => curves[i]!.changes[s]!)],
     ),
   ];
 }
@@ -224,7 +225,7 @@ async function integrated(
   unit: Unit,
   prompt: SelectedPrompt,
   flat: readonly number[],
-): Promise<number[] | null> {
+): Promise<{ value: number; noise: number }[] | null> {
   if (unit.prompt >= plan.integrated.prompts) return null;
   const { width } = model.sizes;
   const layers = [...new Set(flat.map((n) => Math.floor(n / width)))].sort((a, b) => a - b);
@@ -233,7 +234,10 @@ async function integrated(
     target: prompt.target,
     layers,
   });
-  return flat.map((n) => found.find(({ layer }) => layer === Math.floor(n / width))!.ig[n % width]!);
+  return flat.map((n) => {
+    const { ig, noise } = found.find(({ layer }) => layer === Math.floor(n / width))!;
+    return { value: ig[n % width]!, noise: noise[n % width]! };
+  });
 }
 
 const integratedOptions = (plan: Plan) => ({

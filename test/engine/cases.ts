@@ -736,6 +736,19 @@ function softmaxCases(): Case[] {
         tolerance: { ulps: 16, floor: 1 },
         ...(r === 3 ? { gradient: [0] } : {}),
       });
+  for (const [r, width, labels] of [
+    [1, 2, [0]],
+    [3, 7, [6, -100, 0]],
+    [2, 31999, [31998, 16000]],
+  ] as const)
+    cases.push({
+      name: `logOdds ${show([r, width])}`,
+      inputs: [normal([r, width], 8200 + width)],
+      run: ([x]) => engine.logOdds(x!, labels),
+      reference: ([x]) => reference.logOdds(x!, labels),
+      tolerance: { ulps: 16, floor: 1 },
+      ...(r === 3 ? { gradient: [0] } : {}),
+    });
   return cases;
 }
 

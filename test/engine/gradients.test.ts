@@ -137,6 +137,7 @@ describe('gradients and their gradients', () => {
       'keep',
       'noGrad',
       'normBackwardTwin',
+      'oddsAgainstBackwardTwin',
       'normStatistics',
       'openDevice',
       'record',
@@ -245,6 +246,18 @@ describe('backward kernels agree with their twins', () => {
         output: engine.crossEntropyRows(input, labels),
         dy: x([5], 2),
         twin: (x, _, dy) => engine.crossEntropyBackwardTwin(x.detach(), dy, engine.integers(device, labels)),
+      };
+    }));
+  it('log odds', () =>
+    compare(() => {
+      const labels = [3, -100, 0, 16, 99];
+      const input = x([5, 17], 1).requireGrad();
+      return {
+        input,
+        output: engine.logOdds(input, labels),
+        dy: x([5], 2),
+        twin: (x, _, dy) =>
+          engine.oddsAgainstBackwardTwin(x.detach(), engine.neg(dy), engine.integers(device, labels)),
       };
     }));
 });

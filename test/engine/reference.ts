@@ -298,6 +298,17 @@ export function crossEntropyRows(x: Ref, labels: readonly number[]): Ref {
   });
 }
 
+export function logOdds(x: Ref, labels: readonly number[]): Ref {
+  const width = x.shape[1]!;
+  return build([labels.length], ([r]) => {
+    const label = labels[r!]!;
+    if (label < 0 || label >= width) return 0;
+    const others = Array.from({ length: width }, (_, i) => at(x, [r!, i])).filter((_, i) => i !== label);
+    const top = Math.max(...others);
+    return at(x, [r!, label]) - top - Math.log(others.reduce((sum, v) => sum + Math.exp(v - top), 0));
+  });
+}
+
 export function crossEntropy(x: Ref, labels: readonly number[]): Ref {
   const counted = labels.filter((label) => label >= 0 && label < x.shape[1]!).length;
   return map(sum(crossEntropyRows(x, labels)), (v) => v / counted);

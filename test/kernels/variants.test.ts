@@ -180,6 +180,8 @@ const attentions = (make: (v: AttentionVariant) => Kernel): Kernel[] =>
     make({ headSize: 256, masked, lanes: 32, tile: 4, each: 2, block: 64, shuffles: false }),
   ]);
 
+const LABELLED = ['crossEntropy', 'oddsAgainst'] as const;
+
 /** Variants by the name of the function that makes them. */
 const VARIANTS: Record<string, readonly Kernel[]> = {
   adamw: (['f32', 'f16'] as const).flatMap((gradient) =>
@@ -187,8 +189,10 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
-  crossEntropy: LONG.map((share) => kernels.crossEntropy(share)),
-  crossEntropyBackward: LONG.map((share) => kernels.crossEntropyBackward(share)),
+  crossEntropy: LABELLED.flatMap((of) => LONG.map((share) => kernels.crossEntropy(of, share))),
+  crossEntropyBackward: LABELLED.flatMap((of) =>
+    LONG.map((share) => kernels.crossEntropyBackward(of, share)),
+  ),
   attentionForward: attentions(kernels.attentionForward),
   attentionBackwardQueries: attentions(kernels.attentionBackwardQueries),
   attentionBackwardKeys: attentions(kernels.attentionBackwardKeys),

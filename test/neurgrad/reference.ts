@@ -175,3 +175,27 @@ export async function referenceOf(model: LanguageModel): Promise<Reference> {
     return raised.map((v) => v / total);
   };
 }
+
+/** log p / (1 - p) of the target; its digits are those of 1 - p. */
+export function logOdds(p: Float64Array, target: number): number {
+  return Math.log(p[target]!) - Math.log(p.reduce((sum, value, v) => (v === target ? sum : sum + value), 0));
+}
+
+/** What p_t changes by from p to q, from logarithms: subtracted, small changes would drown in p's own rounding. */
+export function exactChange(p: Float64Array, q: Float64Array, target: number): number {
+  const log = (v: number): number => Math.log(q[v]! / p[v]!);
+  const f = p.reduce(
+    (sum, value, v) => (value === 0 ? sum : sum + value * Math.expm1(log(v) - log(target))),
+    0,
+  );
+  return (-p[target]! * f) / (1 + f);
+}
+
+/** d log odds / d activation with the neuron shifted by `from`: central differences at two widths, extrapolated. */
+export function oddsGradient(reference: Reference, probe: Probe, shift: Shift, target: number): number {
+  const central = (h: number): number => {
+    const at = (by: number): number => logOdds(reference(probe, { ...shift, by: shift.by + by }), target);
+    return (at(h) - at(-h)) / (2 * h);
+  };
+  return (4 * central(5e-4) - central(1e-3)) / 3;
+}

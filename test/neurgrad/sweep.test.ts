@@ -188,7 +188,7 @@ describe('sweep', () => {
     });
     const damaged = Object.assign(Object.create(model), { run });
     await expect(neuronGradients(damaged, probe, { target: 0 })).rejects.toThrow(
-      'gradients at blocks.0.mlp.hook_post are not finite (NaN at neuron 0)',
+      'gradients at blocks.0.mlp.hook_post are not finite (NaN at neuron 1)',
     );
   });
   it('refuses what cannot be swept before any pass', async () => {

@@ -46,7 +46,7 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
         ]),
       );
     const p = Math.exp(rows[0]!) / (Math.exp(rows[0]!) + 3);
-    const scale = { prob: p * (1 - p), logprob: 1 - p, logit: 1 };
+    const scale = { prob: p * (1 - p), logprob: 1 - p, logit: 1, logodds: 1 };
     const objective = options.grad?.of;
     const slope = objective && typeof objective === 'object' ? scale[objective.of] : 0;
     const dispose = (): void => void model.open--;

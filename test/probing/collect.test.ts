@@ -46,7 +46,7 @@ afterAll(() => {
 });
 
 /** Largest difference, against the largest value. */
-function difference(a: Float32Array, b: Float32Array): number {
+function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let [error, scale] = [0, 0];
   for (let i = 0; i < a.length; i++) {
     error = Math.max(error, Math.abs(a[i]! - b[i]!));

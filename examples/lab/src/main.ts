@@ -151,7 +151,11 @@ function renderStudy(view: View, study: Study): void {
   map.mark(state.selected, state.shifts);
 }
 
-function renderLegend(values: Float32Array, quantity: State['quantity'], target: string): void {
+function renderLegend(
+  values: Float32Array | Float64Array,
+  quantity: State['quantity'],
+  target: string,
+): void {
   let most = 0;
   for (const value of values) most = Math.max(most, Math.abs(value));
   byId('legend-low').textContent = figure(-most);

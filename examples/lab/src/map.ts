@@ -13,9 +13,9 @@ export interface MapData {
   readonly layers: number;
   readonly width: number;
   /** layer * width + index. */
-  readonly values: Float32Array;
+  readonly values: Float32Array | Float64Array;
   readonly activation: Float32Array;
-  readonly neurgrad: Float32Array;
+  readonly neurgrad: Float64Array;
 }
 
 interface Layout {

@@ -75,8 +75,10 @@ export interface Answer {
 /** One backward more. Arrays run layer by layer. */
 export interface Study extends Answer {
   readonly activation: Float32Array;
-  readonly gradient: Float32Array;
-  readonly neurgrad: Float32Array;
+  readonly gradient: Float64Array;
+  readonly neurgrad: Float64Array;
+  /** What of each gradient may be rounding. */
+  readonly noise: Float64Array;
 }
 
 export interface Distribution {

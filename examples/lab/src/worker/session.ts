@@ -122,12 +122,12 @@ export class Session {
   async study(answer: Answer): Promise<Study> {
     const { site, direction } = answer.question;
     const prompt = this.#prompt(answer.question);
-    const { activation, gradient, neurgrad } = await neuronGradients(this.#model, prompt, {
+    const { activation, gradient, neurgrad, noise } = await neuronGradients(this.#model, prompt, {
       target: answer.target.id,
       site,
       direction,
     });
-    return { ...answer, activation, gradient, neurgrad };
+    return { ...answer, activation, gradient, neurgrad, noise };
   }
 
   async run({ question, shifts, follow, top }: Calls['run']['ask']): Promise<Distribution> {
