@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** Entry of the `neurgrad` binary. */
 
+import { adapters } from '../engine/device.ts';
 import { fileError } from '../models/byteSource.ts';
 import { EXIT, reportError } from './exit.ts';
+import { withoutKnownWarnings } from './nativeWarnings.ts';
 import { note } from './output.ts';
 import { main } from './program.ts';
 
@@ -18,4 +20,5 @@ for (const event of ['uncaughtException', 'unhandledRejection'])
 // What the library remarks holds names from files, too.
 console.warn = (...parts: unknown[]) => note(parts.join(' '));
 
+adapters.ask = withoutKnownWarnings;
 process.exitCode = await main(process.argv.slice(2));

@@ -152,12 +152,17 @@ function matrixUnit(info: GPUAdapterInfo): Capabilities['matrixUnit'] {
   return best ? { m: best.M, n: best.N, k: best.K } : null;
 }
 
+/** How adapters are asked for: the command line keeps from its users what Dawn says meanwhile. */
+export const adapters = {
+  ask: (request: () => Promise<GPUAdapter | null>): Promise<GPUAdapter | null> => request(),
+};
+
 /** Opens the machine's best adapter, whose kernels are chosen by guess. @throws DeviceError where there is none. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const gpu = await findGpu(options);
   let adapter: GPUAdapter | null;
   try {
-    adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    adapter = await adapters.ask(() => gpu.requestAdapter({ powerPreference: 'high-performance' }));
   } catch (cause) {
     throw new DeviceError('no-adapter', `no WebGPU adapter: ${(cause as Error).message.split('\n')[0]}`, {
       cause,
