@@ -4,8 +4,15 @@ import { type Command, Option } from 'commander';
 
 import { writeWhole } from '../../engine/disk.ts';
 import { showToken, tokenText } from '../../models/tokenText.ts';
-import { checkFitRange, formatNeuron, parseNeurons, type Sweep, sweep } from '../../neurgrad/index.ts';
-
+import {
+  checkFitRange,
+  formatNeuron,
+  LINEAR_POINTS,
+  parseNeurons,
+  RANGE_SLACK,
+  type Sweep,
+  sweep,
+} from '../../neurgrad/index.ts';
 import {
   type ConventionOptions,
   conventionOptions,
@@ -112,6 +119,10 @@ async function runSweep(options: Options): Promise<void> {
       const curves = found.neurons.map(({ values, ...curve }) =>
         options.of === 'prob' ? curve : { ...curve, values },
       );
+      const inside = options.range.filter(
+        (shift) => shift !== 0 && Math.abs(shift) <= options.fit + RANGE_SLACK,
+      );
+      const fitted = inside.length + (options.withZero ? 1 : 0);
       const token = tokenText(tokenizer, id);
       const document = {
         model: options.model,
@@ -152,6 +163,11 @@ async function runSweep(options: Options): Promise<void> {
             ]),
           ),
           `of ${options.of}, direction ${options.direction}, sign ${options.sign}, fit within ±${options.fit}`,
+          ...(fitted < LINEAR_POINTS
+            ? [
+                `${fitted} point${fitted === 1 ? '' : 's'} within it: any two lie on a line, so r says nothing; sweep in smaller steps`,
+              ]
+            : []),
           ...(options.out === undefined ? [] : [`wrote ${options.out}`]),
         ].join('\n'),
       );

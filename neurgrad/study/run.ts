@@ -34,7 +34,7 @@ export interface StudyOptions {
   readonly shard: Shard;
   /** Opens the plan's model by its number. */
   readonly open: (model: number) => Promise<OpenedModel>;
-  /** Points (a neuron at a shift) that this call computes; parts found done count for nothing. */
+  /** Points (a neuron at a shift, a layer at a point of its path) that this call computes; parts found done count for nothing. */
   readonly onProgress?: (done: number, all: number) => void;
   /** Prompts chosen of a model. */
   readonly onPrompts?: (done: number, all: number) => void;
@@ -68,8 +68,8 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
   const counts: number[] = [];
   const ours = (units: readonly Unit[]): Unit[] =>
     units.filter((_, i) => i % options.shard.count === options.shard.index);
-  const pointsOf = (units: readonly Unit[]): number =>
-    units.reduce((sum, unit) => sum + unitPoints(plan, unit), 0);
+  const workOf = (units: readonly Unit[]): number =>
+    units.reduce((sum, unit) => sum + unitWork(plan, unit, folder.manifest.models[unit.model]!.layers), 0);
   let [done, found, points] = [0, 0, 0];
   for (const [number] of plan.models.entries()) {
     let opened: OpenedModel | null = null;
@@ -89,13 +89,13 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
       // Models to come: as many prompts as the plan asks for.
       const expected = plan.models.map((_, model) => counts[model] ?? plan.prompts.count);
       const later = ours(unitsOf(plan, expected)).filter((unit) => unit.model > number && !folder.has(unit));
-      const all = points + pointsOf(todo) + pointsOf(later);
+      const all = points + workOf(todo) + workOf(later);
       for (const unit of todo) {
         const { model } = await open();
         const told = (rows: number): void => options.onProgress?.(points + rows, all);
         folder.write(unit, await runUnit(model, plan, unit, selection.prompts[unit.prompt]!, told));
         done++;
-        points += unitPoints(plan, unit);
+        points += workOf([unit]);
         options.onProgress?.(points, all);
       }
     } finally {
@@ -133,6 +133,14 @@ export function figureRanges({ figure }: Plan): number[] {
 export function unitPoints(plan: Plan, unit: Unit): number {
   if (unit.kind === 'cost') return 0;
   return unitNeurons(plan, unit) * unitShifts(plan, unit).filter((shift) => shift !== 0).length;
+}
+
+/** What a unit counts for in progress: its points, those of integrated gradients, and for costs about as much as they take. */
+function unitWork(plan: Plan, unit: Unit, layers: number): number {
+  const path = layers * plan.integrated.steps;
+  if (unit.kind === 'cost') return plan.integrated.prompts > 0 ? 2 * path : layers;
+  const integrated = unit.kind === 'table' && unit.prompt < plan.integrated.prompts;
+  return unitPoints(plan, unit) + (integrated ? path : 0);
 }
 
 async function chosenPrompts(
@@ -193,7 +201,10 @@ async function runUnit(
   const ranges = figure ? figureRanges(plan) : [];
   const cut = ({ changes, valueNoise }: NeuronCurve, range: number): CurveFit =>
     fitCurve(shifts, changes, { ...(plan.fit as FitOptions), range }, valueNoise);
-  const ig = figure ? null : await integrated(model, plan, unit, prompt, flat);
+  const swept = unitPoints(plan, unit);
+  const ig = figure
+    ? null
+    : await integrated(model, plan, unit, prompt, flat, (done) => onProgress(swept + done));
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
     column('index', 'INT32', (i) => curves[i]!.index),
@@ -225,6 +236,7 @@ async function integrated(
   unit: Unit,
   prompt: SelectedPrompt,
   flat: readonly number[],
+  onProgress: (points: number) => void,
 ): Promise<{ value: number; noise: number }[] | null> {
   if (unit.prompt >= plan.integrated.prompts) return null;
   const { width } = model.sizes;
@@ -233,6 +245,9 @@ async function integrated(
     ...integratedOptions(plan),
     target: prompt.target,
     layers,
+    // Layers without a drawn neuron are not integrated, but counted as if they were.
+    onProgress: (done, all) =>
+      onProgress(Math.floor((done / all) * model.sizes.layers * plan.integrated.steps)),
   });
   return flat.map((n) => {
     const { ig, noise } = found.find(({ layer }) => layer === Math.floor(n / width))!;

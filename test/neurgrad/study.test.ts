@@ -304,7 +304,7 @@ describe('a study', () => {
       ...model!.layers.map(({ shares }) => shares.positive),
     ])
       expect(found).toMatchObject({ interval: null, effective: null, reason });
-    expect(model!.figure2[0]!.meanR.reason).toBe('1 prompt: an interval needs 10');
+    expect(model!.figure2[1]!.meanR.reason).toBe('1 prompt: an interval needs 10');
     const tables = studyTables(summary);
     for (const name of ['table1', 'table2', 'layers']) expect(markdown(tables.get(name)!)).toContain(reason);
     expect(markdown(tables.get('figure2')!)).toContain('No interval: 1 prompt: an interval needs 10');
@@ -335,6 +335,39 @@ describe('a study', () => {
       part.get('linear')!.reduce((a, b) => a + b, 0) / part.get('linear')!.length,
       12,
     );
+  });
+
+  it('tells progress that never stands at nothing of nothing, and ends', async () => {
+    const folder = fresh();
+    const heard = async (): Promise<(readonly [number, number])[]> => {
+      using study = open(folder);
+      const told: [number, number][] = [];
+      await runStudy(study, {
+        shard: WHOLE,
+        open: async () => {
+          const { model, tokenizer } = await loadModel(MODEL, { device });
+          return { model, tokenizer, close: () => model.dispose() };
+        },
+        onProgress: (done, all) => void told.push([done, all]),
+      });
+      return told;
+    };
+    const check = (told: (readonly [number, number])[]): void => {
+      for (const [i, [done, all]] of told.entries()) {
+        expect(all).toBe(told[0]![1]);
+        expect(done).toBeGreaterThan(0);
+        expect(done).toBeLessThanOrEqual(all);
+        expect(done).toBeGreaterThanOrEqual(told[i - 1]?.[0] ?? 0);
+      }
+      expect(told.at(-1)![0]).toBe(told.at(-1)![1]);
+    };
+    const all = await heard();
+    check(all);
+    // Four prompts of 6 neurons at 4 shifts, one of them with 4 layers at 3 points; 5 neurons at 8 shifts; costs.
+    expect(all[0]![1]).toBe(4 * 6 * 4 + 4 * 3 + 5 * 8 + 2 * 4 * 3);
+    // Where the costs alone are left there are no points to sweep.
+    rmSync(join(folder, 'parts', 'm0-cost-00000.parquet'));
+    check(await heard());
   });
 
   it('writes its seeds down', async () => {
