@@ -11,8 +11,10 @@ import {
   accessSync,
   closeSync,
   constants,
+  copyFileSync,
   existsSync,
   fchmodSync,
+  fstatSync,
   fsyncSync,
   ftruncateSync,
   linkSync,
@@ -229,16 +231,58 @@ export function createWhole(path: string, content: Content): boolean {
   return file.claim(content);
 }
 
-/** Writes at the end of a file that grows: a reader must expect that its last line is cut. @throws UserError */
+/** A file that grows, over several starts maybe: a reader must expect that its end is cut. */
+export class GrowingFile implements Disposable {
+  readonly #path: string;
+  #file: number | null;
+
+  /** Makes it where it is missing. @throws UserError */
+  constructor(path: string) {
+    this.#path = path;
+    this.#file = at(path, () => openSync(path, 'a'));
+  }
+
+  /** Bytes that are there. */
+  get size(): number {
+    return at(this.#path, () => fstatSync(this.#file!).size);
+  }
+
+  /** Writes at its end. @throws UserError */
+  append(content: Content): void {
+    at(this.#path, () => writeAll(this.#file!, bytesOf(content)));
+  }
+
+  /** Sees to it that all is on the disk, and closes it. @throws UserError */
+  flush(): void {
+    at(this.#path, () => {
+      fsyncSync(this.#file!);
+      closeSync(this.#file!);
+    });
+    this.#file = null;
+  }
+
+  /** Closes it. */
+  [Symbol.dispose](): void {
+    if (this.#file !== null) attempt(() => closeSync(this.#file!));
+    this.#file = null;
+  }
+}
+
+/** Writes at the end of a file that grows. @throws UserError */
 export function append(path: string, content: Content): void {
-  at(path, () => {
-    const file = openSync(path, 'a');
-    try {
-      writeAll(file, bytesOf(content));
-    } finally {
-      closeSync(file);
-    }
-  });
+  using file = new GrowingFile(path);
+  file.append(content);
+}
+
+/** A copy of a file, which appears, or takes the place of an earlier one, when it is whole. @throws UserError */
+export function copyWhole(from: string, to: string): void {
+  const beside = nameBeside(to, 'tmp');
+  try {
+    at(to, () => copyFileSync(from, beside));
+    at(to, () => renameSync(beside, to));
+  } finally {
+    attempt(() => rmSync(beside, { force: true }));
+  }
 }
 
 /** Gives a file another name in one step, in the place of what has it. @throws UserError */

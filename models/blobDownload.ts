@@ -4,7 +4,6 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { fileError } from './byteSource.ts';
 import { failureCode, sleep } from './retry.ts';
 
 export interface RemoteBlob {
@@ -36,8 +35,6 @@ export class OtherAnswer extends Error {}
 
 /** Tries in a row that bring no byte before giving up. */
 const ATTEMPTS = 5;
-/** A lock that was not touched for so long (milliseconds) was left by a process that died. */
-const STALE = 20_000;
 
 /** Where the bytes of an unfinished download lie. */
 export function partialPath(path: string): string {
@@ -54,18 +51,19 @@ export async function downloadBlob(
   remote: RemoteBlob,
   report: (bytes: number) => void,
 ): Promise<void> {
-  const { rename, rm, stat } = await import('node:fs/promises');
+  const { putInPlace, remove } = await import('../engine/disk.ts');
+  const { stat } = await import('node:fs/promises');
   await withLock(`${path}.neurgrad-lock`, async () => {
     const partial = partialPath(path);
     const there = await stat(path).catch(() => undefined);
     if (there?.size === remote.size && !remote.damaged) return;
-    if (there && there.size < remote.size) await rename(path, partial);
-    else if (there) await rm(path, { force: true });
+    if (there && there.size < remote.size) putInPlace(path, partial);
+    else if (there) remove(path);
     // Where the hash is wrong, what an earlier start left may be at fault: once more from the beginning.
     for (let round = 0; round < 2; round++) {
       await fill(partial, remote, report);
-      if ((await hashOf(partial, remote.hash.length)) === remote.hash) return rename(partial, path);
-      await rm(partial, { force: true });
+      if ((await hashOf(partial, remote.hash.length)) === remote.hash) return putInPlace(partial, path);
+      remove(partial);
     }
     throw new UserError('hub', `${remote.name}: arrives damaged (its hash is wrong); try again later`);
   });
@@ -73,42 +71,34 @@ export async function downloadBlob(
 
 /** Appends to what is there until all bytes are. */
 async function fill(partial: string, remote: RemoteBlob, report: (bytes: number) => void): Promise<void> {
-  const { open } = await import('node:fs/promises');
-  const handle = await open(partial, 'a').catch((cause) => {
-    throw fileError(partial, cause);
-  });
-  try {
-    let size = (await handle.stat()).size;
-    for (let fruitless = 0; size < remote.size; ) {
-      const begin = size;
-      try {
-        const from = await remote.stream(begin);
-        let known = begin - from.begin;
-        for await (const whole of from.pieces) {
-          // What is there already comes once more from a server that knows no ranges.
-          const piece = whole.subarray(Math.min(known, whole.byteLength));
-          known -= whole.byteLength - piece.byteLength;
-          if (piece.byteLength === 0) continue;
-          await handle.appendFile(piece).catch((cause) => {
-            throw fileError(partial, cause);
-          });
-          size += piece.byteLength;
-          report(Math.min(size, remote.size));
-          // More than was promised: the hash will tell.
-          if (size > remote.size) break;
-        }
-        if (size === begin) throw new TypeError('nothing came');
-      } catch (cause) {
-        if (cause instanceof UserError) throw cause;
-        fruitless = size > begin ? 1 : fruitless + 1;
-        if (fruitless >= ATTEMPTS) throw brokenOff(remote.name, size, remote.size, cause);
-        await sleep((remote.pause ?? 500) * 2 ** (fruitless - 1));
+  const { GrowingFile } = await import('../engine/disk.ts');
+  using file = new GrowingFile(partial);
+  let { size } = file;
+  for (let fruitless = 0; size < remote.size; ) {
+    const begin = size;
+    try {
+      const from = await remote.stream(begin);
+      let known = begin - from.begin;
+      for await (const whole of from.pieces) {
+        // What is there already comes once more from a server that knows no ranges.
+        const piece = whole.subarray(Math.min(known, whole.byteLength));
+        known -= whole.byteLength - piece.byteLength;
+        if (piece.byteLength === 0) continue;
+        file.append(piece);
+        size += piece.byteLength;
+        report(Math.min(size, remote.size));
+        // More than was promised: the hash will tell.
+        if (size > remote.size) break;
       }
+      if (size === begin) throw new TypeError('nothing came');
+    } catch (cause) {
+      if (cause instanceof UserError) throw cause;
+      fruitless = size > begin ? 1 : fruitless + 1;
+      if (fruitless >= ATTEMPTS) throw brokenOff(remote.name, size, remote.size, cause);
+      await sleep((remote.pause ?? 500) * 2 ** (fruitless - 1));
     }
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
+  file.flush();
 }
 
 function brokenOff(name: string, size: number, all: number, cause: unknown): UserError {
@@ -134,23 +124,9 @@ export async function hashOf(path: string, digits: number): Promise<string> {
 
 /** Runs `work` while no other process does under the same path. */
 async function withLock(path: string, work: () => Promise<void>): Promise<void> {
-  const { open, rm, stat, utimes } = await import('node:fs/promises');
-  for (;;) {
-    try {
-      await (await open(path, 'wx')).close();
-      break;
-    } catch (cause) {
-      if ((cause as { code?: string }).code !== 'EEXIST') throw fileError(path, cause);
-      const touched = (await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now();
-      if (Date.now() - touched > STALE) await rm(path, { force: true });
-      else await sleep(200);
-    }
-  }
-  const beat = setInterval(() => utimes(path, new Date(), new Date()).catch(() => {}), STALE / 8);
-  try {
-    await work();
-  } finally {
-    clearInterval(beat);
-    await rm(path, { force: true });
-  }
+  const { Lock } = await import('../engine/lock.ts');
+  let lock = Lock.attempt(path);
+  for (; typeof lock === 'string'; lock = Lock.attempt(path)) await sleep(200);
+  using _ = lock;
+  await work();
 }

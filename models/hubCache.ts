@@ -13,7 +13,7 @@
 import type { ListFileEntry } from '@huggingface/hub';
 import { UserError } from '../engine/errors.ts';
 import { downloadBlob, OtherAnswer, partialPath, type RemoteBytes } from './blobDownload.ts';
-import { type ByteFolder, fileError, localFolder, openFile, safeName } from './byteSource.ts';
+import { type ByteFolder, localFolder, openFile, safeName } from './byteSource.ts';
 import {
   asUserError,
   type DownloadProgress,
@@ -168,7 +168,7 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
   const { listFiles, modelInfo } = await import('@huggingface/hub');
   let pages = 0;
   const { join, dirname } = await import('node:path');
-  const { mkdir, writeFile, rename } = await import('node:fs/promises');
+  const { makeFolder, sweepLitter, writeWhole } = await import('../engine/disk.ts');
   const shared = {
     hubUrl: hub.endpoint,
     fetch: (async (input, init) => {
@@ -194,7 +194,8 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
   const snapshot = join(hub.cache, 'snapshots', commit);
   const small = [...SMALL_FILES, ...(listed.has(SINGLE) ? [] : [INDEX])].filter((name) => listed.has(name));
   requireFiles(hub, listed);
-  await mkdir(snapshot, { recursive: true });
+  makeFolder(snapshot);
+  sweepLitter(hub.cache, { levels: 2 });
 
   let total = sum(small, listed) + (listed.get(SINGLE)?.size ?? 0);
   let done = 0;
@@ -222,10 +223,8 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
 
   if (hub.revision !== commit) {
     const ref = join(hub.cache, 'refs', hub.revision);
-    const partial = `${ref}.${crypto.randomUUID()}.tmp`;
-    await mkdir(dirname(ref), { recursive: true });
-    await writeFile(partial, commit);
-    await rename(partial, ref);
+    makeFolder(dirname(ref));
+    writeWhole(ref, commit);
   }
   return snapshot;
 }
@@ -290,13 +289,14 @@ async function fetchFile(
   report: (bytes: number) => void,
 ): Promise<void> {
   const { join, dirname, relative } = await import('node:path');
-  const { copyFile, mkdir, rename, rm, stat, symlink } = await import('node:fs/promises');
+  const { copyWhole, makeFolder, pointTo } = await import('../engine/disk.ts');
+  const { stat } = await import('node:fs/promises');
   const link = join(snapshot, safeName(file.path));
   const there = await stat(link).catch(() => undefined);
   const damaged = there !== undefined && (there.size !== file.size || (await faultOf(link)) !== undefined);
   if (there && !damaged) return;
   const blob = await blobPath(hub, file);
-  await mkdir(dirname(blob), { recursive: true });
+  for (const place of [blob, link]) makeFolder(dirname(place));
   const remote = {
     name: `${hub.id}/${file.path}`,
     size: file.size,
@@ -307,18 +307,12 @@ async function fetchFile(
   };
   await downloadBlob(blob, remote, report);
   // A link to a blob that was repaired is right again; a copy, or a link elsewhere, is not.
-  if (there && (await stat(link).catch(() => undefined))?.ino !== (await stat(blob)).ino)
-    await rm(link, { force: true });
+  if (there && (await stat(link).catch(() => undefined))?.ino === (await stat(blob)).ino) return;
   try {
-    await symlink(relative(dirname(link), blob), link);
-  } catch (cause) {
-    if (await exists(link)) return;
-    // Windows allows links to few; the rename also replaces a link whose blob is gone.
-    const copy = `${link}.${crypto.randomUUID()}.tmp`;
-    await copyFile(blob, copy).catch(() => {
-      throw fileError(link, cause);
-    });
-    await rename(copy, link);
+    pointTo(link, relative(dirname(link), blob));
+  } catch {
+    // Windows allows links to few.
+    copyWhole(blob, link);
   }
 }
 

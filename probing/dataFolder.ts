@@ -5,7 +5,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { between, callback, checkOptions, optionsSchema, text } from '../engine/options.ts';
-import { type ByteFolder, fileError, localFolder, safeName } from '../models/byteSource.ts';
+import { type ByteFolder, localFolder, safeName } from '../models/byteSource.ts';
 import { isHubId } from '../models/hub.ts';
 import { faultOf } from '../models/hubCache.ts';
 import { asUserError, environment, type Hub, offlineBy, openHub } from '../models/hubRequests.ts';
@@ -104,16 +104,10 @@ async function download(hub: Hub, commit: string, file: string, path: string): P
   await write(path, await hub.bytes(`${hub.endpoint}/datasets/${hub.id}/resolve/${commit}/${name}`));
 }
 
-/** Appears only when whole. */
 async function write(path: string, content: string | Uint8Array): Promise<void> {
-  const { mkdir, rename, writeFile } = await import('node:fs/promises');
+  const { makeFolder, sweepLitter, writeWhole } = await import('../engine/disk.ts');
   const { dirname } = await import('node:path');
-  const beside = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(beside, content);
-    await rename(beside, path);
-  } catch (cause) {
-    throw fileError(path, cause);
-  }
+  makeFolder(dirname(path));
+  sweepLitter(dirname(path));
+  writeWhole(path, content);
 }

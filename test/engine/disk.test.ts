@@ -360,9 +360,6 @@ describe('nobody else writes', () => {
   const OTHERS = new Map([
     ['engine/disk.ts', 'is the one way'],
     ['engine/lock.ts', 'takes locks over'],
-    ['models/blobDownload.ts', 'goes on with what another start has left of a download'],
-    ['models/hubCache.ts', 'keeps the cache that all Hugging Face tools share'],
-    ['probing/dataFolder.ts', 'keeps the cache that all Hugging Face tools share'],
     ['cli/setup.mjs', 'runs before anything is built'],
     ['cli/sharedMemory.ts', 'turns a switch of the kernel'],
     ['bench/bundle.ts', 'makes a bundle in a folder of its own'],
