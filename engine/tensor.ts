@@ -242,6 +242,7 @@ export class Tensor implements Owned, Disposable {
 
   /** Marks this value as one whose gradient is wanted; what is computed from it is recorded from now on. */
   requireGrad(): this {
+    this.use();
     if (this.dtype !== 'f32' && this.dtype !== 'f16')
       throw new GradientError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
     this.#track ??= { node: null };

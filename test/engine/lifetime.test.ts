@@ -278,6 +278,7 @@ describe('a tensor that is gone', () => {
       reshape: (t: Tensor) => reshape(t, [4]),
       slice: (t: Tensor) => slice(t, [0, 0], [1, 1]),
       detach: (t: Tensor) => t.detach(),
+      requireGrad: (t: Tensor) => t.requireGrad(),
       write: (t: Tensor) => t.write([1, 2, 3, 4]),
     }),
   )('%s tells whether it was freed by hand or with its scope', (_, run) => {
