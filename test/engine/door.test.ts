@@ -151,6 +151,10 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
   crossEntropyBackwardTwin: entry([[2, 4], [2]], (x, d) =>
     engine.crossEntropyBackwardTwin(x!, d!, engine.integers(device, [1, -100])),
   ),
+  oddsAgainstBackwardTwin: entry([[2, 4], [2]], (x, d) =>
+    engine.oddsAgainstBackwardTwin(x!, d!, engine.integers(device, [1, -100])),
+  ),
+  logOdds: entry([[2, 4]], (x) => engine.logOdds(x!, [1, 0])),
   gatherRows: [
     entry([[3, 4]], (x) => engine.gatherRows(x!, [2, 0])),
     entry([[3, 4]], (x) => engine.gatherRows(x!, [2, 0]), 'f16'),
@@ -243,6 +247,7 @@ const OTHERS = [
   'candidates',
   'chromeTrace',
   'empty',
+  'fileError',
   'full',
   'grad',
   'halfTape',

@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Gradients that are 0 or do not exist: nothing to break. */
-const WITHOUT = new Set(['argmax', 'normStatistics', 'sign']);
+const WITHOUT = new Set(['argmax', 'clipFactor', 'normStatistics', 'sign']);
 
 function operations() {
   const names = new Set();
