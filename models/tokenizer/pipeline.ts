@@ -7,7 +7,7 @@
  */
 
 import { type AddedToken, readAddedTokens, sectionFinder } from './addedTokens.ts';
-import { fromByteLetters } from './characters.ts';
+import { byteOfToken, fromByteLetters } from './characters.ts';
 import {
   addedToken,
   decoder,
@@ -123,12 +123,18 @@ export function buildPipeline(json: Json, fail: (what: string, cause?: unknown) 
   const addedById = new Map(added.map((token) => [token.id, token]));
   const special = new Set(added.filter((token) => token.special).map(({ id }) => id));
   const skipped = new Set(added.filter((token) => token.special).map(({ content }) => content));
-  // Without a decoder the reference puts spaces between tokens; their letters may be bytes all the same.
-  const inBytes = /"type":"ByteLevel"/.test(JSON.stringify([json.normalizer, json.pre_tokenizer]));
+  // Without a decoder the reference puts spaces between tokens; what each stands for is said by how words were spelt.
+  const spelling = JSON.stringify([json.normalizer, json.pre_tokenizer]);
+  const inBytes = spelling.includes('"type":"ByteLevel"');
+  const spaced = spelling.includes('"type":"Metaspace"');
   const plain: Decoder = {
     chain: (parts) => [parts.join(' ')],
-    one: (token) => (inBytes && typeof token === 'string' ? fromByteLetters(token) : token),
+    one(token) {
+      if (typeof token !== 'string') return token;
+      return inBytes ? fromByteLetters(token) : spaced ? token.replaceAll('▁', ' ') : token;
+    },
   };
+  const byteFallback = 'byte_fallback' in spec && spec.byte_fallback;
 
   return {
     ids,
@@ -162,6 +168,8 @@ export function buildPipeline(json: Json, fail: (what: string, cause?: unknown) 
     textOf(id) {
       const token = tokens.get(id);
       if (token === undefined || addedById.has(id)) return token ?? `<${id}>`;
+      const byte = byteFallback ? byteOfToken(token) : undefined;
+      if (byte !== undefined) return [byte];
       return (decode ?? plain).one(token);
     },
   };

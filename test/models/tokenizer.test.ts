@@ -357,6 +357,8 @@ describe('tokens as text', () => {
     expect(all.map(tokenizer.show)).toEqual(['␣Paris', '␣', 'is', '\\n', '<E3>', '␣␣a']);
     const metaspace = await words(['▁Paris', 'a'], { decoder: { type: 'Metaspace', replacement: '▁' } });
     expect([0, 1].map(metaspace.show)).toEqual(['␣Paris', 'a']);
+    const bare = await words(['▁Paris', 'a'], { pre_tokenizer: { type: 'Metaspace', replacement: '▁' } });
+    expect([0, 1].map(bare.show)).toEqual(['␣Paris', 'a']);
   });
 
   it('WordPiece keeps its mark where people read it; special and added tokens are as they are written', async () => {
@@ -437,6 +439,7 @@ describe('as the reference: what went wrong', () => {
     const tokenizer = await words([], { model: { type: 'Unigram', unk_id: 0, byte_fallback: true, vocab } });
     expect(tokenizer.encode('a\nb')).toEqual([1, 3, 2]);
     expect(tokenizer.encode('a\n\nяb')).toEqual([1, 0, 2]);
+    expect(tokenizer.show(3)).toBe('\\n');
   });
 
   it('Whitespace beyond ASCII', async () => {
