@@ -36,7 +36,7 @@ export function checkTokenizerFile(json: Record<string, unknown>, fail: Fail): n
 function* vocabularyOf(vocab: unknown, fail: Fail): Generator<[token: string, id: number]> {
   if (Array.isArray(vocab)) {
     for (const [id, entry] of (vocab as unknown[]).entries()) {
-      if (!Array.isArray(entry) || typeof entry[0] !== 'string')
+      if (!Array.isArray(entry) || typeof entry[0] !== 'string' || !Number.isFinite(entry[1]))
         throw fail(`model.vocab[${id}] must be a token with its score, not ${show(entry)}`);
       yield [entry[0], id];
     }

@@ -139,13 +139,25 @@ export const postProcessor: v.GenericSchema<unknown, PostProcessorSpec> = v.vari
   ...postProcessors,
 ]);
 
-const table = v.record(v.string(), v.number());
+// Their hundreds of thousands of entries are gone through by `checkTokenizerFile`, once.
+const table = v.custom<Readonly<Record<string, number>>>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be a table of tokens',
+);
+const merges = v.custom<readonly (string | readonly [string, string])[]>(
+  Array.isArray,
+  'must be a list of pairs',
+);
+const scored = v.custom<readonly (readonly [token: string, score: number])[]>(
+  (value) => Array.isArray(value) && value.length > 0,
+  'must be a list of tokens with their scores',
+);
 export type ModelSpec = v.InferOutput<(typeof models)[number]>;
 const models = [
   v.object({
     type: v.literal('BPE'),
     vocab: table,
-    merges: v.array(v.union([v.string(), v.tuple([v.string(), v.string()])])),
+    merges,
     dropout: v.nullish(v.number()),
     unk_token: v.nullish(v.string()),
     continuing_subword_prefix: v.nullish(v.string()),
@@ -164,7 +176,7 @@ const models = [
   v.object({ type: v.literal('WordLevel'), vocab: table, unk_token: v.optional(v.string(), '<unk>') }),
   v.object({
     type: v.literal('Unigram'),
-    vocab: v.pipe(v.array(v.tuple([v.string(), v.number()])), v.minLength(1)),
+    vocab: scored,
     unk_id: v.nullish(id),
     byte_fallback: v.optional(flag, false),
   }),

@@ -217,6 +217,16 @@ describe('broken files', () => {
       new RegExp(`^m: tokenizer\\.json: ${(line as string).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`),
     ]),
     [
+      'a score that is no number',
+      { 'tokenizer.json': '{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a","b"]]}}' },
+      /^m: tokenizer\.json: model\.vocab\[1\] must be a token with its score, not a list$/,
+    ],
+    [
+      'a list of tokens for BPE',
+      { 'tokenizer.json': '{"model":{"type":"BPE","merges":[],"vocab":[["<unk>",0]]}}' },
+      /^m: tokenizer\.json: model\.vocab must be a table of tokens, not Array$/,
+    ],
+    [
       'tokens by chance',
       changed({ model: { dropout: 0.1 } }),
       /^m: tokenizer\.json: model\.dropout 0\.1 is not supported: ids would be by chance$/,
