@@ -217,6 +217,7 @@ export function readComponent<Spec>(
     const kinds = [...issue.expected.matchAll(/"(\w+)"/g)].map(([, kind]) => kind).sort();
     throw fail(`${where} ${got} is not supported; supported: ${kinds.join(', ')}`);
   }
-  const wanted = issue.expected === null ? issue.message : `must be ${issue.expected}`;
+  const told = issue.expected === null || issue.type === 'custom';
+  const wanted = told ? issue.message : `must be ${issue.expected}`;
   throw fail(`${where} ${wanted}${got === undefined ? '' : `, not ${got}`}`);
 }

@@ -524,7 +524,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     const [before, p] = [await bytes(), await page.evaluate(() => window.neurgradLab.view.study!.p)];
     await page.click('#choose');
     await page.selectOption('#dtype', 'f16');
-    await expect.poll(bytes).toBeLessThan(0.6 * before);
+    await expect.poll(bytes, { timeout: 20_000 }).toBeLessThan(0.6 * before);
     await page.keyboard.press('Escape');
     await answered(page);
     expect(await page.evaluate(() => window.neurgradLab.view.study!.p)).toBeCloseTo(p, 2);
@@ -542,8 +542,9 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await drop(page, [spelt]);
     await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'byte-letters');
     await type(page, 'a Paris ');
-    expect(await page.locator('#remarks').textContent()).toMatch(/ends in a space/);
+    await page.locator('#remarks').filter({ hasText: 'ends in a space' }).waitFor();
     await type(page, 'a Paris');
+    await page.locator('#remarks').waitFor({ state: 'hidden' });
     const view = await page.evaluate(() => window.neurgradLab.view);
     const words = await page.locator('#words .word').allTextContents();
     const best = view.answer!.predictions.slice(0, words.length);
