@@ -32,4 +32,5 @@ export { prefillAll, StreamedLlama } from './stream.ts';
 export * from './synth.ts';
 export * from './tokenizer.ts';
 export * from './tokenText.ts';
+export { visibleText } from './visibleText.ts';
 export { type LoadProgress, loadWeights, WeightLoader, type WeightOptions } from './weights.ts';

@@ -29,6 +29,7 @@ import {
   loadTokenizer,
   localFolder,
   readConfig,
+  visibleText,
 } from '../../models/index.ts';
 import { writeModel } from '../../models/save.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
@@ -95,7 +96,7 @@ await runProgram(async () => {
   async function tell(): Promise<string> {
     const prompt = tokenizer.encode(values.prompt);
     const { ids } = await generate(model, prompt, { maxTokens: 60 });
-    return tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true });
+    return visibleText(tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true }), '\n');
   }
 
   /** Windows at random places, the same for a step in every run. */

@@ -1,6 +1,7 @@
 /** The page: its elements and events on one side, the laboratory's state and results on the other. */
 
 import { checkWeightDtype } from '../../../models/storage.ts';
+import { visibleText } from '../../../models/visibleText.ts';
 import { drawCurve } from './curve.ts';
 import { byId, el } from './dom.ts';
 import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
@@ -263,7 +264,8 @@ function busy(progress: Progress | null): void {
 
 function say(sentence: string | null, retry?: () => void): void {
   byId('notice').hidden = sentence === null;
-  byId('notice-text').textContent = sentence ?? '';
+  // Names in it come from files.
+  byId('notice-text').textContent = visibleText(sentence ?? '');
   byId('retry').hidden = !retry;
   byId('retry').onclick = retry ? () => retry() : null;
 }
