@@ -5,7 +5,7 @@
  * Source: `tokenizers` 0.23, src/tokenizer/added_vocabulary.rs.
  */
 
-import { WORD_CLASS } from './characters.ts';
+import { asUnicode16, WORD_CLASS } from './characters.ts';
 import type { AddedTokenSpec } from './components.ts';
 import type { Normalizer, Piece } from './normalizers.ts';
 
@@ -75,6 +75,7 @@ function finder(tokens: readonly AddedToken[]): (piece: Piece) => Section[] {
   const any = new RegExp(escaped.join('|'), 'gu');
   return ({ text, origin }) => {
     const sections: Section[] = [];
+    const known = asUnicode16(text);
     const cut = (from: number, to: number, id?: number) =>
       sections.push({
         text: text.slice(from, to),
@@ -88,7 +89,7 @@ function finder(tokens: readonly AddedToken[]): (piece: Piece) => Section[] {
       let to = from + found.length;
       if (
         token.single_word &&
-        (ENDS_WITH_WORD.test(text.slice(0, from)) || STARTS_WITH_WORD.test(text.slice(to)))
+        (ENDS_WITH_WORD.test(known.slice(0, from)) || STARTS_WITH_WORD.test(known.slice(to)))
       )
         continue;
       if (token.lstrip) from = Math.max(SPACES_AT_END.exec(text.slice(0, from))!.index, done);

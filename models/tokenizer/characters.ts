@@ -3,11 +3,24 @@
  * know an older Unicode than a JavaScript engine, so what came later is taken out of the engine's classes here.
  *
  * Tables: unicode_categories 0.1.1 (Unicode 8) for punctuation, marks and controls of the Bert components,
- * unicode-normalization-alignments 0.1.12 (Unicode 9) for normal forms and StripAccents; compared over all of Unicode 17.
+ * unicode-normalization-alignments 0.1.12 (Unicode 9) for normal forms and StripAccents, Oniguruma and regex (Unicode 16) for
+ * patterns; compared over all of Unicode 17.
  */
 
 /** The contents of a character class: `61d 2e52-2e5d` for U+061D and U+2E52 to U+2E5D. */
 const classOf = (ranges: string): string => ranges.replace(/[0-9a-f]+/g, '\\u{$&}').replaceAll(' ', '');
+
+const laterThan16 = new RegExp(
+  `[${classOf('88f c5c cdc 1acf-1add 1ae0-1aeb 20c1 2b96 a7ce-a7cf a7d2 a7d4 a7f1 fbc3-fbd2 fd90-fd91 fdc8-fdce 10940-10959 10ec5-10ec7 10ed0-10ed8 10efa-10efb 11b60-11b67 11db0-11ddb 11de0-11de9 16ea0-16eb8 16ebb-16ed3 16ff2-16ff6 187f8-187ff 18d09-18d1e 18d80-18df2 1ccfa-1ccfc 1ceba-1ced0 1cee0-1cef0 1e6c0-1e6de 1e6e0-1e6f5 1e6fe-1e6ff 1f6d8 1f777-1f77a 1f8d0-1f8d8 1fa54-1fa57 1fa8a 1fa8e 1fac8 1facd 1faea 1faef 1fbfa 2b73a-2b73f 2cea2-2cead 323b0-33479')}]`,
+  'gu',
+);
+
+/**
+ * `text` for a regular expression of the reference, which knows Unicode 16: characters that came with 17 are noncharacters
+ * of the same length, so that places stay where they are.
+ */
+export const asUnicode16 = (text: string): string =>
+  text.replace(laterThan16, (letter) => (letter.length === 1 ? '\ufdd0' : '\u{1fffe}'));
 
 /** As `char::is_whitespace`: with U+0085 and without U+FEFF, where JavaScript's `\s` is the other way about. */
 export const SPACE = /\p{White_Space}/u;

@@ -7,6 +7,7 @@
  */
 
 import { toRegExp } from 'oniguruma-to-es';
+import { asUnicode16 } from './characters.ts';
 
 /** Where something matches: `[from, to)` in UTF-16 units, and whether it does. All of the text, in order. */
 export type Part = readonly [from: number, to: number, matches: boolean];
@@ -38,11 +39,10 @@ function writeOutWords(source: string): string {
 
 /** @throws Error where the pattern is not one, or has no counterpart in JavaScript. */
 export function divideBy(pattern: Pattern): Divide {
-  const regex =
-    'String' in pattern
-      ? new RegExp(pattern.String.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), 'gu')
-      : toRegExp(writeOutWords(pattern.Regex), { global: true, target: 'ES2024' });
-  return divideByRegExp(regex);
+  if ('String' in pattern)
+    return divideByRegExp(new RegExp(pattern.String.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), 'gu'));
+  const divide = divideByRegExp(toRegExp(writeOutWords(pattern.Regex), { global: true, target: 'ES2024' }));
+  return (text) => divide(asUnicode16(text));
 }
 
 /** @param regex with the flag `g`. */

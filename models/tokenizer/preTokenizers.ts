@@ -4,7 +4,7 @@
  * Source: `tokenizers` 0.23, src/pre_tokenizers.
  */
 
-import { NUMERIC, PUNCTUATION, SPACE, toByteLetters, WORD_CLASS } from './characters.ts';
+import { asUnicode16, NUMERIC, PUNCTUATION, SPACE, toByteLetters, WORD_CLASS } from './characters.ts';
 import type { PreTokenizerSpec } from './components.ts';
 import type { Piece } from './normalizers.ts';
 import { type Behaviour, type Divide, divideBy, divideByCharacter, divideByRegExp, join } from './pattern.ts';
@@ -16,6 +16,11 @@ export type PreTokenizer = (piece: Piece) => Piece[];
 const GPT2: Divide = divideBy({
   Regex: "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
 });
+
+/** Words, and signs between them. */
+const WORDS: Divide = inverted(
+  divideByRegExp(new RegExp(`[${WORD_CLASS}]+|[^${WORD_CLASS}\\p{White_Space}]+`, 'gu')),
+);
 
 function cut({ text, origin }: Piece, divide: Divide, behaviour: Behaviour): Piece[] {
   return join(divide(text), behaviour).map(([from, to]) => ({
@@ -29,10 +34,9 @@ const prepended = ({ text, origin }: Piece, prefix: string): Piece => ({
   origin: origin === 0 ? 0 : prefix.length + origin,
 });
 
-const inverted =
-  (divide: Divide): Divide =>
-  (text) =>
-    divide(text).map(([from, to, matches]) => [from, to, !matches]);
+function inverted(divide: Divide): Divide {
+  return (text) => divide(text).map(([from, to, matches]) => [from, to, !matches]);
+}
 
 /** @throws Error where a pattern cannot be used. */
 export function buildPreTokenizer(spec: PreTokenizerSpec): PreTokenizer {
@@ -51,10 +55,7 @@ export function buildPreTokenizer(spec: PreTokenizerSpec): PreTokenizer {
       return (piece) => words(piece).flatMap(signs);
     }
     case 'Whitespace':
-      return splitting(
-        inverted(divideByRegExp(new RegExp(`[${WORD_CLASS}]+|[^${WORD_CLASS}\\p{White_Space}]+`, 'gu'))),
-        'Removed',
-      );
+      return splitting((text) => WORDS(asUnicode16(text)), 'Removed');
     case 'WhitespaceSplit':
       return splitting(divideByCharacter(SPACE), 'Removed');
     case 'CharDelimiterSplit':

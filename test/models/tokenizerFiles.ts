@@ -118,7 +118,44 @@ export const STRINGS: readonly string[] = [
   '‿tie⁀ ﹍low﹎ ＿wide',
   'a'.repeat(30).replace(/aaa/g, 'ab '),
   'end</s>',
+  // Since Unicode 17, which the reference does not know.
+  'later \u20c1 a\ua7f1b \ufbc3',
 ];
+
+/** First and last of some blocks of Unicode. */
+const BLOCKS: readonly (readonly [number, number])[] = [
+  [0x00, 0x7f],
+  [0x80, 0x24f],
+  [0x2b0, 0x52f],
+  [0x590, 0x6ff],
+  [0x900, 0xdff],
+  [0xe00, 0xfff],
+  [0x10a0, 0x17ff],
+  [0x1e00, 0x23ff],
+  [0x2500, 0x27ff],
+  [0x3000, 0x33ff],
+  [0x4e00, 0x4fff],
+  [0xac00, 0xacff],
+  [0xf900, 0xfaff],
+  [0xfe00, 0xffef],
+  [0x1d400, 0x1d7ff],
+  [0x1f100, 0x1f6d7],
+  [0x20000, 0x200ff],
+  [0x300, 0x36f],
+];
+
+/** Strings of characters drawn from many blocks, among pieces of {@link STRINGS}. */
+export function drawStrings(count: number, random: (n: number) => number): string[] {
+  const pieces = STRINGS.flatMap((text) => text.split(/(?<=[ ,])/));
+  const part = (): string => {
+    const space = random(4) === 0 ? ' ' : '';
+    if (random(3) === 0) return pieces[random(pieces.length)]! + space;
+    const [first, last] = BLOCKS[random(BLOCKS.length)]!;
+    const letter = () => String.fromCodePoint(first + random(last - first + 1));
+    return Array.from({ length: 1 + random(4) }, letter).join('') + space;
+  };
+  return Array.from({ length: count }, () => Array.from({ length: 1 + random(12) }, part).join(''));
+}
 
 const split = (pattern: Json, behavior: string, invert = false): Json => ({
   type: 'Split',

@@ -9,18 +9,24 @@ import { describe, expect, it } from 'vitest';
 import { UserError } from '../../engine/errors.ts';
 import { fileMapFolder } from '../../models/byteSource.ts';
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer.ts';
-import { makeTokenizerFile, randomNumbers, STRINGS } from './tokenizerFiles.ts';
+import { drawStrings, makeTokenizerFile, randomNumbers, STRINGS } from './tokenizerFiles.ts';
 
 const FILES = Number(process.env.TOKENIZER_FILES ?? 64);
+/** Strings drawn for each file. */
+const DRAWN = 20;
 const FIRST = Number(process.env.TOKENIZER_FIRST ?? 0);
 
 const load = (json: string) =>
   loadTokenizer(fileMapFolder(new Map([['tokenizer.json', new Blob([json])]]), 'm'));
 
 /** All strings; `throws` for those that the vocabulary cannot spell. */
-async function encodeAll(reference: Reference, addSpecialTokens: boolean): Promise<(number[] | 'throws')[]> {
+async function encodeAll(
+  reference: Reference,
+  texts: readonly string[],
+  addSpecialTokens: boolean,
+): Promise<(number[] | 'throws')[]> {
   // What has no UTF-8 does not reach the reference.
-  const sent = STRINGS.map((text) => Buffer.from(text, 'utf8').toString('utf8'));
+  const sent = texts.map((text) => Buffer.from(text, 'utf8').toString('utf8'));
   const batch = await reference.encodeBatch(sent, { addSpecialTokens }).catch(() => undefined);
   if (batch !== undefined) return batch.map((encoding) => encoding.getIds());
   const one = async (text: string) => (await reference.encode(text, null, { addSpecialTokens })).getIds();
@@ -44,7 +50,9 @@ function same(got: unknown, right: unknown, where: () => string): void {
 describe('as the reference', () => {
   const counts = { files: 0, encodings: 0, decodings: 0, refused: 0, reasons: new Set<string>() };
 
-  it(`${STRINGS.length} strings, ${FILES} files`, { timeout: 3_600_000 }, async () => {
+  it(`${STRINGS.length} strings and ${DRAWN} drawn for each of ${FILES} files`, {
+    timeout: 3_600_000,
+  }, async () => {
     expect(new Set(STRINGS).size).toBeGreaterThanOrEqual(65);
     for (let i = FIRST; i < FIRST + FILES; i++) {
       const json = makeTokenizerFile(i);
@@ -64,10 +72,11 @@ describe('as the reference', () => {
       const reference = Reference.fromString(json);
       const random = randomNumbers(i);
       counts.files++;
+      const strings = [...STRINGS, ...drawStrings(DRAWN, random)];
       for (const addSpecialTokens of [true, false]) {
-        const right = await encodeAll(reference, addSpecialTokens);
+        const right = await encodeAll(reference, strings, addSpecialTokens);
         const lists: number[][] = [];
-        for (const [at, text] of STRINGS.entries()) {
+        for (const [at, text] of strings.entries()) {
           const got = idsOf(ours, text, addSpecialTokens);
           same(got, right[at]!, () => `${i}: ${JSON.stringify(text)} of ${json.slice(0, 2000)}`);
           counts.encodings++;
@@ -93,7 +102,7 @@ describe('as the reference', () => {
     }
     const { files, encodings, decodings, refused, reasons } = counts;
     console.info(
-      `tokenizers: ${STRINGS.length} strings x ${FILES} files; ${files} files compared (${encodings} encodings, ${decodings} decodings), ${refused} refused by name:\n  ${[...reasons].join('\n  ')}`,
+      `tokenizers: ${STRINGS.length} strings and ${DRAWN} drawn x ${FILES} files; ${files} files compared (${encodings} encodings, ${decodings} decodings), ${refused} refused by name:\n  ${[...reasons].join('\n  ')}`,
     );
     expect(files).toBeGreaterThanOrEqual(30);
   });
