@@ -350,9 +350,13 @@ function modelSection(model: ModelSummary, summary: StudySummary): Html {
   const { gradient, neurgrad } = model.whole ?? model.table1;
   const [first, last] = [Math.min, Math.max].map((of) => of(...model.layers.map(({ tested }) => tested)));
   const [layerShare] = model.layers.map(({ shares }) => shares.positive);
-  const with95 = (label: string, { interval, reason }: Estimate, text: (value: number) => string): string =>
+  const with95 = (
+    label: string,
+    { interval, effective, reason }: Estimate,
+    text: (value: number) => string,
+  ): string =>
     interval
-      ? `${label}, 95% ${text(interval.low)} to ${text(interval.high)}`
+      ? `${label}, 95% ${text(interval.low)} to ${text(interval.high)} (${effective?.toFixed(1)} effective prompts)`
       : `${label}; no interval: ${reason}`;
   return html`<section>
 <h2>${modelName(model.stamp.source)}</h2>
@@ -434,7 +438,7 @@ ${
         withFigure.map(({ figure2 }) => figure2),
         marked,
       )}
-<figcaption>${modelKeys(withFigure)}Mean |r| over ${plan.figure.prompts} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>

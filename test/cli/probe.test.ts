@@ -67,6 +67,9 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(summary.tasks[0].prompts).toEqual({ train: 16, valid: 6, test: 6 });
     const page = readFileSync(join(run, 'report.html'), 'utf8');
     expect(page).toContain('<svg');
+    expect(page).toContain('95% of each curve alone over n = 6 test prompts');
+    // A band for each of three curves.
+    expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
     expect(page).not.toMatch(/NaN|undefined|<script|https?:\/\/(?!www\.w3\.org)/);
     expect(readFileSync(join(run, 'tables', 'table3.md'), 'utf8')).toContain('| FEVER | 0.5000 |');
   });
