@@ -48,6 +48,7 @@ const ratio = ([part, all]: Sums): number => part! / all!;
 /** Of {@link shareTerms}, or of other values between 0 and 1: their mean. */
 export const SHARE: Statistic = { of: ratio, estimate: jackknifeShare };
 
+/** Of Pearson: 1, x, y and their squares and product, both sides less their means. */
 export function pearsonTerms(estimate: ByPrompt, measured: ByPrompt): Terms {
   const [x, y] = [centred(estimate), centred(measured)];
   return x.map((row, p) =>
