@@ -23,7 +23,7 @@ const SINGLE = 4;
 const CANCELLED = 5;
 
 /** What full forwards, which share most of their roundings, differ by, in units. */
-const SHARED_UNITS = 16;
+const SHARED_UNITS = 64;
 
 type Sized = Pick<LanguageModel, 'sizes'>;
 

@@ -120,29 +120,34 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     expect(summary.negative[0].neurgrad).toBeLessThan(0);
     const source = await openFile(file);
     const { tensors, metadata } = await readSafetensorsHeader(source);
-    expect(tensors.map(({ name }) => name)).toEqual(['activation', 'gradient', 'neurgrad']);
-    for (const { dtype, shape } of tensors) expect([dtype, shape]).toEqual(['F32', [4, 512]]);
+    expect(tensors.map(({ name }) => name)).toEqual(['activation', 'gradient', 'neurgrad', 'noise']);
+    for (const { name, dtype, shape } of tensors)
+      expect([dtype, shape]).toEqual([name === 'activation' ? 'F32' : 'F64', [4, 512]]);
     expect(metadata).toMatchObject({ target_token: 'paris', site: 'post', direction: 'outward', sign: '+' });
     const span = tensors[2]!;
-    const neurgrad = new Float32Array((await source.read(span.begin, span.end)).slice().buffer);
+    const neurgrad = new Float64Array((await source.read(span.begin, span.end)).slice().buffer);
     await source.close();
     const best = summary.positive[0];
     expect(neurgrad[best.layer * 512 + best.index]).toBe(Math.max(...neurgrad));
     expect(best.neurgrad).toBe(Math.max(...neurgrad));
+    expect(best.belowNoise).toBe(false);
+    expect(best.noise).toBeGreaterThan(0);
+    expect(best.noise).toBeLessThan(best.neurgrad);
+    expect(summary.belowNoise).toBeLessThan(4 * 512);
   });
 
   it('writes them as text where the name says so, and refuses what else it says', async () => {
     const [file, tensors] = [join(folder, 'gradients.csv'), join(folder, 'again.safetensors')];
     for (const out of [file, tensors]) expect((await onModel('gradients', '--out', out)).code).toBe(0);
     const [head, ...lines] = readFileSync(file, 'utf8').trimEnd().split('\n');
-    expect(head).toBe('layer,index,activation,gradient,neurgrad');
+    expect(head).toBe('layer,index,activation,gradient,neurgrad,noise');
     expect(lines).toHaveLength(4 * 512);
     const source = await openFile(tensors);
     const { tensors: spans } = await readSafetensorsHeader(source);
     for (const [i, { begin, end, dtype }] of spans.entries()) {
       const bytes = (await source.read(begin, end)).slice().buffer;
       const values = dtype === 'F64' ? new Float64Array(bytes) : new Float32Array(bytes);
-      const column = ['activation', 'gradient', 'neurgrad'].indexOf(spans[i]!.name);
+      const column = ['activation', 'gradient', 'neurgrad', 'noise'].indexOf(spans[i]!.name);
       expect(lines.map((line) => Number(line.split(',')[2 + column]))).toEqual([...values]);
     }
     await source.close();

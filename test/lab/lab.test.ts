@@ -89,7 +89,8 @@ interface PageLab {
       readonly predictions: readonly { readonly text: string; readonly p: number }[];
       readonly activation: Float32Array;
       readonly gradient: Float32Array;
-      readonly neurgrad: Float32Array;
+      readonly neurgrad: Float64Array;
+      readonly noise: Float64Array;
     } | null;
     readonly distribution: {
       readonly predictions: readonly { readonly id: number; readonly p: number }[];
@@ -414,11 +415,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(svg).not.toContain('var(--');
     const lines = (await downloaded(page, '#map-csv')).toString().trim().split('\n');
     expect(lines).toHaveLength(1 + 4 * 512);
-    expect(lines[0]).toBe('layer,neuron,activation,gradient,neurgrad');
+    expect(lines[0]).toBe('layer,neuron,activation,gradient,neurgrad,noise');
     expect((await downloaded(page, '#curve-csv')).toString().split('\n')).toHaveLength(103);
     const json = JSON.parse((await downloaded(page, '#save-json')).toString()) as PageLab['view'];
     expect(json.study!.target.text).toBe('paris');
     expect(json.study!.neurgrad).toHaveLength(4 * 512);
+    expect(json.study!.noise).toHaveLength(4 * 512);
   });
 
   it('steers a word to a wished probability', async () => {

@@ -12,13 +12,12 @@ export function save(name: string, content: Blob | string, type = 'text/plain'):
   setTimeout(() => URL.revokeObjectURL(href), 10_000);
 }
 
-/** One line a neuron. Numbers are float32, written so that they read back the same. */
-export function neuronsCsv({ activation, gradient, neurgrad }: Study, width: number): string {
-  const lines = ['layer,neuron,activation,gradient,neurgrad'];
+/** One line a neuron, in numbers that read back the same. */
+export function neuronsCsv({ activation, gradient, neurgrad, noise }: Study, width: number): string {
+  const lines = ['layer,neuron,activation,gradient,neurgrad,noise'];
+  const columns = [activation, gradient, neurgrad, noise];
   for (let flat = 0; flat < activation.length; flat++) {
-    lines.push(
-      [Math.floor(flat / width), flat % width, activation[flat], gradient[flat], neurgrad[flat]].join(','),
-    );
+    lines.push([Math.floor(flat / width), flat % width, ...columns.map((values) => values[flat])].join(','));
   }
   return `${lines.join('\n')}\n`;
 }

@@ -307,6 +307,8 @@ export class Lab {
     activation: number;
     gradient: number;
     neurgrad: number;
+    /** What of the gradient, and so of NeurGrad, may be rounding. */
+    noise: number;
     now: number;
     shift: number;
   } {
@@ -319,6 +321,7 @@ export class Lab {
       activation,
       gradient: study?.gradient[at] ?? 0,
       neurgrad: study?.neurgrad[at] ?? 0,
+      noise: study?.noise[at] ?? 0,
       now: activation + axis * shift,
       shift,
     };

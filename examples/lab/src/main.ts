@@ -239,7 +239,11 @@ function renderCurve({ state, study, sweep, distribution, trace, current }: View
   const facts: [string, string, string?][] = [
     ['activation', figure(values.activation, 4)],
     ['gradient G_C', signed(values.gradient, 4)],
-    ['NeurGrad', signed(values.neurgrad, 4), 'estimate'],
+    [
+      'NeurGrad',
+      `${signed(values.neurgrad, 4)}${study && Math.abs(values.gradient) <= values.noise ? ' (noise)' : ''}`,
+      'estimate',
+    ],
     ['slope G_E', sweep ? signed(sweep.curve.slope, 4) : '–', 'fit'],
     ['r within ±2', sweep ? signed(sweep.curve.r, 5) : '–'],
     ['linear', sweep ? (sweep.curve.linear ? 'yes' : sweep.curve.flat ? 'flat' : 'no') : '–'],
