@@ -6,7 +6,16 @@ import { wilson } from '../neurgrad/index.ts';
 import { PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { draw } from './plots.ts';
-import { describeRun, type ProbeSummary, share, table3 } from './probeTable.ts';
+import {
+  describeRun,
+  type ProbeSummary,
+  share,
+  spreadTable,
+  type TextTable,
+  table3,
+  testsRemark,
+  testsTable,
+} from './probeTable.ts';
 import { reportPage, tile } from './reportPage.ts';
 import { figure } from './table.ts';
 
@@ -39,23 +48,44 @@ ${methodSection(summary)}`;
   );
 }
 
-function tableSection(summary: ProbeSummary): Html {
-  const { head, rows } = table3(summary);
+function tableOf({ head, rows }: TextTable, names = 1): Html {
   const cells = (row: readonly string[]): Html[] =>
     row.map((cell, i) =>
-      i === 0 ? html`<th scope="row">${cell}</th>` : html`<td class="number">${cell}</td>`,
+      i < names ? html`<th scope="row">${cell}</th>` : html`<td class="number">${cell}</td>`,
     );
+  return html`<div class="scroll"><table>
+<thead><tr>${head.map((name, i) => html`<th scope="col"${raw(i < names ? '' : ' class="number"')}>${name}</th>`)}</tr></thead>
+<tbody>${rows.map((row) => html`<tr>${cells(row)}</tr>`)}</tbody></table></div>`;
+}
+
+function tableSection(summary: ProbeSummary): Html {
   const { skipped, incomplete } = summary;
+  const spread = spreadTable(summary);
+  const remark = testsRemark(summary);
   return html`<section>
 <h2>Accuracy on test, beside the paper’s (Llama2-7B)</h2>
-<div class="scroll"><table>
-<thead><tr>${head.map((name, i) => html`<th scope="col"${raw(i === 0 ? '' : ' class="number"')}>${name}</th>`)}</tr></thead>
-<tbody>${rows.map((row) => html`<tr>${cells(row)}</tr>`)}</tbody></table></div>
-<p>95%: bootstrap over test prompts. Null 95%: the whole procedure, fit, choice of |N_s| and test, on permuted labels. The paper’s figures
-are of Llama2-7B on its own prompts; the last row averages the same tasks of both.</p>
+${tableOf(table3(summary))}
+<p>Majority: the label most frequent in training. 95%: bootstrap over test prompts. Null 95%: the whole procedure, fit, choice of |N_s| and
+test, on permuted labels; p: share of the permutations that do as well. ${summary.settings.splits === 'released' ? 'Test in train: share of the test rows that stand in train as the same question. ' : ''}The paper’s figures are of Llama2-7B on its own prompts; the last row averages
+the same tasks of both.</p>
 ${skipped.map(({ task, reason }) => html`<p><b>${task}</b> not run: ${reason}</p>`)}
 ${incomplete.map(({ task, missingUnits }) => html`<p><b>${task}</b> not complete: ${missingUnits} units missing</p>`)}
-</section>`;
+</section>
+<section>
+<h2>Against the model’s own answer, and against chance</h2>
+${tableOf(testsTable(summary), 2)}
+<p>Over LM-Prob: accuracy less LM-Prob’s on the same prompts, with the 95% interval of a bootstrap that draws both answers of a prompt
+together; McNemar’s exact test looks at the prompts that only one of the two answers rightly. Holm: p corrected for the number of tasks. ${remark ?? ''}</p>
+</section>
+${
+  spread
+    ? html`<section>
+<h2>Spread over demonstrations</h2>
+${tableOf(spread)}
+<p>Mean ± standard deviation and range over demonstrations drawn with the seeds ${summary.spread!.seeds.join(', ')}.</p>
+</section>`
+    : ''
+}`;
 }
 
 function taskSection(task: TaskReport): Html {

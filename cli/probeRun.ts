@@ -3,7 +3,7 @@
  * being read, tasks/ and probers/ of those that are done, summary.json, tables/table3.md and report.html. Started again with the same manifest, a run goes on.
  */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFolder, makeFolder, remove, sweepLitter, writeTogether, writeWhole } from '../engine/disk.ts';
 import { Lock } from '../engine/lock.ts';
@@ -11,11 +11,8 @@ import { mean, UserError } from '../neurgrad/index.ts';
 import type { Shard } from '../neurgrad/study/shard.ts';
 import { lockShare } from '../neurgrad/study/shareLock.ts';
 import {
-  bootstrap,
   evaluateParts,
   KINDS,
-  type MethodResult,
-  middle,
   missingUnits,
   PAPER,
   PAPER_MACRO,
@@ -23,10 +20,11 @@ import {
   partsFolder,
   saveProber,
   type TaskReport,
+  taskMeans,
 } from '../probing/index.ts';
 import { toJson } from './output.ts';
 import { renderProbeReport } from './probeReport.ts';
-import { type Macro, markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
+import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
 
 const MANIFEST = 'manifest.json';
 
@@ -34,7 +32,7 @@ const MANIFEST = 'manifest.json';
 export function lockRun(folder: string, shard: Shard): Lock {
   checkFolder(folder);
   const lock = lockShare(folder, shard);
-  sweepLitter(folder, { levels: 2, alone: shard.count === 1 });
+  sweepLitter(folder, { levels: 3, alone: shard.count === 1 });
   return lock;
 }
 
@@ -42,7 +40,7 @@ export function lockRun(folder: string, shard: Shard): Lock {
 export function lockReport(folder: string): Lock {
   readManifest(folder);
   const lock = Lock.take(join(folder, 'lock-1-of-1.json'), folder);
-  sweepLitter(folder, { levels: 2 });
+  sweepLitter(folder, { levels: 3 });
   return lock;
 }
 
@@ -71,6 +69,7 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
       `--out ${folder}: holds a run of other ${other.join(', ')}; go on with the same options or choose another folder`,
     );
   }
+  makeFolder(folder);
   writeWhole(path, `${toJson(manifest, 1)}\n`);
 }
 
@@ -79,7 +78,7 @@ export function readManifest(folder: string): ProbeManifest {
   const path = join(folder, MANIFEST);
   try {
     const found = JSON.parse(readFileSync(path, 'utf8')) as ProbeManifest;
-    if (found.format === 'neurgrad probe 1') return found;
+    if (found.format === 'neurgrad probe 2') return found;
   } catch (cause) {
     throw new UserError('out', `${folder}: holds no probing run (no readable ${MANIFEST})`, { cause });
   }
@@ -165,7 +164,8 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
     model,
     tasks,
     incomplete,
-    macro: macroOf(tasks, settings.seed),
+    macro: taskMeans(tasks, settings.seed),
+    spread: await spreadOf(folder, settings, tasks, incomplete, keepParts),
     paper: { same: paperOf(tasks), all: PAPER_MACRO },
   };
   makeFolder(join(folder, 'tables'));
@@ -177,26 +177,42 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
   return summary;
 }
 
-function macroOf(tasks: readonly TaskReport[], seed: number): ProbeSummary['macro'] {
-  const macro = (method: 'lmProb' | 'polar' | 'magn' | 'act'): Macro => {
-    const samples = tasks.map((task, t) => {
-      const { predictions }: MethodResult = task[method];
-      return bootstrap(
-        predictions.map((prediction, i) => prediction === task.gold[i]),
-        seed + t,
-      );
-    });
-    return {
-      accuracy: mean(tasks.map((task) => task[method].accuracy)),
-      interval: middle(samples[0]!.map((_, i) => mean(samples.map((sample) => sample[i]!)))),
-    };
-  };
+/** Folder of the same run with demonstrations of another draw, within its own. */
+export const demonstrationsFolder = (folder: string, seed: number): string =>
+  join(folder, `demonstrations-${seed}`);
+
+/** Accuracies beside those of runs with other demonstrations; a run that is not complete is told in `incomplete` and left out. */
+async function spreadOf(
+  folder: string,
+  settings: ProbeManifest['settings'],
+  tasks: readonly TaskReport[],
+  incomplete: { task: string; missingUnits: number }[],
+  keepParts: boolean,
+): Promise<ProbeSummary['spread']> {
+  const seeds = readdirSync(folder)
+    .flatMap((name) => /^demonstrations-(\d+)$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => a - b);
+  const runs: [seed: number, reports: readonly TaskReport[]][] = [
+    [settings.demonstrationSeed ?? settings.seed, tasks],
+  ];
+  for (const seed of seeds) {
+    const reports: TaskReport[] = [];
+    for (const { task } of tasks) {
+      const { report, missing } = await finishTask(demonstrationsFolder(folder, seed), task, keepParts);
+      if (report) reports.push(report);
+      else incomplete.push({ task: `${task}, demonstrations ${seed}`, missingUnits: missing });
+    }
+    if (reports.length === tasks.length) runs.push([seed, reports]);
+  }
+  if (runs.length === 1) return null;
   return {
-    rand: mean(tasks.map(({ rand }) => rand)),
-    lmProb: macro('lmProb'),
-    polar: macro('polar'),
-    magn: macro('magn'),
-    act: macro('act'),
+    seeds: runs.map(([seed]) => seed),
+    tasks: tasks.map(({ task }, t) => {
+      const of = (method: 'lmProb' | 'polar' | 'magn') =>
+        runs.map(([, reports]) => reports[t]![method].accuracy);
+      return { task, lmProb: of('lmProb'), polar: of('polar'), magn: of('magn') };
+    }),
   };
 }
 

@@ -1,12 +1,15 @@
 /** What a probing run's files hold, and its Table 3 for a terminal, Markdown and the page. */
 
+import { mean } from '../neurgrad/index.ts';
 import {
   type Interval,
   PAPER,
   PAPER_MACRO,
   type ProberAbout,
   type ProbeSettings,
+  permutationsFor,
   SPLITS,
+  type TaskMeans,
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
@@ -14,7 +17,7 @@ import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
 export interface ProbeManifest {
-  readonly format: 'neurgrad probe 1';
+  readonly format: 'neurgrad probe 2';
   readonly neurgrad: string;
   /** ISO 8601, UTC. */
   readonly created: string;
@@ -28,17 +31,21 @@ export interface ProbeManifest {
   readonly skipped: readonly { readonly task: string; readonly reason: string }[];
 }
 
-/** Accuracy and its interval. */
-export interface Macro {
-  readonly accuracy: number;
-  readonly interval: Interval;
-}
-
 export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
   readonly tasks: readonly TaskReport[];
   /** Tasks whose parts are not complete. */
   readonly incomplete: readonly { readonly task: string; readonly missingUnits: number }[];
-  readonly macro: Readonly<Record<'lmProb' | 'polar' | 'magn' | 'act', Macro>> & { readonly rand: number };
+  readonly macro: TaskMeans;
+  /** Accuracies of each task with other demonstrations, this run's first; null where they were drawn once. */
+  readonly spread: {
+    readonly seeds: readonly number[];
+    readonly tasks: readonly {
+      readonly task: string;
+      readonly lmProb: readonly number[];
+      readonly polar: readonly number[];
+      readonly magn: readonly number[];
+    }[];
+  } | null;
   /** Means of the paper's Table 3 over the same tasks, and over all 22. */
   readonly paper: {
     readonly same: Readonly<Record<'rand' | 'lmProb' | 'polar' | 'magn', number>>;
@@ -49,53 +56,132 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
 export const share = (value: number): string => value.toFixed(4);
 export const between = ([low, high]: Interval): string => `${low.toFixed(3)}–${high.toFixed(3)}`;
 
-/** Table 3 as rows of text; `macro average` last. */
-export function table3(summary: ProbeSummary): { head: string[]; rows: string[][] } {
+/** A p value; four decimals are more than permutations give. */
+export const chance = (p: number): string => (p < 5e-5 ? '<0.0001' : p.toFixed(4));
+
+/** Rows of text under their heads. */
+export interface TextTable {
+  readonly head: string[];
+  readonly rows: string[][];
+}
+
+/** Table 3 as rows of text; `macro average` last. With released splits, how much of test lies in train stands last. */
+export function table3(summary: ProbeSummary): TextTable {
+  const { macro, paper, settings } = summary;
+  const released = settings.splits === 'released';
+  const prober = (
+    { accuracy, interval, null: permuted }: Pick<TaskReport['polar'], 'accuracy' | 'interval' | 'null'>,
+    size: string,
+    theirs: number,
+    theirSize: string,
+  ): string[] => [
+    share(accuracy),
+    between(interval),
+    permuted ? between(permuted.interval) : '–',
+    permuted ? chance(permuted.p) : '–',
+    size,
+    share(theirs),
+    theirSize,
+  ];
   const rows = summary.tasks.map((task) => {
     const paper = PAPER[task.task]!;
-    const prober = (name: 'polar' | 'magn'): string[] => {
-      const { accuracy, interval, size, null: chance } = task[name];
-      return [
-        share(accuracy),
-        between(interval),
-        chance ? between(chance.interval) : '–',
-        String(size),
-        share(paper[name]),
-        String(name === 'polar' ? paper.polarSize : paper.magnSize),
-      ];
-    };
     return [
       task.task,
       share(task.rand),
+      share(task.majority.accuracy),
       share(task.lmProb.accuracy),
       share(paper.lmProb),
-      ...prober('polar'),
-      ...prober('magn'),
+      ...prober(task.polar, String(task.polar.size), paper.polar, String(paper.polarSize)),
+      ...prober(task.magn, String(task.magn.size), paper.magn, String(paper.magnSize)),
       share(task.act.accuracy),
+      ...(released ? [percent(task.leak)] : []),
     ];
   });
-  const { macro, paper } = summary;
-  const mean = (name: 'polar' | 'magn'): string[] => [
-    share(macro[name].accuracy),
-    between(macro[name].interval),
-    '',
-    '',
-    share(paper.same[name]),
-    '',
-  ];
   rows.push([
     'macro average',
     share(macro.rand),
+    share(macro.majority),
     share(macro.lmProb.accuracy),
     share(paper.same.lmProb),
-    ...mean('polar'),
-    ...mean('magn'),
+    ...prober(macro.polar, '', paper.same.polar, ''),
+    ...prober(macro.magn, '', paper.same.magn, ''),
     share(macro.act.accuracy),
+    ...(released ? [''] : []),
   ]);
-  const prober = (name: string): string[] => [name, '95%', 'null 95%', '|N_s|', 'paper', 'its |N_s|'];
+  const heads = (name: string): string[] => [name, '95%', 'null 95%', 'p', '|N_s|', 'paper', 'its |N_s|'];
   return {
-    head: ['task', 'Rand', 'LM-Prob', 'paper', ...prober('Polar'), ...prober('Magn'), 'Act'],
+    head: [
+      ...['task', 'Rand', 'Majority', 'LM-Prob', 'paper'],
+      ...heads('Polar'),
+      ...heads('Magn'),
+      'Act',
+      ...(released ? ['test in train'] : []),
+    ],
     rows,
+  };
+}
+
+const percent = (value: number): string => `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)}%`;
+const signed = (value: number): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(4)}`;
+
+/** Each prober's tests: against LM-Prob on the same prompts, and against permuted labels, corrected for the number of tasks. */
+export function testsTable({ tasks, macro }: ProbeSummary): TextTable {
+  const rows = (['polar', 'magn'] as const).flatMap((name) => {
+    const { permutation, overLmProb } = macro.holm[name];
+    const title = name === 'polar' ? 'Polar' : 'Magn';
+    return [
+      ...tasks.map((task, t) => {
+        const { difference, interval, onlyFirst, onlySecond, p } = task[name].overLmProb;
+        return [
+          ...[task.task, title, signed(difference), signedBetween(interval)],
+          ...[String(onlyFirst), String(onlySecond), chance(p), chance(overLmProb[t]!)],
+          ...(permutation ? [chance(task[name].null!.p), chance(permutation[t]!)] : ['–', '–']),
+        ];
+      }),
+      [
+        ...['macro average', title],
+        signed(macro[name].overLmProb.difference),
+        signedBetween(macro[name].overLmProb.interval),
+        ...['', '', '', ''],
+        ...[macro[name].null ? chance(macro[name].null.p) : '–', ''],
+      ],
+    ];
+  });
+  return {
+    head: [
+      ...['task', 'prober', 'over LM-Prob', '95%', 'only it', 'only LM-Prob', 'McNemar p', 'Holm'],
+      ...['permutation p', 'Holm'],
+    ],
+    rows,
+  };
+}
+
+const signedBetween = ([low, high]: Interval): string =>
+  `${signed(low).slice(0, -1)} to ${signed(high).slice(0, -1)}`;
+
+/** What the tests cannot say: null where there is nothing to add. */
+export function testsRemark({ tasks, settings }: ProbeSummary): string | null {
+  const { permutations } = settings;
+  if (permutations === 0) return 'No permutations: nothing is tested against chance.';
+  const needed = permutationsFor(tasks.length);
+  return permutations < needed
+    ? `${permutations} permutations give no p below ${chance(1 / (permutations + 1))}; Holm over ${tasks.length} tasks finds one below 0.05 from ${needed} on (--permutations).`
+    : null;
+}
+
+/** Accuracies over other draws of demonstrations, or null where there is one draw. */
+export function spreadTable({ spread }: ProbeSummary): TextTable | null {
+  if (!spread) return null;
+  const over = (values: readonly number[]): string => {
+    const middle = mean(values);
+    const deviation = Math.sqrt(
+      values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1),
+    );
+    return `${share(middle)} ± ${share(deviation)} (${share(Math.min(...values))}–${share(Math.max(...values))})`;
+  };
+  return {
+    head: ['task', 'LM-Prob', 'Polar', 'Magn'],
+    rows: spread.tasks.map(({ task, lmProb, polar, magn }) => [task, over(lmProb), over(polar), over(magn)]),
   };
 }
 
@@ -119,16 +205,30 @@ export function describeRun({ settings, model }: Pick<ProbeSummary, 'settings' |
 
 /** Table 3 as Markdown. */
 export function markdown(summary: ProbeSummary): string {
-  const { head, rows } = table3(summary);
   const line = (cells: readonly string[]): string =>
     `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
-  return [
+  const table = ({ head, rows }: TextTable): string[] => [
     line(head),
     line(head.map((_, i) => (i === 0 ? '---' : '---:'))),
     ...rows.map(line),
     '',
-    `${describeRun(summary)}. Paper: Llama2-7B. Null: the whole procedure on permuted labels.`,
+  ];
+  const spread = spreadTable(summary);
+  const remark = testsRemark(summary);
+  return [
+    ...table(table3(summary)),
+    `${describeRun(summary)}. Paper: Llama2-7B. Majority: the label most frequent in training. Null: the whole procedure on permuted labels; p: share of them that do as well.`,
     '',
+    ...table(testsTable(summary)),
+    `Over LM-Prob: difference of the accuracies on the same prompts, 95% by bootstrap over them; Holm: p corrected for the number of tasks.${remark ? ` ${remark}` : ''}`,
+    '',
+    ...(spread
+      ? [
+          ...table(spread),
+          `Mean ± standard deviation and range over demonstrations drawn with the seeds ${summary.spread!.seeds.join(', ')}.`,
+          '',
+        ]
+      : []),
   ].join('\n');
 }
 
@@ -141,14 +241,20 @@ export function describeTask({ task, rand, lmProb, polar, magn }: TaskReport): s
 /** The run for a terminal. */
 export function describeSummary(summary: ProbeSummary): string {
   const { head, rows } = table3(summary);
-  // A terminal is narrow: the |N_s| of the paper and Act are in tables/table3.md.
-  const columns = head.flatMap((name, i) => (name === 'its |N_s|' || name === 'Act' ? [] : [i]));
+  // A terminal is narrow: the rest is in tables/table3.md.
+  const narrow = new Set(['its |N_s|', 'null 95%', 'Act']);
+  const columns = head.flatMap((name, i) => (narrow.has(name) ? [] : [i]));
   const cut = (cells: readonly string[]): string[] => columns.map((i) => cells[i]!);
   const prompts = summary.tasks.map(
     ({ task, prompts: count }) => `${task} ${SPLITS.map((split) => count[split]).join('/')}`,
   );
+  const tests = testsTable(summary);
+  const spread = spreadTable(summary);
   return [
     table(cut(head), rows.map(cut)),
+    table(tests.head, tests.rows),
+    ...(spread ? [table(spread.head, spread.rows)] : []),
+    ...[testsRemark(summary)].filter((remark) => remark !== null),
     `prompts train/valid/test: ${prompts.join(', ')}`,
     `paper, all 22 tasks of Llama2-7B: Rand ${figure(PAPER_MACRO.rand)}, LM-Prob ${figure(PAPER_MACRO.lmProb)}, Polar ${figure(PAPER_MACRO.polar)}, Magn ${figure(PAPER_MACRO.magn)}`,
     describeRun(summary),

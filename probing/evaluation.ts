@@ -1,9 +1,9 @@
 /**
  * From counters and marks to a task's row of Table 3: fit, choose |N_s| on valid, accuracy on test, and what to read it
- * against: Rand, LM-Prob, a bootstrap interval, and a null of the whole procedure with the labels permuted in every split.
+ * against: Rand, the most frequent label, LM-Prob prompt by prompt, a bootstrap interval, and a null of the whole procedure
+ * with the labels permuted in every split.
  */
 
-import { quantile } from 'simple-statistics';
 import { mean, seededRandom } from '../neurgrad/index.ts';
 import {
   type ActivationSums,
@@ -13,6 +13,7 @@ import {
   fitActivation,
   predictActivation,
 } from './activation.ts';
+import { type Comparison, comparePaired } from './comparison.ts';
 import { addCounts, type Counts, checkVariant, emptyCounts, type Variant } from './counts.ts';
 import { magn } from './magn.ts';
 import { neuronCount } from './marks.ts';
@@ -26,6 +27,7 @@ import {
   proberSizes,
   selectSize,
 } from './prober.ts';
+import { bootstrap, type Interval, middle } from './resampling.ts';
 import { shuffle, textSeed } from './splits.ts';
 
 /** The probers that read gradients. */
@@ -47,7 +49,7 @@ export function emptyTraining(candidates: number, neurons: number, permutations:
   return { prompts: 0, polar: lists(), magn: lists(), activation: emptySums(candidates, neurons) };
 }
 
-/** Adds one prompt. `golds`: its label, and its label under each permutation. */
+/** Adds one prompt. `golds`: its label, and its label under each permutation. `Trainer` does the same, faster. */
 export function train(
   training: Training,
   gradients: Float32Array,
@@ -98,9 +100,6 @@ export interface Evaluated {
   readonly activation: ArrayLike<number>;
 }
 
-/** Lower and upper end. */
-export type Interval = readonly [number, number];
-
 /** A way to answer, on the test prompts. */
 export interface MethodResult {
   readonly accuracy: number;
@@ -120,6 +119,7 @@ export interface NullResult {
   readonly p: number;
 }
 
+/** A prober's test, what it was chosen by, and what it is held against. */
 export interface ProberResult extends MethodResult {
   /** |N_s| chosen on valid. */
   readonly size: number;
@@ -128,44 +128,27 @@ export interface ProberResult extends MethodResult {
   readonly valid: readonly number[];
   readonly test: readonly number[];
   readonly null: NullResult | null;
+  /** Against LM-Prob on the same prompts. */
+  readonly overLmProb: Comparison;
+}
+
+/** The answer that needs neither prompt nor model: the label that is most frequent in training. */
+export interface Majority {
+  readonly label: number;
+  /** Share of the test prompts that have it. */
+  readonly accuracy: number;
 }
 
 /** One task's row of Table 3, with everything it rests on. */
 export interface Evaluation {
   readonly gold: readonly number[];
   readonly rand: number;
+  readonly majority: Majority;
   readonly lmProb: MethodResult;
   readonly polar: ProberResult;
   readonly magn: ProberResult;
   readonly act: ProberResult;
   readonly probers: Readonly<Record<KindName, Prober>>;
-}
-
-/** Resamples of a bootstrap. */
-const RESAMPLES = 1000;
-
-/**
- * Accuracies of resamples of the test prompts.
- * @example
- * ```ts
- * import { bootstrap, middle } from 'neurgrad/probing';
- *
- * const [low, high] = middle(bootstrap([true, true, true, false], 0));
- * console.log(low < 0.75 && 0.75 < high); // → true
- * ```
- */
-export function bootstrap(correct: readonly boolean[], seed: number): number[] {
-  const random = seededRandom(seed);
-  return Array.from({ length: RESAMPLES }, () => {
-    let right = 0;
-    for (let i = 0; i < correct.length; i++) if (correct[Math.floor(random() * correct.length)]) right++;
-    return right / correct.length;
-  });
-}
-
-/** The middle 95% of a sample. */
-export function middle(sample: readonly number[]): Interval {
-  return [quantile([...sample], 0.025), quantile([...sample], 0.975)];
 }
 
 function share(predictions: readonly number[], gold: readonly number[]): number {
@@ -179,6 +162,24 @@ function method(predictions: readonly number[], gold: readonly number[], seed: n
     interval: middle(bootstrap(correct, seed)),
     predictions,
   };
+}
+
+/** What permuted labels reach, beside what the real ones do; the real ones count among the permutations (Phipson and Smyth 2010). */
+export function nullOf(accuracies: readonly number[], real: number): NullResult {
+  // Means of many accuracies come in orders that differ in their last bits.
+  const asGood = accuracies.filter((accuracy) => accuracy >= real - 1e-12).length;
+  return {
+    accuracies,
+    mean: mean(accuracies),
+    interval: middle(accuracies),
+    p: (1 + asGood) / (1 + accuracies.length),
+  };
+}
+
+/** @param training prompts of each label; the first of equals. */
+export function majorityOf(training: ArrayLike<number>, gold: readonly number[]): Majority {
+  const label = argmax(training);
+  return { label, accuracy: gold.filter((one) => one === label).length / gold.length };
 }
 
 type Prompts = AsyncIterable<Evaluated> | Iterable<Evaluated>;
@@ -231,6 +232,7 @@ export async function evaluateTask(
       valid: dev,
       test: accuracies(testRows, test.gold, sizes.length),
       null: null,
+      overLmProb: comparePaired(predictions, test.lmProb, test.gold, seed),
     };
   };
   const permutations = training.polar.length - 1;
@@ -244,20 +246,12 @@ export async function evaluateTask(
       const { predictions } = select(validRows, validGolds[k]!, testRows);
       return share(predictions, gold);
     });
-    const asGood = nulls.filter((accuracy) => accuracy >= real.accuracy).length;
-    return {
-      ...real,
-      null: {
-        accuracies: nulls,
-        mean: mean(nulls),
-        interval: middle(nulls),
-        p: (1 + asGood) / (1 + permutations),
-      },
-    };
+    return { ...real, null: nullOf(nulls, real.accuracy) };
   });
   return {
     gold: test.gold,
     rand: 1 / candidates,
+    majority: majorityOf(training.activation.prompts, test.gold),
     lmProb: method(test.lmProb, test.gold, seed),
     polar: results[0]!,
     magn: results[1]!,

@@ -48,6 +48,8 @@ export interface PromptOptions {
   /** Most prompts of valid and of test. */
   readonly evaluationRows: number;
   readonly seed: number;
+  /** Draws other demonstrations for the same prompts; default `seed`. */
+  readonly demonstrationSeed?: number | undefined;
   /** Demonstrations of each label: 1 (default) or none. */
   readonly shots: 0 | 1;
   readonly labelTokens: LabelTokens;
@@ -58,6 +60,7 @@ export const promptFields = {
   rows: required(whole()),
   evaluationRows: required(whole()),
   seed: required(whole()),
+  demonstrationSeed: whole(),
   shots: required(one([0, 1])),
   labelTokens: required(labelTokensField),
 };
@@ -175,7 +178,8 @@ export function planTask(
   checkMembers('planTask', promptOptions, options);
   const { seed, shots, labelTokens } = options;
   const candidates = labelTokenIds(model, tokenizer, task, labelTokens);
-  const demonstrations = shots === 0 ? [] : drawDemonstrations(task, rows.train, seed);
+  const demonstrations =
+    shots === 0 ? [] : drawDemonstrations(task, rows.train, options.demonstrationSeed ?? seed);
   const contexts = taskContexts(task, demonstrations);
   const shown = new Set(demonstrations);
   const prompts = {} as Record<Split, TaskPrompt[]>;

@@ -27,13 +27,12 @@ import { type Variant, variantField } from './counts.ts';
 import { type ProblemCount, SPLITS, type Split } from './data.ts';
 import {
   type Evaluated,
+  type Evaluation,
   evaluateTask,
   type KindName,
   layerHistogram,
-  type MethodResult,
   type ProberResult,
   permutedGolds,
-  train,
 } from './evaluation.ts';
 import { markGradients } from './marks.ts';
 import {
@@ -57,6 +56,7 @@ import {
 } from './prompts.ts';
 import { type CleanSplits, textSeed } from './splits.ts';
 import type { Language } from './task.ts';
+import { Trainer } from './trainer.ts';
 
 /** Everything that decides a run's numbers, besides model and data. */
 export interface ProbeSettings extends ReadingConventions {
@@ -70,6 +70,8 @@ export interface ProbeSettings extends ReadingConventions {
   readonly evaluationRows: number;
   readonly permutations: number;
   readonly seed: number;
+  /** Draws other demonstrations for the same prompts; default `seed`. */
+  readonly demonstrationSeed?: number | undefined;
 }
 
 /** {@link ProbeSettings} */
@@ -87,7 +89,7 @@ const collectOptions = optionsSchema<CollectOptions>({
   onProgress: callback(),
 });
 
-/** Prompts of a unit: the most work that a killed run loses. */
+/** Prompts of a unit: the most work that a killed run loses, where its counters are soon written. */
 const UNIT = 32;
 /** Prompts read together. */
 const BATCH = 8;
@@ -105,6 +107,8 @@ export interface TaskRecord {
   readonly left: Readonly<Record<Split, readonly ProblemCount[]>>;
   /** With clean splits: rows of the data that are in none of them. */
   readonly clean: CleanSplits['left'] | null;
+  /** Share of the test rows that stand in train as well, as the same question. */
+  readonly leak: number;
   /** Labels of the prompts, in order. */
   readonly gold: Readonly<Record<Split, readonly number[]>>;
 }
@@ -114,6 +118,7 @@ export function recordTask(
   plan: TaskPlan,
   tokenizer: Pick<Tokenizer, 'tokenOf' | 'textOf'>,
   clean: TaskRecord['clean'] = null,
+  leak = 0,
 ): TaskRecord {
   const gold = (split: Split): number[] => plan.prompts[split].map((prompt) => prompt.gold);
   return {
@@ -126,6 +131,7 @@ export function recordTask(
     demonstrations: plan.demonstrations,
     left: plan.left,
     clean,
+    leak,
     gold: { train: gold('train'), valid: gold('valid'), test: gold('test') },
   };
 }
@@ -205,8 +211,14 @@ export async function collect(
     const { training, units } = await readTraining(parts, shard.index, shape);
     // Another number of shards may have read some of these before.
     const elsewhere = (await readAllTraining(parts, shape)).units;
+    const trainer = new Trainer(training, shape.candidates, settings.variant);
+    const counters = new Unhurried(async () => {
+      trainer.flush();
+      await writeTraining(parts, shard.index, training, units);
+    });
     using reader = openReader(model, settings);
     for (const { split, unit, begin, end } of mine[t]!) {
+      if (split !== 'train') await counters.now();
       const there = split === 'train' ? elsewhere.includes(unit) : await hasUnit(parts, split, unit);
       if (!there) {
         const prompts = plan.prompts[split].slice(begin, end);
@@ -215,7 +227,7 @@ export async function collect(
           const marks = mark(reading, plan, prompt, split);
           if (split === 'train') {
             const golds = [prompt.gold, ...nulls.map((gold) => gold[begin + i]!)];
-            train(training, reading.gradients, reading.activation, shape.candidates, golds, settings.variant);
+            trainer.add(reading.gradients, reading.activation, golds);
           } else {
             kept.push({ ...reading, gold: prompt.gold, marks });
           }
@@ -223,12 +235,47 @@ export async function collect(
         }
         if (split === 'train') {
           units.push(unit);
-          await writeTraining(parts, shard.index, training, units);
+          await counters.due();
         } else await writeUnit(parts, split, unit, kept);
       }
       done += end - begin;
       onProgress?.(done, all);
     }
+    await counters.now();
+  }
+}
+
+/** Shortest time from one writing of the counters to the next, in times that the writing takes. */
+const REST = 10;
+
+/**
+ * Writes as often as it is worth it: the counters of hundreds of permutations of a large model take a gigabyte, and a tenth of
+ * the run at most goes into writing them. What is not written is done again after a kill.
+ */
+class Unhurried {
+  readonly #write: () => Promise<void>;
+  #waiting = false;
+  #ended = 0;
+  #took = 0;
+
+  constructor(write: () => Promise<void>) {
+    this.#write = write;
+  }
+
+  /** There is something new: writes it, or leaves it for later. */
+  async due(): Promise<void> {
+    this.#waiting = true;
+    if (performance.now() - this.#ended >= REST * this.#took) await this.now();
+  }
+
+  /** Writes what waits. */
+  async now(): Promise<void> {
+    if (!this.#waiting) return;
+    const began = performance.now();
+    await this.#write();
+    this.#waiting = false;
+    this.#ended = performance.now();
+    this.#took = this.#ended - began;
   }
 }
 
@@ -292,19 +339,16 @@ export interface ProberReport extends ProberResult {
 }
 
 /** One task's part of the summary. */
-export interface TaskReport {
+export interface TaskReport extends Omit<Evaluation, 'polar' | 'magn' | 'probers'> {
   readonly task: string;
   readonly labels: readonly string[];
   readonly candidateTokens: readonly string[];
   readonly candidateTexts: readonly string[];
   readonly prompts: Readonly<Record<Split, number>>;
   readonly left: TaskRecord['left'];
-  readonly gold: readonly number[];
-  readonly rand: number;
-  readonly lmProb: MethodResult;
+  readonly leak: TaskRecord['leak'];
   readonly polar: ProberReport;
   readonly magn: ProberReport;
-  readonly act: ProberResult;
 }
 
 /** Neurons listed by name. */
@@ -354,10 +398,11 @@ export async function evaluateParts(
     settings.variant,
     taskSeed(record, settings),
   );
+  const { probers, ...row } = found;
   const reportOf = (name: KindName): ProberReport => {
     checkMembers('evaluateParts', probeSettings, settings);
     const { size } = found[name];
-    const prober = found.probers[name];
+    const prober = probers[name];
     return {
       ...found[name],
       layers: layerHistogram(prober, size, model.layers),
@@ -376,14 +421,12 @@ export async function evaluateParts(
         test: record.gold.test.length,
       },
       left: record.left,
-      gold: found.gold,
-      rand: found.rand,
-      lmProb: found.lmProb,
+      leak: record.leak,
+      ...row,
       polar: reportOf('polar'),
       magn: reportOf('magn'),
-      act: found.act,
     },
-    probers: found.probers,
+    probers,
   };
 }
 

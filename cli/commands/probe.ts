@@ -9,6 +9,7 @@ import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import {
   applyProber,
+  auditTask,
   type CleanSplits,
   checkProberModel,
   cleanSplits,
@@ -22,6 +23,7 @@ import {
   type LabelTokens,
   type Language,
   LLAMA2_7B,
+  leakShare,
   loadProber,
   openReader,
   type ProberAbout,
@@ -54,7 +56,15 @@ import {
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
-import { finishedTasks, finishRun, finishTask, lockReport, lockRun, openRun } from '../probeRun.ts';
+import {
+  demonstrationsFolder,
+  finishedTasks,
+  finishRun,
+  finishTask,
+  lockReport,
+  lockRun,
+  openRun,
+} from '../probeRun.ts';
 import { describeSummary, describeTask, type ProbeManifest } from '../probeTable.ts';
 import { startProgress } from '../progress.ts';
 import {
@@ -81,6 +91,7 @@ interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly labelTokens: LabelTokens;
   readonly shots: string;
   readonly permutations: number;
+  readonly demonstrationSeeds: number;
   readonly seed: number;
   readonly shard?: Shard;
   readonly keepParts?: boolean;
@@ -127,9 +138,12 @@ export function addProbe(program: Command): void {
     ).makeOptionMandatory(),
     new Option('--tasks <list>', 'all, or names with commas').default('all'),
     new Option('--out <dir>', 'folder of the run; an unfinished one goes on').makeOptionMandatory(),
-    new Option('--splits <kind>', 'released: as the files are; clean: disjoint, deduplicated, balanced')
+    new Option(
+      '--splits <kind>',
+      'clean: disjoint, deduplicated, balanced; released: as the files are, test in train and all',
+    )
       .choices(['released', 'clean'])
-      .default('released'),
+      .default('clean'),
     new Option('--rows <n>', 'most training prompts a task').argParser(integer(1)).default(6000),
     new Option(
       '--evaluation-rows <n>',
@@ -142,7 +156,12 @@ export function addProbe(program: Command): void {
       .choices(LABEL_TOKENS)
       .default('continuation'),
     new Option('--shots <n>', 'demonstrations of each label').choices(['0', '1']).default('1'),
-    new Option('--permutations <n>', 'of the labels, for the null').argParser(integer(0, 1000)).default(20),
+    new Option('--permutations <n>', 'of the labels, for the null')
+      .argParser(integer(0, 10_000))
+      .default(200),
+    new Option('--demonstration-seeds <n>', 'draws of demonstrations to run with, for the spread over them')
+      .argParser(integer(1, 100))
+      .default(1),
     new Option('--seed <n>', 'of all draws').argParser(integer(0)).default(0),
     ...conventionOptions(),
     new Option(
@@ -204,6 +223,8 @@ interface Planned {
   readonly files: Record<string, string>;
   /** By task, where splits are made clean. */
   readonly clean: Map<string, CleanSplits['left']>;
+  /** By task, where they are not: share of the test rows that stand in train. */
+  readonly leaks: Map<string, number>;
 }
 
 /** Plans all tasks; one that cannot be run is told and left out, and none at all is an error. */
@@ -214,7 +235,7 @@ async function planTasks(
   note: (text: string) => void,
 ): Promise<Planned> {
   const folder = await openData(options.data);
-  const planned: Planned = { plans: [], skipped: [], files: {}, clean: new Map() };
+  const planned: Planned = { plans: [], skipped: [], files: {}, clean: new Map(), leaks: new Map() };
   const wanted = parseTasks(options.tasks);
   const progress = startProgress('prompts', 'tasks');
   let first: UserError | undefined;
@@ -226,6 +247,7 @@ async function planTasks(
       const rows = clean?.rows ?? { train: data.train.rows, valid: data.valid.rows, test: data.test.rows };
       const plan = planTask(card, card.tokenizer, task, rows, settings);
       if (clean) planned.clean.set(task.name, clean.left);
+      else planned.leaks.set(task.name, leakShare(auditTask(task, data), 'test', 'train'));
       planned.plans.push(withBadRows(plan, data));
       for (const split of SPLITS) {
         const { file } = data[split];
@@ -261,67 +283,65 @@ async function runProbe(options: RunOptions): Promise<void> {
     ...{ rows, evaluationRows: options.evaluationRows ?? Math.max(1, Math.round(rows / 6)) },
     ...{ shots: options.shots === '0' ? 0 : 1, permutations, seed },
   };
-  const { plans, skipped, files, clean } = await planTasks(card, options, settings, output.note);
-  for (const plan of plans) {
-    const left = clean.get(plan.task.name);
-    if (left) {
-      const { duplicates, contradictions, unbalanced } = left;
-      output.note(
-        `${plan.task.name}: clean splits leave out ${duplicates} duplicates, ${contradictions} contradictory rows, ${unbalanced} to balance`,
-      );
-    }
-    for (const split of SPLITS) {
-      for (const { problem, count } of plan.left[split]) {
-        output.note(`${plan.task.name} ${split}: ${count} row${count === 1 ? '' : 's'}: ${problem}`);
-      }
-      const remark = unknownRemark(card.tokenizer, plan.prompts[split]);
-      if (remark !== null) output.note(`${plan.task.name} ${split}: ${remark}`);
-    }
+  if (options.demonstrationSeeds > 1 && settings.shots === 0)
+    throw new UserError('shots', '--demonstration-seeds: with --shots 0 there are no demonstrations to draw');
+  // The run itself, then the same with other demonstrations in folders within its own.
+  const runs: { settings: ProbeSettings; planned: Planned; out: string }[] = [];
+  for (let draw = 0; draw < options.demonstrationSeeds; draw++) {
+    const own = draw === 0 ? settings : { ...settings, demonstrationSeed: seed + draw };
+    runs.push({
+      settings: own,
+      planned: await planTasks(card, options, own, draw === 0 ? output.note : () => {}),
+      out: draw === 0 ? options.out : demonstrationsFolder(options.out, seed + draw),
+    });
   }
+  noteRows(runs[0]!.planned, card, output.note);
   const path = card.folder.name;
   const work = async ({ model, device, placement, tokenizer }: Session): Promise<void> => {
-    const manifest: ProbeManifest = {
-      format: 'neurgrad probe 1',
-      neurgrad: version,
-      created: new Date().toISOString(),
-      adapter: describeAdapter(device),
-      weights: placement,
-      settings,
-      model: {
-        architecture: model.architecture,
-        layers: model.sizes.layers,
-        width: model.sizes.width,
-        name: options.model,
-        dtype: options.dtype,
-        sha256: hashWeights(path),
-      },
-      tokenizer: fileHash(join(path, 'tokenizer.json')),
-      data: { folder: options.data, sha256: files },
-      tasks: plans.map((plan) => recordTask(plan, tokenizer, clean.get(plan.task.name))),
-      skipped,
-    };
-    if (!options.dryRun) openRun(options.out, manifest);
-    const finished = options.dryRun ? new Set<string>() : finishedTasks(options.out);
-    const left = plans.filter(({ task }) => !finished.has(task.name));
-    if (left.length > 0) {
-      for (const line of await describeCost(model, left, settings, part)) output.note(line);
-    }
-    if (options.dryRun) return;
-    // Alone, a task is evaluated before the next is read, and its parts are dropped; shards share the units of all tasks.
-    for (const some of part.count > 1 ? [plans] : plans.map((plan) => [plan])) {
-      const progress = startProgress(some.length > 1 ? 'gradients' : some[0]!.task.name, 'prompts');
-      try {
-        await collect(model, some, settings, options.out, {
-          shard: part,
-          finished,
-          onProgress: progress.update,
-        });
-      } finally {
-        progress.stop();
+    for (const { settings, planned, out } of runs) {
+      const { plans, skipped, files, clean, leaks } = planned;
+      const manifest: ProbeManifest = {
+        format: 'neurgrad probe 2',
+        neurgrad: version,
+        created: new Date().toISOString(),
+        adapter: describeAdapter(device),
+        weights: placement,
+        settings,
+        model: {
+          architecture: model.architecture,
+          layers: model.sizes.layers,
+          width: model.sizes.width,
+          name: options.model,
+          dtype: options.dtype,
+          sha256: hashWeights(path),
+        },
+        tokenizer: fileHash(join(path, 'tokenizer.json')),
+        data: { folder: options.data, sha256: files },
+        tasks: plans.map((plan) =>
+          recordTask(plan, tokenizer, clean.get(plan.task.name), leaks.get(plan.task.name)),
+        ),
+        skipped,
+      };
+      if (!options.dryRun) openRun(out, manifest);
+      const finished = options.dryRun ? new Set<string>() : finishedTasks(out);
+      const left = plans.filter(({ task }) => !finished.has(task.name));
+      if (left.length > 0 && out === options.out) {
+        for (const line of await describeCost(model, left, settings, part, runs.length)) output.note(line);
       }
-      if (part.count > 1) continue;
-      const { report: found } = await finishTask(options.out, some[0]!.task.name, options.keepParts ?? false);
-      if (found) output.note(describeTask(found));
+      if (options.dryRun) return;
+      if (out !== options.out) output.note(`demonstrations of seed ${settings.demonstrationSeed}`);
+      // Alone, a task is evaluated before the next is read, and its parts are dropped; shards share the units of all tasks.
+      for (const some of part.count > 1 ? [plans] : plans.map((plan) => [plan])) {
+        const progress = startProgress(some.length > 1 ? 'gradients' : some[0]!.task.name, 'prompts');
+        try {
+          await collect(model, some, settings, out, { shard: part, finished, onProgress: progress.update });
+        } finally {
+          progress.stop();
+        }
+        if (part.count > 1) continue;
+        const { report: found } = await finishTask(out, some[0]!.task.name, options.keepParts ?? false);
+        if (found) output.note(describeTask(found));
+      }
     }
   };
   await withModel(card, work, options);
@@ -336,12 +356,43 @@ async function runProbe(options: RunOptions): Promise<void> {
   await report(options.out, options.json ?? false, options.keepParts ?? false);
 }
 
+/** What of the data makes no prompt, a line for each reason. */
+function noteRows(
+  { plans, clean, leaks }: Planned,
+  { tokenizer }: ModelCard,
+  note: (text: string) => void,
+): void {
+  for (const plan of plans) {
+    const { name } = plan.task;
+    const left = clean.get(name);
+    if (left) {
+      const { duplicates, contradictions, unbalanced } = left;
+      note(
+        `${name}: clean splits leave out ${duplicates} duplicates, ${contradictions} contradictory rows, ${unbalanced} to balance`,
+      );
+    }
+    const leak = leaks.get(name) ?? 0;
+    if (leak > 0)
+      note(
+        `${name}: ${figure(100 * leak, 3)}% of test stands in train; --splits clean makes splits that share nothing`,
+      );
+    for (const split of SPLITS) {
+      for (const { problem, count } of plan.left[split]) {
+        note(`${name} ${split}: ${count} row${count === 1 ? '' : 's'}: ${problem}`);
+      }
+      const remark = unknownRemark(tokenizer, plan.prompts[split]);
+      if (remark !== null) note(`${name} ${split}: ${remark}`);
+    }
+  }
+}
+
 /** Time and memory of this run, and of the paper's, at the rate measured here. */
 async function describeCost(
   model: LanguageModel,
   plans: readonly TaskPlan[],
   settings: ProbeSettings,
   part: Shard,
+  draws: number,
 ): Promise<string[]> {
   const { architecture, sizes } = model;
   const { permutations } = settings;
@@ -359,7 +410,12 @@ async function describeCost(
   const rate = timed.operations / seconds;
   const cost = (found: ReturnType<typeof estimate>, share = 1): string =>
     `${found.prompts.toLocaleString('en')} prompts, ${figure(found.operations, 2)} operations, ${duration((share * found.operations) / rate)}; device ${bytes(found.deviceBytes)}, host ${bytes(found.hostBytes)}, disk ${bytes(found.diskBytes)}`;
-  const mine = estimate(architecture, sizes, workloadOf(plans, architecture, permutations, part.count > 1));
+  const work = workloadOf(plans, architecture, permutations, part.count > 1);
+  const mine = estimate(architecture, sizes, {
+    ...work,
+    prompts: draws * work.prompts,
+    shared: draws * work.shared,
+  });
   const paper = estimate('llama', LLAMA2_7B, { ...WHOLE_RELEASE, permutations });
   return [
     `this run: ${cost(mine, 1 / part.count)}${part.count > 1 ? ` for this shard of ${part.count}` : ''}`,

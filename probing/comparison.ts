@@ -1,0 +1,71 @@
+/**
+ * Two ways to answer the same questions: which is better, and by how much more than chance would have it. Prompts that both
+ * answer alike say nothing about it, so the two are compared prompt by prompt.
+ */
+
+import { bootstrapMeans, type Interval, middle } from './resampling.ts';
+
+/** How much better one way to answer is than another, on the same prompts. */
+export interface Comparison {
+  /** Accuracy of the first less that of the second. */
+  readonly difference: number;
+  /** 95%, by bootstrap over the prompts, both answers of a prompt drawn together. */
+  readonly interval: Interval;
+  /** Prompts that only the first answers rightly. */
+  readonly onlyFirst: number;
+  readonly onlySecond: number;
+  /** McNemar's test. */
+  readonly p: number;
+}
+
+/** Compares two lists of answers to the same prompts. */
+export function comparePaired(
+  first: readonly number[],
+  second: readonly number[],
+  gold: readonly number[],
+  seed: number,
+): Comparison {
+  const gains = pairedGains(first, second, gold);
+  const onlyFirst = gains.filter((gain) => gain > 0).length;
+  const onlySecond = gains.filter((gain) => gain < 0).length;
+  return {
+    difference: (onlyFirst - onlySecond) / gold.length,
+    interval: middle(bootstrapMeans(gains, seed)),
+    onlyFirst,
+    onlySecond,
+    p: mcnemar(onlyFirst, onlySecond),
+  };
+}
+
+/** 1 for a prompt that only the first answers rightly, -1 for one that only the second does, else 0. */
+export function pairedGains(
+  first: readonly number[],
+  second: readonly number[],
+  gold: readonly number[],
+): number[] {
+  return gold.map((right, i) => Number(first[i] === right) - Number(second[i] === right));
+}
+
+/**
+ * McNemar's exact test (McNemar 1947; exact: the sign test on the prompts that tell the two apart): the two-sided chance of a
+ * split at least as uneven, if each of these prompts were as likely to fall to either.
+ * @example
+ * ```ts
+ * import { mcnemar } from 'neurgrad/probing';
+ *
+ * // 1 of 6 or fewer, twice: 2 (1 + 6) / 2^6.
+ * console.log(mcnemar(5, 1)); // → 0.21875
+ * ```
+ */
+export function mcnemar(onlyFirst: number, onlySecond: number): number {
+  const all = onlyFirst + onlySecond;
+  const fewer = Math.min(onlyFirst, onlySecond);
+  // Chances of 0, 1, … of `all`, each from the one before; in logarithms, since 2^-all underflows.
+  let logChance = -all * Math.LN2;
+  let tail = 0;
+  for (let k = 0; k <= fewer; k++) {
+    tail += Math.exp(logChance);
+    logChance += Math.log((all - k) / (k + 1));
+  }
+  return Math.min(1, 2 * tail);
+}

@@ -1,0 +1,105 @@
+/**
+ * Table 3's last row, and what many tasks at once do to what one task's test says: means over the tasks with their interval and
+ * their null, and Holm's p values, since among 22 tasks one falls below 0.05 by chance alone.
+ */
+
+import { holm, mean } from '../neurgrad/index.ts';
+import { pairedGains } from './comparison.ts';
+import { type MethodResult, type NullResult, nullOf } from './evaluation.ts';
+import { bootstrap, bootstrapMeans, type Interval, middle } from './resampling.ts';
+import type { TaskReport } from './run.ts';
+
+/** Mean accuracy over tasks, with the 95% interval of a bootstrap over the test prompts of each. */
+export interface Macro {
+  readonly accuracy: number;
+  readonly interval: Interval;
+}
+
+/** The same of a prober, with what it is held against. */
+export interface ProberMacro extends Macro {
+  /** Mean accuracies of the tasks' permutations, the first of each together and so on. */
+  readonly null: NullResult | null;
+  /** Mean difference from LM-Prob, prompts drawn with both answers. */
+  readonly overLmProb: { readonly difference: number; readonly interval: Interval };
+}
+
+/** P values of the tasks, in order, as Holm (1979) corrects them for their number. */
+export interface Corrected {
+  /** Of the permutation tests; null without permutations. */
+  readonly permutation: readonly number[] | null;
+  /** Of McNemar's tests against LM-Prob. */
+  readonly overLmProb: readonly number[];
+}
+
+/** What all tasks say together. */
+export interface TaskMeans {
+  readonly rand: number;
+  readonly majority: number;
+  readonly lmProb: Macro;
+  readonly polar: ProberMacro;
+  readonly magn: ProberMacro;
+  readonly act: Macro;
+  readonly holm: Readonly<Record<'polar' | 'magn', Corrected>>;
+}
+
+/** Means over tasks. */
+export function taskMeans(tasks: readonly TaskReport[], seed: number): TaskMeans {
+  // Each task's prompts are drawn apart from the others'.
+  const meanInterval = (sampleOf: (task: TaskReport, seed: number) => number[]): Interval => {
+    const samples = tasks.map((task, t) => sampleOf(task, seed + t));
+    return middle(samples[0]!.map((_, i) => mean(samples.map((sample) => sample[i]!))));
+  };
+  const macro = (method: 'lmProb' | 'polar' | 'magn' | 'act'): Macro => ({
+    accuracy: mean(tasks.map((task) => task[method].accuracy)),
+    interval: meanInterval((task, taskSeed) => {
+      const { predictions }: MethodResult = task[method];
+      return bootstrap(
+        predictions.map((prediction, i) => prediction === task.gold[i]),
+        taskSeed,
+      );
+    }),
+  });
+  const prober = (method: 'polar' | 'magn'): ProberMacro => {
+    const { accuracy, interval } = macro(method);
+    const nulls = tasks.map((task) => task[method].null);
+    const [first] = nulls;
+    return {
+      accuracy,
+      interval,
+      null:
+        first && nulls.every((one) => one !== null)
+          ? nullOf(
+              first.accuracies.map((_, k) => mean(nulls.map((one) => one.accuracies[k]!))),
+              accuracy,
+            )
+          : null,
+      overLmProb: {
+        difference: mean(tasks.map((task) => task[method].overLmProb.difference)),
+        interval: meanInterval((task, taskSeed) =>
+          bootstrapMeans(pairedGains(task[method].predictions, task.lmProb.predictions, task.gold), taskSeed),
+        ),
+      },
+    };
+  };
+  const corrected = (method: 'polar' | 'magn'): Corrected => {
+    const nulls = tasks.map((task) => task[method].null);
+    return {
+      permutation: nulls.every((one) => one !== null) ? holm(nulls.map(({ p }) => p)) : null,
+      overLmProb: holm(tasks.map((task) => task[method].overLmProb.p)),
+    };
+  };
+  return {
+    rand: mean(tasks.map(({ rand }) => rand)),
+    majority: mean(tasks.map(({ majority }) => majority.accuracy)),
+    lmProb: macro('lmProb'),
+    polar: prober('polar'),
+    magn: prober('magn'),
+    act: macro('act'),
+    holm: { polar: corrected('polar'), magn: corrected('magn') },
+  };
+}
+
+/** Permutations from which on Holm's correction can find a task's test below 0.05: the smallest p that n give is 1 / (n + 1). */
+export function permutationsFor(tasks: number): number {
+  return 20 * tasks - 1;
+}
