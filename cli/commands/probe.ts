@@ -177,7 +177,7 @@ export function addProbe(program: Command): void {
       'after',
       `
 Examples:
-  neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe --splits clean
+  neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe
   neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --rows 300 --out runs/small
   neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --rows 300 --out runs/bert
 

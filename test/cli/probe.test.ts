@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { claims } from '../probing/rows.ts';
+import { choices, claims, task } from '../probing/rows.ts';
 import { neurgrad } from './command.ts';
 
 const MODEL = 'examples/models/facts-bert';
@@ -72,6 +72,69 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
     expect(page).not.toMatch(/NaN|undefined|<script|https?:\/\/(?!www\.w3\.org)/);
     expect(readFileSync(join(run, 'tables', 'table3.md'), 'utf8')).toContain('| FEVER | 0.5000 |');
+  });
+
+  it('takes clean splits and 200 permutations unless told otherwise, and tests what it found', async () => {
+    const summary = JSON.parse(readFileSync(join(run, 'summary.json'), 'utf8'));
+    expect(summary.settings).toMatchObject({ splits: 'clean', permutations: 200 });
+    const [found] = summary.tasks;
+    expect(found.magn.null.accuracies).toHaveLength(200);
+    expect(found.magn.overLmProb).toMatchObject({ difference: expect.any(Number), p: expect.any(Number) });
+    expect(found.majority.accuracy).toBe(0.5);
+    expect(summary.macro.holm.magn.permutation).toEqual([found.magn.null.p]);
+    expect(summary.spread).toBeNull();
+    const table = readFileSync(join(run, 'tables', 'table3.md'), 'utf8');
+    expect(table).toMatch(/^\| task \| Rand \| Majority \| LM-Prob \| .* \| null 95% \| p \|/m);
+    expect(table).toMatch(/^\| FEVER \| Magn \| [+−]0\.\d{4} \|/m);
+    expect(table).not.toContain('test in train');
+    expect(readFileSync(join(run, 'report.html'), 'utf8')).toContain('Against the model’s own answer');
+  });
+
+  it('says how much of test lies in train where the released splits are asked for', async () => {
+    const leaky = join(folder, 'leaky');
+    const place = join(leaky, task('MyriadLAMA').folder);
+    mkdirSync(place, { recursive: true });
+    for (const [split, rows] of Object.entries({
+      train: choices(24),
+      valid: choices(4, 24),
+      test: choices(8, 20),
+    }))
+      writeFileSync(join(place, `${split}.json`), JSON.stringify(rows));
+    const out = join(folder, 'released');
+    const run = [
+      'probe',
+      'run',
+      '--model',
+      'examples/models/stories260k',
+      '--data',
+      leaky,
+      '--tasks',
+      'MyriadLAMA',
+    ];
+    const { code, err } = await neurgrad(
+      ...[...run, '--splits', 'released', '--rows', '8', '--evaluation-rows', '4', '--permutations', '0'],
+      ...['--out', out, '--demonstration-seeds', '3'],
+    );
+    expect(code).toBe(0);
+    expect(err).toContain('MyriadLAMA: 50.0% of test stands in train; --splits clean');
+    const table = readFileSync(join(out, 'tables', 'table3.md'), 'utf8');
+    expect(table).toMatch(/test in train \|$/m);
+    expect(table).toMatch(/^\| MyriadLAMA .* 50% \|$/m);
+    expect(table).toContain('over demonstrations drawn with the seeds 0, 1, 2.');
+    const { spread, tasks } = JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8'));
+    expect(spread.seeds).toEqual([0, 1, 2]);
+    expect(spread.tasks[0].magn).toHaveLength(3);
+    expect(spread.tasks[0].magn[0]).toBe(tasks[0].magn.accuracy);
+    const drawn = ['', 'demonstrations-1', 'demonstrations-2'].map(
+      (name) => JSON.parse(readFileSync(join(out, name, 'manifest.json'), 'utf8')).tasks[0],
+    );
+    expect(new Set(drawn.map((task) => String(task.demonstrations))).size).toBeGreaterThan(1);
+    // The same questions each time, but for rows that are shown.
+    expect(new Set(drawn.map((task) => String(task.gold.test))).size).toBe(1);
+    const none = await neurgrad(
+      ...[...run, '--shots', '0', '--demonstration-seeds', '2', '--out', join(folder, 'none')],
+    );
+    expect(none).toMatchObject({ code: 2, err: expect.stringContaining('no demonstrations to draw') });
   });
 
   it('goes on in its folder and in no other run’s', async () => {
