@@ -101,7 +101,7 @@ export interface TaskRecord {
   readonly candidates: readonly number[];
   /** As the vocabulary spells them, and what they stand for. */
   readonly candidateTokens: readonly string[];
-  readonly candidateTexts: readonly string[];
+  readonly candidateTexts?: readonly string[];
   readonly contexts: Contexts;
   readonly demonstrations: readonly number[];
   readonly left: Readonly<Record<Split, readonly ProblemCount[]>>;
@@ -414,7 +414,8 @@ export async function evaluateParts(
       task: record.task,
       labels: record.labels,
       candidateTokens: record.candidateTokens,
-      candidateTexts: record.candidateTexts,
+      // Runs begun before texts were kept have none.
+      candidateTexts: record.candidateTexts ?? record.candidateTokens,
       prompts: {
         train: record.gold.train.length,
         valid: record.gold.valid.length,

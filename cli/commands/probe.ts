@@ -458,6 +458,8 @@ async function runApply(options: ApplyOptions): Promise<void> {
   });
   const prompts = asked.flatMap(({ encoded }) => (encoded ? [encoded] : []));
   if (prompts.length === 0) throw new UserError('prompt', `no question can be asked: ${asked[0]?.problem}`);
+  const remark = unknownRemark(card.tokenizer, prompts);
+  if (remark !== null) output.note(`note: ${remark}`);
   const work = async ({ model }: Session): Promise<void> => {
     const prefix = sharedPrefix(prompts.map(({ ids }) => ids));
     using reader = openReader(model, about);
