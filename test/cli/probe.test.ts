@@ -1,9 +1,18 @@
 /** `neurgrad data` and `neurgrad probe` as a user runs them, on small rows of our own. */
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lockReport, lockRun } from '../../cli/probeRun.ts';
 import { choices, claims, task } from '../probing/rows.ts';
 import { neurgrad } from './command.ts';
 
@@ -135,6 +144,26 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       ...[...run, '--shots', '0', '--demonstration-seeds', '2', '--out', join(folder, 'none')],
     );
     expect(none).toMatchObject({ code: 2, err: expect.stringContaining('no demonstrations to draw') });
+  it('is one process’s at a time, but for shares of as many', () => {
+    const out = join(folder, 'locked');
+    {
+      using first = lockRun(out, { index: 0, count: 2 });
+      expect(first).toBeDefined();
+      lockRun(out, { index: 1, count: 2 })[Symbol.dispose]();
+      for (const shard of [
+        { index: 0, count: 2 },
+        { index: 0, count: 1 },
+        { index: 2, count: 3 },
+      ])
+        expect(() => lockRun(out, shard)).toThrow(`share 1/2: process ${process.pid} is at work on it`);
+      // Shards that are done may be put together meanwhile.
+      expect(() => lockReport(out)).toThrow('holds no probing run');
+      lockReport(run)[Symbol.dispose]();
+    }
+    expect(readdirSync(out)).toEqual([]);
+    using whole = lockRun(run, { index: 0, count: 1 });
+    expect(whole).toBeDefined();
+    expect(() => lockReport(run)).toThrow('is at work on it');
   });
 
   it('goes on in its folder and in no other run’s', async () => {
