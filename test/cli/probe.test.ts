@@ -144,6 +144,8 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       ...[...run, '--shots', '0', '--demonstration-seeds', '2', '--out', join(folder, 'none')],
     );
     expect(none).toMatchObject({ code: 2, err: expect.stringContaining('no demonstrations to draw') });
+  });
+
   it('is one process’s at a time, but for shares of as many', () => {
     const out = join(folder, 'locked');
     {
