@@ -59,8 +59,9 @@ export function optionsSchema<T extends object>(
       required.push(name);
     }
   }
-  const schema = v.strictObject(fields, PLAIN);
-  return { ...schema, required, foreign } as unknown as OptionsSchema<T>;
+  // A list or a map is an object to valibot, one without any of these names.
+  const schema = v.pipe(v.custom<object>(isPlain, PLAIN), v.strictObject(fields, PLAIN));
+  return { ...schema, entries: fields, required, foreign } as unknown as OptionsSchema<T>;
 }
 
 /** Marks an option without a default. */
@@ -118,7 +119,7 @@ export const like = <X>(passes: (value: unknown) => boolean, expected: string): 
 
 /** A list whose items are looked at where they lie. */
 export function list<X>(item: Field<X>, expected: string): Field<readonly X[]> {
-  return v.pipe(
+  const all = v.pipe(
     v.custom<readonly X[]>(Array.isArray, expected),
     v.rawCheck(({ dataset, addIssue }) => {
       if (!dataset.typed) return;
@@ -130,12 +131,14 @@ export function list<X>(item: Field<X>, expected: string): Field<readonly X[]> {
         addIssue({
           message: issue.message,
           input: issue.input,
+          expected: issue.expected ?? '',
           path: [here, ...(issue.path ?? [])] as [v.ArrayPathItem],
         });
         return;
       }
     }),
-  ) as Field<readonly X[]>;
+  );
+  return { ...all, item } as unknown as Field<readonly X[]>;
 }
 
 /** Values of either kind. */
@@ -143,7 +146,7 @@ export const either = <X, Y>(a: Field<X>, b: Field<Y>, expected: string): Field<
   v.union([a, b], expected) as unknown as Field<X | Y>;
 
 /** Objects with no class of their own, of whatever realm. */
-function isPlain(value: unknown): value is Record<string, unknown> {
+export function isPlain(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const kind = Object.getPrototypeOf(value) as object | null;
   return kind === null || kind === Object.prototype || Object.getPrototypeOf(kind) === null;
@@ -204,7 +207,7 @@ export function explain(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, na
     name,
   );
   const parent = inside(schema, keys.slice(0, -1));
-  if (issue.type === 'strict_object' && issue.expected === 'never') {
+  if (issue.expected === 'never') {
     const unknown = String(keys.at(-1));
     const prefix = at.slice(0, at.length - unknown.length);
     const known = Object.keys(parent?.entries ?? {});
@@ -217,7 +220,7 @@ export function explain(issue: v.BaseIssue<unknown>, schema: v.GenericSchema, na
     return `there is no option ${show(at)}; ${hint}`;
   }
   // A name that is not there: the object says so, its field knows what should be.
-  const missing = issue.type === 'strict_object' && issue.input === undefined && keys.length > 0;
+  const missing = issue.input === undefined && issue.expected === `"${String(keys.at(-1))}"`;
   const field = missing ? parent?.entries?.[String(keys.at(-1))] : undefined;
   const expected = field ? (v.safeParse(field, undefined).issues?.[0].message ?? '') : issue.message;
   if (at === '') return `options are ${show(issue.input)}, expected ${expected}`;
@@ -228,14 +231,16 @@ interface Inside {
   readonly entries?: Record<string, Field<unknown>>;
   readonly foreign?: Readonly<Record<string, string>>;
   readonly wrapped?: Inside;
+  readonly item?: Inside;
 }
 
-/** The schema at a path of names; undefined behind lists. */
+/** The schema at a path of names and places in lists. */
 function inside(schema: unknown, keys: readonly unknown[]): Inside | undefined {
   const unwrapped = (part: Inside | undefined): Inside | undefined =>
     part?.wrapped ? unwrapped(part.wrapped) : part;
   return keys.reduce<Inside | undefined>(
-    (part, key) => unwrapped(part?.entries?.[String(key)] as Inside | undefined),
+    (part, key) =>
+      unwrapped((typeof key === 'number' ? part?.item : part?.entries?.[String(key)]) as Inside | undefined),
     unwrapped(schema as Inside),
   );
 }

@@ -7,7 +7,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { between, callback, like, optionsSchema, positive, text } from '../engine/options.ts';
+import { between, callback, isPlain, like, optionsSchema, positive, text } from '../engine/options.ts';
 import { refuseCredentials, shownAddress } from './address.ts';
 import { fileError } from './byteSource.ts';
 import { failureCode, passes, pauseAsked, persist } from './retry.ts';
@@ -26,7 +26,7 @@ export interface DownloadProgress {
 
 /** Variables of the environment, as a field of options. */
 export const environment = like<Readonly<Record<string, string | undefined>>>(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  (value) => isPlain(value) || value === process.env,
   'variables by name, as process.env has them',
 );
 

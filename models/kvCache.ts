@@ -343,7 +343,8 @@ const prefillOptions = optionsSchema<PrefillOptions>({
 /** The options of rows alone. @throws UserError */
 export const checkRowOptions = (door: string, options: RowOptions): void =>
   checkOptions(door, rowOptions, options);
-function checkRows(groups: readonly RowGroup[], options: RowOptions): void {
+/** Rows and their options. @throws UserError */
+export function checkRows(groups: readonly RowGroup[], options: RowOptions): void {
   checkValue('runRows', 'rows', groupList, groups);
   checkRowOptions('runRows', options);
 }

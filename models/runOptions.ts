@@ -11,6 +11,7 @@ import {
   either,
   type Field,
   flag,
+  isPlain,
   like,
   list,
   one,
@@ -22,8 +23,6 @@ import {
 } from '../engine/options.ts';
 import { Tensor } from '../engine/tensor.ts';
 import { type ModelInput, type Objective, type Patch, QUANTITIES, type RunOptions } from './model.ts';
-
-const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
 
 // Of what the numbers are is looked at with the model's sizes, once.
 const table = (what: string): Field<readonly (readonly number[])[]> =>
@@ -64,7 +63,7 @@ const patchList = list<Patch>(
 );
 /** Edits by the name of their value. */
 export const edits: Field<NonNullable<RunOptions['edit']>> = like(
-  (value) => isObject(value) && Object.values(value).every((edit) => typeof edit === 'function'),
+  (value) => isPlain(value) && Object.values(value).every((edit) => typeof edit === 'function'),
   "functions by name: { 'blocks.0.hook_resid_post': (value) => … }",
 );
 /** Names of values. */

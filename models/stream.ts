@@ -16,6 +16,7 @@ import type { LlamaConfig } from './config.ts';
 import { fusesAttention, resolveHook, Taps } from './hooks.ts';
 import {
   checkPrefill,
+  checkRows,
   type Kept,
   type PrefillOptions,
   Prefix,
@@ -298,6 +299,7 @@ export class StreamedLlama implements LanguageModel {
   /** Rows of many prompts in one wave, see {@link Llama.runRows}. @throws UserError */
   async runRowsAsync(groups: RowGroup | readonly RowGroup[], options: RowOptions = {}): Promise<RunResult> {
     const list = 'prefix' in groups ? [groups] : groups;
+    checkRows(list, options);
     const rows = prepareRows(this.#model, list, options);
     return (await this.#wave([runPass(this.#model, rows.input, rows, rows.options)]))[0]!;
   }
@@ -307,6 +309,7 @@ export class StreamedLlama implements LanguageModel {
    * both, and the bits are those of {@link Llama.prefill} and {@link Llama.runRows}. @throws UserError
    */
   async runLastAsync(ids: readonly number[], options: RowOptions): Promise<RunResult> {
+    checkRows([], options);
     const kept: Kept = { keys: new Map(), values: new Map() };
     const before = ids.slice(0, -1);
     // Its keys and values are there when the row comes to their layer.

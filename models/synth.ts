@@ -11,6 +11,7 @@ import {
   callback,
   checkOptions,
   checkValue,
+  isPlain,
   like,
   one,
   optionsSchema,
@@ -65,7 +66,7 @@ const dtypeField = one(Object.keys(BYTES) as SynthDtype[]);
 const synthOptions = optionsSchema<SynthOptions>({
   preset: required(
     like<Preset | object>(
-      (value) => (typeof value === 'object' && value !== null) || Object.hasOwn(SIZES, String(value)),
+      (value) => isPlain(value) || Object.hasOwn(SIZES, String(value)),
       `${Object.keys(SIZES)
         .map((name) => `'${name}'`)
         .join(', ')}, or the config.json of a Llama`,

@@ -4,6 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkOptions, checkValue, flag, like, one, optionsSchema, required } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { buildPipeline, type Pipeline } from './tokenizer/pipeline.ts';
 import { checkTokenizerFile } from './tokenizerFile.ts';
@@ -57,6 +58,14 @@ export interface Tokenizer {
    */
   singleToken(word: string, options: { kind: 'bert' | 'llama'; after?: string }): number;
 }
+
+const encodeOptions = optionsSchema<{ addSpecialTokens?: boolean }>({ addSpecialTokens: flag });
+const decodeOptions = optionsSchema<{ skipSpecialTokens?: boolean }>({ skipSpecialTokens: flag });
+const wordOptions = optionsSchema<{ kind: 'bert' | 'llama'; after?: string }>({
+  kind: required(one(['bert', 'llama'])),
+  after: like((value) => typeof value === 'string', 'a text'),
+});
+const textField = like<string>((value) => typeof value === 'string', 'a text');
 
 /**
  * Loads `tokenizer.json` and, where there is one, `tokenizer_config.json`. @throws UserError `tokenizer`.
@@ -200,11 +209,16 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
     eosId: special('eos_token', '</s>'),
     padId: special('pad_token', '[PAD]'),
     unknownId,
-    encode: (text, options) => encode(text, options?.addSpecialTokens),
-    decode(ids, options) {
+    encode(text, options = {}) {
+      checkOptions('encode', encodeOptions, options);
+      checkValue('encode', 'text', textField, text);
+      return encode(text, options.addSpecialTokens);
+    },
+    decode(ids, options = {}) {
+      checkOptions('decode', decodeOptions, options);
       if (ids.length === 0) return '';
       for (const id of ids) checkId(id);
-      const text = pipeline.decode(ids, options?.skipSpecialTokens ?? false);
+      const text = pipeline.decode(ids, options.skipSpecialTokens ?? false);
       return config.clean_up_tokenization_spaces === true ? tidy(text) : text;
     },
     tokenOf,
@@ -215,7 +229,10 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
     pieces: (text) => encode(text, false).map(tokenOf),
     lost: (text) => pipeline.encode(text, false).lost,
     continuation,
-    singleToken(word, { kind, after }) {
+    singleToken(word, options) {
+      checkOptions('singleToken', wordOptions, options);
+      checkValue('singleToken', 'word', textField, word);
+      const { kind, after } = options;
       const text = word.trim();
       if (text === '') throw new UserError('tokenizer', `${name}: the target word is empty`);
       // Any word will do as the one before: no letter joins with a space.

@@ -6,6 +6,7 @@ import { UserError } from '../engine/errors.ts';
 import { checkValue, like, list, nearest, whole } from '../engine/options.ts';
 import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
+import { conventionFields } from './conventions.ts';
 
 /** Token ids and the one position that is read and patched (SPEC 1). */
 export interface Probe {
@@ -111,10 +112,14 @@ function valuesOf(logits: Float32Array, target: number): Record<Quantity, number
 }
 
 /** What a quantity's gradient is taken of on the device: of p and log p by their log odds, which float32 holds whatever p is. */
-export const differentiated = (of: Quantity): 'logodds' | 'logit' => (of === 'logit' ? 'logit' : 'logodds');
+export function differentiated(of: Quantity): 'logodds' | 'logit' {
+  checkValue('differentiated', 'of', conventionFields.of, of);
+  return of === 'logit' ? 'logit' : 'logodds';
+}
 
 /** The factor from the gradient of {@link differentiated} to the quantity's own, in float64: p (1 - p) for p, 1 - p for log p. */
 export function gradientFactor(of: Quantity, { prob, logprob }: Record<Quantity, number>): number {
+  checkValue('gradientFactor', 'of', conventionFields.of, of);
   if (of === 'logit') return 1;
   return -Math.expm1(logprob) * (of === 'prob' ? prob : 1);
 }

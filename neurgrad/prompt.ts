@@ -5,6 +5,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { checkValue, like } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import type { Probe } from './predict.ts';
@@ -17,6 +18,8 @@ export interface Prompt extends Probe {
   /** The same as people are shown them: `␣Paris` for `ĠParis`. */
   readonly shown: readonly string[];
 }
+
+const textField = like<string>((value) => typeof value === 'string', 'the text of a prompt');
 
 type PromptModel = Pick<LanguageModel, 'architecture' | 'sizes'>;
 
@@ -42,6 +45,7 @@ function shorten(text: string): string {
  * ```
  */
 export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: string): Prompt {
+  checkValue('encodePrompt', 'text', textField, text);
   const ids = tokenizer.encode(text);
   if (text.trim() === '' || ids.length === 0) throw new UserError('prompt', 'the prompt is empty');
   const { positions } = model.sizes;

@@ -183,7 +183,7 @@ export async function collect(
   folder: string,
   options: CollectOptions = {},
 ): Promise<void> {
-  checkMembers('collect', probeSettings, settings);
+  checkMembers('collect: settings', probeSettings, settings);
   checkOptions('collect', collectOptions, options);
   const { shard = WHOLE, finished, onProgress } = options;
   const neurons = model.sizes.layers * model.sizes.width;
@@ -288,7 +288,7 @@ export async function timeBatch(
   plan: TaskPlan,
   settings: ProbeSettings,
 ): Promise<{ prompts: TaskPrompt[]; seconds: number }> {
-  checkMembers('timeBatch', probeSettings, settings);
+  checkMembers('timeBatch: settings', probeSettings, settings);
   const { language } = plan.prompts.train[0]!;
   const prefix = prefixesOf(plan).get(language)!;
   const prompts = plan.prompts.train.filter((prompt) => prompt.language === language).slice(0, BATCH);
@@ -361,7 +361,7 @@ export async function missingUnits(
   settings: ProbeSettings,
   folder: string,
 ): Promise<number> {
-  checkMembers('missingUnits', probeSettings, settings);
+  checkMembers('missingUnits: settings', probeSettings, settings);
   const parts = partsFolder(folder, record.task);
   const { units } = await readAllTraining(parts, shapeOf(record, neurons, settings));
   let missing = 0;
@@ -380,6 +380,7 @@ export async function evaluateParts(
   settings: ProbeSettings,
   folder: string,
 ): Promise<{ report: TaskReport; probers: Readonly<Record<KindName, Prober>> }> {
+  checkMembers('evaluateParts: settings', probeSettings, settings);
   const neurons = model.layers * model.width;
   const parts = partsFolder(folder, record.task);
   const shape = shapeOf(record, neurons, settings);
@@ -400,7 +401,6 @@ export async function evaluateParts(
   );
   const { probers, ...row } = found;
   const reportOf = (name: KindName): ProberReport => {
-    checkMembers('evaluateParts', probeSettings, settings);
     const { size } = found[name];
     const prober = probers[name];
     return {

@@ -5,7 +5,7 @@
  */
 
 import { countActivation } from './activation.ts';
-import { type Counts, emptyCounts, type Variant } from './counts.ts';
+import { type Counts, checkVariant, emptyCounts, type Variant } from './counts.ts';
 import { KINDS, type Training } from './evaluation.ts';
 import { neuronCount } from './marks.ts';
 
@@ -56,6 +56,7 @@ export class Trainer {
   #waiting = 0;
 
   constructor(training: Training, candidates: number, variant: Variant) {
+    checkVariant('Trainer', variant);
     const neurons = training.activation.square.length;
     this.#training = training;
     this.#variant = variant;

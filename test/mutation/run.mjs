@@ -1,6 +1,7 @@
 /**
  * Whether the tests notice a gradient that is wrong by 1%: `node test/mutation/run.mjs [operation ...]` breaks the gradient of
- * each operation in turn and expects the gradient tests to fail. Minutes without a GPU, so not part of `npm test`.
+ * each operation in turn and expects the gradient tests to fail; and whether they notice a check of options that is left out
+ * (`options` among the names: that alone takes half a minute). Minutes without a GPU, so not part of `npm test`.
  */
 
 import { spawnSync } from 'node:child_process';
@@ -36,8 +37,21 @@ function fails(mutate) {
 }
 
 if (process.argv.length <= 2 && fails('').failed) throw new Error('the tests fail with no gradient broken');
+/** Checks of options left out in turn, all by one run: options.ts. */
+function options() {
+  const { status, stdout } = spawnSync(
+    'node_modules/.bin/vitest',
+    ['run', '--config', 'test/mutation/options.config.ts'],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  console.log(stdout.match(/options: .*/)?.[0] ?? stdout);
+  return status === 0;
+}
+
 let survived = 0;
-for (const name of process.argv.length > 2 ? process.argv.slice(2) : operations()) {
+const wanted = process.argv.slice(2);
+if (wanted.length === 0 || wanted.includes('options')) if (!options()) survived++;
+for (const name of wanted.length > 0 ? wanted.filter((each) => each !== 'options') : operations()) {
   const { failed, by } = fails(name);
   if (!failed) survived++;
   console.log(`${name}: ${failed ? `noticed by "${by}"` : 'NOT NOTICED'}`);

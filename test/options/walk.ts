@@ -92,6 +92,18 @@ function lookUp(file: string, name: string): Place | undefined {
   return undefined;
 }
 
+/** Declarations being looked into: types may name themselves. */
+const open = new Set<Node>();
+function once(place: Place, look: () => boolean): boolean {
+  if (open.has(place.node)) return false;
+  open.add(place.node);
+  try {
+    return look();
+  } finally {
+    open.delete(place.node);
+  }
+}
+
 /** Whether members of a type may be left out. `only`: of these members. */
 function optional(file: string, type: Node | undefined, only?: ReadonlySet<string>): boolean {
   if (!type) return false;
@@ -116,7 +128,7 @@ function optional(file: string, type: Node | undefined, only?: ReadonlySet<strin
   if (name === 'Omit' || name === 'Readonly') return optional(file, parameters[0], only);
   const place = name ? lookUp(file, name) : undefined;
   if (place?.node.type === 'TSTypeAliasDeclaration')
-    return optional(place.file, place.node.typeAnnotation as Node, only);
+    return once(place, () => optional(place.file, place.node.typeAnnotation as Node, only));
   if (place?.node.type !== 'TSInterfaceDeclaration') return false;
   return (
     members((place.node.body as Node).body) ||
@@ -157,7 +169,9 @@ function choice(file: string, type: Node): boolean {
   const name = type.type === 'TSTypeReference' ? (type.typeName as Named).name : undefined;
   const place = name ? lookUp(file, name) : undefined;
   if (place?.node.type === 'TSTypeAliasDeclaration')
-    return !place.node.typeParameters && choice(place.file, place.node.typeAnnotation as Node);
+    return (
+      !place.node.typeParameters && once(place, () => choice(place.file, place.node.typeAnnotation as Node))
+    );
   return false;
 }
 

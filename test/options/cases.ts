@@ -1,0 +1,248 @@
+/**
+ * A call of every door, with options (or a word) of the caller's. Options are looked at before anything else, so that nothing
+ * else has to be there: `none` stands for it.
+ */
+
+import * as engine from '../../engine/index.ts';
+import * as models from '../../models/index.ts';
+import * as neurgrad from '../../neurgrad/index.ts';
+import * as study from '../../neurgrad/study/index.ts';
+import * as probing from '../../probing/index.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: what is passed is wrong on purpose
+type Any = any;
+const none: Any = {};
+/** Where nothing can be written: a check that is left out lets the call go on. */
+const NOWHERE = '/dev/null/nowhere';
+
+/** Of options: what calls the door, and options that are right, where some must be there. */
+export interface OptionsCase {
+  readonly call: (options: Any) => unknown;
+  readonly right?: object;
+  /** How its errors begin; default the last part of the door's name. */
+  readonly says?: string;
+}
+
+/** How the errors of a door begin. */
+export const saysOf = (name: string, { says }: Partial<OptionsCase> = {}): string =>
+  says ?? (SAYS.find(([pattern]) => pattern.test(name))?.[1] || name.split(' ')[0]!.split('.').at(-1)!);
+/** Doors that speak in the name of what they do. */
+const SAYS: readonly (readonly [RegExp, string])[] = [
+  [/ModelInput$/, 'run: input'],
+  [/^runModel|runAsync|^run /, 'run'],
+  [/^AdamW readonly/, 'AdamW: a group'],
+  [/^StreamedLlama$|^WeightLoader$/, 'loadWeights'],
+  [/prefill/, 'prefill'],
+  [/runRows|^StreamedLlama.runLastAsync$/, 'runRows'],
+  [/^checkSampling|^chooseToken/, 'generate'],
+  [/^SplitLlama.open$/, 'SplitLlama.open'],
+  [/^SplitLlama.open dtype$/, 'model'],
+  [/^normLinear/, 'normLinear: norm'],
+  [/^(Storage|empty|full|tensor|zeros) /, 'tensor'],
+  [/ sampling$/, 'agreement'],
+  [/^ProberKind.count/, 'polar.count'],
+  [/^ProberKind.vote/, 'magn.vote'],
+];
+
+const reading = { site: 'post', of: 'prob', direction: 'outward', sign: '+' };
+const prompts = { rows: 1, evaluationRows: 1, seed: 0, shots: 1, labelTokens: 'continuation' };
+const settings = { ...reading, ...prompts, variant: 'paper', splits: 'clean', permutations: 1 };
+const patch = { name: 'x', position: 0, neuron: 0, op: 'add', value: 1 };
+const objective = { of: 'prob', target: [0], position: [0] };
+const input = { ids: [[1]] };
+/** A model of no layers, and a method of one that has not been opened. */
+const empty = new models.Bert(none, { layers: 0 } as Any, new Map());
+const method = (of: Any, name: string): Any => of.prototype[name].bind(name === 'run' ? empty : none);
+const tensor = Object.create(engine.Tensor.prototype);
+const runs = {
+  'Bert.run': method(models.Bert, 'run'),
+  'Llama.run': method(models.Llama, 'run'),
+  'StreamedLlama.runAsync': method(models.StreamedLlama, 'runAsync'),
+  'SplitLlama.runAsync': method(models.SplitLlama, 'runAsync'),
+  runModel: (given: Any, options: Any) =>
+    neurgrad_runModel({ run: method(models.Llama, 'run') }, given, options),
+};
+const neurgrad_runModel: Any = models.runModel;
+
+/** By the door's name and, where it has several objects of options, the type of this one. */
+export function optionsCases(tokenizer: models.Tokenizer): Record<string, OptionsCase> {
+  return {
+    openDevice: { call: (o) => engine.openDevice(o) },
+    grad: { call: (o) => engine.grad(none, none, o) },
+    LossScale: { call: (o) => new engine.LossScale(o) },
+    attention: { call: (o) => engine.attention(none, none, none, o) },
+    attentionTwin: { call: (o) => engine.attentionTwin(none, none, none, o) },
+    attentionBackwardTwin: { call: (o) => engine.attentionBackwardTwin(none, none, 0, o) },
+    prefixAttention: { call: (o) => engine.prefixAttention(none, none, none, null, o) },
+    matmul: { call: (o) => engine.matmul(none, none, o) },
+    softmax: { call: (o) => engine.softmax(none, o) },
+    logSoftmax: { call: (o) => engine.logSoftmax(none, o) },
+    warmupCosine: { call: (o) => engine.warmupCosine(o), right: { peak: 1, steps: 1 } },
+    warmupLinear: { call: (o) => engine.warmupLinear(o), right: { peak: 1, steps: 1 } },
+    'AdamW AdamWOptions': { call: (o) => new engine.AdamW([], o) },
+    'AdamW readonly Tensor[] | readonly ParameterGroup[]': {
+      call: (o) => new engine.AdamW([o]),
+      right: { parameters: [] },
+    },
+
+    loadModel: { call: (o) => models.loadModel(NOWHERE, o) },
+    loadModelWeights: { call: (o) => models.loadModelWeights(none, none, o) },
+    streamModel: { call: (o) => models.streamModel(none, none, o) },
+    StreamedLlama: { call: (o) => new models.StreamedLlama(none, none, none, o) },
+    loadWeights: { call: (o) => models.loadWeights(none, none, none, o) },
+    WeightLoader: { call: (o) => new models.WeightLoader(none, none, none, o) },
+    matchTensors: { call: (o) => models.matchTensors(none, none, o) },
+    planMemory: { call: (o) => models.planMemory(none, none, o) },
+    synthesise: {
+      call: (o) => models.synthesise(NOWHERE, o),
+      right: { preset: 'llama2-7b', dtype: 'bf16' },
+    },
+    urlFolder: { call: (o) => models.urlFolder('http://localhost', o) },
+    hubFolder: { call: (o) => models.hubFolder('org/name', o) },
+    resolveModelFolder: { call: (o) => models.resolveModelFolder(NOWHERE, o) },
+    'SplitLlama.open': {
+      call: (o) => (models.SplitLlama.open as Any)(NOWHERE, none, none, 2, 'f32', o),
+    },
+    ...Object.fromEntries(
+      Object.entries(runs).flatMap(([name, run]) => [
+        [`${name} ModelInput`, { call: (o: Any) => run(o, {}), right: input }],
+        [`${name} RunOptions`, { call: (o: Any) => run(input, o) }],
+      ]),
+    ),
+    'Llama.prefill': { call: (o) => method(models.Llama, 'prefill')([1], o) },
+    'StreamedLlama.prefillAsync': {
+      call: (options) => method(models.StreamedLlama, 'prefillAsync')([{ ids: [1], options }]),
+    },
+    'Llama.runRows RowOptions': { call: (o) => method(models.Llama, 'runRows')([], o) },
+    'Llama.runRows RowGroup | readonly RowGroup[]': {
+      call: (o) => method(models.Llama, 'runRows')([o], {}),
+      right: { prefix: { segments: 0 } },
+    },
+    'StreamedLlama.runRowsAsync RowOptions': {
+      call: (o) => method(models.StreamedLlama, 'runRowsAsync')([], o),
+    },
+    'StreamedLlama.runRowsAsync RowGroup | readonly RowGroup[]': {
+      call: (o) => method(models.StreamedLlama, 'runRowsAsync')([o], {}),
+      right: { prefix: { segments: 0 } },
+    },
+    'StreamedLlama.runLastAsync': { call: (o) => method(models.StreamedLlama, 'runLastAsync')([1], o) },
+    'SplitLlama.runLastAsync': { call: (o) => method(models.SplitLlama, 'runLastAsync')([1], o) },
+    checkSampling: { call: (o) => models.checkSampling(o) },
+    chooseToken: { call: (o) => models.chooseToken([0], o) },
+    generate: { call: (o) => models.generate(none, [1], o) },
+    'Tokenizer.encode': { call: (o) => tokenizer.encode('x', o) },
+    'Tokenizer.decode': { call: (o) => tokenizer.decode([1], o) },
+    'Tokenizer.singleToken': { call: (o) => tokenizer.singleToken('x', o), right: { kind: 'bert' } },
+
+    neuronGradients: { call: (o) => neurgrad.neuronGradients(none, none, o) },
+    integrateLayers: { call: (o) => neurgrad.integrateLayers(none, none, o) },
+    integrateNeurons: { call: (o) => neurgrad.integrateNeurons(none, none, none, o) },
+    fitCurve: { call: (o) => neurgrad.fitCurve([-1, 0, 1], [0, 1, 2], o) },
+    fitSums: { call: (o) => neurgrad.fitSums([1], none, o) },
+    steer: { call: (o) => neurgrad.steer(none, none, o), right: { target: 0, to: 0.5 } },
+    sweep: { call: (o) => neurgrad.sweep(none, none, o), right: { neurons: [] } },
+    verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },
+    verifyExact: { call: (o) => neurgrad.verifyExact(none, none, o) },
+
+    runStudy: {
+      call: (o) => study.runStudy({ manifest: { plan: { models: [] } } } as Any, o),
+      right: { shard: { index: 0, count: 1 }, open: () => none },
+    },
+    summarise: { call: (o) => study.summarise([], o) },
+
+    openReader: { call: (o) => probing.openReader(none, o), right: reading },
+    cachedReader: { call: (o) => probing.cachedReader(none, o), right: reading },
+    fullReader: { call: (o) => probing.fullReader(none, o), right: reading },
+    resolveDataFolder: { call: (o) => probing.resolveDataFolder(NOWHERE, o) },
+    planTask: { call: (o) => probing.planTask(none, none, none, none, o), right: prompts },
+    'collect ProbeSettings': {
+      call: (o) => probing.collect(none, [], o, NOWHERE),
+      right: settings,
+      says: 'collect: settings',
+    },
+    'collect CollectOptions': { call: (o) => probing.collect(none, [], settings as Any, NOWHERE, o) },
+    timeBatch: {
+      call: (o) => probing.timeBatch(none, none, o),
+      right: settings,
+      says: 'timeBatch: settings',
+    },
+    missingUnits: {
+      call: (o) => probing.missingUnits(none, 1, o, NOWHERE),
+      right: settings,
+      says: 'missingUnits: settings',
+    },
+    evaluateParts: {
+      call: (o) => (probing.evaluateParts as Any)(none, none, o, NOWHERE),
+      right: settings,
+      says: 'evaluateParts: settings',
+    },
+  };
+}
+
+/** Objects within options that lists or functions hide from the schema's own names. */
+export const innerCases: Record<string, OptionsCase> = {
+  'run patch': { call: (o) => runs['Llama.run'](input, { patch: [o] }), right: patch },
+  'run objective': { call: (of) => runs['Llama.run'](input, { grad: { at: [], of } }), right: objective },
+  'runRows patch': {
+    call: (o) => method(models.Llama, 'runRows')([], { patch: [o] }),
+    right: { name: 'x', neuron: 0, op: 'add', value: 1 },
+  },
+  'normLinear norm': {
+    call: (o) => engine.normLinear(none, o, none),
+    right: { kind: 'layer', weight: tensor, bias: tensor, eps: 0 },
+  },
+};
+
+/** Words out of some, by door and argument. */
+export const choiceCases: Record<string, (word: Any) => unknown> = {
+  'toF32 purpose': (w) => engine.toF32(none, w),
+  'standardiseTwin kind': (w) => engine.standardiseTwin(w, none, 0),
+  'normStatistics kind': (w) => engine.normStatistics(none, w, 0),
+  'normBackwardTwin kind': (w) => engine.normBackwardTwin(w, none, none, none, 0),
+  'convert dtype': (w) => engine.convert(none, w),
+  'convert purpose': (w) => engine.convert(none, 'f32', w),
+  'bytesOf dtype': (w) => engine.bytesOf(w),
+  'Storage dtype': (w) => new engine.Storage(none, w, [1], 'weights'),
+  'Storage purpose': (w) => new engine.Storage(none, 'f32', [1], w),
+  'Storage writer': (w) => new engine.Storage(none, 'f32', [1], 'weights', w),
+  'empty dtype': (w) => engine.empty(none, [1], w),
+  'empty purpose': (w) => engine.empty(none, [1], 'f32', w),
+  'full purpose': (w) => engine.full(none, [1], 0, w),
+  'tensor purpose': (w) => engine.tensor(none, [1], [1], w),
+  'zeros purpose': (w) => engine.zeros(none, [1], w),
+  'SplitLlama.open dtype': (w) => (models.SplitLlama.open as Any)(NOWHERE, none, none, 2, w),
+  'storedAs wanted': (w) => models.storedAs('x', [1, 1], 'F32', w),
+  'presetConfig preset': (w) => models.presetConfig(w),
+  'presetConfig dtype': (w) => models.presetConfig('llama2-7b', 1, w),
+  'probeHooks of': (w) => neurgrad.probeHooks(none, none, 0, [], w, 0),
+  'differentiated of': (w) => neurgrad.differentiated(w),
+  'gradientFactor of': (w) => neurgrad.gradientFactor(w, none),
+  'pathPoints endpoints': (w) => neurgrad.pathPoints(3, w),
+  'generality option': (w) => neurgrad.generality([1], [1], w),
+  'expectedGenerality option': (w) => neurgrad.expectedGenerality(1, 1, w),
+  'shuffledGenerality option': (w) => neurgrad.shuffledGenerality([1], 1, w),
+  'linearity option': (w) => neurgrad.linearity({ r: [], layer: [], layers: 1 }, w),
+  'neuronSpace architecture': (w) => neurgrad.neuronSpace(w, none),
+  'siteHook site': (w) => neurgrad.siteHook(0, w),
+  'neuronAt site': (w) => neurgrad.neuronAt(0, 1, w),
+  'agreement sampling': (w) => study.agreement([], [], w),
+  'pearsonDifference sampling': (w) => (study.pearsonDifference as Any)([], [], [], w),
+  'meanAbsoluteR sampling': (w) => (study as Any).meanAbsoluteR([], 3, w),
+  'pooled sampling': (w) => (study as Any).pooled(none, [], w),
+  'share sampling': (w) => (study as Any).share([], w),
+  'readQuestions architecture': (w) => study.readQuestions(none, w),
+  'fill architecture': (w) => study.fill('', '', w),
+  'leakShare from': (w) => probing.leakShare(none, w, 'test'),
+  'leakShare other': (w) => probing.leakShare(none, 'test', w),
+  'leakShare by': (w) => probing.leakShare(none, 'test', 'train', w),
+  'estimate architecture': (w) => probing.estimate(w, none, none),
+  'workloadOf architecture': (w) => probing.workloadOf([], w, 1),
+  'Trainer variant': (w) => new probing.Trainer(none, 1, w),
+  'train variant': (w) => probing.train(none, none, none, 1, [], w),
+  'evaluateTask variant': (w) => (probing.evaluateTask as Any)(none, none, 1, w, 0),
+  'ProberKind.count variant': (w) => probing.polar.count(none, none, 1, 0, w),
+  'ProberKind.vote variant': (w) => probing.magn.vote(none, none, 1, 0, 1, w),
+  'fitProber variant': (w) => probing.fitProber(none, w, none),
+  'contextOf language': (w) => (probing.contextOf as Any)(none, w),
+  'labelTokenIds mode': (w) => probing.labelTokenIds(none, none, none, w),
+};
