@@ -361,6 +361,7 @@ describe('nobody else writes', () => {
     ['engine/disk.ts', 'is the one way'],
     ['engine/lock.ts', 'takes locks over'],
     ['cli/setup.mjs', 'runs before anything is built'],
+    ['cli/nativeWarnings.ts', 'catches what Dawn prints in a file of its own'],
     ['cli/sharedMemory.ts', 'turns a switch of the kernel'],
     ['bench/bundle.ts', 'makes a bundle in a folder of its own'],
     ['bench/suites/load.ts', 'makes and removes folders to load from'],
