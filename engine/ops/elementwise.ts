@@ -4,8 +4,20 @@
 
 import { type BinaryName, binary, linearGrid, select, type UnaryName, unary } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
+import { checkValue, like } from '../options.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import {
+  checkTensors,
+  empty,
+  full,
+  noGrad,
+  oneDevice,
+  operation,
+  show,
+  sizeOf,
+  Tensor,
+  zeros,
+} from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
 
@@ -238,8 +250,31 @@ export function stridedAxes(
   return { sizes, strides };
 }
 
+const operand = like((value) => value instanceof Tensor || typeof value === 'number', 'a tensor or a number');
+
+/** An operation of which one operand is a number. @throws UserError where one is neither, or none a tensor. */
+function withNumber(
+  op: string,
+  a: Tensor | number,
+  b: Tensor | number,
+  run: (a: Tensor, b: Tensor) => Tensor,
+): Tensor {
+  checkValue(op, 'a', operand, a);
+  checkValue(op, 'b', operand, b);
+  const given = a instanceof Tensor ? a : b;
+  if (!(given instanceof Tensor)) checkTensors(op, { b });
+  const { device } = given as Tensor;
+  const scalars = [a, b].map((t) => (t instanceof Tensor ? t : full(device, [], t)));
+  try {
+    return run(scalars[0]!, scalars[1]!);
+  } finally {
+    for (const t of scalars) if (t !== a && t !== b) t.dispose();
+  }
+}
+
 /** a + b, broadcast; the gradient of a repeated operand is summed. @throws ShapeError */
-export function add(a: Tensor, b: Tensor): Tensor {
+export function add(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('add', a, b, add);
   const [p, q] = [a.shape, b.shape];
   return operation('add', [a, b], runBinary('add', a, b), [], (dy, _, needs) => [
     needs[0] ? sumTo(dy, p) : null,
@@ -248,7 +283,8 @@ export function add(a: Tensor, b: Tensor): Tensor {
 }
 
 /** a - b, broadcast. @throws ShapeError */
-export function sub(a: Tensor, b: Tensor): Tensor {
+export function sub(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('sub', a, b, sub);
   const [p, q] = [a.shape, b.shape];
   return operation('sub', [a, b], runBinary('sub', a, b), [], (dy, _, needs) => [
     needs[0] ? sumTo(dy, p) : null,
@@ -257,7 +293,8 @@ export function sub(a: Tensor, b: Tensor): Tensor {
 }
 
 /** a b elementwise, broadcast. @throws ShapeError */
-export function mul(a: Tensor, b: Tensor): Tensor {
+export function mul(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('mul', a, b, mul);
   return operation('mul', [a, b], runBinary('mul', a, b), [a, b], (dy, [a, b], needs) => [
     needs[0] ? sumTo(mul(dy, b!), a!.shape) : null,
     needs[1] ? sumTo(mul(dy, a!), b!.shape) : null,
@@ -265,7 +302,8 @@ export function mul(a: Tensor, b: Tensor): Tensor {
 }
 
 /** a / b elementwise, broadcast. @throws ShapeError */
-export function div(a: Tensor, b: Tensor): Tensor {
+export function div(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('div', a, b, div);
   return operation('div', [a, b], runBinary('div', a, b), [a, b], (dy, [a, b], needs) => [
     needs[0] ? sumTo(div(dy, b!), a!.shape) : null,
     // Divided twice: b² is out of float32's range long before the derivative is.
@@ -277,7 +315,8 @@ export function div(a: Tensor, b: Tensor): Tensor {
  * The larger of two elements, NaN where either is. The gradient goes to the larger operand, or to the one that is NaN; to the
  * first where they are equal. @throws ShapeError
  */
-export function maximum(a: Tensor, b: Tensor): Tensor {
+export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('maximum', a, b, maximum);
   return operation('maximum', [a, b], runBinary('maximum', a, b), [a, b], (dy, [a, b], needs) => {
     const second = runBinary('above', b!, a!);
     const nothing = zeros(dy.device, []);
@@ -289,7 +328,8 @@ export function maximum(a: Tensor, b: Tensor): Tensor {
 }
 
 /** The smaller of two elements, NaN where either is; gradients as of {@link maximum}. @throws ShapeError */
-export function minimum(a: Tensor, b: Tensor): Tensor {
+export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('minimum', a, b, minimum);
   return neg(maximum(neg(a), neg(b)));
 }
 
