@@ -436,9 +436,14 @@ export function checkFile(path: string, bytes = 0): void {
 export function checkFolder(path: string, bytes = 0): void {
   makeFolder(path);
   sweepLitter(path);
-  using file = new WholeFile(join(path, 'neurgrad-check'));
-  file.write(new Uint8Array(BLOCK));
-  file.flush();
+  try {
+    using file = new WholeFile(join(path, 'neurgrad-check'));
+    file.write(new Uint8Array(BLOCK));
+    file.flush();
+  } catch (error) {
+    // Of the folder, not of a file that nobody knows.
+    throw fileError(path, (error as Error).cause, 'write');
+  }
   checkRoom(path, path, bytes);
 }
 
