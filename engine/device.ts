@@ -16,7 +16,7 @@ import {
   type PooledBuffer,
   type Purpose,
 } from './memory.ts';
-import { type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
+import { between, type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
 import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { CommandQueue } from './queue.ts';
@@ -73,6 +73,9 @@ const matrixField: Field<Capabilities['matrixUnit']> = like(
   'null, or the matrices of a unit: { m, n, k }',
 );
 
+/** More than a device has takes nothing from it. */
+const bytes = between(0, Number.MAX_VALUE, 'a number of bytes');
+
 /** {@link DeviceOptions} */
 export const deviceOptions = optionsSchema<DeviceOptions>(
   {
@@ -91,8 +94,8 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       matrixUnit: matrixField,
       immediates: flag,
       timestamps: flag,
-      bindingBytes: whole(),
-      bufferBytes: whole(),
+      bindingBytes: bytes,
+      bufferBytes: bytes,
       storageBuffers: whole(),
       invocations: whole(),
       workgroupBytes: whole(),

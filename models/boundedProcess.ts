@@ -20,7 +20,8 @@ export type BoundedRunner = (program: string, input: string | Uint8Array, bounds
 
 /**
  * Runs the text of a module, which finds its input on standard input and writes its answer to standard output. It is a text, as
- * a file would have one name before it is compiled and another after.
+ * a file would have one name before it is compiled and another after; and it imports nothing of Node by `import`, which a bundler
+ * would find in it.
  * @throws Error that says which bound it met, or how it failed.
  */
 export async function boundedRunner(): Promise<BoundedRunner> {

@@ -17,7 +17,7 @@ const MEBIBYTES = 256;
 const LARGEST_TEXT = 2 ** 18;
 
 const PROGRAM = `
-import { readFileSync } from 'node:fs';
+const { readFileSync } = process.getBuiltinModule('fs');
 const { library, source, values, most } = JSON.parse(readFileSync(0, 'utf8'));
 let answer;
 try {

@@ -54,7 +54,7 @@ export function pairedGains(
  * import { mcnemar } from 'neurgrad/probing';
  *
  * // 1 of 6 or fewer, twice: 2 (1 + 6) / 2^6.
- * console.log(mcnemar(5, 1)); // → 0.21875
+ * console.log(mcnemar(5, 1).toFixed(5)); // → 0.21875
  * ```
  */
 export function mcnemar(onlyFirst: number, onlySecond: number): number {

@@ -106,7 +106,7 @@ async function readRecords(folder: ByteFolder, file: string): Promise<unknown[]>
 
 /** A Parquet reader given a hostile file may do anything, even run for ever or fail where nobody waits for it. */
 const PROGRAM = `
-import { readFileSync } from 'node:fs';
+const { readFileSync } = process.getBuiltinModule('fs');
 const input = readFileSync(0);
 const { library } = JSON.parse(input.subarray(4, 4 + input.readUInt32LE(0)));
 const { parquetReadObjects } = await import(library);
