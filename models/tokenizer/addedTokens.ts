@@ -5,7 +5,7 @@
  * Source: `tokenizers` 0.23, src/tokenizer/added_vocabulary.rs.
  */
 
-import { asUnicode16, WORD_CLASS } from './characters.ts';
+import { asUnicode16, SPACE, WORD_CLASS } from './characters.ts';
 import type { AddedTokenSpec } from './components.ts';
 import type { Normalizer, Piece } from './normalizers.ts';
 
@@ -20,7 +20,6 @@ export type Section = Piece & { readonly id?: number };
 
 const ENDS_WITH_WORD = new RegExp(`[${WORD_CLASS}]$`, 'u');
 const STARTS_WITH_WORD = new RegExp(`^[${WORD_CLASS}]`, 'u');
-const SPACES_AT_END = /\p{White_Space}*$/u;
 const SPACES_AT_START = /^\p{White_Space}*/u;
 
 /**
@@ -92,7 +91,11 @@ function finder(tokens: readonly AddedToken[]): (piece: Piece) => Section[] {
         (ENDS_WITH_WORD.test(known.slice(0, from)) || STARTS_WITH_WORD.test(known.slice(to)))
       )
         continue;
-      if (token.lstrip) from = Math.max(SPACES_AT_END.exec(text.slice(0, from))!.index, done);
+      if (token.lstrip) {
+        while (from > done && SPACE.test(text[from - 1]!)) from--;
+        // Spaces may be a token of their own that another has taken along.
+        from = Math.max(from, done);
+      }
       if (token.rstrip) to += SPACES_AT_START.exec(text.slice(to))![0].length;
       if (done < from) cut(done, from);
       cut(from, to, token.id);

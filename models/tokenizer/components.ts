@@ -48,7 +48,14 @@ const normalizers = [
   v.object({ type: v.literal('Nmt') }),
   v.object({ type: v.literal('Precompiled'), precompiled_charsmap: v.string() }),
   v.object({ type: v.literal('Replace'), pattern, content: v.string() }),
-  v.object({ type: v.literal('Prepend'), prepend: v.string() }),
+  // The reference fails on an empty one.
+  v.object({
+    type: v.literal('Prepend'),
+    prepend: v.pipe(
+      v.string(),
+      v.check((text) => text !== '', 'must not be empty'),
+    ),
+  }),
   v.object({ type: v.literal('ByteLevel') }),
 ] as const;
 const normalizerSequence = v.object({
@@ -217,7 +224,7 @@ export function readComponent<Spec>(
     const kinds = [...issue.expected.matchAll(/"(\w+)"/g)].map(([, kind]) => kind).sort();
     throw fail(`${where} ${got} is not supported; supported: ${kinds.join(', ')}`);
   }
-  const told = issue.expected === null || issue.type === 'custom';
+  const told = issue.expected === null || issue.type === 'custom' || issue.type === 'union';
   const wanted = told ? issue.message : `must be ${issue.expected}`;
-  throw fail(`${where} ${wanted}${got === undefined ? '' : `, not ${got}`}`);
+  throw fail(`${where} ${wanted}${got === undefined || got === 'Object' ? '' : `, not ${got}`}`);
 }

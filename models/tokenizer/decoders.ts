@@ -34,6 +34,10 @@ const tidy = (text: string): string =>
     .replaceAll(" 've", "'ve")
     .replaceAll(" 're", "'re");
 
+/** As Rust's `replace`: an empty text is found around every character. */
+const replaced = (token: string, what: string, by: string): string =>
+  what === '' ? ['', ...token, ''].join(by) : token.replaceAll(what, by);
+
 /** The same text in, the same text out, for bytes: only spellings are changed. */
 const spelling =
   (change: (token: string) => string | readonly number[]): Decoder['one'] =>
@@ -121,8 +125,7 @@ export function buildDecoder(spec: DecoderSpec): Decoder {
       };
     }
     case 'BPEDecoder': {
-      const spaced = (token: string, space: string) =>
-        spec.suffix === '' ? token : token.replaceAll(spec.suffix, space);
+      const spaced = (token: string, space: string) => replaced(token, spec.suffix, space);
       return {
         chain: (tokens) => tokens.map((token, i) => spaced(token, i === tokens.length - 1 ? '' : ' ')),
         one: spelling((token) => spaced(token, ' ')),
@@ -130,8 +133,8 @@ export function buildDecoder(spec: DecoderSpec): Decoder {
     }
     case 'CTC': {
       const plain = (token: string): string => {
-        const rest = spec.pad_token === '' ? token : token.replaceAll(spec.pad_token, '');
-        return spec.cleanup ? tidy(rest).replaceAll(spec.word_delimiter_token, ' ') : rest;
+        const rest = replaced(token, spec.pad_token, '');
+        return spec.cleanup ? replaced(tidy(rest), spec.word_delimiter_token, ' ') : rest;
       };
       return {
         chain: (tokens) =>
@@ -144,11 +147,11 @@ export function buildDecoder(spec: DecoderSpec): Decoder {
     }
     case 'Replace': {
       const divide = divideBy(spec.pattern);
-      const replaced = (token: string) =>
+      const changed = (token: string) =>
         divide(token)
           .map(([from, to, matches]) => (matches ? spec.content : token.slice(from, to)))
           .join('');
-      return { chain: (tokens) => tokens.map(replaced), one: spelling(replaced) };
+      return { chain: (tokens) => tokens.map(changed), one: spelling(changed) };
     }
     case 'Fuse':
       return { chain: (tokens) => [tokens.join('')], one: (token) => token };

@@ -6,8 +6,9 @@
  * the superscripts and fractions of Latin-1.
  */
 
-import { toRegExp } from 'oniguruma-to-es';
+import { EmulatedRegExp, toRegExpDetails } from 'oniguruma-to-es';
 import { asUnicode16 } from './characters.ts';
+import { refuseFolding } from './folding.ts';
 
 /** Where something matches: `[from, to)` in UTF-16 units, and whether it does. All of the text, in order. */
 export type Part = readonly [from: number, to: number, matches: boolean];
@@ -27,21 +28,37 @@ const OUTSIDE: Record<string, string> = {
 };
 const INSIDE: Record<string, string> = { w: WORD_IN_BRACKETS, W: `[^${WORD_IN_BRACKETS}]` };
 
-/** The pattern with `\w`, `\W`, `\b` and `\B` written out. */
+/** The pattern with `\w`, `\W`, `\b` and `\B` written out, `\p{Word}` too. */
 function writeOutWords(source: string): string {
   let depth = 0;
-  return source.replace(/\\([\s\S])|[[\]]/g, (found, escaped: string | undefined) => {
+  return source.replace(/\\p\{(\^?)[ _-]*word[ _-]*\}|\\([\s\S])|[[\]]/gi, (found, not, escaped) => {
     if (found === '[') depth++;
     else if (found === ']') depth = Math.max(0, depth - 1);
-    return (escaped !== undefined && (depth > 0 ? INSIDE : OUTSIDE)[escaped]) || found;
+    const negated = (found[1] === 'P') !== (not === '^');
+    const letter: string | undefined = not === undefined ? escaped : negated ? 'W' : 'w';
+    return (letter !== undefined && (depth > 0 ? INSIDE : OUTSIDE)[letter]) || found;
   });
+}
+
+/** @throws Error where the pattern is not one, or has no exact counterpart in JavaScript. */
+function compile(source: string): RegExp {
+  refuseFolding(source);
+  // Its counterpart there knows letters of Hangul one by one.
+  if (/^(?:[^\\]|\\[^X])*\\X/s.test(source)) throw new Error('\\X is not supported');
+  const { pattern, flags, options } = toRegExpDetails(writeOutWords(source), {
+    global: true,
+    target: 'ES2024',
+  });
+  // V8 repeats `[^]` once at most under the flag v.
+  const mended = pattern.replace(/\\[\s\S]|\[\^\]/g, (found) => (found === '[^]' ? '[\\s\\S]' : found));
+  return options ? new EmulatedRegExp(mended, flags, options) : new RegExp(mended, flags);
 }
 
 /** @throws Error where the pattern is not one, or has no counterpart in JavaScript. */
 export function divideBy(pattern: Pattern): Divide {
   if ('String' in pattern)
     return divideByRegExp(new RegExp(pattern.String.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), 'gu'));
-  const divide = divideByRegExp(toRegExp(writeOutWords(pattern.Regex), { global: true, target: 'ES2024' }));
+  const divide = divideByRegExp(compile(pattern.Regex));
   return (text) => divide(asUnicode16(text));
 }
 

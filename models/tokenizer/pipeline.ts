@@ -37,18 +37,26 @@ export interface Pipeline {
 
 type Json = Record<string, unknown>;
 
-/** Ids put before and after a text. @throws Error for a special token that the template does not define. */
-function around(spec: PostProcessorSpec): (ids: readonly number[]) => number[] {
+/** Puts ids before and after a text's, unless these alone are asked for: a template may still say them twice. */
+type Around = (ids: readonly number[], addSpecialTokens: boolean) => number[];
+
+/** @throws Error for a special token that the template does not define. */
+function around(spec: PostProcessorSpec): Around {
   switch (spec.type) {
     case 'Sequence': {
-      const steps = spec.processors.map(around);
-      return (ids) => steps.reduce<number[]>((now, step) => step(now), [...ids]);
+      // What follows one that adds tokens would take each part of its result for a text of its own.
+      const steps = stepsOf(spec).filter(({ type }) => type !== 'ByteLevel');
+      if (steps.length > 1)
+        throw new Error(
+          `two that add tokens (${steps.map(({ type }) => type).join(', ')}) are not supported`,
+        );
+      return steps[0] ? around(steps[0]) : (ids) => [...ids];
     }
     case 'ByteLevel':
       return (ids) => [...ids];
     case 'BertProcessing':
     case 'RobertaProcessing':
-      return (ids) => [spec.cls[1], ...ids, spec.sep[1]];
+      return (ids, add) => (add ? [spec.cls[1], ...ids, spec.sep[1]] : [...ids]);
     case 'TemplateProcessing': {
       const parts = spec.single.map((part) => {
         if ('Sequence' in part) return undefined;
@@ -58,10 +66,13 @@ function around(spec: PostProcessorSpec): (ids: readonly number[]) => number[] {
           throw new Error(`post_processor.special_tokens does not define ${JSON.stringify(id)}`);
         return token.ids;
       });
-      return (ids) => parts.flatMap((part) => part ?? ids);
+      return (ids, add) => parts.flatMap((part) => (part === undefined ? ids : add ? part : []));
     }
   }
 }
+
+const stepsOf = (spec: PostProcessorSpec): readonly PostProcessorSpec[] =>
+  spec.type === 'Sequence' ? spec.processors.flatMap(stepsOf) : [spec];
 
 /** Files from before kinds were written have none: the reference takes the first that has the fields. */
 function kindOf(json: Json): unknown {
@@ -155,7 +166,7 @@ export function buildPipeline(json: Json, fail: (what: string, cause?: unknown) 
           lost += part.lost;
         }
       }
-      return { ids: addSpecialTokens && surround ? surround(found) : found, lost };
+      return { ids: surround ? surround(found, addSpecialTokens) : found, lost };
     },
     decode(list, skipSpecialTokens) {
       // The reference skips by spelling: a special token that the normalizer changes stays.

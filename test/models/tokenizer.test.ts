@@ -211,6 +211,41 @@ describe('broken files', () => {
         'decoder.content must be one character, not "ab"',
       ],
       ['decoder', 'Fuse', 'decoder must be Object, not "Fuse"'],
+      ['normalizer', { type: 'Prepend', prepend: '' }, 'normalizer.prepend must not be empty'],
+      ...['', '^', 'a*?', '\\b', '(?=a)'].map((Regex) => [
+        'normalizer',
+        { type: 'Replace', pattern: { Regex }, content: 'x' },
+        'normalizer cannot be used: a Replace of what may be nothing is not supported',
+      ]),
+      ...[
+        ['(?i:ss)', '"ss"'],
+        ['x|(?i)ß', 'ß'],
+        ['(?i:[À-ÿ])', 'À-ÿ'],
+        ['(?i)[ﬁ]', 'ﬁ'],
+        ['(?i)\\x{DF}', '\\x'],
+        ['(?i)a\\p{Lu}', '\\p{Lu}'],
+        ['(?i)[[:^upper:]]', '[:^upper:]'],
+      ].map(([Regex, part]) => [
+        'pre_tokenizer',
+        { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false },
+        `pre_tokenizer cannot be used: ${part} under (?i) is not supported`,
+      ]),
+      [
+        'pre_tokenizer',
+        { type: 'Split', pattern: { Regex: '\\\\\\X' }, behavior: 'Isolated', invert: false },
+        'pre_tokenizer cannot be used: \\X is not supported',
+      ],
+      [
+        'post_processor',
+        {
+          type: 'Sequence',
+          processors: [
+            { type: 'BertProcessing', cls: ['<s>', 1], sep: ['</s>', 2] },
+            { type: 'RobertaProcessing', cls: ['<s>', 1], sep: ['</s>', 2] },
+          ],
+        },
+        'post_processor cannot be used: two that add tokens (BertProcessing, RobertaProcessing)',
+      ],
     ].map(([field, value, line]): [string, Record<string, string>, RegExp] => [
       `${line}`,
       changed({ [field as string]: value }),
