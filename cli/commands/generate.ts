@@ -34,10 +34,10 @@ interface Options extends WeightsOptions {
 
 /** A number from 0 up, or a share of 1. */
 const number =
-  (high: number, what: string) =>
+  (passes: (value: number) => boolean, what: string) =>
   (text: string): number => {
     const value = Number(text);
-    if (text.trim() === '' || !(value >= 0 && value <= high)) throw new InvalidArgumentError(what);
+    if (text.trim() === '' || !passes(value)) throw new InvalidArgumentError(what);
     return value;
   };
 
@@ -50,11 +50,16 @@ export function addGenerate(program: Command): void {
     new Option('--system <text>', 'with --chat: the system message'),
     new Option('--max-tokens <n>', 'most tokens to write').argParser(integer(1)).default(100),
     new Option('--temperature <t>', '0: always the most probable token; above: drawn')
-      .argParser(number(Number.MAX_VALUE, 'It must be 0 or a number above it.'))
+      .argParser(
+        number(
+          (value) => value >= 0 && value < Number.POSITIVE_INFINITY,
+          'It must be 0 or a number above it.',
+        ),
+      )
       .default(0),
     new Option('--top-k <n>', 'draw among this many most probable tokens').argParser(integer(1)),
     new Option('--top-p <share>', 'draw among the tokens that hold this share of probability')
-      .argParser(number(1, 'It must be above 0 and at most 1.'))
+      .argParser(number((value) => value > 0 && value <= 1, 'It must be above 0 and at most 1.'))
       .default(1),
     new Option('--seed <n>', 'of the draws').argParser(integer(0)).default(0),
     ...weightsOptions(),
