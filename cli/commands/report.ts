@@ -35,7 +35,8 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   const out = options.out ?? dirs[0]!;
   checkFolder(out);
   for (const name of ['summary.json', 'report.html']) checkFile(join(out, name));
-  const summary = await summarise(folders, options);
+  const { partial = false } = options;
+  const summary = await summarise(folders, { partial });
   const tables = studyTables(summary);
   makeFolder(join(out, 'tables'));
   writeTogether([

@@ -168,6 +168,39 @@ it('a study keeps its weights as asked, says so, and mixes nothing', async () =>
   expect([wider.code, wider.err]).toEqual([2, expect.stringContaining("dtype: 'int8', now 'f32'")]);
 }, 120_000);
 
+it('a report takes shards, parts of them, another folder and JSON', async () => {
+  const prompts = join(scratch, 'two.jsonl');
+  const questions = ['Once upon a', 'The little'].map((prompt) => ({ prompt, answer: 'time' }));
+  writeFileSync(prompts, questions.map((question) => JSON.stringify(question)).join('\n'));
+  const plan = join(scratch, 'two.json');
+  const json = {
+    models: [STORIES],
+    prompts: { path: prompts, count: 2, answeredRight: false },
+    neurons: { perPrompt: 4, sampling: 'shared' },
+  };
+  writeFileSync(plan, JSON.stringify(json));
+  const folders = ['first', 'second'].map((name) => join(scratch, name));
+  for (const [i, folder] of folders.entries())
+    expect((await neurgrad('study', '--plan', plan, '--out', folder, '--shard', `${i + 1}/2`)).code).toBe(0);
+  const out = join(scratch, 'report');
+  expect(await neurgrad('report', folders[0]!, '--out', out)).toMatchObject({
+    code: 2,
+    err: expect.stringContaining('report --partial'),
+  });
+  for (const [asked, pairs] of [
+    [[folders[0]!, '--partial'], 4],
+    [folders, 8],
+  ] as const) {
+    const { code, out: said, err } = await neurgrad('report', ...asked, '--out', out, '--json');
+    expect([code, err]).toEqual([0, '']);
+    const summary = JSON.parse(said);
+    expect(summary.models[0].table1.neurgrad.pairs).toBe(pairs);
+    expect(JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8'))).toEqual(summary);
+    expect(readFileSync(join(out, 'report.html'), 'utf8')).toContain('No intervals: ');
+    expect(readFileSync(join(out, 'tables', 'layers.md'), 'utf8')).toContain('over prompts and neurons, ');
+  }
+}, 120_000);
+
 it('probing streams and keeps its dtype', async () => {
   const data = join(scratch, 'data', 'fact', 'myriadlama');
   mkdirSync(data, { recursive: true });
