@@ -2,12 +2,15 @@
 
 import * as Plot from '@observablehq/plot';
 import { showToken } from '../models/tokenText.ts';
-import { wilson } from '../neurgrad/index.ts';
-import { PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
+import { INTERVAL_PARTS } from '../neurgrad/index.ts';
+import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { draw } from './plots.ts';
 import {
+  between,
+  counted,
   describeRun,
+  intervalsRemark,
   type ProbeSummary,
   share,
   spreadTable,
@@ -29,9 +32,12 @@ export function renderProbeReport(summary: ProbeSummary): string {
 the gradient of every feed-forward neuron; a prober lets the neurons that were most consistent in training vote.</p>
 <ul class="tiles">
 ${[
-  tile(share(macro.magn.accuracy), `Magn, mean of ${tasks.length} task${tasks.length === 1 ? '' : 's'}`),
-  tile(share(macro.polar.accuracy), 'Polar'),
-  tile(share(macro.lmProb.accuracy), 'LM-Prob: the model’s own answer'),
+  tile(
+    share(macro.magn.accuracy),
+    with95(`Magn, mean of ${counted(tasks.length, 'task')}`, macro.magn.interval),
+  ),
+  tile(share(macro.polar.accuracy), with95('Polar', macro.polar.interval)),
+  tile(share(macro.lmProb.accuracy), with95('LM-Prob: the model’s own answer', macro.lmProb.interval)),
   tile(share(macro.rand), 'Rand: guessing'),
 ]}
 </ul>
@@ -47,6 +53,9 @@ ${methodSection(summary)}`;
     `${summary.neurgrad} · ${summary.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in summary.json`,
   );
 }
+
+const with95 = (label: string, interval: Interval | null): string =>
+  interval ? `${label}; 95% ${between(interval)}` : label;
 
 function tableOf({ head, rows }: TextTable, names = 1): Html {
   const cells = (row: readonly string[]): Html[] =>
@@ -65,17 +74,17 @@ function tableSection(summary: ProbeSummary): Html {
   return html`<section>
 <h2>Accuracy on test, beside the paper’s (Llama2-7B)</h2>
 ${tableOf(table3(summary))}
-<p>Majority: the label most frequent in training. 95%: bootstrap over test prompts. Null 95%: the whole procedure, fit, choice of |N_s| and
+<p>Majority: the label most frequent in training. 95%: Wilson’s over test prompts, of the average a bootstrap’s. Null 95%: the whole procedure, fit, choice of |N_s| and
 test, on permuted labels; p: share of the permutations that do as well. ${summary.settings.splits === 'released' ? 'Test in train: share of the test rows that stand in train as the same question. ' : ''}The paper’s figures are of Llama2-7B on its own prompts; the last row averages
-the same tasks of both.</p>
+the same tasks of both. ${intervalsRemark(summary) ?? ''}</p>
 ${skipped.map(({ task, reason }) => html`<p><b>${task}</b> not run: ${reason}</p>`)}
-${incomplete.map(({ task, missingUnits }) => html`<p><b>${task}</b> not complete: ${missingUnits} units missing</p>`)}
+${incomplete.map(({ task, missingUnits }) => html`<p><b>${task}</b> not complete: ${counted(missingUnits, 'unit')} missing</p>`)}
 </section>
 <section>
 <h2>Against the model’s own answer, and against chance</h2>
 ${tableOf(testsTable(summary), 2)}
 <p>Over LM-Prob: accuracy less LM-Prob’s on the same prompts, with the 95% interval of a bootstrap that draws both answers of a prompt
-together; McNemar’s exact test looks at the prompts that only one of the two answers rightly. Holm: p corrected for the number of tasks. ${remark ?? ''}</p>
+together, none where all prompts say the same of the two; McNemar’s exact test looks at the prompts that only one of the two answers rightly. Holm: p corrected for the number of tasks. ${remark ?? ''}</p>
 </section>
 ${
   spread
@@ -93,14 +102,14 @@ function taskSection(task: TaskReport): Html {
   const list = (name: 'polar' | 'magn'): Html => {
     const { size, neurons } = task[name];
     const text = neurons.map(({ neuron, polarity }) => `${neuron}${polarity < 0 ? '−' : '+'}`).join(' ');
-    return html`<details><summary>${name === 'polar' ? 'Polar' : 'Magn'}: ${size.toLocaleString('en')} skill neurons${size > neurons.length ? ` (first ${neurons.length})` : ''}</summary><p><code>${text}</code></p></details>`;
+    return html`<details><summary>${name === 'polar' ? 'Polar' : 'Magn'}: ${counted(size, 'skill neuron')}${size > neurons.length ? ` (first ${neurons.length})` : ''}</summary><p><code>${text}</code></p></details>`;
   };
   return html`<section>
 <h2>${task.task}</h2>
 <p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${showToken({ token: task.candidateTokens[i]!, text: task.candidateTexts[i]! })})`).join(', ')}.
-Polar ${share(task.polar.accuracy)} with ${task.polar.size} neurons (paper ${share(paper.polar)}), Magn ${share(task.magn.accuracy)} with ${task.magn.size} (paper ${share(paper.magn)}), LM-Prob ${share(task.lmProb.accuracy)} (paper ${share(paper.lmProb)}).</p>
+Polar ${share(task.polar.accuracy)} with ${counted(task.polar.size, 'neuron')} (paper ${share(paper.polar)}), Magn ${share(task.magn.accuracy)} with ${task.magn.size} (paper ${share(paper.magn)}), LM-Prob ${share(task.lmProb.accuracy)} (paper ${share(paper.lmProb)}).</p>
 <div class="pair">
-<figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. Bands: 95% of each curve alone over n = ${task.prompts.test} test prompts (Wilson). Dashed: the model’s own answer; dotted: guessing.
+<figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. ${bands(task.prompts.test)} Dashed: the model’s own answer; dotted: guessing.
 <span class="key positive">Magn</span> <span class="key negative">Polar</span> <span class="key">Act</span></figcaption></figure>
 <figure>${layerFigure(task)}<figcaption>Share of the chosen skill neurons in each layer.
 <span class="key positive">Magn</span> <span class="key negative">Polar</span></figcaption></figure>
@@ -108,6 +117,12 @@ Polar ${share(task.polar.accuracy)} with ${task.polar.size} neurons (paper ${sha
 ${list('polar')}${list('magn')}
 </section>`;
 }
+
+/** What is said of the bands of {@link curveFigure}. */
+const bands = (n: number): string =>
+  n < INTERVAL_PARTS
+    ? `No bands: n = ${counted(n, 'test prompt')}, an interval needs ${INTERVAL_PARTS}.`
+    : `Bands: 95% of each curve alone over n = ${n} test prompts (Wilson).`;
 
 const METHODS = [
   { name: 'magn', colour: 'var(--positive)' },
@@ -119,7 +134,8 @@ function curveFigure(task: TaskReport): Html {
   const points = METHODS.flatMap(({ name, colour }) =>
     task[name].sizes.map((size, i) => {
       const accuracy = task[name].test[i]!;
-      return { name, colour, size, accuracy, ...wilson(accuracy, task.prompts.test) };
+      const [low, high] = accuracyInterval(accuracy, task.prompts.test) ?? [];
+      return { name, colour, size, accuracy, low, high };
     }),
   );
   const chosen = METHODS.map(({ name, colour }) => ({
@@ -143,7 +159,7 @@ function curveFigure(task: TaskReport): Html {
       }),
       ...METHODS.map(({ name, colour }) =>
         Plot.areaY(
-          points.filter((point) => point.name === name),
+          points.filter((point) => point.name === name && point.low !== undefined),
           { x: 'size', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.13 },
         ),
       ),
@@ -241,7 +257,9 @@ ${[
   ),
   entry(
     'Null',
-    `${settings.permutations} permutations of the labels; mean accuracy Polar ${nulls[0]!}, Magn ${nulls[1]!}`,
+    settings.permutations === 0
+      ? 'no permutations of the labels'
+      : `${counted(settings.permutations, 'permutation')} of the labels; mean accuracy Polar ${nulls[0]!}, Magn ${nulls[1]!}`,
   ),
   entry('Model', html`${model.name}<br>${hashes}`),
   entry('Data', data.folder),

@@ -1,6 +1,6 @@
 /** What a probing run's files hold, and its Table 3 for a terminal, Markdown and the page. */
 
-import { mean } from '../neurgrad/index.ts';
+import { INTERVAL_PARTS, mean } from '../neurgrad/index.ts';
 import {
   type Interval,
   PAPER,
@@ -54,7 +54,13 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
 }
 
 export const share = (value: number): string => value.toFixed(4);
-export const between = ([low, high]: Interval): string => `${low.toFixed(3)}–${high.toFixed(3)}`;
+/** `–` where there is none. */
+export const between = (interval: Interval | null): string =>
+  interval ? interval.map((end) => end.toFixed(3)).join('–') : '–';
+
+/** With its number, as English has it. */
+export const counted = (count: number, thing: string): string =>
+  `${count.toLocaleString('en')} ${thing}${count === 1 ? '' : 's'}`;
 
 /** A p value; four decimals are more than permutations give. */
 export const chance = (p: number): string => (p < 5e-5 ? '<0.0001' : p.toFixed(4));
@@ -77,7 +83,7 @@ export function table3(summary: ProbeSummary): TextTable {
   ): string[] => [
     share(accuracy),
     between(interval),
-    permuted ? between(permuted.interval) : '–',
+    between(permuted?.interval ?? null),
     permuted ? chance(permuted.p) : '–',
     size,
     share(theirs),
@@ -122,7 +128,8 @@ export function table3(summary: ProbeSummary): TextTable {
 }
 
 const percent = (value: number): string => `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)}%`;
-const signed = (value: number): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(4)}`;
+const signed = (value: number, digits = 4): string =>
+  `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`;
 
 /** Each prober's tests: against LM-Prob on the same prompts, and against permuted labels, corrected for the number of tasks. */
 export function testsTable({ tasks, macro }: ProbeSummary): TextTable {
@@ -156,8 +163,24 @@ export function testsTable({ tasks, macro }: ProbeSummary): TextTable {
   };
 }
 
-const signedBetween = ([low, high]: Interval): string =>
-  `${signed(low).slice(0, -1)} to ${signed(high).slice(0, -1)}`;
+const signedBetween = (interval: Interval | null): string =>
+  interval ? interval.map((end) => signed(end, 3)).join(' to ') : '–';
+
+/** Why the accuracies of Table 3 have no interval where they have none; null where all have one. */
+export function intervalsRemark({ tasks, settings }: ProbeSummary): string | null {
+  const few = tasks.flatMap(({ task, prompts }) =>
+    prompts.test < INTERVAL_PARTS ? [`${task} ${prompts.test}`] : [],
+  );
+  const told = [
+    ...(few.length > 0 ? [`An interval needs ${INTERVAL_PARTS} test prompts: ${few.join(', ')}.`] : []),
+    ...(settings.permutations > 0 && tasks.some(({ polar }) => polar.null?.interval === null)
+      ? [
+          `${counted(settings.permutations, 'permutation')} ${settings.permutations === 1 ? 'has' : 'have'} no middle 95%.`,
+        ]
+      : []),
+  ];
+  return told.length > 0 ? told.join(' ') : null;
+}
 
 /** What the tests cannot say: null where there is nothing to add. */
 export function testsRemark({ tasks, settings }: ProbeSummary): string | null {
@@ -165,7 +188,7 @@ export function testsRemark({ tasks, settings }: ProbeSummary): string | null {
   if (permutations === 0) return 'No permutations: nothing is tested against chance.';
   const needed = permutationsFor(tasks.length);
   return permutations < needed
-    ? `${permutations} permutations give no p below ${chance(1 / (permutations + 1))}; Holm over ${tasks.length} tasks finds one below 0.05 from ${needed} on (--permutations).`
+    ? `${counted(permutations, 'permutation')} ${permutations === 1 ? 'gives' : 'give'} no p below ${chance(1 / (permutations + 1))}; ${tasks.length === 1 ? 'one' : `Holm over ${tasks.length} tasks finds one`} below 0.05 ${tasks.length === 1 ? 'needs' : 'from'} ${needed}${tasks.length === 1 ? '' : ' on'} (--permutations).`
     : null;
 }
 
@@ -215,12 +238,13 @@ export function markdown(summary: ProbeSummary): string {
   ];
   const spread = spreadTable(summary);
   const remark = testsRemark(summary);
+  const few = intervalsRemark(summary);
   return [
     ...table(table3(summary)),
-    `${describeRun(summary)}. Paper: Llama2-7B. Majority: the label most frequent in training. Null: the whole procedure on permuted labels; p: share of them that do as well.`,
+    `${describeRun(summary)}. Paper: Llama2-7B. Majority: the label most frequent in training. 95%: Wilson’s, of the average a bootstrap’s. Null: the whole procedure on permuted labels; p: share of them that do as well.${few ? ` ${few}` : ''}`,
     '',
     ...table(testsTable(summary)),
-    `Over LM-Prob: difference of the accuracies on the same prompts, 95% by bootstrap over them; Holm: p corrected for the number of tasks.${remark ? ` ${remark}` : ''}`,
+    `Over LM-Prob: difference of the accuracies on the same prompts, 95% by bootstrap over them, none where they all say the same of the two; Holm: p corrected for the number of tasks.${remark ? ` ${remark}` : ''}`,
     '',
     ...(spread
       ? [
@@ -234,7 +258,8 @@ export function markdown(summary: ProbeSummary): string {
 
 /** A task's result in one line. */
 export function describeTask({ task, rand, lmProb, polar, magn }: TaskReport): string {
-  const prober = ({ accuracy, size }: TaskReport['polar']): string => `${share(accuracy)} (${size} neurons)`;
+  const prober = ({ accuracy, size }: TaskReport['polar']): string =>
+    `${share(accuracy)} (${counted(size, 'neuron')})`;
   return `${task}: Rand ${share(rand)}, LM-Prob ${share(lmProb.accuracy)}, Polar ${prober(polar)}, Magn ${prober(magn)}`;
 }
 
@@ -254,7 +279,7 @@ export function describeSummary(summary: ProbeSummary): string {
     table(cut(head), rows.map(cut)),
     table(tests.head, tests.rows),
     ...(spread ? [table(spread.head, spread.rows)] : []),
-    ...[testsRemark(summary)].filter((remark) => remark !== null),
+    ...[intervalsRemark(summary), testsRemark(summary)].filter((remark) => remark !== null),
     `prompts train/valid/test: ${prompts.join(', ')}`,
     `paper, all 22 tasks of Llama2-7B: Rand ${figure(PAPER_MACRO.rand)}, LM-Prob ${figure(PAPER_MACRO.lmProb)}, Polar ${figure(PAPER_MACRO.polar)}, Magn ${figure(PAPER_MACRO.magn)}`,
     describeRun(summary),

@@ -3,14 +3,17 @@
  * answer alike say nothing about it, so the two are compared prompt by prompt.
  */
 
-import { bootstrapMeans, type Interval, middle } from './resampling.ts';
+import { bootstrapInterval, type Interval } from './resampling.ts';
 
 /** How much better one way to answer is than another, on the same prompts. */
 export interface Comparison {
   /** Accuracy of the first less that of the second. */
   readonly difference: number;
-  /** 95%, by bootstrap over the prompts, both answers of a prompt drawn together. */
-  readonly interval: Interval;
+  /**
+   * 95%, by bootstrap over the prompts, both answers of a prompt drawn together; null below ten prompts, and where all of them
+   * say the same of the two.
+   */
+  readonly interval: Interval | null;
   /** Prompts that only the first answers rightly. */
   readonly onlyFirst: number;
   readonly onlySecond: number;
@@ -30,7 +33,7 @@ export function comparePaired(
   const onlySecond = gains.filter((gain) => gain < 0).length;
   return {
     difference: (onlyFirst - onlySecond) / gold.length,
-    interval: middle(bootstrapMeans(gains, seed)),
+    interval: bootstrapInterval([gains], seed),
     onlyFirst,
     onlySecond,
     p: mcnemar(onlyFirst, onlySecond),

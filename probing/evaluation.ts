@@ -1,6 +1,6 @@
 /**
  * From counters and marks to a task's row of Table 3: fit, choose |N_s| on valid, accuracy on test, and what to read it
- * against: Rand, the most frequent label, LM-Prob prompt by prompt, a bootstrap interval, and a null of the whole procedure
+ * against: Rand, the most frequent label, LM-Prob prompt by prompt, Wilson's interval, and a null of the whole procedure
  * with the labels permuted in every split.
  */
 
@@ -27,7 +27,7 @@ import {
   proberSizes,
   selectSize,
 } from './prober.ts';
-import { bootstrap, type Interval, middle } from './resampling.ts';
+import { accuracyInterval, type Interval, middle } from './resampling.ts';
 import { shuffle, textSeed } from './splits.ts';
 
 /** The probers that read gradients. */
@@ -103,8 +103,8 @@ export interface Evaluated {
 /** A way to answer, on the test prompts. */
 export interface MethodResult {
   readonly accuracy: number;
-  /** 95%, by bootstrap over test prompts. */
-  readonly interval: Interval;
+  /** 95%, Wilson's over test prompts; null below ten. */
+  readonly interval: Interval | null;
   readonly predictions: readonly number[];
 }
 
@@ -113,8 +113,8 @@ export interface NullResult {
   /** Test accuracies of probers fitted, selected and tested on permuted labels. */
   readonly accuracies: readonly number[];
   readonly mean: number;
-  /** 2.5% to 97.5% of them. */
-  readonly interval: Interval;
+  /** 2.5% to 97.5% of them; null where they are too few to have such ends. */
+  readonly interval: Interval | null;
   /** Share of permutations that do as well as the real labels, these counted in. */
   readonly p: number;
 }
@@ -155,14 +155,13 @@ function share(predictions: readonly number[], gold: readonly number[]): number 
   return predictions.filter((prediction, i) => prediction === gold[i]).length / gold.length;
 }
 
-function method(predictions: readonly number[], gold: readonly number[], seed: number): MethodResult {
-  const correct = predictions.map((prediction, i) => prediction === gold[i]);
-  return {
-    accuracy: share(predictions, gold),
-    interval: middle(bootstrap(correct, seed)),
-    predictions,
-  };
+function method(predictions: readonly number[], gold: readonly number[]): MethodResult {
+  const accuracy = share(predictions, gold);
+  return { accuracy, interval: accuracyInterval(accuracy, gold.length), predictions };
 }
+
+/** Permutations from which on one of each end is left out of the middle 95%. */
+const NULL_ENDS = 39;
 
 /** What permuted labels reach, beside what the real ones do; the real ones count among the permutations (Phipson and Smyth 2010). */
 export function nullOf(accuracies: readonly number[], real: number): NullResult {
@@ -171,7 +170,7 @@ export function nullOf(accuracies: readonly number[], real: number): NullResult 
   return {
     accuracies,
     mean: mean(accuracies),
-    interval: middle(accuracies),
+    interval: accuracies.length < NULL_ENDS ? null : middle(accuracies),
     p: (1 + asGood) / (1 + accuracies.length),
   };
 }
@@ -226,7 +225,7 @@ export async function evaluateTask(
   const judge = (validRows: Int32Array[], testRows: Int32Array[]): ProberResult => {
     const { dev, at, predictions } = select(validRows, valid.gold, testRows);
     return {
-      ...method(predictions, test.gold, seed),
+      ...method(predictions, test.gold),
       size: sizes[at]!,
       sizes,
       valid: dev,
@@ -252,7 +251,7 @@ export async function evaluateTask(
     gold: test.gold,
     rand: 1 / candidates,
     majority: majorityOf(training.activation.prompts, test.gold),
-    lmProb: method(test.lmProb, test.gold, seed),
+    lmProb: method(test.lmProb, test.gold),
     polar: results[0]!,
     magn: results[1]!,
     act: judge(valid.acts, test.acts),

@@ -6,13 +6,14 @@
 import { holm, mean } from '../neurgrad/index.ts';
 import { pairedGains } from './comparison.ts';
 import { type MethodResult, type NullResult, nullOf } from './evaluation.ts';
-import { bootstrap, bootstrapMeans, type Interval, middle } from './resampling.ts';
+import { bootstrapInterval, type Interval } from './resampling.ts';
 import type { TaskReport } from './run.ts';
 
 /** Mean accuracy over tasks, with the 95% interval of a bootstrap over the test prompts of each. */
 export interface Macro {
   readonly accuracy: number;
-  readonly interval: Interval;
+  /** Null where a task has fewer than ten test prompts, or where all answers are right, or all wrong. */
+  readonly interval: Interval | null;
 }
 
 /** The same of a prober, with what it is held against. */
@@ -20,7 +21,7 @@ export interface ProberMacro extends Macro {
   /** Mean accuracies of the tasks' permutations, the first of each together and so on. */
   readonly null: NullResult | null;
   /** Mean difference from LM-Prob, prompts drawn with both answers. */
-  readonly overLmProb: { readonly difference: number; readonly interval: Interval };
+  readonly overLmProb: { readonly difference: number; readonly interval: Interval | null };
 }
 
 /** P values of the tasks, in order, as Holm (1979) corrects them for their number. */
@@ -44,20 +45,15 @@ export interface TaskMeans {
 
 /** Means over tasks. */
 export function taskMeans(tasks: readonly TaskReport[], seed: number): TaskMeans {
-  // Each task's prompts are drawn apart from the others'.
-  const meanInterval = (sampleOf: (task: TaskReport, seed: number) => number[]): Interval => {
-    const samples = tasks.map((task, t) => sampleOf(task, seed + t));
-    return middle(samples[0]!.map((_, i) => mean(samples.map((sample) => sample[i]!))));
-  };
   const macro = (method: 'lmProb' | 'polar' | 'magn' | 'act'): Macro => ({
     accuracy: mean(tasks.map((task) => task[method].accuracy)),
-    interval: meanInterval((task, taskSeed) => {
-      const { predictions }: MethodResult = task[method];
-      return bootstrap(
-        predictions.map((prediction, i) => prediction === task.gold[i]),
-        taskSeed,
-      );
-    }),
+    interval: bootstrapInterval(
+      tasks.map((task) => {
+        const { predictions }: MethodResult = task[method];
+        return predictions.map((prediction, i) => Number(prediction === task.gold[i]));
+      }),
+      seed,
+    ),
   });
   const prober = (method: 'polar' | 'magn'): ProberMacro => {
     const { accuracy, interval } = macro(method);
@@ -75,8 +71,9 @@ export function taskMeans(tasks: readonly TaskReport[], seed: number): TaskMeans
           : null,
       overLmProb: {
         difference: mean(tasks.map((task) => task[method].overLmProb.difference)),
-        interval: meanInterval((task, taskSeed) =>
-          bootstrapMeans(pairedGains(task[method].predictions, task.lmProb.predictions, task.gold), taskSeed),
+        interval: bootstrapInterval(
+          tasks.map((task) => pairedGains(task[method].predictions, task.lmProb.predictions, task.gold)),
+          seed,
         ),
       },
     };

@@ -1,7 +1,11 @@
-/** Bootstrap over prompts: intervals of means of whatever a prompt is worth (Efron 1979; percentiles). */
+/**
+ * Intervals over prompts: Wilson's of an accuracy, and a bootstrap's of means of whatever a prompt is worth (Efron 1979;
+ * percentiles). Few prompts, or prompts that are all worth the same, leave a bootstrap without a spread: there is no interval then,
+ * where one without width would say that nothing is uncertain.
+ */
 
 import { quantile } from 'simple-statistics';
-import { seededRandom } from '../neurgrad/index.ts';
+import { INTERVAL_PARTS, seededRandom, wilson } from '../neurgrad/index.ts';
 
 /** Lower and upper end. */
 export type Interval = readonly [number, number];
@@ -31,6 +35,34 @@ export function bootstrapMeans(values: ArrayLike<number>, seed: number): number[
  */
 export function bootstrap(correct: readonly boolean[], seed: number): number[] {
   return bootstrapMeans(correct.map(Number), seed);
+}
+
+/**
+ * 95% of an accuracy, as Wilson (1927) has it; null below ten prompts.
+ * @example
+ * ```ts
+ * import { accuracyInterval } from 'neurgrad/probing';
+ *
+ * const [low, high] = accuracyInterval(1, 20)!;
+ * console.log(low.toFixed(3), high); // → 0.839 1
+ * console.log(accuracyInterval(1, 9)); // → null
+ * ```
+ */
+export function accuracyInterval(accuracy: number, prompts: number): Interval | null {
+  if (prompts < INTERVAL_PARTS) return null;
+  const { low, high } = wilson(accuracy, prompts);
+  return [low, high];
+}
+
+/** 95% of a mean of lists' means, each list of prompts drawn apart from the others; null where a bootstrap cannot tell. */
+export function bootstrapInterval(lists: readonly ArrayLike<number>[], seed: number): Interval | null {
+  if (lists.length === 0 || lists.some(({ length }) => length < INTERVAL_PARTS)) return null;
+  if (lists.every((values) => Array.prototype.every.call(values, (value) => value === values[0])))
+    return null;
+  const samples = lists.map((values, i) => bootstrapMeans(values, seed + i));
+  return middle(
+    samples[0]!.map((_, k) => samples.reduce((sum, sample) => sum + sample[k]!, 0) / lists.length),
+  );
 }
 
 /** The middle 95% of a sample. */

@@ -76,11 +76,59 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(summary.tasks[0].prompts).toEqual({ train: 16, valid: 6, test: 6 });
     const page = readFileSync(join(run, 'report.html'), 'utf8');
     expect(page).toContain('<svg');
-    expect(page).toContain('95% of each curve alone over n = 6 test prompts');
-    // A band for each of three curves.
-    expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
+    // Six test prompts carry no interval: none in the table, no band in the figure, and both say so.
+    expect(page).toContain('No bands: n = 6 test prompts, an interval needs 10.');
+    expect(page).toContain('An interval needs 10 test prompts: FEVER 6.');
+    expect(page).not.toContain('fill-opacity="0.13"');
+    const { polar, lmProb } = summary.tasks[0];
+    expect([
+      polar.interval,
+      lmProb.interval,
+      polar.overLmProb.interval,
+      summary.macro.polar.interval,
+    ]).toEqual(new Array(4).fill(null));
+    expect(polar.null.interval).toHaveLength(2);
     expect(page).not.toMatch(/NaN|undefined|<script|https?:\/\/(?!www\.w3\.org)/);
     expect(readFileSync(join(run, 'tables', 'table3.md'), 'utf8')).toContain('| FEVER | 0.5000 |');
+  });
+
+  it('draws intervals and bands from ten test prompts on, rounded and not cut', async () => {
+    const wide = join(folder, 'wide', 'data', 'fact', 'fever');
+    mkdirSync(wide, { recursive: true });
+    for (const [split, rows] of Object.entries({
+      train: claims(40),
+      valid: claims(14, 40),
+      test: claims(14, 54),
+    }))
+      writeFileSync(join(wide, `${split}.json`), JSON.stringify(rows));
+    const out = join(folder, 'wide', 'run');
+    const { code } = await neurgrad(
+      ...['probe', 'run', '--model', MODEL, '--data', join(folder, 'wide', 'data'), '--tasks', 'FEVER'],
+      ...['--shots', '0', '--splits', 'released', '--rows', '16', '--evaluation-rows', '14'],
+      ...['--permutations', '0', '--out', out],
+    );
+    expect(code).toBe(0);
+    const [found] = JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8')).tasks;
+    const { magn, lmProb, prompts } = found;
+    expect(prompts.test).toBe(14);
+    for (const { accuracy, interval } of [magn, lmProb]) {
+      expect(interval[0]).toBeLessThan(accuracy);
+      expect(interval[1]).toBeGreaterThan(accuracy);
+    }
+    const page = readFileSync(join(out, 'report.html'), 'utf8');
+    expect(page).toContain('95% of each curve alone over n = 14 test prompts');
+    // A band for each of three curves.
+    expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
+    expect(page).toContain('no permutations of the labels');
+    expect(page).not.toMatch(/NaN|undefined/);
+    const table = readFileSync(join(out, 'tables', 'table3.md'), 'utf8');
+    const shown = /^\| FEVER \| Magn \| \S+ \| (\S+) to (\S+) \|/m.exec(table)!;
+    const { interval } = magn.overLmProb;
+    for (const end of [0, 1])
+      expect(Math.abs(Number(shown[end + 1]!.replace('−', '-')) - interval[end])).toBeLessThanOrEqual(
+        0.00051,
+      );
+    expect(table).toMatch(/^\| macro average \|/m);
   });
 
   it('takes clean splits and 200 permutations unless told otherwise, and tests what it found', async () => {

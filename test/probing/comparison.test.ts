@@ -12,7 +12,7 @@ import {
   train,
 } from '../../probing/evaluation.ts';
 import { permutationsFor, taskMeans } from '../../probing/macro.ts';
-import { bootstrap, bootstrapMeans } from '../../probing/resampling.ts';
+import { accuracyInterval, bootstrap, bootstrapInterval, bootstrapMeans } from '../../probing/resampling.ts';
 import type { TaskReport } from '../../probing/run.ts';
 import { Trainer } from '../../probing/trainer.ts';
 
@@ -46,18 +46,38 @@ describe('a paired comparison', () => {
   it('counts prompt by prompt', () => {
     // Both right at 0 and 4, both wrong at 5 and 6; only the first right at 1, 2 and 3, only the second at 7.
     expect(pairedGains(first, second, gold)).toEqual([0, 1, 1, 1, 0, 0, 0, -1]);
-    const { difference, onlyFirst, onlySecond, p, interval } = comparePaired(first, second, gold, 1);
+    const { difference, onlyFirst, onlySecond, p } = comparePaired(first, second, gold, 1);
     expect({ difference, onlyFirst, onlySecond }).toEqual({ difference: 0.25, onlyFirst: 3, onlySecond: 1 });
     // 2 (1 + 4) / 2^4
     expect(p).toBeCloseTo(0.625, 14);
-    expect(interval[0]).toBeLessThan(0.25);
-    expect(interval[1]).toBeGreaterThan(0.25);
+  });
+
+  it('has an interval from ten prompts on', () => {
+    expect(comparePaired(first, second, gold, 1).interval).toBeNull();
+    const twice = (values: readonly number[]) => [...values, ...values];
+    const { difference, interval } = comparePaired(twice(first), twice(second), twice(gold), 1);
+    expect(difference).toBe(0.25);
+    expect(interval![0]).toBeLessThan(0.25);
+    expect(interval![1]).toBeGreaterThan(0.25);
+  });
+
+  it.each([1, 9, 10, 200])('of %i prompts, all answered alike, has no interval of no width', (prompts) => {
+    const alike = new Array<number>(prompts).fill(1);
+    expect(comparePaired(alike, alike, alike, 1).interval).toBeNull();
+    expect(
+      comparePaired(
+        alike,
+        alike.map(() => 0),
+        alike,
+        1,
+      ),
+    ).toMatchObject({ difference: 1, interval: null });
   });
 
   it('is nothing between a method and itself, where two unpaired intervals would be wide', () => {
     expect(comparePaired(first, first, gold, 1)).toEqual({
       difference: 0,
-      interval: [0, 0],
+      interval: null,
       onlyFirst: 0,
       onlySecond: 0,
       p: 1,
@@ -76,6 +96,39 @@ describe('a paired comparison', () => {
   });
 });
 
+describe('intervals of accuracies', () => {
+  it.each([
+    // Wilson by hand: n / (n + z²) where all are right, z²/(n + z²) beyond none.
+    [1, 20, 20 / (20 + 3.841458820694124), 1],
+    [0, 20, 0, 3.841458820694124 / (20 + 3.841458820694124)],
+    [0.5, 10, 0.23659309, 0.76340691],
+  ])('of %d over %i prompts', (accuracy, prompts, low, high) => {
+    const interval = accuracyInterval(accuracy, prompts)!;
+    expect(interval[0]).toBeCloseTo(low, 8);
+    expect(interval[1]).toBeCloseTo(high, 8);
+  });
+
+  it('are none below ten prompts, of one task or of several', () => {
+    for (const prompts of [1, 2, 9]) expect(accuracyInterval(1, prompts)).toBeNull();
+    const some = [0, 1, 1, 0, 1, 1, 1, 0, 1, 1];
+    expect(bootstrapInterval([some, some.slice(1)], 0)).toBeNull();
+    expect(bootstrapInterval([some, some.map(() => 1)], 0)).not.toBeNull();
+    expect(bootstrapInterval([some.map(() => 1), some.map(() => 0)], 0)).toBeNull();
+  });
+
+  it('are means of the tasks’, each drawn by a seed of its own', () => {
+    const [one, other] = [
+      [0, 1, 1, 0, 1, 1, 1, 0, 1, 1],
+      [0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+    ] as [number[], number[]];
+    const means = bootstrapMeans(one, 5).map((value, i) => (value + bootstrapMeans(other, 6)[i]!) / 2);
+    const [low, high] = bootstrapInterval([one, other], 5)!;
+    const within = means.filter((value) => value >= low && value <= high).length / means.length;
+    expect(within).toBeGreaterThanOrEqual(0.95);
+    expect(within).toBeLessThan(0.98);
+  });
+});
+
 describe('baselines and nulls', () => {
   it('the majority is that of training, tested on test', () => {
     expect(majorityOf([3, 5, 5], [1, 1, 2, 0])).toEqual({ label: 1, accuracy: 0.5 });
@@ -84,6 +137,12 @@ describe('baselines and nulls', () => {
   it('the real labels count among the permutations', () => {
     expect(nullOf([0.5, 0.25, 0.75], 0.5)).toMatchObject({ mean: 0.5, p: 3 / 4 });
     expect(nullOf(new Array(199).fill(0.3), 0.9).p).toBe(1 / 200);
+    // Of 38 permutations none lies in the 2.5% beyond an end.
+    expect(nullOf(new Array(38).fill(0.3), 0.9)).toMatchObject({
+      interval: null,
+      mean: expect.closeTo(0.3, 12),
+    });
+    expect(nullOf(new Array(39).fill(0.3), 0.9).interval).toEqual([0.3, 0.3]);
     // A mean of means is not the same number in every order of adding.
     expect(nullOf([0.1 + 0.2], 0.3).p).toBe(1);
     expect(nullOf([0.3], 0.1 + 0.2).p).toBe(1);
@@ -124,7 +183,7 @@ describe('means over tasks', () => {
     expect(means).toMatchObject({ rand: 0.5, majority: 0.5, lmProb: { accuracy: 0.5 } });
     expect(means.magn.accuracy).toBe(0.75);
     expect(means.magn.overLmProb.difference).toBe(0.25);
-    expect(means.magn.overLmProb.interval[0]).toBeGreaterThanOrEqual(0);
+    expect(means.magn.overLmProb.interval).toBeNull();
     // The first permutations together, then the second: (.5 + .5) / 2, (.75 + .25) / 2.
     expect(means.magn.null).toMatchObject({ accuracies: [0.5, 0.5], p: 1 / 3 });
   });

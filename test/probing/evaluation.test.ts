@@ -89,7 +89,10 @@ describe.each(['paper', 'release'] as const)('%s', (variant) => {
     });
 
     it.each(['polar', 'magn'] as const)('%s is right everywhere with one neuron', (name) => {
-      expect(result[name]).toMatchObject({ accuracy: 1, size: 1, interval: [1, 1], null: null });
+      expect(result[name]).toMatchObject({ accuracy: 1, size: 1, null: null });
+      // All of 30 right does not say that every other would be.
+      expect(result[name].interval![0]).toBeCloseTo(30 / (30 + 1.959963984540054 ** 2), 12);
+      expect(result[name].interval![1]).toBe(1);
       expect(result.probers[name].ranking[0]).toBe(5);
       expect(result.probers[name].polarity[5]).toBe(-1);
     });
@@ -102,7 +105,7 @@ describe.each(['paper', 'release'] as const)('%s', (variant) => {
       expect(result.rand).toBe(1 / 3);
       expect(result.lmProb.accuracy).toBeCloseTo(1 / 3);
       expect(new Set(result.lmProb.predictions)).toEqual(new Set([1]));
-      const [low, high] = result.lmProb.interval;
+      const [low, high] = result.lmProb.interval!;
       expect(low).toBeLessThan(1 / 3);
       expect(high).toBeGreaterThan(1 / 3);
     });
@@ -114,9 +117,9 @@ describe.each(['paper', 'release'] as const)('%s', (variant) => {
     const { polar, magn } = await evaluateTask(training, prompts, CANDIDATES, variant, 1);
     for (const { null: chance, accuracy } of [polar, magn]) {
       expect(accuracy).toBe(1);
-      expect(chance!.interval[1]).toBeLessThan(0.6);
-      expect(chance!.interval[0]).toBeLessThanOrEqual(1 / 3);
-      expect(chance!.interval[1]).toBeGreaterThanOrEqual(1 / 3);
+      expect(chance!.interval![1]).toBeLessThan(0.6);
+      expect(chance!.interval![0]).toBeLessThanOrEqual(1 / 3);
+      expect(chance!.interval![1]).toBeGreaterThanOrEqual(1 / 3);
       expect(chance!.accuracies).toHaveLength(60);
     }
   });
@@ -127,7 +130,7 @@ describe.each(['paper', 'release'] as const)('%s', (variant) => {
     const { polar, magn } = await evaluateTask(training, prompts, CANDIDATES, variant, 1);
     for (const { accuracy, null: chance } of [polar, magn]) {
       expect(chance!.p).toBeGreaterThan(0.025);
-      expect(accuracy).toBeLessThan(chance!.interval[1] + 0.05);
+      expect(accuracy).toBeLessThan(chance!.interval![1] + 0.05);
       expect(Math.abs(chance!.mean - 1 / 3)).toBeLessThan(0.05);
     }
   });
