@@ -77,7 +77,7 @@ async function answered(on: Page): Promise<void> {
 interface PageLab {
   readonly view: {
     readonly card: { readonly bytes: number; readonly name: string } | null;
-    readonly state: { readonly text: string };
+    readonly state: { readonly text: string; readonly shifts: readonly { readonly shift: number }[] };
     readonly answer: {
       readonly tokens: readonly string[];
       readonly predictions: readonly { readonly id: number; readonly text: string }[];
@@ -94,11 +94,13 @@ interface PageLab {
     } | null;
     readonly distribution: {
       readonly predictions: readonly { readonly id: number; readonly p: number }[];
+      readonly shifts: readonly { readonly shift: number }[];
     } | null;
     readonly sweep: {
       readonly curve: { readonly r: number; readonly slope: number; readonly p: readonly number[] };
     } | null;
   };
+  readonly saved: Pick<PageLab['view'], 'state' | 'distribution'>;
   loseDevice(): Promise<void>;
 }
 declare global {
@@ -229,6 +231,11 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await notice(page, /no \[MASK\]/);
     // What stands on the page is of the sentence before: seen to be so, and not to be had under this one.
     expect(await page.locator('.card.stale').count()).toBe(await page.locator('.card').count());
+    const faded = (on: Page) =>
+      on.locator('#conventions').evaluate((line) => Number(getComputedStyle(line).opacity) < 0.5);
+    expect(await page.locator('#conventions').textContent()).toContain('p(“portuguese”)');
+    expect(await faded(page)).toBe(true);
+    expect(await page.getAttribute('#target', 'placeholder')).toBe('');
     for (const id of ['#map-png', '#map-csv', '#steer-go']) expect(await page.isDisabled(id), id).toBe(true);
     const saved = JSON.parse((await downloaded(page, '#save-json')).toString()) as PageLab['view'];
     expect(saved).toMatchObject({
@@ -245,9 +252,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await type(page, CAPITAL);
     expect(await page.locator('#remarks').isVisible()).toBe(false);
     expect(await page.locator('.card.stale').count()).toBe(0);
+    expect(await faded(page)).toBe(false);
+    expect(await page.getAttribute('#target', 'placeholder')).toBe('paris');
     // Before typing pauses, too.
     await page.locator('#text').pressSequentially('.');
     expect(await page.locator('#lab.typing').count()).toBe(1);
+    expect(await faded(page)).toBe(true);
     await page.press('#text', 'Backspace');
     await page.locator('#lab:not(.typing)').waitFor();
     await answered(page);
@@ -315,6 +325,21 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     const dragged = Number(await slider.inputValue());
     expect(dragged).toBeGreaterThan(4);
     await agrees(dragged);
+    // Where the slider has gone ahead of the answer, what is saved is not of another shift.
+    const ahead = await page.evaluate(() => {
+      const input = document.querySelector<HTMLInputElement>('[data-neuron="L3.N308"] input')!;
+      const was = input.value;
+      input.value = '1';
+      input.dispatchEvent(new Event('input', { bubbles: true }));
+      const { state, distribution } = window.neurgradLab.saved;
+      input.value = was;
+      input.dispatchEvent(new Event('input', { bubbles: true }));
+      return { shift: state.shifts[0]!.shift, distribution };
+    });
+    expect(ahead).toEqual({ shift: 1, distribution: null });
+    await agrees(dragged);
+    await page.waitForFunction(() => window.neurgradLab.saved.distribution?.shifts.length === 1);
+    await slider.focus();
     await page.keyboard.press('ArrowRight');
     await agrees(Math.round((dragged + 0.1) * 10) / 10);
 
@@ -386,7 +411,11 @@ describe.skipIf(!executablePath)('the laboratory', () => {
   it('labels the axis of a weak neuron whole', async () => {
     const { neurgrad } = await neuronGradients(model, prompt);
     const weak = [...neurgrad.keys()].sort((a, b) => Math.abs(neurgrad[a]!) - Math.abs(neurgrad[b]!))[20]!;
-    for (const name of [`L${Math.floor(weak / 512)}.N${weak % 512}`, 'L3.N308']) {
+    const names = [`L${Math.floor(weak / 512)}.N${weak % 512}`, 'L3.N308'];
+    for (const [name, width] of names.flatMap((name) =>
+      [3840, 1440].map((width) => [name, width] as const),
+    )) {
+      await page.setViewportSize({ width, height: 900 });
       await page.fill('#add-name', name);
       await page.press('#add-name', 'Enter');
       await page.click('#sweep');
@@ -396,11 +425,23 @@ describe.skipIf(!executablePath)('the laboratory', () => {
         const frame = svg.getBoundingClientRect();
         return [...svg.querySelectorAll('text')].map((text) => {
           const box = text.getBoundingClientRect();
-          return { text: text.textContent, inside: box.left >= frame.left && box.right <= frame.right };
+          const across = box.left >= frame.left && box.right <= frame.right;
+          return {
+            text: text.textContent,
+            inside: across && box.top >= frame.top && box.bottom <= frame.bottom,
+          };
         });
       });
       expect(labels.length).toBeGreaterThan(6);
       expect(labels.filter(({ inside }) => !inside)).toEqual([]);
+      const cramped = await page
+        .locator('#facts dd')
+        .evaluateAll((values) =>
+          values
+            .filter((value) => value.scrollWidth > value.clientWidth)
+            .map(({ textContent }) => textContent),
+        );
+      expect(cramped, `${width} px`).toEqual([]);
       expect(new Set(labels.map(({ text }) => text)).size).toBe(
         labels.length - (labels.filter(({ text }) => text === '0').length > 1 ? 1 : 0),
       );

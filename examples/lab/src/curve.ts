@@ -57,7 +57,13 @@ export function drawCurve(
     marginRight: 14 * unit,
     ariaLabel: label,
     style: { background: 'transparent', fontFamily: 'inherit', fontSize: '0.74rem', color: 'var(--muted)' },
-    x: { label: 'shift of the activation', domain: [-reach, reach], ticks: TICKS, labelArrow: 'none' },
+    x: {
+      label: 'shift of the activation',
+      domain: [-reach, reach],
+      ticks: TICKS,
+      labelArrow: 'none',
+      labelOffset: 33 * unit,
+    },
     y: { label: null, domain: [low - air, high + air], ticks: TICKS, grid: true, tickFormat },
     clip: true,
     marks: [

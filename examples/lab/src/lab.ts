@@ -41,13 +41,16 @@ const SWEEP_STEP = 0.2;
 /** Largest shift of a steered neuron: where curves are straight. */
 const STEER_RANGE = 2;
 
+/** The distribution with neurons shifted, and by how much: sliders run ahead of it. */
+export type Moved = Distribution & { readonly shifts: State['shifts'] };
+
 /** What the page shows; each part null while there is none. */
 export interface View {
   readonly state: State;
   readonly card: ModelCard | null;
   readonly answer: Answer | null;
   readonly study: Study | null;
-  readonly distribution: Distribution | null;
+  readonly distribution: Moved | null;
   readonly sweep: SweepAnswer | null;
   /** Points met by dragging the selected neuron alone. */
   readonly trace: readonly Point[];
@@ -108,13 +111,14 @@ export class Lab {
     return { answer: belongs(answer), study: belongs(study) };
   }
 
-  /** What is saved as JSON: the view without results of another sentence, target, site or direction. */
+  /** What is saved as JSON: the view without results of another sentence, target, site or direction, or of other shifts. */
   get saved(): { link: string } & Omit<View, 'current'> {
     const { current, ...view } = this.view;
     return {
       link: this.link,
       ...view,
       ...(current.answer ? {} : { answer: null }),
+      ...(view.distribution?.shifts === view.state.shifts ? {} : { distribution: null }),
       ...(current.study ? {} : { study: null, distribution: null, sweep: null, trace: [] }),
     };
   }
@@ -382,7 +386,7 @@ export class Lab {
       top: WORDS,
     };
     try {
-      const distribution = shifts.length === 0 ? null : await this.#client.call('run', ask);
+      const distribution = shifts.length === 0 ? null : { ...(await this.#client.call('run', ask)), shifts };
       if (study !== this.#results.study) return;
       const met = this.#meet(distribution, study, shifts, selected);
       this.#results = { ...this.#results, distribution, trace: met };

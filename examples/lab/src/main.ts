@@ -56,6 +56,9 @@ function render(view: View): void {
   }
   for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv', 'steer-go'])
     field(id).disabled = !view.current.study;
+  byId('conventions').classList.toggle('stale', !view.current.study);
+  // The model's own answer, as long as it is one to this sentence.
+  field('target').placeholder = view.current.study && study ? word(study.target) : '';
   byId('model-name').textContent = state.model.replace(/^\w+:/, '');
   byId('adapter').textContent = card
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
@@ -134,7 +137,6 @@ function renderWords({ distribution }: View, { predictions, target, p }: Answer)
 function renderStudy(view: View, study: Study): void {
   const { state, card } = view;
   const target = word(study.target);
-  field('target').placeholder = target;
   byId('steer-word').textContent = `“${target}”`;
   for (const element of document.querySelectorAll('.target-word')) element.textContent = `“${target}”`;
 
@@ -220,6 +222,9 @@ function renderCurve({ state, study, sweep, distribution, trace, current }: View
   const p = distribution?.predictions.find(({ id }) => id === study.target.id)?.p ?? study.p;
   const target = word(study.target);
   const others = shifts.some((one) => !sameNeuron(one, selected));
+  // Where p was read, which the slider may have left.
+  const at = distribution?.shifts ?? [];
+  const alone = at.every((one) => sameNeuron(one, selected));
   const name = `${nameOf(selected)}${others ? ' alone' : ''}`;
   byId('curve-title').textContent = `p(“${target}”) against ${name}`;
   const svg = drawCurve(
@@ -230,7 +235,7 @@ function renderCurve({ state, study, sweep, distribution, trace, current }: View
       range: FIT_RANGE,
       sweep: sweep?.curve ?? null,
       trace: others ? [] : trace,
-      now: others ? null : { shift: values.shift, p },
+      now: others || !alone ? null : { shift: at[0]?.shift ?? 0, p },
     },
     Math.max(260, host.clientWidth),
   );
