@@ -184,7 +184,7 @@ function table2(model: ModelSummary, summary: StudySummary): Cells {
   return besidePaper(model, cells, [paper?.linear, paper?.lg, paper?.pg]);
 }
 
-function layerTable(model: ModelSummary): Cells {
+function layerTable(model: ModelSummary, summary: StudySummary): Cells {
   const of = (share: Estimate): string =>
     Number.isNaN(share.value)
       ? '–'
@@ -202,7 +202,7 @@ function layerTable(model: ModelSummary): Cells {
       of(shares.positive),
       of(shares.negative),
     ]),
-    note: `Raise and lower: sign of G_E of the linear neurons. 95%: Wilson’s interval over ${model.prompts.count} prompts.${reasons(model.layers.map(({ shares }) => shares.linear))}`,
+    note: `Raise and lower: sign of G_E of the linear neurons. 95%: Wilson’s interval over ${drawn(summary)}, ${model.prompts.count} prompts.${reasons(model.layers.map(({ shares }) => shares.linear))}`,
   };
 }
 
@@ -323,9 +323,14 @@ export function whoWeighs({ weight, table1, whole, prompts }: ModelSummary): str
   if (!leaveOneOut) return '';
   const widths = [leaveOneOut, ...(pearson.interval ? [pearson.interval] : [])];
   const width = Math.max(...widths.map(({ low, high }) => high - low));
+  const heaviest = `“${weight.heaviestPrompt}”`;
+  const held = percent(weight.heaviest.share);
+  const half =
+    weight.promptsOfHalf === 1
+      ? `one of ${prompts.count} prompts, ${heaviest}, holds ${held} of all squares of G_E; `
+      : `${weight.promptsOfHalf} of ${prompts.count} prompts hold half of all squares of G_E, the heaviest (${heaviest}) ${held}; `;
   return (
-    `A pooled Pearson weighs pairs by their squares: ${weight.promptsOfHalf} of ${prompts.count} prompts hold half of all squares of G_E, ` +
-    `the heaviest (“${weight.heaviestPrompt}”) ${percent(weight.heaviest.share)}; ` +
+    `A pooled Pearson weighs pairs by their squares: ${half}` +
     `without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}. ` +
     `${width < WIDE ? '' : 'Another draw of prompts can therefore give quite another value. '}The mean of prompts, ranks and signs weigh all prompts alike.`
   );
@@ -380,7 +385,7 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
 </div>
 <h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
 <h3>By layer</h3>
-<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? 'Whiskers: 95% over prompts.' : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
+<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? `Whiskers: 95% over ${drawn(summary)}.` : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
@@ -388,7 +393,7 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
   )}</div>
 <h3>Cost</h3>${tableHtml(costTable(model))}
 <details><summary>Prompts looked at and left out</summary>${tableHtml(promptTable(model))}</details>
-<details><summary>Linear neurons by layer, in numbers</summary>${tableHtml(layerTable(model))}</details>
+<details><summary>Linear neurons by layer, in numbers</summary>${tableHtml(layerTable(model, summary))}</details>
 </section>`;
 }
 
@@ -403,9 +408,9 @@ function modelKeys(models: readonly ModelSummary[]): Html {
 }
 
 /** What is said of the intervals of Figure 2. */
-function figureBand(models: readonly ModelSummary[]): string {
+function figureBand(models: readonly ModelSummary[], summary: StudySummary): string {
   const reasons = new Set(models.flatMap(({ figure2 }) => figure2.at(-1)?.meanR.reason ?? []));
-  return reasons.size === 0 ? 'Band: 95% over prompts.' : `No band: ${[...reasons].join('; ')}.`;
+  return reasons.size === 0 ? `Band: 95% over ${drawn(summary)}.` : `No band: ${[...reasons].join('; ')}.`;
 }
 
 /** report.html */
@@ -438,7 +443,7 @@ ${
         withFigure.map(({ figure2 }) => figure2),
         marked,
       )}
-<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure, summary)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>
