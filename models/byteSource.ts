@@ -126,6 +126,24 @@ export async function openFile(path: string): Promise<ByteSource> {
   return source;
 }
 
+/** Bytes that are here already. */
+export function memorySource(name: string, bytes: Uint8Array): ByteSource {
+  const source: ByteSource = {
+    name,
+    size: bytes.length,
+    async read(begin, end) {
+      checkRange(source, begin, end);
+      return bytes.slice(begin, end);
+    },
+    async readInto(begin, target) {
+      checkRange(source, begin, begin + target.byteLength);
+      target.set(bytes.subarray(begin, begin + target.byteLength));
+    },
+    close: async () => {},
+  };
+  return source;
+}
+
 /** A browser's `File`, or any `Blob`. */
 export function blobSource(blob: Blob, name = 'name' in blob ? String(blob.name) : 'blob'): ByteSource {
   const source: ByteSource = {

@@ -201,29 +201,41 @@ export interface TensorToWrite {
 /**
  * Writes a safetensors file (Node) in a fixed order: wider dtypes first, then by name, as the reference implementation.
  * The file appears under `path` only when it is whole.
+ * @param sealed whether it carries its own digest, which a reader of ours checks (seal.ts).
+ * @returns the digest of a sealed file, else null.
  * @throws UserError `safetensors` for bad tensors (name twice, wrong length), `file` where the disk refuses.
  */
 export async function writeSafetensors(
   path: string,
   tensors: Iterable<TensorToWrite>,
   metadata: Readonly<Record<string, string>> = {},
-): Promise<void> {
+  sealed = false,
+): Promise<string | null> {
   const { stat } = await import('node:fs/promises');
   const there = await stat(path).catch(() => null);
   if (there && !there.isFile()) throw bad(path, 'is not a regular file; name another');
   const sorted = [...tensors].sort(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   );
-  const header = headerBytes(path, sorted, metadata);
+  const { Digest, SEALED } = await import('./seal.ts');
+  const header = headerBytes(path, sorted, sealed ? { ...SEALED, ...metadata } : metadata);
   const { WholeFile } = await import('../engine/disk.ts');
   using file = new WholeFile(path);
-  file.write(header);
+  const digest = sealed ? new Digest() : null;
+  const write = (bytes: Uint8Array): void => {
+    digest?.add(bytes);
+    file.write(bytes);
+  };
+  write(header);
   for (const tensor of sorted) {
     const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
     checkData(path, tensor, data);
-    file.write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
+  const text = digest?.text() ?? null;
+  if (digest && text !== null) file.write(text, digest.at);
   file.keep();
+  return text;
 }
 
 function headerBytes(

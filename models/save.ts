@@ -5,6 +5,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type AdamW, type Device, type Moments, type Tensor, tensor } from '../engine/index.ts';
+import { show } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { openFile } from './byteSource.ts';
 import type { ModelConfig } from './config.ts';
@@ -116,18 +117,18 @@ export async function writeModel(
   await writeSafetensors(`${path}/model.safetensors`, tensors, { format: 'pt' });
 }
 
-/** Writes the optimiser's moments under the parameters' names. @param names in the optimiser's order. */
+/** Writes the optimiser's moments under the parameters' names, sealed with their digest. @param names in the optimiser's order. */
 export async function saveOptimiser(path: string, optimiser: AdamW, names: readonly string[]): Promise<void> {
   const tensors = optimiser.moments.flatMap(([first, second], i) => [
     toWrite(`first.${names[i]}`, first),
     toWrite(`second.${names[i]}`, second),
   ]);
-  await writeSafetensors(path, tensors, { steps: String(optimiser.steps) });
+  await writeSafetensors(path, tensors, { steps: String(optimiser.steps) }, true);
 }
 
 /**
  * Puts back what {@link saveOptimiser} wrote.
- * @throws UserError `checkpoint` where the number of steps is none, or a moment is missing, misshapen or no number, or of a
+ * @throws UserError `damaged` where the file is not as it was written; `checkpoint` where the number of steps is none, or a moment is missing, misshapen or no number, or of a
  * parameter that there is not.
  */
 export async function loadOptimiser(
@@ -140,10 +141,14 @@ export async function loadOptimiser(
   const bad = (what: string): UserError => new UserError('checkpoint', `${path}: ${what}`);
   const read: Tensor[] = [];
   try {
+    const { checkSourceSeal } = await import('./seal.ts');
+    await checkSourceSeal(source);
     const { tensors, metadata } = await readSafetensorsHeader(source);
     const steps = wholeNumber(metadata.steps);
     if (steps === null)
-      throw bad(`its number of steps is ${JSON.stringify(metadata.steps) ?? 'missing'}, not a whole number`);
+      throw bad(
+        `its number of steps is ${metadata.steps === undefined ? 'missing' : show(metadata.steps)}, not a whole number`,
+      );
     const spans = new Map(tensors.map((span) => [span.name, span]));
     const moment = async (name: string, { shape }: Tensor): Promise<Tensor> => {
       const span = spans.get(name);

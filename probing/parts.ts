@@ -5,7 +5,8 @@
  *   valid-UNIT.safetensors       marks (4 bits a candidate and neuron) and activations (16 bits) of a unit's prompts
  *   test-UNIT.safetensors
  *
- * A file appears only when whole, so that a run that is killed loses the unit in flight and nothing else.
+ * A file appears only when whole, so that a run that is killed loses the unit in flight and nothing else. It carries the digest
+ * of its bytes: one that is no longer as it was written is never counted, and its prompts are read again.
  */
 
 import * as v from 'valibot';
@@ -32,15 +33,35 @@ export interface PartShape {
   readonly permutations: number;
 }
 
-export async function openPartFolder(folder: string): Promise<void> {
-  const { makeFolder } = await import('../engine/disk.ts');
+/**
+ * Makes the folder of a task's parts; damaged ones are moved aside, so that they are read again.
+ * @param onDamaged is told of each.
+ */
+export async function openPartFolder(
+  folder: string,
+  onDamaged: (what: string) => void = () => {},
+): Promise<void> {
+  const { makeFolder, putInPlace } = await import('../engine/disk.ts');
+  const { DamagedFile } = await import('../models/seal.ts');
   makeFolder(folder);
+  for (const name of await partFiles(folder)) {
+    const path = `${folder}/${name}`;
+    try {
+      await readTensorFile(path);
+    } catch (error) {
+      if (!(error instanceof DamagedFile)) throw error;
+      putInPlace(path, `${path}.damaged`);
+      onDamaged(error.message);
+    }
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
   const { stat } = await import('node:fs/promises');
   return (await stat(path).catch(() => null)) !== null;
 }
+
+const PART = /^(train-\d+|(valid|test)-\d{5,})\.safetensors$/;
 
 const trainFile = (folder: string, shard: number): string => `${folder}/train-${shard}.safetensors`;
 
@@ -136,7 +157,8 @@ export async function readAllTraining(
 
 async function partFiles(folder: string): Promise<string[]> {
   const { readdir } = await import('node:fs/promises');
-  return (await readdir(folder).catch(() => [])).sort();
+  const names = await readdir(folder).catch(() => []);
+  return names.filter((name) => PART.test(name)).sort();
 }
 
 const unitFile = (folder: string, split: string, unit: number): string =>

@@ -1,11 +1,12 @@
 /**
  * A fitted prober as two files: NAME.safetensors (polarity and score of every neuron, and their ranking) and NAME.json
- * (what it was fitted on, and all that a new question needs: context, candidates, conventions).
+ * (what it was fitted on, and all that a new question needs: context, candidates, conventions). Both are sealed with their
+ * digest, and the second holds that of the first: neither is believed changed, or beside another's.
  */
 
 import * as v from 'valibot';
 import { checkValue, one } from '../engine/options.ts';
-import { fileError } from '../models/byteSource.ts';
+import { checkJson } from '../models/json.ts';
 import { WEIGHT_DTYPES } from '../models/storage.ts';
 import { type LanguageModel, QUANTITIES, UserError } from '../neurgrad/index.ts';
 import type { GradientReader } from './collect.ts';
@@ -21,6 +22,11 @@ const FORMAT = 'neurgrad prober 1';
 const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const size = v.pipe(natural, v.minValue(1));
 
+const distinct = v.check<number[], string>(
+  (tokens) => new Set(tokens).size === tokens.length,
+  'has a token twice',
+);
+
 const about = v.object({
   format: v.literal(FORMAT),
   task: v.string(),
@@ -30,9 +36,9 @@ const about = v.object({
   size,
   // Test accuracy when it was fitted.
   accuracy: v.pipe(v.number(), v.minValue(0), v.maxValue(1)),
-  labels: v.array(v.string()),
+  labels: v.pipe(v.array(v.string()), v.minLength(2)),
   // Token of each label.
-  candidates: v.array(natural),
+  candidates: v.pipe(v.array(natural), distinct),
   // What stands before a question, by language.
   contexts: v.object({
     de: v.optional(v.string()),
@@ -65,35 +71,38 @@ export interface SavedProber {
   readonly prober: Prober;
 }
 
+/** The document beside the tables: what is known of the prober, and the digest of its tables' bytes. */
+const document = v.object({ ...about.entries, tables: v.pipe(v.string(), v.hash(['sha256'])) });
+
 /** Writes `path.safetensors` and `path.json`, each under its name only when it is whole. @param path without endings. @throws UserError */
 export async function saveProber(path: string, { about: facts, prober }: SavedProber): Promise<void> {
-  await writeTensorFile(
+  const tables = await writeTensorFile(
     `${path}.safetensors`,
     { polarity: Int32Array.from(prober.polarity), score: prober.score, ranking: prober.ranking },
     { format: FORMAT },
   );
   const { writeWhole } = await import('../engine/disk.ts');
-  writeWhole(`${path}.json`, `${JSON.stringify(facts, null, 1)}\n`);
+  const { SEALED, sealJson } = await import('../models/seal.ts');
+  writeWhole(`${path}.json`, sealJson(`${JSON.stringify({ ...SEALED, ...facts, tables }, null, 1)}\n`));
 }
 
-/** @param path with or without an ending. @throws UserError where either file is missing or not a prober's. */
+/**
+ * @param path with or without an ending.
+ * @throws UserError where either file is missing, not a prober's, or not as it was written (`damaged`).
+ */
 export async function loadProber(path: string): Promise<SavedProber> {
   const stem = path.replace(/\.(json|safetensors)$/, '');
-  const { readFile } = await import('node:fs/promises');
-  let json: unknown;
-  try {
-    json = JSON.parse(await readFile(`${stem}.json`, 'utf8'));
-  } catch (cause) {
-    if (cause instanceof SyntaxError) throw new UserError('prober', `${stem}.json: is not JSON`, { cause });
-    throw fileError(`${stem}.json`, cause);
-  }
-  const parsed = v.safeParse(about, json);
-  if (!parsed.success) {
-    const where = v.getDotPath(parsed.issues[0]) ?? 'the document';
-    throw new UserError('prober', `${stem}.json: is no prober's (${where}: ${parsed.issues[0].message})`);
-  }
-  const facts = parsed.output;
+  const { readSealedJson } = await import('../models/seal.ts');
+  const json = readSealedJson(`${stem}.json`, 'prober');
+  const { tables, ...facts } = checkJson(document, json, `${stem}.json`, 'prober');
+  if (facts.candidates.length !== facts.labels.length)
+    throw new UserError(
+      'prober',
+      `${stem}.json: has ${facts.labels.length} labels but ${facts.candidates.length} candidates`,
+    );
   const file = await readTensorFile(`${stem}.safetensors`);
+  if (file.digest !== tables)
+    throw new UserError('prober', `${stem}.safetensors: is not the one that ${stem}.json was written with`);
   const neurons = facts.model.layers * facts.model.width;
   const table = (name: string, low: number, high: number): Int32Array => {
     const found = tableOf(file, `${stem}.safetensors`, name, Int32Array, neurons);

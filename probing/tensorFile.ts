@@ -1,7 +1,9 @@
 /** Tables in safetensors files (Node): what probers and parts of a run are kept in. */
 
-import * as v from 'valibot';
-import { openFile } from '../models/byteSource.ts';
+import type * as v from 'valibot';
+import { show } from '../engine/options.ts';
+import { memorySource, openFile } from '../models/byteSource.ts';
+import { checkJson, parseJson } from '../models/json.ts';
 import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from '../models/safetensors.ts';
 import { UserError } from '../neurgrad/index.ts';
 
@@ -10,38 +12,47 @@ export type Table = Float32Array | Float64Array | Int32Array;
 export interface TensorFile {
   readonly tables: ReadonlyMap<string, Table>;
   readonly metadata: Readonly<Record<string, string>>;
+  /** sha256 that the file is sealed with. */
+  readonly digest: string;
 }
 
 const ARRAYS = { F32: Float32Array, F64: Float64Array, I32: Int32Array } as const;
 
-/** @throws UserError where the file is missing, broken or holds other kinds of numbers. */
+/** @throws UserError where the file is missing, not as it was written (`damaged`), or holds other kinds of numbers. */
 export async function readTensorFile(path: string): Promise<TensorFile> {
+  const bytes = await readWhole(path);
+  const { checkSeal } = await import('../models/seal.ts');
+  const digest = checkSeal(path, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+  const { tensors, metadata } = await readSafetensorsHeader(memorySource(path, bytes));
+  const tables = new Map<string, Table>();
+  for (const { name, dtype, begin, end } of tensors) {
+    const kind = ARRAYS[dtype as keyof typeof ARRAYS];
+    if (!kind) throw new UserError('file', `${path}: ${show(name)} is ${dtype}`);
+    tables.set(name, new kind(bytes.slice(begin, end).buffer));
+  }
+  return { tables, metadata, digest };
+}
+
+async function readWhole(path: string): Promise<Uint8Array> {
   const source = await openFile(path);
   try {
-    const { tensors, metadata } = await readSafetensorsHeader(source);
-    const tables = new Map<string, Table>();
-    for (const { name, dtype, begin, end } of tensors) {
-      const kind = ARRAYS[dtype as keyof typeof ARRAYS];
-      if (!kind) throw new UserError('file', `${path}: ${name} is ${dtype}`);
-      tables.set(name, new kind((await source.read(begin, end)).slice().buffer));
-    }
-    return { tables, metadata };
+    return await source.read(0, source.size);
   } finally {
     await source.close();
   }
 }
 
-/** Writes tables flat; appears only when it is whole. */
+/** Writes tables flat, sealed with their digest; the file appears only when it is whole. @returns the digest. */
 export async function writeTensorFile(
   path: string,
   tables: Readonly<Record<string, Table>>,
   metadata: Readonly<Record<string, string>>,
-): Promise<void> {
+): Promise<string> {
   const tensors = Object.entries(tables).map(([name, data]): TensorToWrite => {
     const dtype = data instanceof Float32Array ? 'F32' : data instanceof Float64Array ? 'F64' : 'I32';
     return { name, dtype, shape: [data.length], data };
   });
-  await writeSafetensors(path, tensors, metadata);
+  return (await writeSafetensors(path, tensors, metadata, true))!;
 }
 
 /** A table that the file must have. @throws UserError */
@@ -64,18 +75,8 @@ export function metadataOf<Schema extends v.GenericSchema>(
   name: string,
   schema: Schema,
 ): v.InferOutput<Schema> {
-  let value: unknown;
-  try {
-    value = JSON.parse(metadata[name] ?? 'null');
-  } catch {
-    // Told as what does not fit.
-  }
-  const parsed = v.safeParse(schema, value);
-  if (parsed.success) return parsed.output;
-  throw new UserError(
-    'file',
-    `${path}: its ${name} are no such numbers (${parsed.issues[0].message}); remove it`,
-  );
+  const value = parseJson(metadata[name] ?? 'null', `${path}: ${name}`, 'file');
+  return checkJson(schema, value, `${path}: ${name}`, 'file');
 }
 
 /** @throws UserError where a number of a table is not between `low` and `high`. */

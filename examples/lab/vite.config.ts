@@ -1,14 +1,14 @@
 /**
  * The laboratory's build: a static folder with relative addresses, for any host and any sub-path.
  *
- * The bundled models are served and copied as they are. What only Node can do (the download cache, writing to a disk) is left
+ * The bundled models are served and copied as they are. What only Node can do (the download cache, files of its own) is left
  * out: the page keeps models in the browser's own file system instead.
  */
 
 import { join } from 'node:path';
 import { defineConfig, type Plugin } from 'vite';
 
-const NODE_ONLY = /\/(models\/hubCache|engine\/(disk|lock))\.ts$/;
+const NODE_ONLY = /\/(models\/(hubCache|seal)|engine\/(disk|lock))\.ts$/;
 
 function leaveOutNode(): Plugin {
   return {

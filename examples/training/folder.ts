@@ -3,16 +3,37 @@
  * the moment at which a training is killed, the next start finds its last checkpoint whole, and logs that reach at least to it.
  */
 
-import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, lstatSync, readdirSync, realpathSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import * as v from 'valibot';
-import { append, checkFolder, pointTo, sweepLitter, WholeFolder, writeWhole } from '../../engine/disk.ts';
+import {
+  append,
+  checkFolder,
+  pointTo,
+  putInPlace,
+  remove,
+  sweepLitter,
+  WholeFolder,
+  writeWhole,
+} from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
 import { Lock } from '../../engine/lock.ts';
+import { show } from '../../engine/options.ts';
+import { checkJson } from '../../models/json.ts';
+import { DamagedFile, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
+import { visibleText } from '../../models/visibleText.ts';
+import { fileHash } from '../../neurgrad/study/folder.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
+
+const NOTES = 'training.json';
+/** What a training goes on from. */
+const FILES = ['model.safetensors', 'optimizer.safetensors'] as const;
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const notes = v.looseObject({
   step: count,
+  // sha256 of what was saved with it.
+  files: v.object({ 'model.safetensors': v.string(), 'optimizer.safetensors': v.string() }),
   lossScale: v.optional(v.object({ value: v.number(), steps: count })),
   // Of the training that this project's examples save.
   seconds: v.optional(v.pipe(v.number(), v.minValue(0)), 0),
@@ -23,19 +44,33 @@ const notes = v.looseObject({
 /** What a checkpoint keeps beside weights and optimiser. */
 export type Notes = v.InferOutput<typeof notes>;
 
-/** The notes that a checkpoint was saved with. @throws UserError where they are missing or no checkpoint's. */
+/** The notes that a checkpoint was saved with. @throws UserError where they are missing, damaged or no checkpoint's. */
 export function readNotes(path: string): Notes {
-  const file = join(path, 'training.json');
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (cause) {
-    throw new UserError('checkpoint', `${file}: is missing or no JSON`, { cause });
+  const file = join(path, NOTES);
+  return checkJson(notes, readSealedJson(file, 'checkpoint'), file, 'checkpoint');
+}
+
+/** Writes what a checkpoint keeps beside weights and optimiser, which lie in its folder already. */
+export function writeNotes(path: string, document: Omit<Notes, 'files'>): void {
+  const files = Object.fromEntries(FILES.map((name) => [name, fileHash(join(path, name))]));
+  writeWhole(join(path, NOTES), sealJson(`${JSON.stringify({ ...SEALED, ...document, files }, null, 1)}\n`));
+}
+
+/**
+ * The notes of a checkpoint whose every file is as it was written.
+ * @throws DamagedFile naming the one that is not; UserError where one is missing.
+ */
+export function checkCheckpoint(path: string): Notes {
+  const found = readNotes(path);
+  for (const name of FILES) {
+    const file = join(path, name);
+    if (fileHash(file) !== found.files[name])
+      throw new DamagedFile(
+        file,
+        `is damaged or has been changed (its bytes are not those that ${NOTES} tells of)`,
+      );
   }
-  const parsed = v.safeParse(notes, json);
-  if (parsed.success) return parsed.output;
-  const where = v.getDotPath(parsed.issues[0]) ?? 'the document';
-  throw new UserError('checkpoint', `${file}: ${where}: ${parsed.issues[0].message}`);
+  return found;
 }
 
 /**
@@ -74,7 +109,9 @@ export class TrainingFolder implements Disposable {
     checkFolder(path);
     this.#lock = Lock.take(join(path, 'lock.json'), path);
     sweepLitter(path, { levels: 1, alone: true });
-    this.latest = latestIn(path);
+    let latest = latestIn(path);
+    while (latest !== null && setAsideDamaged(latest)) latest = latestIn(path);
+    this.latest = latest;
   }
 
   /** @throws UserError where the checkpoint was made with other settings than these. */
@@ -84,7 +121,7 @@ export class TrainingFolder implements Disposable {
       if (found[name] !== value)
         throw new UserError(
           'checkpoint',
-          `${this.path}: its training has the ${name} ${JSON.stringify(found[name])}, not ${JSON.stringify(value)}; go on with the same or choose another folder`,
+          `${this.path}: its training has the ${name} ${show(found[name])}, not ${show(value)}; go on with the same or choose another folder`,
         );
     return found;
   }
@@ -95,7 +132,7 @@ export class TrainingFolder implements Disposable {
     if (!existsSync(path)) return [];
     const last = this.latest === null ? -1 : readNotes(this.latest).step;
     // Nothing, or a line that a kill has cut.
-    const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1);
+    const lines = readTextFile(path).split('\n').slice(0, -1);
     const rows = lines.map((line, i) => parseRow<Kept>(line, `${path}: line ${i + 1}`));
     if (last < 0 && rows.some(({ step }) => step > 0))
       throw new UserError(
@@ -128,6 +165,23 @@ function parseRow<Kept extends Row>(line: string, where: string): Kept {
     return v.parse(row, JSON.parse(line)) as Row as Kept;
   } catch (cause) {
     throw new UserError('training', `${where} is no row of a training's log; remove it`, { cause });
+  }
+}
+
+/** Moves a damaged checkpoint out of the way, so that the training goes on from the one before it. @returns whether it did. */
+function setAsideDamaged(checkpoint: string): boolean {
+  try {
+    checkCheckpoint(checkpoint);
+    return false;
+  } catch (error) {
+    if (!(error instanceof DamagedFile)) throw error;
+    const folder = realpathSync(checkpoint);
+    remove(`${folder}.damaged`);
+    putInPlace(folder, `${folder}.damaged`);
+    process.stderr.write(
+      `${visibleText(error.message)}; the checkpoint is now ${basename(folder)}.damaged\n`,
+    );
+    return true;
   }
 }
 

@@ -6,7 +6,6 @@
  */
 
 import { join } from 'node:path';
-import { writeWhole } from '../../engine/disk.ts';
 import {
   AdamW,
   add,
@@ -33,7 +32,7 @@ import {
   saveOptimiser,
 } from '../../models/index.ts';
 import { writeModel } from '../../models/save.ts';
-import { readNotes, saveCheckpoint } from './folder.ts';
+import { checkCheckpoint, type Notes, saveCheckpoint, writeNotes } from './folder.ts';
 
 export type Precision = 'f32' | 'mixed' | 'auto';
 
@@ -174,13 +173,12 @@ export class Trainer {
   }
 
   /** Writes `folder/step-N` with model, optimiser and `notes`, and points `folder/latest` to it. @returns its path. */
-  save(folder: string, config: ModelConfig, tokenizer: ByteFolder, notes: object): Promise<string> {
+  save(folder: string, config: ModelConfig, tokenizer: ByteFolder, notes: Partial<Notes>): Promise<string> {
     return saveCheckpoint(folder, this.steps, async (path) => {
       await writeModel(path, this.master, config, tokenizer);
       await saveOptimiser(join(path, 'optimizer.safetensors'), this.#optimiser, this.#names);
       const lossScale = this.#scale && { lossScale: this.#scale.state };
-      const document = { step: this.steps, ...lossScale, ...notes };
-      writeWhole(join(path, 'training.json'), `${JSON.stringify(document, null, 1)}\n`);
+      writeNotes(path, { step: this.steps, ...lossScale, ...notes });
     });
   }
 
@@ -189,7 +187,7 @@ export class Trainer {
    * @throws UserError where its files are missing, damaged or not of one step.
    */
   async resume(path: string): Promise<void> {
-    const { step, lossScale } = readNotes(path);
+    const { step, lossScale } = checkCheckpoint(path);
     await loadOptimiser(join(path, 'optimizer.safetensors'), this.model.device, this.#optimiser, this.#names);
     if (step !== this.steps)
       throw new UserError(

@@ -9,13 +9,13 @@ import { join } from 'node:path';
 
 import * as v from 'valibot';
 import { createWhole, makeFolder, putInPlace, remove, sweepLitter, writeWhole } from '../../engine/disk.ts';
-import { UserError } from '../../engine/errors.ts';
+import { fileError, UserError } from '../../engine/errors.ts';
 import type { Lock } from '../../engine/lock.ts';
 import { show } from '../../engine/options.ts';
 import { checkJson, parseJson } from '../../models/json.ts';
-
 import type { LanguageModel } from '../../models/model.ts';
-import { type Column, DamagedPart, encodePart, type Part, readPart } from './part.ts';
+import { DamagedFile } from '../../models/seal.ts';
+import { type Column, encodePart, type Part, readPart } from './part.ts';
 import { canonical, type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
 
@@ -102,8 +102,16 @@ export function isModelFile(name: string): boolean {
   return name === 'config.json' || name === 'tokenizer.json' || /\.safetensors(\.index\.json)?$/.test(name);
 }
 
-/** sha256 of a file, in pieces. */
+/** sha256 of a file, in pieces. @throws UserError where it cannot be read. */
 export function fileHash(path: string): string {
+  try {
+    return hashOf(path);
+  } catch (cause) {
+    throw fileError(path, cause);
+  }
+}
+
+function hashOf(path: string): string {
   const hash = createHash('sha256');
   const file = openSync(path, 'r');
   try {
@@ -214,7 +222,7 @@ export class StudyFolder implements Disposable {
     writeWhole(this.partPath(unit), encodePart(this.manifest.study, unitName(unit), columns));
   }
 
-  /** @throws DamagedPart */
+  /** @throws DamagedFile */
   readUnit(unit: Unit): Promise<Part> {
     return readPart(this.partPath(unit), this.manifest.study, unitName(unit));
   }
@@ -225,7 +233,7 @@ export class StudyFolder implements Disposable {
       await this.readUnit(unit);
       return null;
     } catch (error) {
-      if (!(error instanceof DamagedPart)) throw error;
+      if (!(error instanceof DamagedFile)) throw error;
       const path = this.partPath(unit);
       putInPlace(path, `${path}.damaged`);
       return error.message;

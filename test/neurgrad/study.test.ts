@@ -23,6 +23,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
 import { type Device, openDevice, UserError } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
+import { DamagedFile } from '../../models/seal.ts';
 import { probeHooks } from '../../neurgrad/gradients.ts';
 import { predict } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
@@ -30,7 +31,7 @@ import { seededRandom } from '../../neurgrad/random.ts';
 import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, unitsOf } from '../../neurgrad/study/folder.ts';
-import { DamagedPart, encodePart, readPart } from '../../neurgrad/study/part.ts';
+import { encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { canonical, type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
 import { fill, readQuestions } from '../../neurgrad/study/prompts.ts';
 import { runStudy } from '../../neurgrad/study/run.ts';
@@ -584,14 +585,14 @@ describe('part files', () => {
       const bytes = whole.slice();
       bytes[at]! ^= 1 << (at % 8);
       writeFileSync(path, bytes);
-      await expect(readPart(path, 'study', 'unit'), `byte ${at}`).rejects.toThrow(DamagedPart);
+      await expect(readPart(path, 'study', 'unit'), `byte ${at}`).rejects.toThrow(DamagedFile);
     }
     for (const length of [0, 1, 100, whole.length - 1]) {
       writeFileSync(path, whole.subarray(0, length));
-      await expect(readPart(path, 'study', 'unit'), `${length} bytes`).rejects.toThrow(DamagedPart);
+      await expect(readPart(path, 'study', 'unit'), `${length} bytes`).rejects.toThrow(DamagedFile);
     }
     writeFileSync(path, Buffer.concat([whole, Buffer.of(0)]));
-    await expect(readPart(path, 'study', 'unit')).rejects.toThrow(DamagedPart);
+    await expect(readPart(path, 'study', 'unit')).rejects.toThrow(DamagedFile);
   });
 });
 
