@@ -3,16 +3,18 @@
  * being read, tasks/ and probers/ of those that are done, summary.json, tables/table3.md and report.html. Started again with the same manifest, a run goes on.
  */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkFolder, makeFolder, remove, sweepLitter, writeTogether, writeWhole } from '../engine/disk.ts';
+import { checkFolder, makeFolder, putInPlace, remove, sweepLitter, writeTogether } from '../engine/disk.ts';
 import { Lock } from '../engine/lock.ts';
+import { DamagedFile } from '../models/seal.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
 import type { Shard } from '../neurgrad/study/shard.ts';
 import { lockShare } from '../neurgrad/study/shareLock.ts';
 import {
   evaluateParts,
   KINDS,
+  loadProber,
   missingUnits,
   PAPER,
   PAPER_MACRO,
@@ -23,10 +25,9 @@ import {
   taskMeans,
 } from '../probing/index.ts';
 import { toJson } from './output.ts';
+import { hasManifest, readManifest, readTaskReport, taskFile, writeManifest, writeTask } from './probeFiles.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
-
-const MANIFEST = 'manifest.json';
 
 /** Makes a run's folder, sees that it can be written, and takes the lock on a share of it. @throws UserError */
 export function lockRun(folder: string, shard: Shard): Lock {
@@ -49,8 +50,7 @@ export function lockReport(folder: string): Lock {
  * @throws UserError where the folder holds a run of other settings, model or data.
  */
 export function openRun(folder: string, manifest: ProbeManifest): void {
-  const path = join(folder, MANIFEST);
-  if (existsSync(path)) {
+  if (hasManifest(folder)) {
     const there = readManifest(folder);
     // Where model and data lie does not matter, what they are does.
     const decisive = ({ settings, model, tokenizer, data, tasks }: ProbeManifest) => ({
@@ -70,31 +70,34 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
     );
   }
   makeFolder(folder);
-  writeWhole(path, `${toJson(manifest, 1)}\n`);
+  writeManifest(folder, manifest);
 }
 
-/** @throws UserError where there is none. */
-export function readManifest(folder: string): ProbeManifest {
-  const path = join(folder, MANIFEST);
-  try {
-    const found = JSON.parse(readFileSync(path, 'utf8')) as ProbeManifest;
-    if (found.format === 'neurgrad probe 2') return found;
-  } catch (cause) {
-    throw new UserError('out', `${folder}: holds no probing run (no readable ${MANIFEST})`, { cause });
+/**
+ * Tasks whose results and probers are there. Damaged ones are moved aside, so that the task is done again.
+ * @param note is told of each.
+ */
+export async function finishedTasks(folder: string, note: (text: string) => void): Promise<ReadonlySet<string>> {
+  const manifest = readManifest(folder);
+  const finished = new Set<string>();
+  for (const { task } of manifest.tasks) {
+    if (!existsSync(taskFile(folder, task))) continue;
+    try {
+      readTaskReport(folder, task, manifest);
+      for (const kind of KINDS) await loadProber(proberPath(folder, task, kind.name));
+      finished.add(task);
+    } catch (error) {
+      if (!(error instanceof DamagedFile)) throw error;
+      putInPlace(error.path, `${error.path}.damaged`);
+      remove(taskFile(folder, task));
+      note(`${error.message}; doing ${task} again`);
+    }
   }
-  throw new UserError('out', `${folder}: ${MANIFEST} is not a probing run's`);
+  return finished;
 }
 
-const taskFile = (folder: string, task: string): string => join(folder, 'tasks', `${task}.json`);
-
-/** Tasks whose results are there. */
-export function finishedTasks(folder: string): ReadonlySet<string> {
-  return new Set(
-    readManifest(folder)
-      .tasks.map(({ task }) => task)
-      .filter((task) => existsSync(taskFile(folder, task))),
-  );
-}
+const proberPath = (folder: string, task: string, kind: string): string =>
+  join(folder, 'probers', `${task}-${kind}`);
 
 /**
  * Evaluates a task whose parts are complete, keeps results and probers, and drops the parts unless they are to be kept.
@@ -105,20 +108,26 @@ export async function finishTask(
   name: string,
   keepParts: boolean,
 ): Promise<{ readonly report: TaskReport | null; readonly missing: number }> {
+  const manifest = readManifest(folder);
   const path = taskFile(folder, name);
   const drop = (): void => {
     if (!keepParts) remove(partsFolder(folder, name));
   };
   if (existsSync(path)) {
+    const report = readTaskReport(folder, name, manifest);
     // A kill may have come between the two.
     drop();
-    return { report: JSON.parse(readFileSync(path, 'utf8')) as TaskReport, missing: 0 };
+    return { report, missing: 0 };
   }
-  const { settings, model, tasks } = readManifest(folder);
+  const { settings, model, tasks } = manifest;
   const record = tasks.find(({ task }) => task === name)!;
   const missing = await missingUnits(record, model.layers * model.width, settings, folder);
   if (missing > 0) return { report: null, missing };
-  const { report, probers } = await evaluateParts(record, model, settings, folder);
+  const { report, probers } = await evaluateParts(record, model, settings, folder).catch((error) => {
+    if (!(error instanceof DamagedFile)) throw error;
+    const advice = '"neurgrad probe run" with the options of this run reads it again';
+    throw new UserError('out', `${error.message}; ${advice}`, { cause: error });
+  });
   makeFolder(join(folder, 'probers'));
   for (const kind of KINDS) {
     const { size, accuracy } = report[kind.name];
@@ -130,10 +139,10 @@ export async function finishTask(
       ...{ site, of, direction, sign, model },
     };
     const prober = probers[kind.name];
-    await saveProber(join(folder, 'probers', `${name}-${kind.name}`), { about, prober });
+    await saveProber(proberPath(folder, name, kind.name), { about, prober });
   }
   makeFolder(join(folder, 'tasks'));
-  writeWhole(path, `${toJson(report, 1)}\n`);
+  writeTask(folder, report);
   drop();
   return { report, missing: 0 };
 }

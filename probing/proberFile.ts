@@ -41,11 +41,11 @@ const about = v.object({
   candidates: v.pipe(v.array(natural), distinct),
   // What stands before a question, by language.
   contexts: v.object({
-    de: v.optional(v.string()),
-    en: v.optional(v.string()),
-    es: v.optional(v.string()),
-    fr: v.optional(v.string()),
-    zh: v.optional(v.string()),
+    de: v.exactOptional(v.string()),
+    en: v.exactOptional(v.string()),
+    es: v.exactOptional(v.string()),
+    fr: v.exactOptional(v.string()),
+    zh: v.exactOptional(v.string()),
   }),
   site: v.picklist(['pre', 'pre_linear', 'act', 'post']),
   of: v.picklist(QUANTITIES),
@@ -61,6 +61,9 @@ const about = v.object({
     sha256: v.record(v.string(), v.string()),
   }),
 });
+
+/** The fields that a run's manifest has in common with a prober's file. */
+export const proberFields = about.entries;
 
 /** What a prober was fitted on, and how. */
 export type ProberAbout = v.InferOutput<typeof about>;

@@ -87,6 +87,7 @@ const collectOptions = optionsSchema<CollectOptions>({
   shard: shardField,
   finished: instance<ReadonlySet<string>>(Set, 'a set of names of tasks'),
   onProgress: callback(),
+  onNote: callback(),
 });
 
 /** Prompts of a unit: the most work that a killed run loses, where its counters are soon written. */
@@ -170,6 +171,8 @@ export interface CollectOptions {
   readonly finished?: ReadonlySet<string>;
   /** Prompts of this shard done, and all of them, parts found included. */
   readonly onProgress?: (done: number, all: number) => void;
+  /** Remarks, such as on a part that is damaged and read again. */
+  readonly onNote?: (text: string) => void;
 }
 
 /**
@@ -185,7 +188,7 @@ export async function collect(
 ): Promise<void> {
   checkMembers('collect: settings', probeSettings, settings);
   checkOptions('collect', collectOptions, options);
-  const { shard = WHOLE, finished, onProgress } = options;
+  const { shard = WHOLE, finished, onProgress, onNote } = options;
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
   const mine = plans.map((plan) =>
@@ -203,7 +206,7 @@ export async function collect(
   for (const [t, plan] of plans.entries()) {
     if (mine[t]!.length === 0) continue;
     const parts = partsFolder(folder, plan.task.name);
-    await openPartFolder(parts);
+    await openPartFolder(parts, (what) => onNote?.(`${what}; reading its prompts again`));
     const record = recordTask(plan, { tokenOf: String, textOf: String });
     const shape = shapeOf(record, neurons, settings);
     const nulls = permutedGolds(record.gold.train, settings.permutations, taskSeed(record, settings));

@@ -323,7 +323,7 @@ async function runProbe(options: RunOptions): Promise<void> {
         skipped,
       };
       if (!options.dryRun) openRun(out, manifest);
-      const finished = options.dryRun ? new Set<string>() : finishedTasks(out);
+      const finished = options.dryRun ? new Set<string>() : await finishedTasks(out, output.note);
       const left = plans.filter(({ task }) => !finished.has(task.name));
       if (left.length > 0 && out === options.out) {
         for (const line of await describeCost(model, left, settings, part, runs.length)) output.note(line);
@@ -334,7 +334,12 @@ async function runProbe(options: RunOptions): Promise<void> {
       for (const some of part.count > 1 ? [plans] : plans.map((plan) => [plan])) {
         const progress = startProgress(some.length > 1 ? 'gradients' : some[0]!.task.name, 'prompts');
         try {
-          await collect(model, some, settings, out, { shard: part, finished, onProgress: progress.update });
+          await collect(model, some, settings, out, {
+            shard: part,
+            finished,
+            onProgress: progress.update,
+            onNote: output.note,
+          });
         } finally {
           progress.stop();
         }
