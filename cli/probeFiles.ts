@@ -10,7 +10,14 @@ import { writeWhole } from '../engine/disk.ts';
 import { checkJson } from '../models/json.ts';
 import { readSealedJson, SEALED, sealJson } from '../models/seal.ts';
 import { UserError } from '../neurgrad/index.ts';
-import { PAPER, proberFields, probeSettings, SPLITS, type TaskRecord, type TaskReport } from '../probing/index.ts';
+import {
+  PAPER,
+  proberFields,
+  probeSettings,
+  SPLITS,
+  type TaskRecord,
+  type TaskReport,
+} from '../probing/index.ts';
 import { toJson } from './output.ts';
 import type { ProbeManifest } from './probeTable.ts';
 
@@ -132,7 +139,11 @@ export const writeTask = (folder: string, document: TaskReport): void =>
   write(taskFile(folder, document.task), document);
 
 /** Results of a task of this run. @throws UserError where they are not; DamagedFile where they are not as they were written. */
-export function readTaskReport(folder: string, name: string, { model, settings, tasks }: ProbeManifest): TaskReport {
+export function readTaskReport(
+  folder: string,
+  name: string,
+  { model, settings, tasks }: ProbeManifest,
+): TaskReport {
   const path = taskFile(folder, name);
   const found: TaskReport = checkJson(report, readSealedJson(path, 'out'), path, 'out');
   const of = tasks.find((each) => each.task === name)!;
@@ -148,8 +159,10 @@ export function readTaskReport(folder: string, name: string, { model, settings, 
     ) &&
     [polar, magn].every(
       (prober) =>
-        prober.layers.length === model.layers && (prober.null?.accuracies.length ?? 0) === settings.permutations,
+        prober.layers.length === model.layers &&
+        (prober.null?.accuracies.length ?? 0) === settings.permutations,
     );
-  if (!fits) throw new UserError('out', `${path}: is not of this run; remove it to have the task evaluated again`);
+  if (!fits)
+    throw new UserError('out', `${path}: is not of this run; remove it to have the task evaluated again`);
   return found;
 }

@@ -3,7 +3,7 @@
  * being read, tasks/ and probers/ of those that are done, summary.json, tables/table3.md and report.html. Started again with the same manifest, a run goes on.
  */
 
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFolder, makeFolder, putInPlace, remove, sweepLitter, writeTogether } from '../engine/disk.ts';
 import { Lock } from '../engine/lock.ts';
@@ -11,6 +11,7 @@ import { DamagedFile } from '../models/seal.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
 import type { Shard } from '../neurgrad/study/shard.ts';
 import { lockShare } from '../neurgrad/study/shareLock.ts';
+import { listFolder } from '../neurgrad/study/textFile.ts';
 import {
   evaluateParts,
   KINDS,
@@ -25,7 +26,14 @@ import {
   taskMeans,
 } from '../probing/index.ts';
 import { toJson } from './output.ts';
-import { hasManifest, readManifest, readTaskReport, taskFile, writeManifest, writeTask } from './probeFiles.ts';
+import {
+  hasManifest,
+  readManifest,
+  readTaskReport,
+  taskFile,
+  writeManifest,
+  writeTask,
+} from './probeFiles.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
 
@@ -77,7 +85,10 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
  * Tasks whose results and probers are there. Damaged ones are moved aside, so that the task is done again.
  * @param note is told of each.
  */
-export async function finishedTasks(folder: string, note: (text: string) => void): Promise<ReadonlySet<string>> {
+export async function finishedTasks(
+  folder: string,
+  note: (text: string) => void,
+): Promise<ReadonlySet<string>> {
   const manifest = readManifest(folder);
   const finished = new Set<string>();
   for (const { task } of manifest.tasks) {
@@ -198,7 +209,7 @@ async function spreadOf(
   incomplete: { task: string; missingUnits: number }[],
   keepParts: boolean,
 ): Promise<ProbeSummary['spread']> {
-  const seeds = readdirSync(folder)
+  const seeds = listFolder(folder)
     .flatMap((name) => /^demonstrations-(\d+)$/.exec(name)?.[1] ?? [])
     .map(Number)
     .sort((a, b) => a - b);

@@ -101,7 +101,11 @@ const FILE_ERRORS: Record<string, string | ((write: boolean) => string)> = {
 /** What a failed file-system call means to the user, in one line. @param doing what was tried; default to read. */
 export function fileError(path: string, cause: unknown, doing: 'read' | 'write' = 'read'): UserError {
   if (cause instanceof UserError) return cause;
-  const meaning = FILE_ERRORS[(cause as { code?: string }).code ?? ''];
+  const { code = '' } = cause as { code?: string };
+  // Node shows a name that is no UTF-8 with this character for what it cannot read, and then finds nothing of that name.
+  if (code === 'ENOENT' && doing === 'read' && path.includes('\ufffd'))
+    return new UserError('file', `${path}: its name is not UTF-8 text; rename it`, { cause });
+  const meaning = FILE_ERRORS[code];
   const what = typeof meaning === 'function' ? meaning(doing === 'write') : meaning;
   return new UserError('file', `${path}: ${what ?? String((cause as Error).message ?? cause)}`, { cause });
 }

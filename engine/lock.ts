@@ -22,6 +22,14 @@ const STALE_SECONDS = 100;
 /** So long a lock may be without its text, on a disk on which it cannot appear whole. */
 const BEGIN_SECONDS = 2;
 
+/** A lock's text as this file writes it: anything may stand in a file. */
+function isHolder(holder: Holder | null): holder is Holder {
+  if (typeof holder !== 'object' || holder === null) return false;
+  const { pid, host, space, birth } = holder;
+  const named = [host, space ?? '', birth ?? ''].every((text) => typeof text === 'string');
+  return named && Number.isSafeInteger(pid) && pid > 0;
+}
+
 const readLock = (path: string): string | null => attempt(() => readFileSync(path, 'utf8'));
 
 /** Who holds a lock, as a message names it; null where nobody does, or a process that is gone. */
@@ -30,13 +38,12 @@ export function lockHolder(path: string): string | null {
   if (text === null) return null;
   const age = (Date.now() - (attempt(() => statSync(path).mtimeMs) ?? 0)) / 1000;
   const holder = attempt(() => JSON.parse(text) as Holder | null);
-  if (!holder || !Number.isSafeInteger(holder.pid) || holder.pid < 1)
-    return age < BEGIN_SECONDS ? 'that has just begun' : null;
+  if (!isHolder(holder)) return age < BEGIN_SECONDS ? 'that has just begun' : null;
   const { pid, host, space, birth } = holder;
   const fresh = age < STALE_SECONDS;
   if (host === hostname() && (space ?? NAMESPACE) === NAMESPACE)
     return isAtWork(pid, birth) && (birth !== null || fresh) ? `${pid}` : null;
-  return fresh ? `${pid} on ${String(host)}` : null;
+  return fresh ? `${pid} on ${host}` : null;
 }
 
 /** Removes a lock that nobody holds. Where another process has just taken it, that one keeps it. */

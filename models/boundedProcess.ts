@@ -54,3 +54,75 @@ export async function addressOf(library: string): Promise<string> {
   const { pathToFileURL } = await import('node:url');
   return pathToFileURL(createRequire(import.meta.url).resolve(library)).href;
 }
+
+/** An answer that a {@link BoundedService} gives to a question. */
+type Answer<Value> = { readonly value: Value } | { readonly reason: string };
+
+/**
+ * A process that answers one question after the other, where starting one for each would take longer than the answers: its
+ * program sends `{ value }` or `{ reason }` for every message. One that takes too long is ended, and the next question begins
+ * another. It holds up the end of nobody.
+ */
+export class BoundedService<Question, Value> {
+  readonly #program: string;
+  readonly #bounds: Omit<Bounds, 'answer'>;
+  #process: import('node:child_process').ChildProcess | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param program text of a module. */
+  constructor(program: string, bounds: Omit<Bounds, 'answer'>) {
+    this.#program = program;
+    this.#bounds = bounds;
+  }
+
+  /** @throws Error that says which bound it met, or how it failed. */
+  ask(question: Question): Promise<Value> {
+    const answer = this.#last.then(() => this.#ask(question));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+
+  async #ask(question: Question): Promise<Value> {
+    const { spawn } = await import('node:child_process');
+    const { seconds, mebibytes } = this.#bounds;
+    const flags = [`--max-old-space-size=${mebibytes}`, '--input-type=module', '--eval', this.#program];
+    this.#process ??= spawn(process.execPath, flags, {
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      serialization: 'advanced',
+      env: { ...process.env, NODE_OPTIONS: '' },
+    });
+    const child = this.#process;
+    child.ref();
+    child.channel?.ref();
+    try {
+      return await new Promise<Value>((resolve, reject) => {
+        const timer = setTimeout(() => fail(`it takes more than ${seconds} seconds`), 1000 * seconds);
+        const done = (): void => {
+          clearTimeout(timer);
+          child.removeAllListeners();
+        };
+        const fail = (why: string): void => {
+          done();
+          this.#process = null;
+          // Nobody listens to what it has to say of its end.
+          child.on('error', () => {});
+          child.kill('SIGKILL');
+          reject(new Error(why));
+        };
+        child.once('message', (answer: Answer<Value>) => {
+          done();
+          if ('reason' in answer) reject(new Error(answer.reason));
+          else resolve(answer.value);
+        });
+        child.once('error', (error) => fail(error.message));
+        child.once('exit', () =>
+          fail(`it takes more than ${mebibytes} MiB of memory, or makes its reader fail`),
+        );
+        child.send(question as never, (error) => error && fail(error.message));
+      });
+    } finally {
+      child.unref();
+      child.channel?.unref();
+    }
+  }
+}

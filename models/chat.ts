@@ -61,8 +61,8 @@ function parse(text: string, fail: () => UserError): Record<string, unknown> {
 function defaultOf(entry: unknown): string | undefined {
   if (typeof entry === 'string') return entry;
   if (!Array.isArray(entry)) return undefined;
-  const named = entry as readonly { name?: unknown; template?: unknown }[];
-  const found = named.find((each) => each.name === 'default') ?? named[0];
+  const named = entry as readonly ({ name?: unknown; template?: unknown } | null)[];
+  const found = named.find((each) => each?.name === 'default') ?? named[0];
   return typeof found?.template === 'string' ? found.template : undefined;
 }
 

@@ -136,7 +136,8 @@ export async function faultOf(path: string): Promise<string | undefined> {
   const hash = basename(await realpath(path));
   if (!HASH.test(hash) || about.size > SMALL) return undefined;
   const { createHash } = await import('node:crypto');
-  const bytes = await readFile(path);
+  const bytes = await readFile(path).catch(() => null);
+  if (!bytes) return `not to be read (${path})`;
   // Some mirrors tell the plain sha1, which tools then name the blob after.
   const plain = createHash(hash.length === 64 ? 'sha256' : 'sha1')
     .update(bytes)

@@ -77,6 +77,7 @@ export class Digest {
 export function seal(file: Buffer, place: Place = 'first'): Buffer {
   const digest = new Digest();
   digest.add(file, place);
+  if (digest.at < 0) throw new RangeError('a file without room for a digest cannot be sealed');
   file.write(digest.text(), digest.at, 'latin1');
   return file;
 }

@@ -85,14 +85,17 @@ export async function resolveDataFolder(
 async function list(hub: Hub, revision: string): Promise<{ commit: string; files: string[] }> {
   const { endpoint, id } = hub;
   const answer = await hub.fetch(`${endpoint}/api/datasets/${id}/revision/${encodeURIComponent(revision)}`);
-  const { sha, siblings } = (await answer.json()) as {
+  const { sha, siblings } = ((await answer.json()) ?? {}) as {
     sha?: unknown;
-    siblings?: { rfilename?: unknown }[];
+    siblings?: ({ rfilename?: unknown } | null)[];
   };
   if (typeof sha !== 'string' || !COMMIT.test(sha) || !Array.isArray(siblings)) {
     throw new UserError('hub', `${id}: ${endpoint} does not answer like a Hub`);
   }
-  const files = siblings.map(({ rfilename }) => String(rfilename)).filter((name) => DATA_FILE.test(name));
+  const files = siblings.flatMap((sibling) => {
+    const name = sibling?.rfilename;
+    return typeof name === 'string' && DATA_FILE.test(name) ? [name] : [];
+  });
   if (files.length === 0) throw new UserError('hub', `${id}: has no JSON or Parquet files`);
   return { commit: sha, files: files.map(safeName) };
 }

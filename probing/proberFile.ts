@@ -15,6 +15,7 @@ import { KINDS } from './evaluation.ts';
 import { markGradients } from './marks.ts';
 import { argmax, type Prober, proberVotes } from './prober.ts';
 import { LANGUAGES, type Language } from './task.ts';
+import { TASKS } from './tasks.ts';
 import { checkTable, readTensorFile, tableOf, writeTensorFile } from './tensorFile.ts';
 
 const FORMAT = 'neurgrad prober 1';
@@ -29,7 +30,7 @@ const distinct = v.check<number[], string>(
 
 const about = v.object({
   format: v.literal(FORMAT),
-  task: v.string(),
+  task: v.picklist(TASKS.map(({ name }) => name)),
   kind: v.picklist(KINDS.map(({ name }) => name)),
   variant: v.picklist(VARIANTS),
   // |N_s|.
@@ -166,7 +167,10 @@ export async function applyProber(
 const languageField = one(LANGUAGES);
 
 /** The context of a language. @throws UserError where the prober has none. */
-export function contextOf({ contexts, task }: ProberAbout, language: Language): string {
+export function contextOf(
+  { contexts, task }: Pick<ProberAbout, 'contexts' | 'task'>,
+  language: Language,
+): string {
   checkValue('contextOf', 'language', languageField, language);
   const context = contexts[language];
   if (context !== undefined) return context;

@@ -266,7 +266,17 @@ function holdsBuild(folder: string): boolean {
   }
 }
 
+/** Whether two folders hold the same; one with what cannot be read, such as names that are no UTF-8, is not as it was made. */
 function sameFiles(one: string, other: string): boolean {
+  try {
+    return comparesEqual(one, other);
+  } catch (cause) {
+    if (!(cause as NodeJS.ErrnoException).code) throw cause;
+    return false;
+  }
+}
+
+function comparesEqual(one: string, other: string): boolean {
   const files = (folder: string): string[] =>
     readdirSync(folder, { recursive: true, withFileTypes: true })
       .filter((entry) => !entry.isDirectory())

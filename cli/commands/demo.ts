@@ -1,13 +1,12 @@
 /** `neurgrad demo`: the whole story on the bundled model in under two minutes, with a report to look at. */
 
-import { createHash } from 'node:crypto';
-import { createReadStream, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 
 import { checkFile, checkFolder, writeTogether } from '../../engine/disk.ts';
 import { showToken } from '../../models/tokenText.ts';
 import { describeConventions, formatNeuron } from '../../neurgrad/index.ts';
+import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 
 import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
 import { openOutput, toJson } from '../output.ts';
@@ -104,7 +103,7 @@ async function runDemo(options: Options): Promise<void> {
         architecture: model.architecture,
         layers: model.sizes.layers,
         width: model.sizes.width,
-        sha256: await hashWeights(folder),
+        sha256: hashFiles(folder, isWeightFile),
       },
       study,
     };
@@ -115,19 +114,6 @@ async function runDemo(options: Options): Promise<void> {
     output.result(report, () => summarise(report, model.paperSite));
     output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
   });
-}
-
-/** sha256 of each weight file. */
-async function hashWeights(folder: string): Promise<Record<string, string>> {
-  const hashes: Record<string, string> = {};
-  for (const name of readdirSync(folder)
-    .filter((file) => file.endsWith('.safetensors'))
-    .sort()) {
-    const hash = createHash('sha256');
-    for await (const part of createReadStream(join(folder, name))) hash.update(part as Uint8Array);
-    hashes[name] = hash.digest('hex');
-  }
-  return hashes;
 }
 
 function summarise({ study }: Report, defaultSite: Study['conventions']['site']): string {

@@ -1,10 +1,10 @@
 /** `neurgrad probe`: skill neurons of a model on MCEval8K, Table 3, and probers put to use. */
 
-import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseJson } from '../../models/json.ts';
 import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
-import { fileHash } from '../../neurgrad/study/folder.ts';
+import { fileHash, hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import {
@@ -313,7 +313,7 @@ async function runProbe(options: RunOptions): Promise<void> {
           width: model.sizes.width,
           name: options.model,
           dtype: options.dtype,
-          sha256: hashWeights(path),
+          sha256: hashFiles(path, isWeightFile),
         },
         tokenizer: fileHash(join(path, 'tokenizer.json')),
         data: { folder: options.data, sha256: files },
@@ -492,10 +492,10 @@ async function runApply(options: ApplyOptions): Promise<void> {
   await withModel(card, work, { ...options, dtype: options.dtype ?? about.model.dtype });
 }
 
-/** Whole prompts, or what is wrong with a row. */
-function questionsOf(
-  options: ApplyOptions,
-  about: ProberAbout,
+/** Whole prompts, or what is wrong with a row. @throws UserError where the file of rows is none. */
+export function questionsOf(
+  options: Pick<ApplyOptions, 'question' | 'rows' | 'language'>,
+  about: Pick<ProberAbout, 'task' | 'contexts'>,
 ): { row: number; text?: string; problem?: string }[] {
   if ((options.question === undefined) === (options.rows === undefined)) {
     throw new UserError('question', 'give either --question or --rows');
@@ -514,22 +514,8 @@ function questionsOf(
 }
 
 function readRows(path: string): unknown[] {
-  const text = readTextFile(path);
-  let rows: unknown;
-  try {
-    rows = JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('file', `${path}: is not JSON`, { cause });
-  }
+  const rows = parseJson(readTextFile(path), path, 'file');
   if (!Array.isArray(rows)) throw new UserError('file', `${path}: is not a list of rows`);
   if (rows.length === 0) throw new UserError('file', `${path}: holds no rows`);
   return rows;
-}
-
-/** sha256 of each weight file. */
-function hashWeights(folder: string): Record<string, string> {
-  const names = readdirSync(folder).filter((file) => file.endsWith('.safetensors'));
-  const hashes: Record<string, string> = {};
-  for (const name of names.sort()) hashes[name] = fileHash(join(folder, name));
-  return hashes;
 }

@@ -4,7 +4,9 @@ import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { checkFolder } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
+import { show } from '../../engine/options.ts';
 import { openModelFiles, planMemory } from '../../models/index.ts';
+import { parseJson } from '../../models/json.ts';
 import { type Device, openDevice } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
@@ -85,18 +87,18 @@ Examples:
 function readPlan(options: Options): Plan {
   let json: Partial<PlanInput> & { preset?: string } = {};
   if (options.plan !== undefined) {
-    const text = readTextFile(options.plan);
-    try {
-      json = JSON.parse(text);
-    } catch (cause) {
-      throw new UserError('plan', `${options.plan}: is not JSON`, { cause });
-    }
-    if (json === null || typeof json !== 'object') throw new UserError('plan', `${options.plan}: is no plan`);
+    const parsed = parseJson(readTextFile(options.plan), options.plan, 'plan');
+    if (parsed === null || typeof parsed !== 'object' || Array.isArray(parsed))
+      throw new UserError('plan', `${options.plan}: is ${show(parsed)}, expected an object`);
+    json = parsed;
   }
   const { preset: named, ...given } = json;
   const preset = options.preset ?? named;
-  if (preset !== undefined && !(preset in PRESETS))
-    throw new UserError('plan', `unknown preset "${preset}"; there are ${Object.keys(PRESETS).join(', ')}`);
+  if (preset !== undefined && !(typeof preset === 'string' && Object.hasOwn(PRESETS, preset)))
+    throw new UserError(
+      'plan',
+      `unknown preset ${show(preset)}; there are ${Object.keys(PRESETS).join(', ')}`,
+    );
   if (options.plan === undefined && preset === undefined)
     throw new UserError('plan', 'a study needs --plan or --preset');
   const figure = options.figure === undefined ? undefined : parseFigure(options.figure);
@@ -124,14 +126,15 @@ function parseFigure(text: string): { prompts: number; neurons: number } {
 }
 
 /** Values of `over` where it has any, field by field. */
-function merge(base: unknown, over: unknown): unknown {
+function merge(base: unknown, over: unknown, depth = 0): unknown {
   const isRecord = (value: unknown): value is Record<string, unknown> =>
     value !== null && typeof value === 'object' && !Array.isArray(value);
   if (over === undefined) return base;
-  if (!isRecord(over)) return over;
+  // No plan nests so deep; its check will say what is wrong.
+  if (!isRecord(over) || depth > 10) return over;
   const result: Record<string, unknown> = isRecord(base) ? { ...base } : {};
   for (const [key, value] of Object.entries(over)) {
-    const merged = merge(result[key], value);
+    const merged = merge(result[key], value, depth + 1);
     if (merged !== undefined && !(isRecord(merged) && Object.keys(merged).length === 0)) result[key] = merged;
   }
   return result;

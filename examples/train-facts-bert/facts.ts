@@ -6,9 +6,13 @@
  * spaces and punctuation (a test compares both).
  */
 
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import * as v from 'valibot';
+import { UserError } from '../../engine/errors.ts';
+import { show } from '../../engine/options.ts';
 import type { ModelInput, Tokenizer } from '../../models/index.ts';
+import { checkJson, parseJson } from '../../models/json.ts';
+import { readTextFile } from '../../neurgrad/study/textFile.ts';
 
 export interface Fact {
   readonly relation: string;
@@ -40,11 +44,25 @@ export interface Masked {
   readonly label: number;
 }
 
-/** Reads `facts.jsonl` and `templates.json`. */
+const word = v.pipe(v.string(), v.nonEmpty());
+const factSchema = v.object({ relation: word, subject: word, object: word });
+const templatesSchema = v.record(
+  v.string(),
+  v.object({ train: v.array(v.string()), held_out: v.array(v.string()) }),
+);
+
+const readJson = <Schema extends v.GenericSchema>(schema: Schema, text: string, name: string) =>
+  checkJson(schema, parseJson(text, name, 'facts'), name, 'facts');
+
+/** Reads `facts.jsonl` and `templates.json`. @throws UserError where one is missing or not what it should be. */
 export function readFacts(folder: string): FactSet {
-  const lines = readFileSync(join(folder, 'facts.jsonl'), 'utf8').trim().split('\n');
-  const templates = JSON.parse(readFileSync(join(folder, 'templates.json'), 'utf8')) as FactSet['templates'];
-  return { facts: lines.map((line) => JSON.parse(line) as Fact), templates };
+  const [list, patterns] = [join(folder, 'facts.jsonl'), join(folder, 'templates.json')];
+  const lines = readTextFile(list).trim().split('\n');
+  const facts = lines.map((line, i) => readJson(factSchema, line, `${list}:${i + 1}`));
+  const templates = readJson(templatesSchema, readTextFile(patterns), patterns);
+  const bare = facts.find(({ relation }) => !Object.hasOwn(templates, relation));
+  if (bare) throw new UserError('facts', `${patterns}: has no templates of ${show(bare.relation)}`);
+  return { facts, templates };
 }
 
 /** Sentences of one tokenizer; the ids of every part are found once. */

@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 
 import * as v from 'valibot';
@@ -12,15 +12,15 @@ import { createWhole, makeFolder, putInPlace, remove, sweepLitter, writeWhole } 
 import { fileError, UserError } from '../../engine/errors.ts';
 import type { Lock } from '../../engine/lock.ts';
 import { show } from '../../engine/options.ts';
-import { checkJson, parseJson } from '../../models/json.ts';
+import { checkJson } from '../../models/json.ts';
 import type { LanguageModel } from '../../models/model.ts';
-import { DamagedFile } from '../../models/seal.ts';
+import { DamagedFile, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
 import { type Column, encodePart, type Part, readPart } from './part.ts';
 import { canonical, type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
 
 import { lockShare } from './shareLock.ts';
-import { readTextFile } from './textFile.ts';
+import { listFolder } from './textFile.ts';
 
 /** What the numbers came from. */
 export interface ModelStamp {
@@ -62,7 +62,6 @@ export function stampModel(
   weights: NonNullable<ModelStamp['weights']> = 'device',
 ): ModelStamp {
   const { layers, hidden, width } = model.sizes;
-  const files = readdirSync(folder).filter(isModelFile).sort();
   return {
     source,
     architecture: model.architecture,
@@ -70,9 +69,18 @@ export function stampModel(
     hidden,
     width,
     weights,
-    files: Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))])),
+    files: hashFiles(folder, isModelFile),
   };
 }
+
+/** sha256 of some files of a folder, by name. @throws UserError where one cannot be read. */
+export function hashFiles(folder: string, keep: (name: string) => boolean): Record<string, string> {
+  const files = listFolder(folder).filter(keep);
+  return Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))]));
+}
+
+/** Whether a file's name is that of weights. */
+export const isWeightFile = (name: string): boolean => name.endsWith('.safetensors');
 
 /** One piece of work: a prompt of a model, or a model's costs. */
 export interface Unit {
@@ -163,7 +171,7 @@ export class StudyFolder implements Disposable {
           study,
           created: new Date().toISOString(),
         };
-        createWhole(file, `${JSON.stringify(manifest, null, 2)}\n`);
+        createWhole(file, sealJson(`${JSON.stringify({ ...SEALED, ...manifest }, null, 2)}\n`));
       }
       const manifest = readManifest(path);
       // Another shard may have come first.
@@ -278,11 +286,7 @@ const manifestSchema = v.object({
 function readManifest(path: string): Manifest {
   const file = join(path, 'manifest.json');
   if (!existsSync(file)) throw new UserError('study', `${path}: holds no study (no manifest.json)`);
-  const json = parseJson(readTextFile(file), file, 'study');
-  const { format } = (json ?? {}) as { format?: unknown };
-  if (typeof format === 'string' && format !== FORMAT)
-    throw new UserError('study', `${file}: is not a study of this version of neurgrad`);
-  const found = checkJson(manifestSchema, json, file, 'study');
+  const found = checkJson(manifestSchema, readSealedJson(file, 'study'), file, 'study');
   const manifest = { ...found, plan: parsePlan(found.plan, file) };
   const { plan, models } = manifest;
   if (

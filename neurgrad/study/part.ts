@@ -1,13 +1,13 @@
 /**
  * Part files: one Parquet table a finished unit. A file that was cut short, damaged or made for another plan is told from a
  * whole one by the digest of its bytes, which is looked at before anything else: a Parquet reader given damaged bytes may
- * do anything, even run for ever.
+ * do anything, even run for ever. It works in a process apart, since anybody can write a digest.
  */
 
 import { readFileSync } from 'node:fs';
-import { parquetMetadata, parquetReadObjects } from 'hyparquet';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { show } from '../../engine/options.ts';
+import { addressOf, BoundedService } from '../../models/boundedProcess.ts';
 import { fileError } from '../../models/byteSource.ts';
 import { checkSeal, DamagedFile, seal, UNSEALED } from '../../models/seal.ts';
 
@@ -49,21 +49,43 @@ export async function readPart(path: string, study: string, unit: string): Promi
   const damaged = (what: string, cause?: unknown): DamagedFile => new DamagedFile(path, what, cause);
   // Whole, so written here; but anybody can write a digest.
   const { about, columns } = await decode(bytes).catch((cause) => {
-    throw damaged('is not a part of a study', cause);
+    throw damaged(`is not a part of a study (${(cause as Error).message})`, cause);
   });
   if (about.study !== study) throw damaged('belongs to another plan or model');
   if (about.unit !== unit) throw damaged(`holds unit ${show(about.unit)}, not ${unit}`);
   return columns;
 }
 
-async function decode(bytes: Buffer): Promise<{ about: { study?: unknown; unit?: unknown }; columns: Part }> {
-  const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
-  const metadata = parquetMetadata(file);
-  const about = JSON.parse(metadata.key_value_metadata!.find(({ key }) => key === KEY)!.value!);
-  const rows = await parquetReadObjects({ file, metadata });
-  const names = metadata.schema.slice(1).map(({ name }) => name);
-  return {
-    about,
-    columns: new Map(names.map((name) => [name, Float64Array.from(rows, (row) => Number(row[name]))])),
-  };
+/** What a part says of itself, and its columns. */
+interface Decoded {
+  readonly about: { readonly study?: unknown; readonly unit?: unknown };
+  readonly names: readonly string[];
+  readonly columns: readonly Float64Array[];
+}
+
+const PROGRAM = `
+process.on('message', async ({ library, bytes }) => {
+  try {
+    const { parquetMetadata, parquetReadObjects } = await import(library);
+    const file = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+    const metadata = parquetMetadata(file);
+    const about = JSON.parse(metadata.key_value_metadata.find(({ key }) => key === '${KEY}').value) ?? {};
+    const rows = await parquetReadObjects({ file, metadata });
+    const names = metadata.schema.slice(1).map(({ name }) => name);
+    const columns = names.map((name) => Float64Array.from(rows, (row) => Number(row[name])));
+    process.send({ value: { about, names, columns } });
+  } catch {
+    process.send({ reason: 'it is none' });
+  }
+});
+process.on('disconnect', () => process.exit());
+`;
+/** A thousand times what the largest part takes. */
+const BOUNDS = { seconds: 30, mebibytes: 2048 };
+const decoder = new BoundedService<{ library: string; bytes: Uint8Array }, Decoded>(PROGRAM, BOUNDS);
+
+/** In a process apart: a stranger's file with a digest of its own may still keep its reader busy for ever. */
+async function decode(bytes: Buffer): Promise<Omit<Decoded, 'names' | 'columns'> & { columns: Part }> {
+  const { about, names, columns } = await decoder.ask({ library: await addressOf('hyparquet'), bytes });
+  return { about, columns: new Map(names.map((name, i) => [name, columns[i]!])) };
 }

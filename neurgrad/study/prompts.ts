@@ -5,14 +5,15 @@
  * in their object serve.
  */
 
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { UserError } from '../../engine/errors.ts';
-import { checkValue } from '../../engine/options.ts';
+import { checkValue, show } from '../../engine/options.ts';
 import { fileError } from '../../models/byteSource.ts';
+import { parseJson } from '../../models/json.ts';
 import { architectureField } from '../neuron.ts';
 import type { Plan } from './plan.ts';
-import { readTextFile } from './textFile.ts';
+import { listFolder, readTextFile } from './textFile.ts';
 
 /** A sentence and the word that belongs at its probe position. */
 export interface Question {
@@ -36,12 +37,7 @@ export function readQuestions(plan: Plan['prompts'], architecture: Architecture)
   checkValue('readQuestions', 'architecture', architectureField, architecture);
   if (!existsSync(plan.path)) throw new UserError('prompts', `${plan.path}: no such file or folder`);
   if (plan.format === 'pararel') return pararel(plan.path, architecture);
-  const files = statSync(plan.path).isDirectory()
-    ? readdirSync(plan.path)
-        .filter((name) => name.endsWith('.jsonl'))
-        .sort()
-        .map((name) => join(plan.path, name))
-    : [plan.path];
+  const files = isFolder(plan.path) ? list(plan.path).map((name) => join(plan.path, name)) : [plan.path];
   const questions = files.flatMap((file) =>
     readLines(file).map(({ row, where }) =>
       plan.format === 'myriadlama' ? myriad(row, where, architecture) : plainRow(row, where),
@@ -52,6 +48,14 @@ export function readQuestions(plan: Plan['prompts'], architecture: Architecture)
   return { count: kept.length, at: (i) => kept[i]! };
 }
 
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch (cause) {
+    throw fileError(path, cause);
+  }
+}
+
 type Row = Readonly<Record<string, unknown>>;
 
 function readLines(file: string): { row: Row; where: string }[] {
@@ -60,12 +64,7 @@ function readLines(file: string): { row: Row; where: string }[] {
     .flatMap((line, i) => {
       if (line.trim() === '') return [];
       const where = `${file}:${i + 1}`;
-      let row: unknown;
-      try {
-        row = JSON.parse(line);
-      } catch (cause) {
-        throw new UserError('prompts', `${where}: is not JSON`, { cause });
-      }
+      const row = parseJson(line, where, 'prompts');
       if (row === null || typeof row !== 'object' || Array.isArray(row))
         throw new UserError('prompts', `${where}: is not an object with fields`);
       return [{ row: row as Row, where }];
@@ -84,7 +83,14 @@ function text(row: Row, where: string, ...names: readonly string[]): string {
 function plainRow(row: Row, where: string): Question {
   const prompt = text(row, where, 'prompt');
   const answer = text(row, where, 'answer');
-  return { prompt, answer, fact: `${row.uuid ?? `${prompt}\t${answer}`}` };
+  return { prompt, answer, fact: factOf(row, where) ?? `${prompt}\t${answer}` };
+}
+
+/** What its file calls the fact that a row is about. @throws UserError where that is neither a text nor a number. */
+function factOf({ uuid }: Row, where: string): string | null {
+  if (uuid === undefined || uuid === null) return null;
+  if (typeof uuid === 'string' || typeof uuid === 'number') return `${uuid}`;
+  throw new UserError('prompts', `${where}: uuid is ${show(uuid)}, expected a text or a number`);
 }
 
 /** A row of MyriadLAMA: ready-made `prompt` and `answer`, or a `template` with [X] and [Y] and the two entities. */
@@ -94,7 +100,7 @@ function myriad(row: Row, where: string, architecture: Architecture): Question |
   const subject = text(row, where, 'sub_exp', 'sub_ent', 'sub_label');
   const answer = text(row, where, 'obj_exp', 'obj_ent', 'obj_label');
   const prompt = fill(template, subject, architecture);
-  return prompt === null ? null : { prompt, answer, fact: `${row.uuid ?? `${subject}\t${answer}`}` };
+  return prompt === null ? null : { prompt, answer, fact: factOf(row, where) ?? `${subject}\t${answer}` };
 }
 
 /** The template with its subject, open at the object. Null where a causal model could not answer. */
@@ -145,12 +151,4 @@ function pararel(folder: string, architecture: Architecture): Questions {
   };
 }
 
-function list(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-      .filter((name) => name.endsWith('.jsonl'))
-      .sort();
-  } catch (cause) {
-    throw fileError(folder, cause);
-  }
-}
+const list = (folder: string): string[] => listFolder(folder).filter((name) => name.endsWith('.jsonl'));

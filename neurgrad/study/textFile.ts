@@ -1,6 +1,6 @@
-/** A text file that a person wrote, maybe with the byte-order mark that Windows editors put before it. */
+/** Text files that a person wrote, maybe with the byte-order mark that Windows editors put before them, and folders of such. */
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileError } from '../../models/byteSource.ts';
 import { refusePointer } from '../../models/lfsPointer.ts';
 
@@ -14,4 +14,13 @@ export function readTextFile(path: string): string {
   }
   refusePointer(path, text);
   return text;
+}
+
+/** Names of what is in a folder, in order. @throws UserError naming the path where it cannot be read. */
+export function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch (cause) {
+    throw fileError(path, cause);
+  }
 }

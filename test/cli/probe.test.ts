@@ -1,6 +1,7 @@
 /** `neurgrad data` and `neurgrad probe` as a user runs them, on small rows of our own. */
 
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -12,7 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lockReport, lockRun } from '../../cli/probeRun.ts';
+import { finishRun, lockReport, lockRun } from '../../cli/probeRun.ts';
+import { SEALED, sealJson } from '../../models/seal.ts';
 import { choices, claims, task } from '../probing/rows.ts';
 import { neurgrad } from './command.ts';
 
@@ -234,6 +236,56 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect((await neurgrad('probe', 'report', '--out', folders)).code).toBe(0);
     const tasks = (where: string) => JSON.parse(readFileSync(join(where, 'summary.json'), 'utf8')).tasks;
     expect(tasks(folders)[0].magn).toEqual(tasks(run)[0].magn);
+  });
+
+  it('refuses a manifest or results with a changed byte, and does what is damaged again', async () => {
+    const again = () => probe('--rows', '16', '--evaluation-rows', '6', '--out', run);
+    const names = ['manifest.json', 'tasks/FEVER.json', 'probers/FEVER-magn.json', 'probers/FEVER-polar.safetensors'];
+    for (const name of names) {
+      const path = join(run, name);
+      const file = readFileSync(path);
+      const damaged = Buffer.from(file);
+      damaged[Math.floor(0.7 * file.length)]! ^= 1;
+      writeFileSync(path, damaged);
+      if (!name.startsWith('probers')) {
+        const { code, err } = await neurgrad('probe', 'report', '--out', run);
+        expect([code, err], name).toEqual([2, expect.stringMatching(`^error: ${path}: is damaged .*\n$`)]);
+      }
+      const { code, err } = await again();
+      expect(err, name).toContain(`${path}: is damaged`);
+      if (name === 'manifest.json') {
+        expect(code).toBe(2);
+        writeFileSync(path, file);
+      } else {
+        expect([code, err], name).toEqual([0, expect.stringContaining('; doing FEVER again')]);
+        expect(readFileSync(path).equals(file), name).toBe(true);
+        expect(readFileSync(`${path}.damaged`).equals(damaged), name).toBe(true);
+      }
+    }
+  });
+
+  it('refuses a manifest and results that are sealed and still none', async () => {
+    const copy = join(folder, 'strange');
+    cpSync(run, copy, { recursive: true });
+    const strange: [file: string, change: (json: never) => void, message: RegExp][] = [
+      ['manifest.json', (m: { tasks: unknown }) => void (m.tasks = {}), /tasks is /],
+      ['manifest.json', (m: { tasks: { task: string }[] }) => void (m.tasks[0]!.task = '../x'), /tasks\.0\.task is '\.\.\/x'/],
+      ['manifest.json', (m: { tasks: { candidates: number[] }[] }) => void m.tasks[0]!.candidates.pop(), /2 labels but 1 cand/],
+      ['manifest.json', (m: { tasks: { gold: { test: number[] } }[] }) => void (m.tasks[0]!.gold.test[0] = 7), /label 7, of 2/],
+      ['manifest.json', (m: { settings: { permutations: unknown } }) => void (m.settings.permutations = [[1]]), /permutations is \[…\]/],
+      ['tasks/FEVER.json', (t: { magn: { accuracy: unknown } }) => void (t.magn.accuracy = 'x\u001b[2J'), /magn\.accuracy is 'x/],
+      ['tasks/FEVER.json', (t: { gold: number[] }) => void t.gold.pop(), /is not of this run/],
+      ['tasks/FEVER.json', (t: { task: string }) => void (t.task = 'NER'), /is not of this run/],
+      ['tasks/FEVER.json', (t: { magn: { predictions: number[] } }) => void (t.magn.predictions[0] = 9), /is not of this/],
+    ];
+    for (const [name, change, message] of strange) {
+      const path = join(copy, name);
+      const json = JSON.parse(readFileSync(path, 'utf8'));
+      change(json as never);
+      writeFileSync(path, sealJson(JSON.stringify({ ...json, ...SEALED })));
+      await expect(finishRun(copy, false), `${change}`).rejects.toThrow(message);
+      cpSync(join(run, name), path);
+    }
   });
 
   it('answers new questions', async () => {

@@ -2,15 +2,16 @@
  * The fuzzing child: damages, reads and reports, one input after the other. What hangs or kills it is seen by the parent, which
  * was told before each input which one it is.
  *
- * child.js PARSER SEED FIRST COUNT FOLDER STUDY PROBE
+ * child.js SEED FOLDER STUDY PROBE, then a message for each parser that is to be fed.
  */
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { reportError } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
-import { damageBytes, damageJson, seeded } from './mutate.ts';
-import { closeDevice, type Files, optimiserParser, type Parser, parsers } from './parsers.ts';
+import { seal } from '../../models/seal.ts';
+import { damageBytes, damageHeader, damageJson, seeded } from './mutate.ts';
+import { closeDevice, type Files, MADE, makeParsers, type Parser, parsers } from './parsers.ts';
 
 /** Longest line of an error, its "error: " included. */
 const LONGEST_LINE = 500;
@@ -18,12 +19,18 @@ const LONGEST_LINE = 500;
 /** From the child to its parent. */
 export type News =
   | { readonly at: number }
+  | { readonly fed: string }
   | { readonly done: number; readonly outcome: 'taken' | 'refused' }
   | { readonly done: number; readonly fault: string };
 
-const [name, seed, first, count, work, study, probe] = process.argv.slice(2) as [
-  ...[string, string, string, string, string, string, string],
-];
+/** From the parent: which inputs of a parser are to be read. */
+export interface Feed {
+  readonly name: string;
+  readonly first: number;
+  readonly count: number;
+}
+
+const [seed, work, study, probe] = process.argv.slice(2) as [string, string, string, string];
 const tell = (news: News): void => void process.send!(news);
 
 function write(folder: string, files: Files): void {
@@ -33,25 +40,42 @@ function write(folder: string, files: Files): void {
   }
 }
 
+interface Damage {
+  readonly file: string;
+  readonly data: Buffer;
+  /** Sealed again, as a stranger would: what comes behind the seal is reached. */
+  readonly resealed: boolean;
+}
+
 /** A damaged file of the parser's folder, the same for the same seed and number. */
 function damagedFile(
-  { files, damaged = Object.keys(files) }: Parser,
+  { files, damaged = Object.keys(files), sealed = () => false }: Parser,
   number: number,
-): [string, Uint8Array | string] {
+): Damage {
   const next = seeded((Number(seed) * 1_000_003 + number) % 2 ** 32);
   const file = damaged[Math.floor(next() * damaged.length)]!;
-  const data = files[file]!;
-  const isJson = file.endsWith('.json');
-  if (isJson && next() < 0.7) return [file, damageJson(Buffer.from(data as Uint8Array).toString(), next)];
-  if (file.endsWith('.jsonl') && next() < 0.7) {
-    const lines = Buffer.from(data as Uint8Array)
-      .toString()
-      .split('\n');
-    const at = Math.floor(next() * lines.length);
-    lines[at] = damageJson(lines[at]!, next);
-    return [file, lines.join('\n')];
+  const whole = Buffer.from(files[file]! as Uint8Array);
+  const data = Buffer.from(damage(file, whole, next));
+  if (!sealed(file) || next() < 0.3) return { file, data, resealed: false };
+  try {
+    return { file, data: seal(data, file.endsWith('.parquet') ? 'last' : 'first'), resealed: true };
+  } catch (error) {
+    // The room for its digest is gone, too.
+    if (!(error instanceof RangeError)) throw error;
+    return { file, data, resealed: false };
   }
-  return [file, damageBytes(Buffer.from(data as Uint8Array), next)];
+}
+
+function damage(file: string, whole: Buffer, next: () => number): Uint8Array | string {
+  if (file.endsWith('.json') && next() < 0.7) return damageJson(whole.toString(), next);
+  if (file.endsWith('.safetensors') && next() < 0.5) return damageHeader(whole, next);
+  if (file.endsWith('.jsonl') && next() < 0.7) {
+    const lines = whole.toString().split('\n');
+    const at = Math.floor(next() * lines.length);
+    if (lines[at] !== '') lines[at] = damageJson(lines[at]!, next);
+    return lines.join('\n');
+  }
+  return damageBytes(whole, next);
 }
 
 /** What is wrong with how an input was refused, or null. */
@@ -76,30 +100,44 @@ process.on('unhandledRejection', (error) => {
   throw error;
 });
 
-const folder = mkdtempSync(join(work, 'child-'));
-const parser =
-  name === 'optimiser'
-    ? await optimiserParser(folder)
-    : parsers({ study, probe }).find((one) => one.name === name)!;
-write(folder, parser.files);
-// A reader that refuses what is whole would refuse all.
-await parser.read(folder);
-for (let number = Number(first); number < Number(first) + Number(count); number++) {
-  const [file, data] = damagedFile(parser, number);
-  write(folder, { [file]: data });
-  tell({ at: number });
-  try {
-    await parser.read(folder);
-    tell({ done: number, outcome: 'taken' });
-  } catch (error) {
-    const fault = faultOf(error);
-    tell(fault ? { done: number, fault: `${file}: ${fault}` } : { done: number, outcome: 'refused' });
+const readers = parsers({ study, probe });
+
+async function feed({ name, first, count }: Feed): Promise<void> {
+  const folder = mkdtempSync(join(work, 'child-'));
+  if (MADE.includes(name) && !readers.some((reader) => reader.name === name))
+    readers.push(...(await makeParsers(mkdtempSync(join(work, 'made-')))));
+  const parser = readers.find((one) => one.name === name)!;
+  write(folder, parser.files);
+  // A reader that refuses what is whole would refuse all.
+  await parser.read(folder, (parser.damaged ?? Object.keys(parser.files))[0]!);
+  for (let number = first; number < first + count; number++) {
+    const { file, data, resealed } = damagedFile(parser, number);
+    const isSame = data.equals(Buffer.from(parser.files[file]! as Uint8Array));
+    write(folder, { [file]: data });
+    tell({ at: number });
+    try {
+      await parser.read(folder, file);
+      tell(
+        parser.sealed?.(file) && !resealed && !isSame
+          ? { done: number, fault: `${file}: taken though its bytes are not those of its digest` }
+          : { done: number, outcome: 'taken' },
+      );
+    } catch (error) {
+      const fault = faultOf(error);
+      tell(fault ? { done: number, fault: `${file}: ${fault}` } : { done: number, outcome: 'refused' });
+    }
+    if (({} as { polluted?: unknown }).polluted !== undefined)
+      tell({ done: number, fault: `${file}: changed all objects` });
+    rmSync(join(folder, file), { force: true });
+    rmSync(join(folder, `${file}.damaged`), { force: true });
+    write(folder, { [file]: parser.files[file]! });
   }
-  if (({} as { polluted?: unknown }).polluted !== undefined)
-    tell({ done: number, fault: `${file}: changed all objects` });
-  rmSync(join(folder, file), { force: true });
-  write(folder, { [file]: parser.files[file]! });
+  rmSync(folder, { recursive: true, force: true });
+  tell({ fed: name });
 }
-await closeDevice();
-rmSync(folder, { recursive: true, force: true });
-process.exit(0);
+
+process.on('message', (one: Feed) => void feed(one));
+process.on('disconnect', async () => {
+  await closeDevice();
+  process.exit(0);
+});

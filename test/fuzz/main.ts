@@ -3,7 +3,7 @@
  *
  *   npm run fuzz -- [--seed N] [--inputs N] [--only NAME]
  *
- * Each parser is fed in a process of its own. The exit code is 1 where anything else happened; the line of a fault names
+ * Parsers are fed in processes apart. The exit code is 1 where anything else happened; the line of a fault names
  * parser, seed and number, by which it is made again.
  */
 
@@ -13,11 +13,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import type { News } from './child.ts';
-import { parsers } from './parsers.ts';
+import type { Feed, News } from './child.ts';
+import { MADE, parsers } from './parsers.ts';
 
 /** An input that takes longer hangs. Parquet and chat templates have processes with bounds of their own, 60 s at most. */
 const PATIENCE = 90_000;
+/** Parsers that are fed at a time. */
+const PROCESSES = 2;
 const CHILD = fileURLToPath(new URL('./child.js', import.meta.url));
 
 const { values } = parseArgs({
@@ -88,8 +90,6 @@ function makeRuns(work: string): { study: string; probe: string } {
     '--out',
     probe,
   );
-  // Its results would be read in place of its parts.
-  rmSync(join(probe, 'tasks'), { recursive: true, force: true });
   return { study, probe };
 }
 
@@ -104,80 +104,107 @@ interface Tally {
   readonly faults: string[];
 }
 
-/** Feeds a parser; after an input that ends the process the next one goes on behind it. */
-async function feed(
-  name: string,
-  count: number,
-  work: string,
-  runs: { study: string; probe: string },
-): Promise<Tally> {
-  const tally: Tally = { taken: 0, refused: 0, faults: [] };
-  const first = Number(values.first);
-  for (let next = first; next < first + count; ) {
-    const args = [name, values.seed, `${next}`, `${first + count - next}`, work, runs.study, runs.probe];
-    const child = fork(CHILD, args, { execArgv: ['--max-old-space-size=1024'], silent: true });
-    next = await watch(child, name, tally, next);
-  }
-  return tally;
-}
+/** A process that reads; it is begun anew after an input that has ended it. */
+class Reader {
+  readonly #args: readonly string[];
+  #child: ChildProcess | null = null;
 
-/** @returns the number of the input that comes next. */
-function watch(child: ChildProcess, name: string, tally: Tally, first: number): Promise<number> {
-  let at = first - 1;
-  let stderr = '';
-  let timer: NodeJS.Timeout | undefined;
-  let hung = false;
-  const waiting = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      hung = true;
-      child.kill('SIGKILL');
-    }, PATIENCE);
-  };
-  waiting();
-  child.stderr!.on('data', (part) => (stderr = `${stderr}${part}`.slice(-2000)));
-  child.stdout!.resume();
-  const fault = (number: number, what: string) =>
-    tally.faults.push(`${name}, --seed ${values.seed} --first ${number} --inputs 1: ${what}`);
-  child.on('message', (news: News) => {
-    waiting();
-    if ('at' in news) at = news.at;
-    else if ('fault' in news) fault(news.done, news.fault);
-    else tally[news.outcome]++;
-  });
-  return new Promise((resolve) => {
-    child.on('close', (status) => {
+  constructor(args: readonly string[]) {
+    this.#args = args;
+  }
+
+  /** Feeds a parser; after an input that ends the process the next one goes on behind it. */
+  async feed(name: string, count: number): Promise<Tally> {
+    const tally: Tally = { taken: 0, refused: 0, faults: [] };
+    const first = Number(values.first);
+    for (let next = first; next < first + count; )
+      next = await this.#watch({ name, first: next, count: first + count - next }, tally);
+    return tally;
+  }
+
+  close(): void {
+    this.#child?.disconnect();
+  }
+
+  /** @returns the number of the input that comes next. */
+  #watch(feed: Feed, tally: Tally): Promise<number> {
+    this.#child ??= fork(CHILD, this.#args, { execArgv: ['--max-old-space-size=1024'], silent: true });
+    const child = this.#child;
+    const { name, first } = feed;
+    let at = first - 1;
+    let stderr = '';
+    let timer: NodeJS.Timeout | undefined;
+    let hung = false;
+    const waiting = () => {
       clearTimeout(timer);
-      if (status === 0) return resolve(Number.POSITIVE_INFINITY);
-      fault(
-        at,
-        hung
-          ? `hangs: no answer in ${PATIENCE / 1000} s`
-          : `ends the process (${status}): ${stderr.trim().split('\n').slice(-6).join(' | ')}`,
-      );
-      // Nothing was read yet: it is not the input's fault, and would come again.
-      resolve(at < first ? Number.POSITIVE_INFINITY : at + 1);
+      timer = setTimeout(() => {
+        hung = true;
+        child.kill('SIGKILL');
+      }, PATIENCE);
+    };
+    waiting();
+    const listen = (part: Buffer): void => {
+      stderr = `${stderr}${part}`.slice(-2000);
+    };
+    child.stderr!.on('data', listen);
+    child.stdout!.resume();
+    const fault = (number: number, what: string) =>
+      tally.faults.push(`${name}, --seed ${values.seed} --first ${number} --inputs 1: ${what}`);
+    return new Promise((resolve) => {
+      const end = (next: number): void => {
+        clearTimeout(timer);
+        child.off('message', hear).off('close', gone);
+        child.stderr!.off('data', listen);
+        resolve(next);
+      };
+      const hear = (news: News): void => {
+        waiting();
+        if ('fed' in news) end(Number.POSITIVE_INFINITY);
+        else if ('at' in news) at = news.at;
+        else if ('fault' in news) fault(news.done, news.fault);
+        else tally[news.outcome]++;
+      };
+      const gone = (status: number | null): void => {
+        this.#child = null;
+        fault(
+          at,
+          hung
+            ? `hangs: no answer in ${PATIENCE / 1000} s`
+            : `ends the process (${status}): ${stderr.trim().split('\n').slice(-6).join(' | ')}`,
+        );
+        // Nothing was read yet: it is not the input's fault, and would come again.
+        end(at < first ? Number.POSITIVE_INFINITY : at + 1);
+      };
+      child.on('message', hear).on('close', gone);
+      child.send(feed);
     });
-  });
+  }
 }
 
 const work = mkdtempSync(join(tmpdir(), 'neurgrad-fuzz-'));
 try {
   const runs = makeRuns(work);
   const shares = new Map(parsers(runs).map(({ name, share = 1 }) => [name, share]));
-  shares.set('optimiser', 1);
+  for (const name of MADE) shares.set(name, name.startsWith('tuning') ? 0.03 : 1);
+  const left = [...shares].filter(([name]) => values.only === undefined || name.includes(values.only));
   let [inputs, faults] = [0, 0];
-  for (const [name, share] of shares) {
-    if (values.only !== undefined && !name.includes(values.only)) continue;
-    const count = Math.max(1, Math.round(Number(values.inputs) * share));
-    const tally = await feed(name, count, work, runs);
-    inputs += count;
-    faults += tally.faults.length;
-    console.log(
-      `${name}: ${count} inputs, ${tally.taken} taken, ${tally.refused} refused, ${tally.faults.length} faults`,
-    );
-    for (const fault of tally.faults) console.log(`  ${fault}`);
-  }
+  const feedAll = async (): Promise<void> => {
+    const reader = new Reader([values.seed, work, runs.study, runs.probe]);
+    for (let next = left.shift(); next; next = left.shift()) {
+      const [name, share] = next;
+      const count = Math.max(1, Math.round(Number(values.inputs) * share));
+      const began = performance.now();
+      const tally = await reader.feed(name, count);
+      inputs += count;
+      faults += tally.faults.length;
+      console.log(
+        `${name}: ${count} inputs, ${tally.taken} taken, ${tally.refused} refused, ${tally.faults.length} faults, ${((performance.now() - began) / 1000).toFixed(1)} s`,
+      );
+      for (const fault of tally.faults) console.log(`  ${fault}`);
+    }
+    reader.close();
+  };
+  await Promise.all(Array.from({ length: PROCESSES }, feedAll));
   console.log(`fuzz: ${inputs} inputs, ${faults} faults`);
   process.exitCode = faults > 0 ? 1 : 0;
 } finally {

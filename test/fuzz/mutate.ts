@@ -58,6 +58,16 @@ export function damageBytes(file: Uint8Array, next: Random): Uint8Array {
   return bytes;
 }
 
+/** The header of a safetensors file damaged as JSON, its length set right. */
+export function damageHeader(file: Uint8Array, next: Random): Uint8Array {
+  const bytes = Buffer.from(file);
+  const length = Number(bytes.readBigUInt64LE(0));
+  const header = Buffer.from(damageJson(bytes.toString('utf8', 8, 8 + length), next));
+  const lead = Buffer.alloc(8);
+  lead.writeBigUInt64LE(BigInt(header.length));
+  return Buffer.concat([lead, header, bytes.subarray(8 + length)]);
+}
+
 /** Text of an object that nests `depth` deep. */
 const deep = (depth: number, open: string, close: string): string =>
   `${open.repeat(depth)}0${close.repeat(depth)}`;
@@ -128,6 +138,14 @@ function places(json: unknown, next: Random): Path[] {
   return found;
 }
 
+function isJson(text: string): boolean {
+  try {
+    return typeof JSON.parse(text) === 'object';
+  } catch {
+    return false;
+  }
+}
+
 const HOLE = '\u{f0000}HOLE';
 
 /** A JSON text with a value or two replaced, lost, doubled or renamed. */
@@ -161,6 +179,11 @@ export function damageJson(text: string, next: Random): string {
       case 2:
         if (typeof value === 'number') {
           parent[key] = oneOf(next, [-value, value + 1, value * 1e6, value + 0.5, 0]);
+          break;
+        }
+        // JSON within JSON, as in a file's metadata.
+        if (typeof value === 'string' && isJson(value)) {
+          parent[key] = damageJson(value, next);
           break;
         }
         if (typeof value === 'string' && value !== HOLE) {

@@ -3,11 +3,15 @@
  * damaged file or refuse it with a `UserError`; anything else is a fault.
  */
 
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
-import { finishTask, readManifest } from '../../cli/probeRun.ts';
+import { questionsOf } from '../../cli/commands/probe.ts';
+import { readManifest } from '../../cli/probeFiles.ts';
+import { finishRun, finishTask } from '../../cli/probeRun.ts';
 import { AdamW, type Device, openDevice, tensor } from '../../engine/index.ts';
+import { tuneProducts } from '../../engine/tune.ts';
+import { checkCheckpoint, TrainingFolder, writeNotes } from '../../examples/training/folder.ts';
 import { openCheckpoint } from '../../models/checkpoint.ts';
 import {
   loadModelWeights,
@@ -16,6 +20,7 @@ import {
   localFolder,
   readChatTemplate,
   readConfig,
+  resolveModelFolder,
   saveOptimiser,
 } from '../../models/index.ts';
 import { parseNeurons, parseRange, UserError } from '../../neurgrad/index.ts';
@@ -27,7 +32,17 @@ import {
   StudyFolder,
   summarise,
 } from '../../neurgrad/study/index.ts';
-import { loadProber, parseTasks, readTask } from '../../probing/index.ts';
+import {
+  auditTask,
+  cleanSplits,
+  loadProber,
+  parseTasks,
+  readTask,
+  SPLITS,
+  summariseAudits,
+} from '../../probing/index.ts';
+import { makeTokenizerFile } from '../models/tokenizerFiles.ts';
+import { commands } from './commands.ts';
 
 /** Files by their path in a folder. */
 export type Files = Readonly<Record<string, Uint8Array | string>>;
@@ -38,8 +53,10 @@ export interface Parser {
   readonly files: Files;
   /** Files that are damaged; default all. */
   readonly damaged?: readonly string[];
-  /** Reads the folder. */
-  read(folder: string): Promise<void>;
+  /** Files that carry their own digest: no change of them may be taken. */
+  readonly sealed?: (file: string) => boolean;
+  /** Reads the folder, of which a file may be damaged. */
+  read(folder: string, file: string): Promise<void>;
   /** Inputs beside those of other parsers: below 1 where one takes long. */
   readonly share?: number;
 }
@@ -230,14 +247,36 @@ const tokenizers = Object.entries(TOKENIZERS).map(
   }),
 );
 
-const weights = ['bert-s', 'bert-s-sharded', 'llama-tied', 'llama-gqa'].map(
+/** Of every kind that is let in, as the comparison with the reference makes them. */
+const kinds: Parser = {
+  name: 'tokenizer kinds',
+  files: Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [`${i}/tokenizer.json`, makeTokenizerFile(i)]),
+  ),
+  share: 2,
+  async read(folder, file) {
+    const tokenizer = await loadTokenizer(await localFolder(join(folder, dirname(file))));
+    for (const text of TEXTS) {
+      const ids = tokenizer.encode(text);
+      tokenizer.decode(ids);
+      ids.map(tokenizer.textOf);
+    }
+  },
+};
+
+const weights = ['bert-s', 'bert-s-sharded', 'llama-tied', 'llama-gqa', 'llama-s-f16-sharded'].map(
   (name): Parser => ({
     name: `model ${name}`,
     files: filesOf(join(GOLDEN, name)),
     share: 0.3,
     async read(folder) {
       const model = await loadModelWeights(await localFolder(folder), await device());
-      model.dispose();
+      try {
+        using run = model.run({ ids: [[1, 2, 3]] });
+        await run.logits.read();
+      } finally {
+        model.dispose();
+      }
     },
   }),
 );
@@ -316,9 +355,27 @@ const SPACE = {
 export function parsers(runs: { readonly study: string; readonly probe: string }): Parser[] {
   const study = filesOf(runs.study, (name) => !/html|lock|svg/.test(name));
   const probe = filesOf(runs.probe, (name) => !/html|lock/.test(name));
-  const prober = Object.keys(probe).find((name) => /^probers\/.*\.json$/.test(name))!;
+  const proberName = Object.keys(probe).find((name) => /^probers\/.*\.json$/.test(name))!;
+  const prober: Files = {
+    'prober.json': probe[proberName]!,
+    'prober.safetensors': probe[proberName.replace('.json', '.safetensors')]!,
+  };
+  const splits: Files = Object.fromEntries(
+    SPLITS.map((split) => [`${parseTasks('FEVER')[0]!.folder}/${split}.json`, JSON.stringify(rows())]),
+  );
   return [
+    ...commands({ study, probe, prober, splits }),
     ...tokenizers,
+    kinds,
+    {
+      name: 'generation config',
+      files: {
+        'config.json': readFileSync(join(GOLDEN, 'llama-gqa/config.json')),
+        'generation_config.json': JSON.stringify({ bos_token_id: 1, eos_token_id: [2, 3], max_length: 20 }),
+      },
+      damaged: ['generation_config.json'],
+      read: async (folder) => void (await readConfig(await localFolder(folder))),
+    },
     {
       name: 'config',
       files: { 'config.json': readFileSync(join(GOLDEN, 'llama-gqa/config.json')) },
@@ -400,24 +457,82 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       },
     },
     {
+      name: 'rows of a prober',
+      files: { 'rows.json': JSON.stringify(rows()) },
+      async read(folder) {
+        const about = { task: 'FEVER', contexts: { en: 'Is the claim right?\n\n' } };
+        questionsOf({ rows: join(folder, 'rows.json'), language: 'en' }, about);
+      },
+    },
+    {
+      name: 'splits of a task',
+      files: splits,
+      async read(folder) {
+        const [task] = parseTasks('FEVER');
+        const data = await readTask(await localFolder(folder), task!);
+        if (!data) throw new UserError('data', 'no files');
+        summariseAudits([auditTask(task!, data)]);
+        cleanSplits(task!, data, 1);
+      },
+    },
+    {
+      name: 'cache of the Hub',
+      files: {
+        'models--a--b/refs/main': COMMIT,
+        [`models--a--b/snapshots/${COMMIT}/config.json`]: readFileSync(join(GOLDEN, 'llama-gqa/config.json')),
+        [`models--a--b/snapshots/${COMMIT}/tokenizer.json`]: JSON.stringify(TOKENIZERS.bytes),
+        ...Object.fromEntries(
+          Object.entries(
+            filesOf(join(GOLDEN, 'llama-s-f16-sharded'), (name) => /safetensors/.test(name)),
+          ).map(([name, data]) => [`models--a--b/snapshots/${COMMIT}/${name}`, data]),
+        ),
+      },
+      async read(folder) {
+        const env = { HF_HUB_CACHE: folder, HF_HUB_OFFLINE: '1' };
+        const found = await resolveModelFolder('a/b', { env });
+        await readConfig(found);
+        await (await openCheckpoint(found)).close();
+        await loadTokenizer(found);
+      },
+    },
+    {
+      name: 'log of a training',
+      files: { 'loss.jsonl': [0, 0, 0].map((step) => `${JSON.stringify({ step, loss: 1.5 })}\n`).join('') },
+      async read(folder) {
+        using training = new TrainingFolder(folder);
+        training.readLog('loss.jsonl');
+      },
+    },
+    {
       name: 'study folder',
       files: study,
+      sealed: (file) => /parquet$|manifest/.test(file),
       read: async (folder) => void (await summarise([StudyFolder.read(folder)])),
     },
     {
       name: 'probing run',
       files: probe,
-      damaged: Object.keys(probe).filter((name) => /manifest|^parts\/|^tasks\//.test(name)),
+      damaged: Object.keys(probe).filter((name) => /manifest|^parts\//.test(name)),
+      sealed: () => true,
+      share: 2,
       async read(folder) {
-        for (const { task } of readManifest(folder).tasks) await finishTask(folder, task, true);
+        for (const { task } of readManifest(folder).tasks) {
+          rmSync(join(folder, 'tasks'), { recursive: true, force: true });
+          await finishTask(folder, task, true);
+        }
       },
     },
     {
+      name: 'results of a probing run',
+      files: probe,
+      damaged: Object.keys(probe).filter((name) => /manifest|^tasks\//.test(name)),
+      sealed: () => true,
+      read: async (folder) => void (await finishRun(folder, true)),
+    },
+    {
       name: 'prober',
-      files: {
-        'prober.json': probe[prober]!,
-        'prober.safetensors': probe[prober.replace('.json', '.safetensors')]!,
-      },
+      sealed: () => true,
+      files: prober,
       read: async (folder) => void (await loadProber(join(folder, 'prober'))),
     },
     lines('neurons', ['L0.N1', 'L3.N511@pre', 'L1.N2,L2.N3'], (line) => parseNeurons(line, SPACE)),
@@ -449,17 +564,54 @@ function parseLoosely(text: string): unknown {
   }
 }
 
-/** An optimiser's file, written by the engine itself. */
-export async function optimiserParser(folder: string): Promise<Parser> {
+const COMMIT = '0123456789abcdef0123456789abcdef01234567';
+
+/** Parsers whose files the engine writes. */
+export const MADE: readonly string[] = ['optimiser', 'checkpoint of a training', 'tuning cache'];
+
+/** They and their files. @param folder where those are made. */
+export async function makeParsers(folder: string): Promise<Parser[]> {
   const gpu = await device();
   const names = ['a.weight', 'b.weight'];
   const parameters = names.map(() => tensor(gpu, Float32Array.of(1, 2, 3, 4), [2, 2]).requireGrad());
   const path = join(folder, 'optimizer.safetensors');
   const optimiser = new AdamW(parameters);
   await saveOptimiser(path, optimiser, names);
-  return {
-    name: 'optimiser',
-    files: { 'optimizer.safetensors': readFileSync(path) },
-    read: (from) => loadOptimiser(join(from, 'optimizer.safetensors'), gpu, optimiser, names),
-  };
+  const checkpoint = join(folder, 'checkpoint');
+  mkdirSync(checkpoint);
+  renameSync(path, join(checkpoint, 'optimizer.safetensors'));
+  writeFileSync(
+    join(checkpoint, 'model.safetensors'),
+    readFileSync(join(MODELS, 'stories260k/model.safetensors')),
+  );
+  writeNotes(checkpoint, { step: 3, seconds: 5, seed: 1, facts: 10, lossScale: { value: 1024, steps: 2 } });
+  let kept = '';
+  const store = (path: string) => ({
+    read: async () => readFileSync(path, 'utf8'),
+    write: async (_: string, text: string) => void (kept = text),
+  });
+  writeFileSync(join(folder, 'kept.json'), '');
+  await tuneProducts(gpu, store(join(folder, 'kept.json')));
+  return [
+    {
+      name: 'tuning cache',
+      files: { 'kept.json': kept },
+      // Kernels are measured anew where it is of no use.
+      share: 0.03,
+      read: (from) => tuneProducts(gpu, store(join(from, 'kept.json'))),
+    },
+    {
+      name: 'optimiser',
+      files: filesOf(checkpoint, (name) => name.startsWith('optimizer')),
+      sealed: () => true,
+      read: (from) => loadOptimiser(join(from, 'optimizer.safetensors'), gpu, optimiser, names),
+    },
+    {
+      name: 'checkpoint of a training',
+      files: filesOf(checkpoint),
+      // The notes hold the digests of the others.
+      sealed: (file) => file === 'training.json',
+      read: async (from) => void checkCheckpoint(from),
+    },
+  ];
 }

@@ -1,6 +1,6 @@
 /** A whole run on the bundled Llama: in one go, killed and gone on with, in shards; and its probers put to use. */
 
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -123,6 +123,33 @@ describe('a run', () => {
     ]);
     const { report } = await evaluate('shards');
     expect({ ...report, act: null }).toEqual({ ...whole, act: null });
+  });
+
+  it('counts no part that was changed, and reads it again to the same bytes', async () => {
+    const parts = join(place('shards'), 'parts', 'MyriadLAMA');
+    const files = readdirSync(parts).filter((name) => name.endsWith('.safetensors'));
+    for (const name of files) {
+      const path = join(parts, name);
+      const file = readFileSync(path);
+      const [begin, data] = [8 + Number(file.readBigUInt64LE(0)), Buffer.from(file)];
+      for (const at of [0, 9, 40, begin - 1, begin, Math.floor((begin + file.length) / 2), file.length - 1]) {
+        data[at]! ^= 4;
+        writeFileSync(path, data);
+        await expect(evaluate('shards'), `${name}, byte ${at}`).rejects.toThrow(`${name}: is `);
+        data[at]! ^= 4;
+      }
+      writeFileSync(path, file.subarray(0, file.length - 8));
+      await expect(evaluate('shards'), `${name}, cut short`).rejects.toThrow(`${name}: is `);
+      const notes: string[] = [];
+      for (const index of [0, 1]) {
+        const shard = { index, count: 2 };
+        await collect(model, [plan], settings, place('shards'), { shard, onNote: (text) => notes.push(text) });
+      }
+      expect(notes, name).toEqual([expect.stringMatching(`${name}: is .*; reading its prompts again$`)]);
+      expect(readFileSync(path).equals(file), name).toBe(true);
+      expect({ ...(await evaluate('shards')).report, act: null }).toEqual({ ...whole, act: null });
+    }
+    expect(files).toHaveLength(4);
   });
 
   it('leaves probers that answer as they did, from their files', async () => {

@@ -1,6 +1,6 @@
 /** What training is made of: accumulation, recomputation, checkpoints that go on to the same bits, sentences, batches. */
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -22,6 +22,7 @@ import {
   tensor,
 } from '../../engine/index.ts';
 import { batchInput, readFacts, SentenceMaker } from '../../examples/train-facts-bert/facts.ts';
+import { TrainingFolder } from '../../examples/training/folder.ts';
 import { batchesOf, passRandom } from '../../examples/training/order.ts';
 import { Trainer } from '../../examples/training/trainer.ts';
 import {
@@ -73,6 +74,27 @@ describe.each([bert, llama])('$type', (config) => {
       expect(await rest.step(losses(second, step), 6)).toEqual(reports[step]);
     expect(await values(second)).toEqual(await values(whole));
     expect(reports.at(-1)!.loss).toBeLessThan(reports[0]!.loss);
+  });
+
+  test('a damaged checkpoint is moved aside, and the one before it is gone on from', async () => {
+    const out = join(folder, `${config.type}-damaged`);
+    const model = initialise(device, config, seededRandom(1));
+    const trainer = new Trainer(model, { schedule });
+    const names = ['training.json', 'model.safetensors', 'optimizer.safetensors'];
+    await trainer.save(out, config, await localFolder(FACTS), {});
+    for (const name of names) {
+      await trainer.step(losses(model, trainer.steps), 6);
+      const path = await trainer.save(out, config, await localFolder(FACTS), {});
+      const file = readFileSync(join(path, name));
+      file[Math.floor(0.6 * file.length)]! ^= 1;
+      writeFileSync(join(path, name), file);
+      await expect(trainer.resume(path), name).rejects.toThrow(`${name}: is damaged`);
+      using training = new TrainingFolder(out);
+      expect(training.latest, name).toBe(join(out, 'step-0'));
+      expect(readdirSync(out), name).toContain(`step-${trainer.steps}.damaged`);
+    }
+    trainer.dispose();
+    model.dispose();
   });
 
   test('layers that run again in the backward give the same bits and keep less', async () => {

@@ -6,8 +6,10 @@
  * browser has no such file system or no room in it, the same files are read from the Hub as they are needed.
  */
 
+import * as v from 'valibot';
 import { type ByteFolder, fileMapFolder } from '../../../../models/byteSource.ts';
 import { hubFolder, isHubId } from '../../../../models/hub.ts';
+import { checkJson, parseJson } from '../../../../models/json.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import type { KeptModel } from '../protocol.ts';
 import type { Job } from './job.ts';
@@ -123,13 +125,16 @@ async function filesOf(home: FileSystemDirectoryHandle): Promise<Map<string, Fil
   return files;
 }
 
+const indexSchema = v.object({ weight_map: v.record(v.string(), v.string()) });
+
 async function keep(hub: ByteFolder, home: FileSystemDirectoryHandle, job: Job): Promise<void> {
   for (const name of SMALL) if (await hub.has(name)) await keepFile(hub, home, name, job);
   if (await hub.has(SINGLE)) {
     await keepFile(hub, home, SINGLE, job);
   } else {
     await keepFile(hub, home, INDEX, job);
-    const { weight_map } = JSON.parse(await hub.readText(INDEX)) as { weight_map: Record<string, string> };
+    const index = parseJson(await hub.readText(INDEX), INDEX, 'checkpoint');
+    const { weight_map } = checkJson(indexSchema, index, INDEX, 'checkpoint');
     for (const shard of new Set(Object.values(weight_map))) await keepFile(hub, home, shard, job);
   }
   await home.getFileHandle(MARKER, { create: true });
