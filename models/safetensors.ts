@@ -9,6 +9,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { show } from '../engine/options.ts';
 import type { ByteSource } from './byteSource.ts';
 import { POINTER_LIMIT, refusePointer } from './lfsPointer.ts';
 
@@ -280,7 +281,8 @@ function checkData(path: string, { name, dtype, shape }: TensorToWrite, data: Wr
 export const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
 
 /** JSON for a message. */
-const quote = (value: unknown): string => shortened(JSON.stringify(value) ?? 'nothing');
+const quote = (value: unknown): string =>
+  typeof value === 'string' || isNaturals(value) ? shortened(JSON.stringify(value)) : show(value);
 
 function bad(file: string, what: string, cause?: unknown): UserError {
   return new UserError('safetensors', `${file}: ${what}`, { cause });

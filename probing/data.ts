@@ -117,8 +117,8 @@ try {
   const records = await parquetReadObjects({ file });
   answer = JSON.stringify({ records }, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
 } catch (error) {
-  // The reader's own words; where it stumbles, its words are about itself.
-  const stumbles = error instanceof TypeError || error instanceof RangeError;
+  // The reader's own words; where it stumbles, its words are about itself, or of what is not there.
+  const stumbles = error instanceof TypeError || error instanceof RangeError || /undefined/.test(error?.message);
   answer = JSON.stringify({ reason: stumbles ? 'it is damaged' : String(error?.message).split('\\n')[0].slice(0, 200) });
 }
 process.stdout.write(answer);

@@ -83,8 +83,8 @@ Examples:
     .action(runCommand);
 }
 
-/** A plan file's JSON, over its preset. */
-function readPlan(options: Options): Plan {
+/** A plan file's JSON, over its preset. @throws UserError where it is no plan. */
+export function readPlan(options: Options): Plan {
   let json: Partial<PlanInput> & { preset?: string } = {};
   if (options.plan !== undefined) {
     const parsed = parseJson(readTextFile(options.plan), options.plan, 'plan');

@@ -7,6 +7,7 @@
 
 import { byteOfToken, fromByteLetters } from './characters.ts';
 import type { DecoderSpec } from './components.ts';
+import { checkGrowth } from './growth.ts';
 import { divideBy } from './pattern.ts';
 
 export interface Decoder {
@@ -78,6 +79,14 @@ function strip(token: string, content: string, start: number, stop: number): str
   return letters.slice(from, to).join('');
 }
 
+const lengthOf = (tokens: readonly string[]): number =>
+  tokens.reduce((sum, { length }) => sum + length + 1, 0);
+
+function notGrown(before: readonly string[], now: readonly string[]): readonly string[] {
+  checkGrowth(lengthOf(before), lengthOf(now));
+  return now;
+}
+
 /** @throws Error where a pattern cannot be used. */
 export function buildDecoder(spec: DecoderSpec): Decoder {
   switch (spec.type) {
@@ -87,8 +96,13 @@ export function buildDecoder(spec: DecoderSpec): Decoder {
       const fused = spec.decoders.findIndex(({ type }) => type === 'Fuse');
       const alone = steps.filter((_, i) => fused < 0 || i < fused || spec.decoders[i]!.type !== 'Strip');
       return {
-        chain: (tokens) => steps.reduce((now, step) => step.chain(now), tokens),
-        one: (token) => alone.reduce((now, step) => step.one(now), token),
+        chain: (tokens) => steps.reduce((now, step) => notGrown(tokens, step.chain(now)), tokens),
+        one: (token) =>
+          alone.reduce((now, step) => {
+            const next = step.one(now);
+            checkGrowth(token.length, next.length);
+            return next;
+          }, token),
       };
     }
     case 'ByteLevel':

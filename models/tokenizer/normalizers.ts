@@ -4,7 +4,6 @@
  * Source: `tokenizers` 0.23, src/normalizers.
  */
 
-import { UserError } from '../../engine/errors.ts';
 import {
   BERT_CONTROL,
   COMBINING_MARK,
@@ -15,6 +14,7 @@ import {
   toByteLetters,
 } from './characters.ts';
 import type { NormalizerSpec } from './components.ts';
+import { checkGrowth } from './growth.ts';
 import { divideBy } from './pattern.ts';
 import { precompiled } from './precompiled.ts';
 
@@ -49,19 +49,6 @@ const IDEOGRAPH =
 const NMT_REMOVED = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g;
 const NMT_SPACE = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g;
 
-/**
- * No tokenizer lets a text grow more than this: U+FDFA, the character of the longest compatibility form, has 18. A hostile
- * file's replacements of replacements would keep what follows busy for ever.
- */
-const MOST_GROWTH = 32;
-const GROWTH_OF_SHORT = 1000;
-
-/** @throws UserError where a text has grown out of hand. */
-function checkGrowth(before: string, now: string): void {
-  if (now.length > MOST_GROWTH * before.length + GROWTH_OF_SHORT)
-    throw new UserError('tokenizer', `a normalizer makes ${now.length} characters of ${before.length}`);
-}
-
 /** @throws Error where a pattern or a table cannot be used. */
 export function buildNormalizer(spec: NormalizerSpec): Normalizer {
   switch (spec.type) {
@@ -70,7 +57,7 @@ export function buildNormalizer(spec: NormalizerSpec): Normalizer {
       return (piece) =>
         steps.reduce((now, step) => {
           const next = step(now);
-          checkGrowth(piece.text, next.text);
+          checkGrowth(piece.text.length, next.text.length);
           return next;
         }, piece);
     }
@@ -124,7 +111,7 @@ export function buildNormalizer(spec: NormalizerSpec): Normalizer {
           // What replaces several characters counts as coming from the last of them.
           if (to <= origin || (!matches && from < origin)) begins = now.length - Math.max(0, to - origin);
         }
-        checkGrowth(text, now);
+        checkGrowth(text.length, now.length);
         return { text: now, origin: begins };
       };
     }

@@ -7,6 +7,7 @@
  */
 
 import { EmulatedRegExp, toRegExpDetails } from 'oniguruma-to-es';
+import { bounded } from './boundedPattern.ts';
 import { asUnicode16 } from './characters.ts';
 import { refuseFolding } from './folding.ts';
 
@@ -59,7 +60,7 @@ export function divideBy(pattern: Pattern): Divide {
   if ('String' in pattern)
     return divideByRegExp(new RegExp(pattern.String.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), 'gu'));
   const divide = divideByRegExp(compile(pattern.Regex));
-  return (text) => divide(asUnicode16(text));
+  return bounded(pattern.Regex, (text) => divide(asUnicode16(text)));
 }
 
 /** @param regex with the flag `g`. */

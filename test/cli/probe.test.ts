@@ -240,7 +240,12 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
 
   it('refuses a manifest or results with a changed byte, and does what is damaged again', async () => {
     const again = () => probe('--rows', '16', '--evaluation-rows', '6', '--out', run);
-    const names = ['manifest.json', 'tasks/FEVER.json', 'probers/FEVER-magn.json', 'probers/FEVER-polar.safetensors'];
+    const names = [
+      'manifest.json',
+      'tasks/FEVER.json',
+      'probers/FEVER-magn.json',
+      'probers/FEVER-polar.safetensors',
+    ];
     for (const name of names) {
       const path = join(run, name);
       const file = readFileSync(path);
@@ -269,14 +274,38 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     cpSync(run, copy, { recursive: true });
     const strange: [file: string, change: (json: never) => void, message: RegExp][] = [
       ['manifest.json', (m: { tasks: unknown }) => void (m.tasks = {}), /tasks is /],
-      ['manifest.json', (m: { tasks: { task: string }[] }) => void (m.tasks[0]!.task = '../x'), /tasks\.0\.task is '\.\.\/x'/],
-      ['manifest.json', (m: { tasks: { candidates: number[] }[] }) => void m.tasks[0]!.candidates.pop(), /2 labels but 1 cand/],
-      ['manifest.json', (m: { tasks: { gold: { test: number[] } }[] }) => void (m.tasks[0]!.gold.test[0] = 7), /label 7, of 2/],
-      ['manifest.json', (m: { settings: { permutations: unknown } }) => void (m.settings.permutations = [[1]]), /permutations is \[…\]/],
-      ['tasks/FEVER.json', (t: { magn: { accuracy: unknown } }) => void (t.magn.accuracy = 'x\u001b[2J'), /magn\.accuracy is 'x/],
+      [
+        'manifest.json',
+        (m: { tasks: { task: string }[] }) => void (m.tasks[0]!.task = '../x'),
+        /tasks\.0\.task is '\.\.\/x'/,
+      ],
+      [
+        'manifest.json',
+        (m: { tasks: { candidates: number[] }[] }) => void m.tasks[0]!.candidates.pop(),
+        /2 labels but 1 cand/,
+      ],
+      [
+        'manifest.json',
+        (m: { tasks: { gold: { test: number[] } }[] }) => void (m.tasks[0]!.gold.test[0] = 7),
+        /label 7, of 2/,
+      ],
+      [
+        'manifest.json',
+        (m: { settings: { permutations: unknown } }) => void (m.settings.permutations = [[1]]),
+        /permutations is \[…\]/,
+      ],
+      [
+        'tasks/FEVER.json',
+        (t: { magn: { accuracy: unknown } }) => void (t.magn.accuracy = 'x\u001b[2J'),
+        /magn\.accuracy is 'x/,
+      ],
       ['tasks/FEVER.json', (t: { gold: number[] }) => void t.gold.pop(), /is not of this run/],
       ['tasks/FEVER.json', (t: { task: string }) => void (t.task = 'NER'), /is not of this run/],
-      ['tasks/FEVER.json', (t: { magn: { predictions: number[] } }) => void (t.magn.predictions[0] = 9), /is not of this/],
+      [
+        'tasks/FEVER.json',
+        (t: { magn: { predictions: number[] } }) => void (t.magn.predictions[0] = 9),
+        /is not of this/,
+      ],
     ];
     for (const [name, change, message] of strange) {
       const path = join(copy, name);

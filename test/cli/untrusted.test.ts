@@ -4,13 +4,16 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { readPlan } from '../../cli/commands/study.ts';
 import { UserError } from '../../engine/errors.ts';
 import { lockHolder } from '../../engine/lock.ts';
 import { readFacts } from '../../examples/train-facts-bert/facts.ts';
 import { BoundedService } from '../../models/boundedProcess.ts';
 import { readChatTemplate } from '../../models/chat.ts';
-import { localFolder } from '../../models/index.ts';
+import { loadTokenizer, localFolder } from '../../models/index.ts';
 import { seal, UNSEALED } from '../../models/seal.ts';
+import { isTame } from '../../models/tokenizer/boundedPattern.ts';
+import { divideBy } from '../../models/tokenizer/pattern.ts';
 import { encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { readQuestions } from '../../neurgrad/study/prompts.ts';
 import { neurgrad } from './command.ts';
@@ -49,29 +52,20 @@ async function refusal(read: () => unknown): Promise<string> {
 describe('values that are none', () => {
   it.each(STRANGE)('as the name of a fact: %.30s', async (value) => {
     const path = place('uuid.jsonl', `{"prompt":"a [MASK]","answer":"b","uuid":${value}}`);
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path }, 'bert'))).toMatch(/uuid\.jsonl:1: uuid is /);
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path }, 'bert'))).toMatch(
+      /uuid\.jsonl:1: uuid is /,
+    );
   });
 
-  it.each(STRANGE)('as the preset of a plan: %.30s', async (value) => {
-    const path = place('preset.json', `{"preset":${value}}`);
-    const { code, err } = await neurgrad('study', '--plan', path, '--print-plan');
-    expect([code, err]).toEqual([2, expect.stringMatching(/^error: unknown preset .{1,400}\n$/)]);
+  it.each([...STRANGE, '"constructor"', '"__proto__"'])('as the preset of a plan: %.30s', async (value) => {
+    const plan = place('preset.json', `{"preset":${value}}`);
+    expect(await refusal(() => readPlan({ plan }))).toMatch(/^unknown preset .{1,400}$/);
   });
 
-  it.each(['"constructor"', '"__proto__"', '"toString"'])('as the preset of a plan: %s', async (value) => {
-    const { code, err } = await neurgrad('study', '--plan', place('own.json', `{"preset":${value}}`), '--print-plan');
-    expect([code, err]).toEqual([2, expect.stringContaining(`unknown preset '${JSON.parse(value)}'`)]);
-  });
-
-  it.each(['null', '[]', '3', '{"models":['.repeat(1), deep(20_000)])('as a plan: %.30s', async (value) => {
-    const { code, err } = await neurgrad('study', '--plan', place('plan.json', value), '--print-plan');
-    expect([code, err]).toEqual([2, expect.stringMatching(/^error: .{1,490}\n$/)]);
-  });
-
-  it('as a plan that nests without end', async () => {
-    const nested = `${'{"models":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
-    const { code, err } = await neurgrad('study', '--plan', place('nested.json', nested), '--print-plan');
-    expect([code, err]).toEqual([2, expect.stringMatching(/^error: .{1,490}\n$/)]);
+  const nested = `${'{"models":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
+  it.each(['null', '[]', '3', '{"models":[', deep(20_000), nested])('as a plan: %.30s', async (value) => {
+    const plan = place('plan.json', value);
+    expect(await refusal(() => readPlan({ plan }))).toMatch(/^.{1,490}$/);
   });
 
   it('as a lock: nobody holds it', () => {
@@ -83,11 +77,14 @@ describe('values that are none', () => {
     expect(lockHolder(place('lock.json', deep(20_000)))).toBe('that has just begun');
   });
 
-  it.each(['[null]', '[null,{"name":{"toString":1}}]', deep(20_000)])('as chat templates: %.30s', async (value) => {
-    place('tokenizer_config.json', `{"chat_template":${value}}`);
-    const here = await localFolder(folder);
-    expect(await refusal(() => readChatTemplate(here))).toContain('chat template');
-  });
+  it.each(['[null]', '[null,{"name":{"toString":1}}]', deep(20_000)])(
+    'as chat templates: %.30s',
+    async (value) => {
+      place('tokenizer_config.json', `{"chat_template":${value}}`);
+      const here = await localFolder(folder);
+      expect(await refusal(() => readChatTemplate(here))).toContain('chat template');
+    },
+  );
 
   it('as facts and templates', async () => {
     const facts = (fact: string, templates: string): Promise<string> => {
@@ -98,11 +95,64 @@ describe('values that are none', () => {
     const fact = '{"relation":"P1","subject":"a","object":"b"}';
     expect(await facts('{', '{}')).toMatch(/facts\.jsonl:1: is not JSON/);
     expect(await facts('null', '{}')).toMatch(/facts\.jsonl:1: /);
-    expect(await facts('{"relation":{"toString":1}}', '{}')).toMatch(/facts\.jsonl:1: relation is { toString }/);
+    expect(await facts('{"relation":{"toString":1}}', '{}')).toMatch(
+      /facts\.jsonl:1: relation is { toString }/,
+    );
     expect(await facts(fact, '[]')).toMatch(/templates\.json/);
     expect(await facts(fact, '{}')).toMatch(/templates\.json: has no templates of 'P1'/);
-    expect(await facts(fact, '{"P1":{"train":[1],"held_out":[]}}')).toMatch(/templates\.json: P1\.train\.0 is 1/);
+    expect(await facts(fact, '{"P1":{"train":[1],"held_out":[]}}')).toMatch(
+      /templates\.json: P1\.train\.0 is 1/,
+    );
     expect(await refusal(() => readFacts(join(folder, 'nowhere')))).toMatch(/nowhere.*no such file/);
+  });
+});
+
+describe('a tokenizer', () => {
+  const load = async (fields: object) => {
+    const vocab = { '<unk>': 0, a: 1 };
+    place(
+      'tokenizer.json',
+      JSON.stringify({ model: { type: 'WordLevel', vocab, unk_token: '<unk>' }, ...fields }),
+    );
+    return loadTokenizer(await localFolder(folder));
+  };
+  const replace = (content: string) => ({ type: 'Replace', pattern: { String: 'x' }, content });
+  const grow = [replace('x'.repeat(3000)), replace('x'.repeat(3000)), replace('x'.repeat(3000))];
+
+  it('whose replacements grow without end is given up', async () => {
+    const normal = await load({ normalizer: { type: 'Sequence', normalizers: grow } });
+    expect(await refusal(() => normal.encode('x and x'))).toMatch(/makes \d+ characters of 7/);
+    const decoded = await load({
+      decoder: { type: 'Sequence', decoders: [replace('x'.repeat(999)), ...grow] },
+    });
+    expect(decoded.decode([1])).toBe('a');
+    const spelt = await load({
+      model: { type: 'WordLevel', vocab: { '<unk>': 0, xxx: 1 }, unk_token: '<unk>' },
+      decoder: { type: 'Sequence', decoders: grow },
+    });
+    expect(await refusal(() => spelt.decode([1]))).toMatch(/characters of/);
+  });
+
+  it('whose pattern tries again for ever is given up', { timeout: 60_000 }, async () => {
+    const split = (Regex: string) =>
+      load({ pre_tokenizer: { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false } });
+    const hostile = await split('(a+)+$');
+    expect(await refusal(() => hostile.encode(`${'a'.repeat(60)}b`))).toContain('more than 10 seconds');
+    // Patterns of this kind that end are what they were.
+    const groups = divideBy({ Regex: '(?:ab)+' });
+    expect(groups('xababy')).toEqual([
+      [0, 1, false],
+      [1, 5, true],
+      [5, 6, false],
+    ]);
+    expect(['(a|a)*b', '.*.*.*x', 'a{1,99}b{1,99}c{1,99}', '(?:a|b)++'].map(isTame)).toEqual(
+      Array(4).fill(false),
+    );
+    const known = [
+      String.raw`(?i:'s|'t)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+      String.raw`[(*+]+\(\*\++`,
+    ];
+    expect(known.map(isTame)).toEqual([true, true]);
   });
 });
 
@@ -111,12 +161,17 @@ describe('folders', () => {
     const prompts = join(folder, 'prompts');
     mkdirSync(prompts);
     try {
-      writeFileSync(Buffer.concat([Buffer.from(`${prompts}/`), Buffer.from([0xff]), Buffer.from('.jsonl')]), '{}');
+      writeFileSync(
+        Buffer.concat([Buffer.from(`${prompts}/`), Buffer.from([0xff]), Buffer.from('.jsonl')]),
+        '{}',
+      );
     } catch {
       // A disk that has no such names.
       return;
     }
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: prompts }, 'bert'))).toContain('is not UTF-8');
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: prompts }, 'bert'))).toContain(
+      'is not UTF-8',
+    );
   });
 
   it('that are files, and files that are folders', async () => {
@@ -125,9 +180,15 @@ describe('folders', () => {
     expect(await refusal(() => readQuestions({ ...pararel, path }, 'bert'))).toContain('file');
     mkdirSync(join(folder, 'odd', 'rows.jsonl'), { recursive: true });
     const odd = join(folder, 'odd');
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: odd }, 'bert'))).toMatch(/rows\.jsonl: is a folder/);
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: odd }, 'bert'))).toMatch(
+      /rows\.jsonl: is a folder/,
+    );
     mkdirSync(join(odd, 'fact', 'fever', 'train.json'), { recursive: true });
-    for (const args of [['audit', odd], ['build', odd, '--out', join(folder, 'built')], ['build', path, '--out', path]]) {
+    for (const args of [
+      ['audit', odd],
+      ['build', odd, '--out', join(folder, 'built')],
+      ['build', path, '--out', path],
+    ]) {
       const { code, err } = await neurgrad('data', ...args);
       expect([code, err]).toEqual([2, expect.stringMatching(/^error: .{1,490}\n$/)]);
     }
@@ -162,7 +223,9 @@ process.on('disconnect', () => process.exit());`;
     const service = new BoundedService<{ what: string }, string>(program, { seconds: 5, mebibytes: 64 });
     const ask = (what: string): Promise<string> =>
       service.ask({ what }).catch((error: Error) => `failed: ${error.message}`);
-    const answers = await Promise.all(['one', 'loop', 'two', 'die', 'refuse', 'three', 'eat', 'four'].map(ask));
+    const answers = await Promise.all(
+      ['one', 'loop', 'two', 'die', 'refuse', 'three', 'eat', 'four'].map(ask),
+    );
     const memory = 'failed: it takes more than 64 MiB of memory, or makes its reader fail';
     expect(answers).toEqual([
       ...['one', 'failed: it takes more than 5 seconds', 'two', memory],

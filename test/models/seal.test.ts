@@ -19,7 +19,7 @@ const place = (name: string): string => join(folder, name);
 function* damages(file: Buffer, every = 1): Generator<[string, Buffer]> {
   for (let at = 0; at < file.length; at += every) {
     const changed = Buffer.from(file);
-    changed[at]! ^= 1 << at % 8;
+    changed[at]! ^= 1 << (at % 8);
     yield [`byte ${at}`, changed];
     yield [`${at} bytes`, file.subarray(0, at)];
   }
@@ -55,7 +55,11 @@ describe('a sealed file', () => {
 
   it('of tables is read as it was written, and refused otherwise', async () => {
     const path = place('tables.safetensors');
-    const digest = await writeTensorFile(path, { a: Int32Array.of(1, -2, 3), b: Float64Array.of(0.5) }, { note: 'x' });
+    const digest = await writeTensorFile(
+      path,
+      { a: Int32Array.of(1, -2, 3), b: Float64Array.of(0.5) },
+      { note: 'x' },
+    );
     const { tables, metadata, digest: found } = await readTensorFile(path);
     expect([...tables]).toEqual([
       ['b', Float64Array.of(0.5)],
@@ -125,7 +129,9 @@ describe("a prober's files", () => {
     await save('one');
     await save('two', {}, { polarity: Int8Array.of(-1, -1, 0) });
     writeFileSync(place('one.safetensors'), readFileSync(place('two.safetensors')));
-    await expect(loadProber(place('one'))).rejects.toThrow(/one\.safetensors: is not the one that .*one\.json/);
+    await expect(loadProber(place('one'))).rejects.toThrow(
+      /one\.safetensors: is not the one that .*one\.json/,
+    );
   });
 
   it.each<[string, Partial<ProberAbout>, RegExp]>([

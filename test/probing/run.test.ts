@@ -143,7 +143,10 @@ describe('a run', () => {
       const notes: string[] = [];
       for (const index of [0, 1]) {
         const shard = { index, count: 2 };
-        await collect(model, [plan], settings, place('shards'), { shard, onNote: (text) => notes.push(text) });
+        await collect(model, [plan], settings, place('shards'), {
+          shard,
+          onNote: (text) => notes.push(text),
+        });
       }
       expect(notes, name).toEqual([expect.stringMatching(`${name}: is .*; reading its prompts again$`)]);
       expect(readFileSync(path).equals(file), name).toBe(true);
