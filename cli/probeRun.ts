@@ -9,6 +9,7 @@ import { checkFolder, makeFolder, putInPlace, remove, sweepLitter, writeTogether
 import { Lock } from '../engine/lock.ts';
 import { DamagedFile } from '../models/seal.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
+import { canonical } from '../neurgrad/study/plan.ts';
 import type { Shard } from '../neurgrad/study/shard.ts';
 import { lockShare } from '../neurgrad/study/shareLock.ts';
 import { listFolder } from '../neurgrad/study/textFile.ts';
@@ -53,6 +54,9 @@ export function lockReport(folder: string): Lock {
   return lock;
 }
 
+/** A value as text, whatever the order of its fields. */
+const sorted = (value: unknown): string => canonical(JSON.parse(toJson(value)));
+
 /**
  * Starts a run or goes on with it, under its lock.
  * @throws UserError where the folder holds a run of other settings, model or data.
@@ -69,7 +73,7 @@ export function openRun(folder: string, manifest: ProbeManifest): void {
     });
     const [before, now] = [decisive(there), decisive(manifest)];
     const other = (Object.keys(now) as (keyof typeof now)[]).filter(
-      (part) => toJson(before[part]) !== toJson(now[part]),
+      (part) => sorted(before[part]) !== sorted(now[part]),
     );
     if (other.length === 0) return;
     throw new UserError(

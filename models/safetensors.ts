@@ -219,7 +219,7 @@ export async function writeSafetensors(
     (a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1),
   );
   const { Digest, SEALED } = await import('./seal.ts');
-  const header = headerBytes(path, sorted, sealed ? { ...SEALED, ...metadata } : metadata);
+  const header = headerBytes(path, sorted, sealed ? { ...SEALED, ...metadata, ...SEALED } : metadata);
   const { WholeFile } = await import('../engine/disk.ts');
   using file = new WholeFile(path);
   const digest = sealed ? new Digest() : null;
@@ -281,8 +281,14 @@ function checkData(path: string, { name, dtype, shape }: TensorToWrite, data: Wr
 export const shortened = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
 
 /** JSON for a message. */
-const quote = (value: unknown): string =>
-  typeof value === 'string' || isNaturals(value) ? shortened(JSON.stringify(value)) : show(value);
+function quote(value: unknown): string {
+  try {
+    return shortened(JSON.stringify(value) ?? 'nothing');
+  } catch {
+    // Nests too deep.
+    return show(value);
+  }
+}
 
 function bad(file: string, what: string, cause?: unknown): UserError {
   return new UserError('safetensors', `${file}: ${what}`, { cause });

@@ -3,7 +3,6 @@
 import type * as v from 'valibot';
 import { show } from '../engine/options.ts';
 import { memorySource, openFile } from '../models/byteSource.ts';
-import { checkJson, parseJson } from '../models/json.ts';
 import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from '../models/safetensors.ts';
 import { UserError } from '../neurgrad/index.ts';
 
@@ -75,8 +74,18 @@ export function metadataOf<Schema extends v.GenericSchema>(
   name: string,
   schema: Schema,
 ): v.InferOutput<Schema> {
-  const value = parseJson(metadata[name] ?? 'null', `${path}: ${name}`, 'file');
-  return checkJson(schema, value, `${path}: ${name}`, 'file');
+  let value: unknown;
+  try {
+    value = JSON.parse(metadata[name] ?? 'null');
+  } catch {
+    // Told as what does not fit.
+  }
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  throw new UserError(
+    'file',
+    `${path}: its ${name} are no such numbers (${parsed.issues[0].message}); remove it`,
+  );
 }
 
 /** @throws UserError where a number of a table is not between `low` and `high`. */

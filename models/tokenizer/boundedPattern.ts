@@ -9,7 +9,7 @@ import { UserError } from '../../engine/errors.ts';
 import type { Divide } from './pattern.ts';
 
 /** For one text. */
-const SECONDS = 10;
+const SECONDS = 5;
 /** Ways to try again that multiply in one alternative: three would take the cube of a text's length, and its starts besides. */
 const MOST_LOOPS = 2;
 

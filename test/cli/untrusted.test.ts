@@ -137,7 +137,7 @@ describe('a tokenizer', () => {
     const split = (Regex: string) =>
       load({ pre_tokenizer: { type: 'Split', pattern: { Regex }, behavior: 'Isolated', invert: false } });
     const hostile = await split('(a+)+$');
-    expect(await refusal(() => hostile.encode(`${'a'.repeat(60)}b`))).toContain('more than 10 seconds');
+    expect(await refusal(() => hostile.encode(`${'a'.repeat(60)}b`))).toContain('more than 5 seconds');
     // Patterns of this kind that end are what they were.
     const groups = divideBy({ Regex: '(?:ab)+' });
     expect(groups('xababy')).toEqual([
