@@ -1,6 +1,6 @@
 /** Tables in safetensors files (Node): what probers and parts of a run are kept in. */
 
-import type * as v from 'valibot';
+import * as v from 'valibot';
 import { show } from '../engine/options.ts';
 import { memorySource, openFile } from '../models/byteSource.ts';
 import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from '../models/safetensors.ts';
