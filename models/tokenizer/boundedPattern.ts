@@ -6,7 +6,6 @@
  */
 
 import { UserError } from '../../engine/errors.ts';
-import type { Divide } from './pattern.ts';
 
 /** For one text. */
 const SECONDS = 5;
@@ -29,11 +28,11 @@ export function isTame(source: string): boolean {
 const isLoop = (quantifier: string): boolean => !/^\{\d?(?:,\d)?\}$/.test(quantifier);
 
 /** The same, given up where it takes too long. @param source of the pattern. */
-export function bounded(source: string, divide: Divide): Divide {
+export function bounded<Parts>(source: string, divide: (text: string) => Parts): (text: string) => Parts {
   const vm = globalThis.process?.getBuiltinModule?.('node:vm');
   if (!vm || isTame(source)) return divide;
   const script = new vm.Script('parts = divide(text)');
-  const context = vm.createContext({ divide, text: '', parts: [] });
+  const context = vm.createContext({ divide, text: '', parts: undefined });
   return (text) => {
     context.text = text;
     try {
@@ -44,6 +43,6 @@ export function bounded(source: string, divide: Divide): Divide {
         cause,
       });
     }
-    return context.parts;
+    return context.parts as Parts;
   };
 }

@@ -14,9 +14,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { AdamW, type Device, LossScale, openDevice, tensor } from '../../engine/index.ts';
-import { readNotes, saveCheckpoint, TrainingFolder } from '../../examples/training/folder.ts';
+import { readNotes, saveCheckpoint, TrainingFolder, writeNotes } from '../../examples/training/folder.ts';
 import { loadOptimiser } from '../../models/index.ts';
 import { type TensorToWrite, writeSafetensors } from '../../models/safetensors.ts';
+import { SEALED, sealJson } from '../../models/seal.ts';
 
 let device: Device;
 const root = mkdtempSync(join(tmpdir(), 'neurgrad-folder-'));
@@ -41,7 +42,7 @@ describe('an optimiser file', () => {
 
   async function load(tensors: readonly TensorToWrite[], metadata: Record<string, string>): Promise<AdamW> {
     const file = `${fresh()}.safetensors`;
-    await writeSafetensors(file, tensors, metadata);
+    await writeSafetensors(file, tensors, metadata, true);
     const optimiser = new AdamW([tensor(device, [1, 2], [2], 'weights')]);
     await loadOptimiser(file, device, optimiser, ['w']);
     return optimiser;
@@ -109,11 +110,13 @@ describe('an optimiser file', () => {
 });
 
 describe('a training’s folder', () => {
-  /** A checkpoint without model or optimiser. */
+  /** A checkpoint of a model and an optimiser that are none. */
   const save = (folder: string, step: number, more: object = {}): Promise<string> =>
-    saveCheckpoint(folder, step, async (path) =>
-      writeFileSync(join(path, 'training.json'), JSON.stringify({ step, ...more })),
-    );
+    saveCheckpoint(folder, step, async (path) => {
+      for (const name of ['model.safetensors', 'optimizer.safetensors'])
+        writeFileSync(join(path, name), `${name} of step ${step}`);
+      writeNotes(path, { step, seconds: 0, seed: 0, facts: 0, ...more });
+    });
   const found = (folder: string): string | null => {
     using training = new TrainingFolder(folder);
     return training.latest;
@@ -186,9 +189,19 @@ describe('a training’s folder', () => {
     expect(() => new TrainingFolder(folder)).toThrow(`process ${process.pid} is at work on it`);
     expect(training.checkNotes({ seed: 1, recipe: 'small' }).step).toBe(1);
     expect(() => training.checkNotes({ seed: 2 })).toThrow('its training has the seed 1, not 2');
-    for (const text of ['', '{}', '{"step":-1}', '{"step":1,"lossScale":{"value":"8","steps":0}}', '[1]']) {
-      writeFileSync(join(folder, 'step-1', 'training.json'), text);
-      expect(() => readNotes(join(folder, 'step-1'))).toThrow(/training\.json: /);
+    const path = join(folder, 'step-1', 'training.json');
+    const notes = JSON.parse(readFileSync(path, 'utf8'));
+    for (const text of ['', '{}', '[1]', JSON.stringify({ ...notes, seed: 2 })]) {
+      writeFileSync(path, text);
+      expect(() => readNotes(join(folder, 'step-1'))).toThrow(/training\.json: is /);
+    }
+    for (const [field, value] of Object.entries({
+      step: -1,
+      lossScale: { value: '8', steps: 0 },
+      files: {},
+    })) {
+      writeFileSync(path, sealJson(JSON.stringify({ ...notes, ...SEALED, [field]: value })));
+      expect(() => readNotes(join(folder, 'step-1'))).toThrow(`training.json: ${field}`);
     }
   });
 });
