@@ -24,9 +24,11 @@ import type { ProbeManifest } from './probeTable.ts';
 const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const naturals = v.array(natural);
 const texts = v.array(v.string());
-const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+// Rounding may carry a sum of shares a little beyond 1.
+const share = v.pipe(v.number(), v.minValue(0), v.maxValue(1 + 1e-6));
 const shares = v.array(share);
-const interval = v.tuple([v.number(), v.number()]);
+// None of too few prompts.
+const interval = v.nullable(v.tuple([v.number(), v.number()]));
 const hashes = v.record(v.string(), v.string());
 // Files of a task are named after it.
 const task = v.picklist(Object.keys(PAPER));
