@@ -20,6 +20,7 @@ export {
 } from './ops/attention.ts';
 export {
   abs,
+  activationFunctions,
   add,
   affine,
   broadcastShape,
@@ -28,6 +29,7 @@ export {
   equal,
   erf,
   exp,
+  type GeluOptions,
   gelu,
   greater,
   log,

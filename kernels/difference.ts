@@ -8,8 +8,9 @@
  * stood in the layer's input, which keys of its prompt changed. Rows of prompts of any length ride one dispatch.
  */
 
+import { type ActivationName, activationChange, activationValue } from './activation.ts';
 import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { EXPM1, LOG1P, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { EXPM1, LOG1P } from './math.ts';
 import type { Norm } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
@@ -92,43 +93,13 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   };
 });
 
-/**
- * gelu(x + d) - gelu(x) = d Phi(x) + (x + d) (Phi(x + d) - Phi(x)). For |d| <= 1 the bracket is the integral of the density,
- * by Gauss-Legendre with four nodes (error below 1e-7 of it); for larger d the difference itself loses nothing.
- */
-const GELU_DIFFERENCE = `
-${NORMAL_DISTRIBUTION}
-fn gelu_difference(x: vec4f, d: vec4f) -> vec4f {
-  let area = d * (0.17392742257 * (phi_density(x + 0.06943184420 * d) + phi_density(x + 0.93056815580 * d))
-    + 0.32607257743 * (phi_density(x + 0.33000947821 * d) + phi_density(x + 0.66999052179 * d)));
-  let below = phi_cdf(x);
-  var step = area;
-  if (any(abs(d) > vec4f(1.0))) { step = select(phi_cdf(x + d) - below, area, abs(d) <= vec4f(1.0)); }
-  return d * below + (x + d) * step;
-}
-`;
-
-/** silu(x + d) - silu(x) = d s(x) + (x + d) (s(x + d) - s(x)), s the logistic function; s(x + d) - s(x) = s(x + d) s(-x) (1 - e^-d). */
-const SILU_DIFFERENCE = `
-${EXPM1}
-${LOGISTIC}
-fn silu_difference(x: vec4f, d: vec4f) -> vec4f {
-  let e = -abs(d);
-  let less = vec4f(expm1_(e.x), expm1_(e.y), expm1_(e.z), expm1_(e.w));
-  let low = select(x + d, x, d >= vec4f(0.0));
-  let high = select(x, x + d, d >= vec4f(0.0));
-  let step = -sign(d) * less * sigmoid4(high) * sigmoid4(-low);
-  return d * sigmoid4(x) + (x + d) * step;
-}
-`;
-
 /** Elements of a row are taken four at a time where its length allows. */
 const element = (wide: boolean): string => (wide ? 'vec4f' : 'f32');
 
-/** y = gelu(a + d) - gelu(a). Grid: linear over n, elements or quads of them; `length` in the same unit. */
-export const geluDifference = shipped((wide: boolean): Kernel => {
+/** y = f(a + d) - f(a), f an activation. Grid: linear over n, elements or quads of them; `length` in the same unit. */
+export const activationDifference = shipped((act: ActivationName, wide: boolean): Kernel => {
   return {
-    name: `difference.gelu${wide ? '.wide' : ''}`,
+    name: `difference.${act}${wide ? '.wide' : ''}`,
     bindings: [
       { name: 'a', element: element(wide), access: 'read' },
       { name: 'token', element: 'u32', access: 'read' },
@@ -138,20 +109,20 @@ export const geluDifference = shipped((wide: boolean): Kernel => {
     params: { n: 'u32', length: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${GELU_DIFFERENCE}
+${activationChange(act)}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
   let x = vec4f(a[${field('base', 'i / p.length')} * p.length + i % p.length]);
-  y[i] = gelu_difference(x, vec4f(d[i]))${wide ? '' : '.x'};
+  y[i] = change(x, vec4f(d[i]))${wide ? '' : '.x'};
 }`,
   };
 });
 
-/** y = silu(g + dg) (u + du) - silu(g) u, by the product rule. Grid as {@link geluDifference}. */
-export const swigluDifference = shipped((wide: boolean): Kernel => {
+/** y = f(g + dg) (u + du) - f(g) u, by the product rule. Grid as {@link activationDifference}. */
+export const gatedDifference = shipped((act: ActivationName, wide: boolean): Kernel => {
   return {
-    name: `difference.swiglu${wide ? '.wide' : ''}`,
+    name: `difference.gated.${act}${wide ? '.wide' : ''}`,
     bindings: [
       { name: 'g', element: element(wide), access: 'read' },
       { name: 'u', element: element(wide), access: 'read' },
@@ -163,15 +134,15 @@ export const swigluDifference = shipped((wide: boolean): Kernel => {
     params: { n: 'u32', length: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${SILU_DIFFERENCE}
+${activationChange(act)}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
   let at = ${field('base', 'i / p.length')} * p.length + i % p.length;
-  let gate = vec4f(g[at]);
+  let x = vec4f(g[at]);
   let dup = vec4f(du[i]);
-  let change = silu_difference(gate, vec4f(dg[i])) * (vec4f(u[at]) + dup) + gate * sigmoid4(gate) * dup;
-  y[i] = change${wide ? '' : '.x'};
+  let moved = change(x, vec4f(dg[i])) * (vec4f(u[at]) + dup) + ${activationValue(act)} * dup;
+  y[i] = moved${wide ? '' : '.x'};
 }`,
   };
 });

@@ -6,6 +6,7 @@
  * strides over at most four axes, scalar by scalar.
  */
 
+import { ACTIVATION_NAMES, ACTIVATIONS, type ActivationName, activationValue } from './activation.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import {
   byOrder,
@@ -35,22 +36,12 @@ const UNARY = {
   tanh: 'tanh4(x)',
   erf: 'select(erf4(x), x, is_nan(x))',
   sigmoid: 'sigmoid4(x)',
-  gelu: 'x * phi_cdf(x)',
-  gelu_derivative: 'phi_cdf(x) + x * phi_density(x)',
-  silu: 'x * sigmoid4(x)',
-  silu_derivative: 'silu_derivative(x)',
   copy: 'x',
 } as const;
-export type UnaryName = keyof typeof UNARY;
+type PlainName = keyof typeof UNARY;
+export type UnaryName = PlainName | ActivationName | `${ActivationName}_derivative`;
 
-const SILU_DERIVATIVE = `
-fn silu_derivative(x: vec4f) -> vec4f {
-  let y = sigmoid4(x);
-  return y * (1.0 + x * sigmoid4(-x));
-}
-`;
-
-const unaryHelpers: Partial<Record<UnaryName, string>> = {
+const UNARY_HELPERS: Partial<Record<PlainName, string>> = {
   log: LOGARITHM,
   sign: SIGN,
   sin: TRIGONOMETRY,
@@ -58,14 +49,19 @@ const unaryHelpers: Partial<Record<UnaryName, string>> = {
   tanh: TANH,
   erf: IS_NAN + NORMAL_DISTRIBUTION,
   sigmoid: LOGISTIC,
-  gelu: NORMAL_DISTRIBUTION,
-  gelu_derivative: NORMAL_DISTRIBUTION,
-  silu: LOGISTIC,
-  silu_derivative: LOGISTIC + SILU_DERIVATIVE,
 };
+
+/** Helpers and expression of a unary function. */
+function unaryText(name: UnaryName): readonly [helpers: string, expression: string] {
+  const act = ACTIVATION_NAMES.find((each) => name === each || name === `${each}_derivative`);
+  if (!act) return [UNARY_HELPERS[name as PlainName] ?? '', UNARY[name as PlainName]];
+  const { declarations, derivative } = ACTIVATIONS[act].text;
+  return [declarations, name === act ? activationValue(act) : derivative];
+}
 
 /** y = f(x) over `n` contiguous elements. Grid: linear over n / 4. */
 export const unary = shipped((name: UnaryName): Kernel => {
+  const [helpers, expression] = unaryText(name);
   return {
     name: `unary.${name}`,
     bindings: [
@@ -75,12 +71,12 @@ export const unary = shipped((name: UnaryName): Kernel => {
     params: { n: 'u32', s: 'f32', t: 'f32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${unaryHelpers[name] ?? ''}
+${helpers}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i * 4u >= p.n) { return; }
   let x = a[i];
-  y[i] = ${UNARY[name]};
+  y[i] = ${expression};
 }`,
   };
 });

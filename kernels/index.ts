@@ -1,5 +1,6 @@
 /** All kernels: WGSL text as functions of typed variants. */
 
+export * from './activation.ts';
 export * from './adamw.ts';
 export * from './attention.ts';
 export * from './ceiling.ts';

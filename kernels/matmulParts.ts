@@ -10,9 +10,9 @@
  * applied to the same rounded numbers.
  */
 
+import { ACTIVATIONS, type ActivationName, activationValue, type GatedName, gateOf } from './activation.ts';
 import { F16_BITS, type HalfFormat } from './copy.ts';
 import type { Binding, ScalarType } from './kernel.ts';
-import { LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
 import type { Norm } from './norm.ts';
 import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
 
@@ -87,10 +87,10 @@ export function weightReader(weight: WeightFormat, vector: boolean): WeightReade
 }
 
 /**
- * What is done to a sum (bias included) before it is stored: nothing, GELU, the addition of a residual, or SwiGLU, which
- * multiplies it with the SiLU of a gate. Residual and gate are the binding `extra`, laid out as C.
+ * What is done to a sum (bias included) before it is stored: nothing, an activation, the addition of a residual, or its product
+ * with the activation of a gate, as SwiGLU has it. Residual and gate are the binding `extra`, laid out as C.
  */
-export type Epilogue = 'none' | 'gelu' | 'add' | 'swiglu';
+export type Epilogue = 'none' | 'add' | ActivationName | GatedName;
 
 interface EpilogueParts {
   readonly declarations: string;
@@ -98,26 +98,17 @@ interface EpilogueParts {
   readonly finish: (value: string, at: string) => string;
 }
 
-export function epilogueParts(epilogue: Epilogue | undefined, vector: boolean): EpilogueParts {
-  const of4 = (expression: (x: string) => string, x: string): string =>
-    vector ? expression(x) : `${expression(`vec4f(${x})`)}.x`;
-  switch (epilogue) {
-    case undefined:
-    case 'none':
-      return { declarations: '', finish: (value) => value };
-    case 'gelu':
-      return {
-        declarations: `${NORMAL_DISTRIBUTION}fn gelu4(x: vec4f) -> vec4f { return x * phi_cdf(x); }`,
-        finish: (value) => of4((x) => `gelu4(${x})`, value),
-      };
-    case 'add':
-      return { declarations: '', finish: (value, at) => `extra[${at}] + (${value})` };
-    case 'swiglu':
-      return {
-        declarations: `${LOGISTIC}fn silu4(x: vec4f) -> vec4f { return x * sigmoid4(x); }`,
-        finish: (value, at) => `${of4((x) => `silu4(${x})`, `extra[${at}]`)} * (${value})`,
-      };
-  }
+export function epilogueParts(epilogue: Epilogue = 'none', vector = false): EpilogueParts {
+  if (epilogue === 'none') return { declarations: '', finish: (value) => value };
+  if (epilogue === 'add') return { declarations: '', finish: (value, at) => `extra[${at}] + (${value})` };
+  const gate = gateOf(epilogue);
+  const name = gate ?? (epilogue as ActivationName);
+  const act = (x: string): string => (vector ? `act4(${x})` : `act4(vec4f(${x})).x`);
+  return {
+    declarations: `${ACTIVATIONS[name].text.declarations}
+fn act4(x: vec4f) -> vec4f { return ${activationValue(name)}; }`,
+    finish: (value, at) => (gate ? `${act(`extra[${at}]`)} * (${value})` : act(value)),
+  };
 }
 
 /** What a kernel does to the rows of A as it loads them, and with its sums. */
@@ -173,7 +164,7 @@ export function matmulBindings(
   c: string,
   { prologue, bias, epilogue }: Fusion,
 ): Binding[] {
-  const extra = epilogue === 'add' || epilogue === 'swiglu';
+  const extra = epilogue === 'add' || gateOf(epilogue ?? 'none') !== undefined;
   return [
     { name: 'a', element: a, access: 'read' },
     { name: 'b', element: b, access: 'read' },

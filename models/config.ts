@@ -9,6 +9,7 @@
 import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
 import { show } from '../engine/options.ts';
+import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
 import type { ByteFolder } from './byteSource.ts';
 import type { ModelSizes } from './model.ts';
 import { shortened } from './safetensors.ts';
@@ -91,6 +92,10 @@ const epsilon = v.pipe(
 const only = <const T>(allowed: readonly T[], fallback: T) =>
   v.nullish(v.picklist(allowed as readonly never[], `must be ${allowed.join(' or ')}`), fallback as never);
 
+/** By any of its names. */
+const activation = (name: ActivationName) =>
+  v.nullish(v.picklist<readonly string[], string>(ACTIVATIONS[name].names, `must be ${name}`), name);
+
 const forbidden = v.nullish(v.literal(false, 'must be false; true is not supported'), false);
 
 const common = {
@@ -134,7 +139,7 @@ const bertSchema = v.object({
   max_position_embeddings: v.nullish(size(2 ** 24), 512),
   type_vocab_size: v.nullish(size(2 ** 16), 2),
   layer_norm_eps: v.nullish(epsilon, 1e-12),
-  hidden_act: only(['gelu'], 'gelu'),
+  hidden_act: activation('gelu'),
   position_embedding_type: only(['absolute'], 'absolute'),
   is_decoder: forbidden,
   tie_word_embeddings: v.nullish(v.boolean('must be true or false'), true),
@@ -185,7 +190,7 @@ const llamaSchema = v.object({
   partial_rotary_factor: unchanged,
   rope_scaling: rope,
   rope_parameters: rope,
-  hidden_act: only(['silu'], 'silu'),
+  hidden_act: activation('silu'),
   attention_bias: forbidden,
   mlp_bias: forbidden,
   tie_word_embeddings: v.nullish(v.boolean('must be true or false'), false),

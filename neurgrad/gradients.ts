@@ -30,7 +30,7 @@ import {
   numbersOf,
   type Sign,
 } from './conventions.ts';
-import { besideSite, outputDerivatives } from './difference/injection.ts';
+import { besideSite, feedForwardOf, outputDerivatives } from './difference/injection.ts';
 import { resolveSite, SITES, siteHook, siteOfHook } from './neuron.ts';
 import {
   checkProbe,
@@ -174,7 +174,7 @@ export async function probeHooks(
   // What a site's gradient is a multiple of is read beside it.
   const places = names.map((name) => {
     const { layer, site } = siteOfHook(name);
-    const beside = besideSite(model.architecture, site);
+    const beside = besideSite(feedForwardOf(model), site);
     return { name, site, beside: beside && siteHook(layer, beside) };
   });
   const captured = !activations
@@ -218,7 +218,7 @@ export async function probeHooks(
       const other = beside ? activation.get(beside) : undefined;
       const about = {
         gradient: gradient.get(name)!,
-        factor: outputDerivatives(model.architecture, site, own, other),
+        factor: outputDerivatives(feedForwardOf(model), site, own, other),
         spread: of === 'logit' ? 0 : spread,
       };
       return [name, gradientNoise(model, about)];

@@ -12,18 +12,17 @@
 
 import { UserError } from '../engine/errors.ts';
 import {
+  activationFunctions,
   add,
   concat,
   full,
   gatherRows,
-  gelu,
   integers,
   linear,
   matmul,
   mul,
   reshape,
   scope,
-  silu,
   slice,
   square,
   sub,
@@ -44,7 +43,13 @@ import {
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
 import { SplitLlama } from '../models/split.ts';
 import { conventionFields } from './conventions.ts';
-import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
+import {
+  besideSite,
+  feedForwardOf,
+  injection,
+  outputDerivative,
+  outputDerivatives,
+} from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
 import { neuronsAt, probeHooks } from './gradients.ts';
 import {
@@ -352,7 +357,13 @@ async function layersFromPasses(
       for (const [row, { alpha, weight }] of part.entries()) {
         const share = weight * gradientFactor(setup.of, values[row]!);
         const gradient = gradients.subarray(row * width, (row + 1) * width);
-        const factor = outputDerivatives(model.architecture, site, activation, base.beside.get(hook), alpha);
+        const factor = outputDerivatives(
+          feedForwardOf(model),
+          site,
+          activation,
+          base.beside.get(hook),
+          alpha,
+        );
         const rounding = gradientNoise(model, { gradient, factor, spread });
         for (let i = 0; i < width; i++) {
           ig[i]! += share * gradient[i]!;
@@ -515,7 +526,7 @@ function rowPoints(points: readonly PathPoint[]): { path: PathPoint[]; plain: nu
 
 /** Feed-forward values of a layer at the neurons' position that a site's gradient is made of. */
 const insides = (model: LanguageModel): Site[] =>
-  model.architecture === 'bert' ? ['pre', 'post'] : ['pre', 'pre_linear', 'act', 'post'];
+  feedForwardOf(model).gated ? ['pre', 'pre_linear', 'act', 'post'] : ['pre', 'post'];
 
 /**
  * Layers by SPEC 9.11: scaling z, or a factor of it, scales what the layer adds, W z. The cotangents at that sum are added
@@ -533,7 +544,8 @@ async function layersFromRows(
   const { width } = model.sizes;
   const { path, plain } = rowPoints(setup.points);
   const sites = insides(model);
-  const beside = besideSite(model.architecture, site);
+  const feedForward = feedForwardOf(model);
+  const beside = besideSite(feedForward, site);
   using suffix = Suffix.open(model, setup.probe, at, {
     target,
     of,
@@ -555,7 +567,8 @@ async function layersFromRows(
       return { sum: mark, mark };
     }
     const mark = mul(alphas, value('pre')).requireGrad();
-    const inside = model.architecture === 'bert' ? gelu(mark) : mul(silu(mark), value('pre_linear'));
+    const active = activationFunctions[feedForward.activation](mark);
+    const inside = feedForward.gated ? mul(active, value('pre_linear')) : active;
     return { sum: add(suffix.sum(layer), linear(sub(inside, value('post')), output)), mark };
   };
   const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
@@ -604,7 +617,7 @@ async function layersFromRows(
           ownHere,
           (g, i) => ownFactor * g + size * means[i]! * (factor?.[i] ?? 1),
         );
-        const factors = outputDerivatives(model.architecture, site, activation, gate);
+        const factors = outputDerivatives(feedForward, site, activation, gate);
         // Of each point the cotangent's size alone is known: its product with the output weights has the mean's proportion.
         const typicalMean =
           site === 'pre'
@@ -682,7 +695,7 @@ async function neuronsFromRows(
       column: Uint32Array.from(some, ({ n }) => neurons[n]!.index),
       scale: Float32Array.from(some, ({ n, alpha }) => {
         const { activation, pre, up } = plainValues[n]!;
-        return injection(model.architecture, neurons[n]!.site, pre, up, (alpha - 1) * activation);
+        return injection(feedForwardOf(model), neurons[n]!.site, pre, up, (alpha - 1) * activation);
       }),
     };
   };
@@ -713,9 +726,9 @@ async function neuronsFromRows(
     const noises = new Map(
       [...gradients].map(([hook, gradient]) => {
         const { layer, site } = siteOfHook(hook);
-        const beside = besideSite(model.architecture, site);
+        const beside = besideSite(feedForwardOf(model), site);
         const factor = outputDerivatives(
-          model.architecture,
+          feedForwardOf(model),
           site,
           captures.get(hook)!,
           beside ? captures.get(siteHook(layer, beside)) : undefined,
@@ -735,7 +748,7 @@ async function neuronsFromRows(
       for (const [k, { alpha, weight }] of path.entries()) {
         const along =
           products[start - first[neuron.layer]! + k]! *
-          outputDerivative(model.architecture, neuron.site, { pre, up }, alpha * activation);
+          outputDerivative(feedForwardOf(model), neuron.site, { pre, up }, alpha * activation);
         const part = weight * gradientFactor(of, run.values[start + k]!);
         mean += part * along;
         share += Math.abs(part);

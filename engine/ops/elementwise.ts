@@ -2,9 +2,19 @@
  * Elementwise operations with NumPy broadcasting, each with its gradient beside it.
  */
 
-import { type BinaryName, binary, linearGrid, select, type UnaryName, unary } from '../../kernels/index.ts';
+import {
+  type ActivationName,
+  type BinaryName,
+  binary,
+  linearGrid,
+  select,
+  TANH_CUBIC,
+  TANH_LINEAR,
+  type UnaryName,
+  unary,
+} from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { checkValue, like } from '../options.ts';
+import { checkOptions, checkValue, like, one, optionsSchema } from '../options.ts';
 import { commonRows } from '../storage.ts';
 import {
   checkTensors,
@@ -113,20 +123,54 @@ export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
 );
 /** 1 / (1 + e^-x), exact in both tails. */
 export const sigmoid: (x: Tensor) => Tensor = unaryOp('sigmoid', (x) => mul(sigmoid(x), sigmoid(neg(x))));
-/** x Phi(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), not the tanh approximation. */
-export const gelu: (x: Tensor) => Tensor = unaryOp('gelu', (x) => geluDerivative(x));
-/** Phi(x) + x phi(x); its derivative is phi(x) (2 - x^2), 0 in float32 long before x^2 is infinite. */
-const geluDerivative: (x: Tensor) => Tensor = unaryOp('gelu_derivative', (x) => {
-  const s = minimum(square(x), full(x.device, [], 1e4));
-  return mul(affine(exp(affine(s, -0.5, 0)), 1 / Math.sqrt(2 * Math.PI), 0), affine(s, -1, 2));
-});
+
+/** An activation function, from the derivative of its derivative. */
+function activationOp(name: ActivationName, second: (x: Tensor) => Tensor): (x: Tensor) => Tensor {
+  return unaryOp(name, unaryOp(`${name}_derivative`, second));
+}
+/** min(x², limit), beyond which the tails are 0 in float32 and x² may be infinite. */
+const boundedSquare = (x: Tensor, limit: number): Tensor => minimum(square(x), full(x.device, [], limit));
+
+/** The activation functions that kernels/activation.ts describes, by name. */
+export const activationFunctions: Readonly<Record<ActivationName, (x: Tensor) => Tensor>> = {
+  /** f''(x) = phi(x) (2 - x²) */
+  gelu: activationOp('gelu', (x) => {
+    const s = boundedSquare(x, 1e4);
+    return mul(affine(exp(affine(s, -0.5, 0)), 1 / Math.sqrt(2 * Math.PI), 0), affine(s, -1, 2));
+  }),
+  /** With s = sigmoid(u), u = TANH_LINEAR x + TANH_CUBIC x³: f'' = s' (2 u' + x u'' + x u'² (1 - 2 s)), s' = s (1 - s). */
+  gelu_tanh: activationOp('gelu_tanh', (x) => {
+    const xx = boundedSquare(x, 256);
+    const u = mul(x, affine(xx, TANH_CUBIC, TANH_LINEAR));
+    const s = sigmoid(u);
+    const slope = affine(xx, 3 * TANH_CUBIC, TANH_LINEAR);
+    const density = mul(s, sigmoid(neg(u)));
+    const bend = mul(mul(mul(density, x), mul(slope, slope)), affine(s, -2, 1));
+    return add(mul(density, affine(xx, 12 * TANH_CUBIC, 2 * TANH_LINEAR)), bend);
+  }),
+  /** f'' = s' (2 + x (1 - 2 s)), s = sigmoid(x) */
+  silu: activationOp('silu', (x) => {
+    const s = sigmoid(x);
+    return mul(mul(s, sigmoid(neg(x))), affine(mul(x, affine(s, -2, 1)), 1, 2));
+  }),
+};
+
+/** Which GELU. */
+export interface GeluOptions {
+  /**
+   * As in PyTorch. `none` (default): x Phi(x), Phi the normal distribution function. `tanh`: the approximation
+   * x (1 + tanh(sqrt(2/pi) (x + 0.044715 x³))) / 2, which config files call `gelu_new` or `gelu_pytorch_tanh`.
+   */
+  readonly approximate?: 'none' | 'tanh';
+}
+const geluOptions = optionsSchema<GeluOptions>({ approximate: one(['none', 'tanh']) });
+/** Gaussian error linear unit (Hendrycks & Gimpel 2016). @throws UserError for an option that there is not. */
+export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
+  checkOptions('gelu', geluOptions, options);
+  return activationFunctions[options.approximate === 'tanh' ? 'gelu_tanh' : 'gelu'](x);
+}
 /** x sigmoid(x) (Elfwing et al. 2018). */
-export const silu: (x: Tensor) => Tensor = unaryOp('silu', (x) => siluDerivative(x));
-/** s (1 + x (1 - s)) with s = sigmoid(x); its derivative is s' (2 + x (1 - 2 s)). */
-const siluDerivative: (x: Tensor) => Tensor = unaryOp('silu_derivative', (x) => {
-  const s = sigmoid(x);
-  return mul(mul(s, sigmoid(neg(x))), affine(mul(x, affine(s, -2, 1)), 1, 2));
-});
+export const silu: (x: Tensor) => Tensor = activationFunctions.silu;
 
 /** x². */
 export const square = (x: Tensor): Tensor => mul(x, x);

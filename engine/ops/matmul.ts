@@ -4,7 +4,12 @@
  */
 
 import {
+  ACTIVATION_NAMES,
+  type ActivationName,
   dequantise,
+  GATED_NAMES,
+  type GatedName,
+  gateOf,
   isQuantised,
   linearGrid,
   MAX_GROUPS,
@@ -28,7 +33,7 @@ import {
   tensorField,
   zeros,
 } from '../tensor.ts';
-import { add, gelu, mul, silu } from './elementwise.ts';
+import { activationFunctions, add, mul } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
 
@@ -149,20 +154,23 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
   return flat ? y : reshape(y, shape);
 }
 
-/** What is done to the rows of a linear layer: nothing, GELU, the addition of a residual, SiLU of a gate times them. */
+/**
+ * What is done to the rows of a linear layer: nothing, an activation, the addition of a residual, the activation of a gate times
+ * them (`swiglu`: silu(with) * y).
+ */
 export type Then =
-  | { readonly op: 'none' | 'gelu' }
-  | { readonly op: 'add' | 'swiglu'; readonly with: Tensor };
+  | { readonly op: 'none' | ActivationName }
+  | { readonly op: 'add' | GatedName; readonly with: Tensor };
 const PLAIN: Then = { op: 'none' };
 
-const thenOps = one(['none', 'gelu', 'add', 'swiglu']);
+const thenOps = one(['none', ...ACTIVATION_NAMES, 'add', ...GATED_NAMES] as const);
 
 /** @throws UserError for what there is not, and where what is added or multiplied is missing. */
 export function checkThen(op: string, then: Then): void {
   checkValue(op, 'then', thenField, then);
   checkValue(op, 'then.op', thenOps, then.op);
-  const takes = then.op === 'add' || then.op === 'swiglu';
-  if (takes) checkValue(op, 'then.with', tensorField, then.with);
+  const takes = then.op === 'add' || gateOf(then.op) !== undefined;
+  if (takes) checkValue(op, 'then.with', tensorField, (then as { with?: Tensor }).with);
   else if ('with' in then)
     throw new UserError('option', `${op}: then.with is there, but '${then.op}' takes nothing`);
 }
@@ -173,12 +181,12 @@ const thenField = like<Then>(
 
 /** What {@link linearThen} does after the product, as an operation of its own. */
 export function followed(y: Tensor, then: Then): Tensor {
-  if (!('with' in then)) return then.op === 'gelu' ? gelu(y) : y;
-  return then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y);
+  if (!('with' in then)) return then.op === 'none' ? y : activationFunctions[then.op](y);
+  return then.op === 'add' ? add(then.with, y) : mul(activationFunctions[gateOf(then.op)!](then.with), y);
 }
 
 /**
- * {@link linear} and the operation after it in one kernel: gelu(y), residual + y or silu(gate) * y, with the bits of the
+ * {@link linear} and the operation after it in one kernel: act(y), residual + y or act(gate) * y, with the bits of the
  * operations apart. Where gradients are recorded it is the operations apart, whose tape holds what theirs need.
  * @throws ShapeError
  * @example

@@ -20,8 +20,9 @@ import {
 } from '../../engine/index.ts';
 import { curveSums as curveKernel } from '../../kernels/curve.ts';
 import {
+  activationDifference as activationKernel,
   addOwn,
-  geluDifference as geluKernel,
+  gatedDifference as gatedKernel,
   injectColumns,
   lineDifference as lineKernel,
   mixDifference,
@@ -32,12 +33,18 @@ import {
   projectedScore,
   RECORD,
   scoreDifference,
-  swigluDifference as swigluKernel,
   TARGET_FIELDS,
   TOKEN_FIELDS,
   targetDifference as targetKernel,
 } from '../../kernels/difference.ts';
-import { groupGrid, type Kernel, linearGrid, type Norm } from '../../kernels/index.ts';
+import {
+  ACTIVATIONS,
+  type ActivationName,
+  groupGrid,
+  type Kernel,
+  linearGrid,
+  type Norm,
+} from '../../kernels/index.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Rounding } from '../rounding.ts';
 
@@ -94,33 +101,35 @@ export function normDifference(
   return y;
 }
 
-/** gelu(x + d) - gelu(x) with the exact normal distribution function. */
-export function geluDifference(base: Tensor, token: Tensor, d: Tensor): Tensor {
-  const y = empty(d.device, d.shape);
-  const unit = d.dim(1) % 4 === 0 ? 4 : 1;
-  const n = d.size / unit;
-  run(geluKernel(unit === 4), [base, token, d, y], [n, d.dim(1) / unit], linearGrid(n), 60 * d.size);
-  return y;
+/** f(x + d) - f(x), f an activation; d [rows, length], x the base rows of the tokens. */
+export function activationDifference(act: ActivationName, base: Tensor, token: Tensor, d: Tensor): Tensor {
+  return elementwise(activationKernel, act, [base, token, d]);
 }
 
-/** silu(g + dg) (u + du) - silu(g) u. */
-export function swigluDifference(
+/** f(g + dg) (u + du) - f(g) u. */
+export function gatedDifference(
+  act: ActivationName,
   gate: Tensor,
   up: Tensor,
   token: Tensor,
   dGate: Tensor,
   dUp: Tensor,
 ): Tensor {
-  const y = empty(dGate.device, dGate.shape);
-  const unit = y.dim(1) % 4 === 0 ? 4 : 1;
-  const n = y.size / unit;
-  run(
-    swigluKernel(unit === 4),
-    [gate, up, token, dGate, dUp, y],
-    [n, y.dim(1) / unit],
-    linearGrid(n),
-    40 * y.size,
-  );
+  return elementwise(gatedKernel, act, [gate, up, token, dGate, dUp]);
+}
+
+/** Of the shape of the last of its inputs, whose elements are taken four at a time where a row's length allows. */
+function elementwise(
+  kernel: (act: ActivationName, wide: boolean) => Kernel,
+  act: ActivationName,
+  inputs: readonly Tensor[],
+): Tensor {
+  const d = inputs.at(-1)!;
+  const y = empty(d.device, d.shape);
+  const unit = d.dim(1) % 4 === 0 ? 4 : 1;
+  const n = d.size / unit;
+  const { operations } = ACTIVATIONS[act];
+  run(kernel(act, unit === 4), [...inputs, y], [n, d.dim(1) / unit], linearGrid(n), operations * d.size);
   return y;
 }
 

@@ -19,12 +19,12 @@ import type { Llama } from '../../models/llama.ts';
 import type { Bundle, LayerBase } from './bundle.ts';
 import {
   type AttentionBase,
+  activationDifference,
   addOwnChange,
   attentionDifference,
-  geluDifference,
+  gatedDifference,
   normDifference,
   projectedAttentionDifference,
-  swigluDifference,
 } from './ops.ts';
 
 /** Changed values on their way into a layer and out of it. */
@@ -135,7 +135,7 @@ function bertSuffix(model: Bert, bundle: Bundle): Suffix {
         const normal = weight(`${at(layer)}.attention.output.LayerNorm`);
         const x = normDifference('layer', base.middle!, tokens.output, middle, normal, eps);
         const pre = linear(x, weight(`${at(layer)}.intermediate.dense`));
-        const post = geluDifference(base.pre!, tokens.output, pre);
+        const post = activationDifference('gelu', base.pre!, tokens.output, pre);
         return add(x, linear(post, weight(`${at(layer)}.output.dense`)));
       }),
     leave: (layer, sum, token) =>
@@ -150,7 +150,12 @@ function bertSuffix(model: Bert, bundle: Bundle): Suffix {
     logits: (dx, token) =>
       scope(() => {
         const transform = 'cls.predictions.transform';
-        const dense = geluDifference(bundle.head.dense!, token, linear(dx, weight(`${transform}.dense`)));
+        const dense = activationDifference(
+          'gelu',
+          bundle.head.dense!,
+          token,
+          linear(dx, weight(`${transform}.dense`)),
+        );
         const normal = normDifference(
           'layer',
           bundle.head.gelu!,
@@ -191,7 +196,8 @@ function llamaSuffix(model: Llama, bundle: Bundle): Suffix {
         });
         const middle = addOwnChange(linear(mixed, weight(`${self}.o_proj`)), tokens.output, dx);
         const again = norm(base.middle!, tokens.output, middle, `${at(layer)}.post_attention_layernorm`);
-        const post = swigluDifference(
+        const post = gatedDifference(
+          'silu',
           base.pre!,
           base.up!,
           tokens.output,

@@ -25,7 +25,7 @@ import type { Neuron } from '../neuron.ts';
 import { Repeated, type RunTensors, WORTH } from '../repeated.ts';
 import type { Rounding } from '../rounding.ts';
 import type { Bundle } from './bundle.ts';
-import { injection, injectionCondition } from './injection.ts';
+import { feedForwardOf, injection, injectionCondition } from './injection.ts';
 import {
   injectNeurons,
   lineDifference,
@@ -344,7 +344,7 @@ function plainValues(bundle: Bundle, row: ShiftedRow) {
 /** How much a row's shift adds to what its layer's output weights read. */
 function injectedBy(bundle: Bundle, row: ShiftedRow): number {
   const { at } = plainValues(bundle, row);
-  return injection(bundle.model.architecture, row.neuron.site, at.pre, at.up, row.shift);
+  return injection(feedForwardOf(bundle.model), row.neuron.site, at.pre, at.up, row.shift);
 }
 
 function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
@@ -352,7 +352,7 @@ function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
   return {
     base: row.case,
     target: caseOf(bundle, row).target,
-    condition: injectionCondition(bundle.model.architecture, row.neuron.site, at, scale, row.shift),
+    condition: injectionCondition(feedForwardOf(bundle.model), row.neuron.site, at, scale, row.shift),
   };
 }
 

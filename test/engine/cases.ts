@@ -82,6 +82,12 @@ const UNARIES: readonly Unary[] = [
   { name: 'erf', run: engine.erf, f: reference.erf, tolerance: { ulps: 8, floor: 0.1 } },
   { name: 'sigmoid', run: engine.sigmoid, f: reference.sigmoid, tolerance: { ulps: 16 } },
   { name: 'gelu', run: engine.gelu, f: reference.gelu, tolerance: { ulps: 8, floor: 1 } },
+  {
+    name: 'gelu tanh',
+    run: (x) => engine.gelu(x, { approximate: 'tanh' }),
+    f: reference.geluTanh,
+    tolerance: { ulps: 16, floor: 1 },
+  },
   { name: 'silu', run: engine.silu, f: reference.silu, tolerance: { ulps: 16 } },
   { name: 'square', run: engine.square, f: (x) => x * x, tolerance: { ulps: 1 } },
 ];

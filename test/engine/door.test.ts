@@ -116,7 +116,7 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
       (x, w) => engine.linear(x!, w!),
     ),
   ],
-  linearThen: (['add', 'swiglu'] as const).map((op) =>
+  linearThen: (['add', 'swiglu', 'geglu_tanh'] as const).map((op) =>
     entry([[3, 4], [2, 4], [2], [3, 2]], (x, w, b, r) => engine.linearThen(x!, w!, b, { op, with: r! })),
   ),
   normLinear: [

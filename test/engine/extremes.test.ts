@@ -138,18 +138,25 @@ const UNARIES: Record<string, Unary> = {
     derivative: (x) => reference.sigmoid(x) * reference.sigmoid(-x),
     ulps: ofExp,
   },
-  // Both have zeros of their derivative, beside which its absolute error counts: see below.
+  // These have zeros of their derivative, beside which its absolute error counts: see below.
   gelu: {
     f: reference.gelu,
     derivative: reference.geluDerivative,
     ulps: (x) => 16 + 4 * Math.min(x * x, 200),
+  },
+  gelu_tanh: {
+    f: reference.geluTanh,
+    derivative: reference.geluTanhDerivative,
+    // Its argument, of which WGSL grants exp as many, is a cubic.
+    ulps: (x) => 16 + 8 * Math.min(Math.abs(1.6 * x + 0.0714 * x ** 3), 200),
+    flushed: 110,
   },
   silu: { f: reference.silu, derivative: reference.siluDerivative, ulps: ofExp, flushed: 110 },
   square: { f: (x) => x * x, derivative: (x) => 2 * x },
 };
 
 const unary = (name: string): ((x: Tensor) => Tensor) =>
-  (engine as unknown as Record<string, (x: Tensor) => Tensor>)[name]!;
+  (({ ...engine, ...engine.activationFunctions }) as unknown as Record<string, (x: Tensor) => Tensor>)[name]!;
 
 describe('functions of one number', () => {
   it.each(Object.keys(UNARIES))('%s', async (name) => {
@@ -162,7 +169,7 @@ describe('functions of one number', () => {
     });
     const relative = (i: number): number => ulps(xs[i]!) * EPS;
     expectRight(y!.data, xs.map(f), relative, (i) => `${name}(${xs[i]})`, flushed);
-    const zero = { gelu: -0.7517916, silu: -1.2784645 }[name];
+    const zero = { gelu: -0.7517916, gelu_tanh: -0.7524614, silu: -1.2784645 }[name];
     const slopes = xs.map(derivative);
     expectRight(
       dy!.data,
@@ -176,7 +183,7 @@ describe('functions of one number', () => {
 
   it('second derivatives are finite where the right ones are', async () => {
     const xs = EDGES.filter((x) => Number.isFinite(x) && Math.abs(x) > 10);
-    for (const name of ['tanh', 'sigmoid', 'gelu', 'silu', 'erf'])
+    for (const name of ['tanh', 'sigmoid', 'gelu', 'gelu_tanh', 'silu', 'erf'])
       await compute(() => {
         const x = engine.tensor(device, xs).requireGrad();
         const ones = (): Tensor => engine.full(device, x.shape, 1);

@@ -2,17 +2,17 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  activationFunctions,
   add,
   type Device,
-  gelu,
   grad,
   linear,
   linearThen,
   mul,
-  silu,
   type Tensor,
   type Then,
 } from '../../engine/index.ts';
+import { ACTIVATION_NAMES, type ActivationName, GATED_NAMES, gateOf } from '../../kernels/index.ts';
 import { compute, expectSameBits, normal, open, upload } from './support.ts';
 
 const devices: Device[] = [];
@@ -24,10 +24,16 @@ afterAll(() => {
   for (const device of devices) device.destroy();
 });
 
-const apart = (y: Tensor, then: Then): Tensor =>
-  'with' in then ? (then.op === 'add' ? add(then.with, y) : mul(silu(then.with), y)) : gelu(y);
+const apart = (y: Tensor, then: Then): Tensor => {
+  if (!('with' in then)) return activationFunctions[then.op as ActivationName](y);
+  return then.op === 'add' ? add(then.with, y) : mul(activationFunctions[gateOf(then.op)!](then.with), y);
+};
+type Op = Exclude<Then['op'], 'none'>;
+const alone = (op: Op): op is ActivationName => ACTIVATION_NAMES.some((name) => name === op);
+const thenOf = (op: Op, other: Tensor): Then => (alone(op) ? { op } : { op, with: other });
+const OPS: readonly Op[] = ['add', ...ACTIVATION_NAMES, ...GATED_NAMES];
 
-describe.each(['gelu', 'add', 'swiglu'] as const)('%s after a linear layer', (op) => {
+describe.each(OPS)('%s after a linear layer', (op) => {
   // A driver on a CPU takes seconds to compile each.
   it('has the bits of the operations apart', { timeout: 600_000 }, async () => {
     for (const device of devices)
@@ -43,7 +49,7 @@ describe.each(['gelu', 'add', 'swiglu'] as const)('%s after a linear layer', (op
             normal([n], 3),
             normal([m, n], 4),
           ].map((t) => upload(device, t)) as [Tensor, Tensor, Tensor, Tensor];
-          const then: Then = op === 'gelu' ? { op } : { op, with: r };
+          const then = thenOf(op, r);
           const s = bias ? b : undefined;
           return [linearThen(x, w, s, then), apart(linear(x, w, s), then)];
         });
@@ -60,9 +66,9 @@ describe.each(['gelu', 'add', 'swiglu'] as const)('%s after a linear layer', (op
         const [x, w, b, r] = [normal([3, 8], 5), normal([4, 8], 6), normal([4], 7), normal([3, 4], 8)].map(
           (t) => upload(device, t).requireGrad(),
         ) as [Tensor, Tensor, Tensor, Tensor];
-        const then: Then = op === 'gelu' ? { op } : { op, with: r };
+        const then = thenOf(op, r);
         const y = fused ? linearThen(x, w, b, then) : apart(linear(x, w, b), then);
-        return grad(y, op === 'gelu' ? [x, w, b] : [x, w, b, r], {
+        return grad(y, alone(op) ? [x, w, b] : [x, w, b, r], {
           cotangent: upload(device, normal([3, 4], 9)),
         });
       });

@@ -92,6 +92,11 @@ export const sigmoid = (x: number): number =>
   x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x));
 export const gelu = (x: number): number => x * phi(x);
 export const geluDerivative = (x: number): number => phi(x) + x * density(x);
+export const geluTanh = (x: number): number => x * sigmoid(tanhArgument(x));
+const tanhArgument = (x: number): number => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
+export const geluTanhDerivative = (x: number): number =>
+  sigmoid(tanhArgument(x)) *
+  (1 + x * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2) * sigmoid(-tanhArgument(x)));
 export const silu = (x: number): number => x * sigmoid(x);
 export const siluDerivative = (x: number): number => sigmoid(x) * (1 + x * (1 - sigmoid(x)));
 

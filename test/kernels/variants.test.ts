@@ -29,11 +29,8 @@ const UNARY: readonly kernels.UnaryName[] = [
   'tanh',
   'erf',
   'sigmoid',
-  'gelu',
-  'gelu_derivative',
-  'silu',
-  'silu_derivative',
   'copy',
+  ...kernels.ACTIVATION_NAMES.flatMap((act) => [act, `${act}_derivative`] as const),
 ];
 const BINARY: readonly kernels.BinaryName[] = [
   'add',
@@ -146,7 +143,12 @@ const BLOCKS = [
 ] as const;
 /** Those that a left side of this layout may have. */
 const prologues = (transA: boolean): readonly kernels.Norm[] => (transA ? [] : NORMS);
-const EPILOGUES = ['none', 'gelu', 'add', 'swiglu'] as const;
+const EPILOGUES: readonly kernels.Epilogue[] = [
+  'none',
+  'add',
+  ...kernels.ACTIVATION_NAMES,
+  ...kernels.GATED_NAMES,
+];
 
 function matmulBlocks(): Kernel[] {
   const plain = { bias: false, accumulate: false, weight: 'f32' } as const;

@@ -74,6 +74,9 @@ describe('parseConfig', () => {
       rope_scaling: null,
     };
     expect(parseConfig(newer)).toMatchObject({ ropeTheta: 7000 });
+    // What changes nothing under another name.
+    expect(parseConfig({ ...llama, hidden_act: 'swish' })).toEqual(parseConfig(llama));
+    expect(parseConfig({ ...bert, hidden_act: 'gelu_python' })).toEqual(parseConfig(bert));
     const plain = { type: 'default', factor: 1, partial_rotary_factor: 1, low_freq_factor: null };
     for (const rope of [
       { rope_theta: 500, rope_parameters: { ...plain, rope_theta: 500 }, partial_rotary_factor: 1 },

@@ -5,24 +5,26 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Device, integers, openDevice, Plan, type Tensor, tensor } from '../../engine/index.ts';
+import { normalDistribution } from '../../kernels/activation.ts';
+import { ACTIVATION_NAMES, ACTIVATIONS } from '../../kernels/index.ts';
 import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import {
-  geluChange,
+  type FeedForward,
+  feedForwardOf,
   injection,
   injectionCondition,
-  normalDistribution,
-  siluChange,
+  outputDerivative,
 } from '../../neurgrad/difference/injection.ts';
 import {
+  activationDifference,
   attentionDifference,
-  geluDifference,
+  gatedDifference,
   injectNeurons,
   NONE,
   normDifference,
-  swigluDifference,
   TARGET_FIELDS,
   type TokenRecord,
   targetDifference,
@@ -111,24 +113,27 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     expect(await worst(y, want)).toBeLessThan(3e-6);
   });
 
-  it('GELU', async () => {
-    const y = geluDifference(upload(base, [4, length]), records(), upload(d, [rows, length]));
-    expect(await worst(y, (i) => geluChange(x(i), d[i]!))).toBeLessThan(1e-6);
-    const odd = geluDifference(
+  it.each(ACTIVATION_NAMES)('%s', async (act) => {
+    const { change } = ACTIVATIONS[act];
+    const y = activationDifference(act, upload(base, [4, length]), records(), upload(d, [rows, length]));
+    expect(await worst(y, (i) => change(x(i), d[i]!))).toBeLessThan(1e-6);
+    const odd = activationDifference(
+      act,
       upload(base, [4 * length, 1]),
       tokenTensor(device, [plain(3), plain(70)]),
       upload(d.slice(0, 2), [2, 1]),
     );
-    expect(await worst(odd, (i) => geluChange(base[[3, 70][i]!]!, d[i]!))).toBeLessThan(3e-5);
+    expect(await worst(odd, (i) => change(base[[3, 70][i]!]!, d[i]!))).toBeLessThan(3e-5);
   });
 
-  it('SwiGLU', async () => {
+  it.each(ACTIVATION_NAMES)('a gate of %s', async (act) => {
+    const { value, change } = ACTIVATIONS[act];
     const [g, u] = [upload(base, [4, length]), upload(up, [4, length])];
-    const y = swigluDifference(g, u, records(), upload(d, [rows, length]), upload(dUp, [rows, length]));
+    const y = gatedDifference(act, g, u, records(), upload(d, [rows, length]), upload(dUp, [rows, length]));
     const want = (i: number): number => {
       const at = order[Math.floor(i / length)]! * length + (i % length);
       const gate = base[at]!;
-      return siluChange(gate, d[i]!) * (up[at]! + dUp[i]!) + (gate / (1 + Math.exp(-gate))) * dUp[i]!;
+      return change(gate, d[i]!) * (up[at]! + dUp[i]!) + value(gate) * dUp[i]!;
     };
     expect(await worst(y, want)).toBeLessThan(1e-6);
   });
@@ -263,6 +268,76 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
   });
 });
 
+describe.each(ACTIVATION_NAMES)('%s', (act) => {
+  const { value, derivative, change } = ACTIVATIONS[act];
+  const points = Array.from({ length: 120 }, (_, i) => (i - 60) / 5 + 0.013);
+  const steps = [1e-12, 1e-9, 1e-6, 9.99e-4, 1.001e-3, 0.1, 0.999, 1.001, 3, 9, 40, 1e3].flatMap((d) => [
+    d,
+    -d,
+  ]);
+  const slopes = (x: number, d: number): number =>
+    [0, 0.5, 1].reduce((most, t) => Math.max(most, Math.abs(derivative(x + t * d))), 0);
+
+  it('changes by what its derivative adds up to, however small the step, and by the difference at large ones', () => {
+    for (const x of points)
+      for (const d of steps) {
+        // Simpson's rule in eight parts.
+        let along = 0;
+        for (let k = 0; k <= 16; k++)
+          along += (k % 16 === 0 ? 1 : k % 2 === 1 ? 4 : 2) * derivative(x + (k / 16) * d) * (d / 48);
+        const [want, allowed] =
+          Math.abs(d) < 2e-3
+            ? [along, 1e-10 * Math.abs(d) * slopes(x, d) + (Math.abs(d) < 1e-3 ? 0 : 4e-16 * Math.abs(x))]
+            : [value(x + d) - value(x), 1e-15 * (Math.abs(x) + Math.abs(d)) * 4];
+        const error = Math.abs(change(x, d) - want);
+        expect(error <= allowed, `${act} at ${x} by ${d}: ${change(x, d)}, want ${want}`).toBe(true);
+      }
+  });
+
+  it('keeps its digits on the device, in the tails and at tiny steps, too', async () => {
+    const pairs = points.flatMap((x) =>
+      [1e-20, ...steps].map((d) => [x, d].map(Math.fround) as [number, number]),
+    );
+    for (const wide of [true, false]) {
+      const shape = wide ? [pairs.length / 4, 4] : [pairs.length, 1];
+      const column = (i: 0 | 1): Tensor =>
+        upload(
+          Float32Array.from(pairs, (pair) => pair[i]),
+          shape,
+        );
+      const records = tokenTensor(
+        device,
+        Array.from({ length: shape[0]! }, (_, row) => plain(row)),
+      );
+      const got = await activationDifference(act, column(0), records, column(1)).read();
+      pairs.forEach(([x, d], i) => {
+        const s = (at: number): number => value(at) / at;
+        const step = (change(x, d) - d * s(x)) / (x + d);
+        // Of exp in float32, whose argument's rounding the tails magnify.
+        const tail = 1 + Math.min(200, x ** 2 + (x + d) ** 2 + 0.08 * Math.abs(x) ** 3);
+        // Steps of GELU up to 1 are a quadrature, which does not follow the far tail of the density.
+        const allowed =
+          1e-6 * tail * (Math.abs(d * s(x)) + Math.abs((x + d) * step)) + (act === 'gelu' ? 1e-9 : 1e-37);
+        const right = Math.abs(got[i]! - change(x, d)) <= allowed;
+        expect(right, `${act} at ${x} by ${d}: ${got[i]}, want ${change(x, d)}`).toBe(true);
+      });
+    }
+  });
+
+  it('puts at each site what its derivative says of a small shift', () => {
+    for (const gated of [false, true])
+      for (const site of gated
+        ? (['pre', 'pre_linear', 'act', 'post'] as const)
+        : (['pre', 'post'] as const)) {
+        const feedForward: FeedForward = { activation: act, gated };
+        const [pre, up, d] = [-0.7, 1.3, 1e-7];
+        const a = { pre, pre_linear: up, act: value(pre), post: 0 }[site];
+        const slope = outputDerivative(feedForward, site, { pre, up }, a);
+        expect(injection(feedForward, site, pre, up, d) / d).toBeCloseTo(slope, 6);
+      }
+  });
+});
+
 describe('injection', () => {
   it('takes columns of the output weights, whole or by one-hot rows', async () => {
     const w = numbers(12 * 10);
@@ -278,16 +353,12 @@ describe('injection', () => {
     expect(normalDistribution(0)).toBe(0.5);
     expect(normalDistribution(-1.959963984540054)).toBeCloseTo(0.025, 15);
     expect(normalDistribution(-6) / 9.865876450376981e-10 - 1).toBeCloseTo(0, 12);
-    expect(geluChange(0.3, 1e-9) / 1e-9).toBeCloseTo(
-      normalDistribution(0.3) + (0.3 * Math.exp(-0.045)) / Math.sqrt(2 * Math.PI),
-      8,
-    );
-    expect(siluChange(-2, 5)).toBeCloseTo(3 / (1 + Math.exp(-3)) + 2 / (1 + Math.exp(2)), 14);
-    expect(injection('bert', 'post', -1, 0, 0.25)).toBe(0.25);
-    expect(injection('llama', 'act', 2, 3, 0.5)).toBe(1.5);
-    expect(injection('llama', 'pre_linear', 0, 3, 0.5)).toBe(0);
+    const [bert, llama] = (['bert', 'llama'] as const).map((architecture) => feedForwardOf({ architecture }));
+    expect(injection(bert!, 'post', -1, 0, 0.25)).toBe(0.25);
+    expect(injection(llama!, 'act', 2, 3, 0.5)).toBe(1.5);
+    expect(injection(llama!, 'pre_linear', 0, 3, 0.5)).toBe(0);
     const uncertain = (site: 'post' | 'pre_linear' | 'act', pre: number, up: number): number =>
-      injectionCondition('llama', site, { pre, up }, { pre: 1, up: 2 }, 0.5);
+      injectionCondition(llama!, site, { pre, up }, { pre: 1, up: 2 }, 0.5);
     expect(uncertain('post', 0.01, 1)).toBe(0);
     // c = d u: 2 / |u|; c = d silu(g), and silu(g) is about g / 2 + g^2 / 4 near 0.
     expect(uncertain('act', 5, 0.1)).toBeCloseTo(20, 9);

@@ -3,8 +3,8 @@
  * One neuron may be shifted at one position. Independent of the engine: it shares the weights with it, nothing else.
  */
 
+import { normalDistribution } from '../../kernels/activation.ts';
 import type { LanguageModel } from '../../models/model.ts';
-import { normalDistribution } from '../../neurgrad/difference/injection.ts';
 import type { Neuron } from '../../neurgrad/neuron.ts';
 import type { Probe } from '../../neurgrad/predict.ts';
 

@@ -74,6 +74,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     attentionTwin: { call: (o) => engine.attentionTwin(none, none, none, o) },
     attentionBackwardTwin: { call: (o) => engine.attentionBackwardTwin(none, none, 0, o) },
     prefixAttention: { call: (o) => engine.prefixAttention(none, none, none, null, o) },
+    gelu: { call: (o) => engine.gelu(none, o) },
     matmul: { call: (o) => engine.matmul(none, none, o) },
     softmax: { call: (o) => engine.softmax(none, o) },
     logSoftmax: { call: (o) => engine.logSoftmax(none, o) },
