@@ -7,6 +7,10 @@
 
 import { EXPM1, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
 
+export type ActivationName = 'gelu' | 'gelu_tanh' | 'silu';
+/** Linear units by their gate (Shazeer 2020, GLU Variants Improve Transformer). */
+export type GatedName = 'geglu' | 'geglu_tanh' | 'swiglu';
+
 /** WGSL; expressions are in `x: vec4f`. */
 export interface ActivationText {
   /** Functions that the others call. */
@@ -22,8 +26,8 @@ export interface ActivationText {
 export interface Activation {
   /** Its names in config.json files; those of one function differ by roundings at most. */
   readonly names: readonly string[];
-  /** What a linear unit is called whose gate it is (Shazeer 2020, GLU Variants Improve Transformer). */
-  readonly gated: string;
+  /** The linear unit whose gate it is. */
+  readonly gated: GatedName;
   readonly text: ActivationText;
   /** Operations of a change, about, for the profiler. */
   readonly operations: number;
@@ -106,7 +110,7 @@ export const TANH_CUBIC: number = TANH_LINEAR * 0.044715;
 const cubic = (x: number): number => x * (TANH_LINEAR + TANH_CUBIC * x * x);
 
 /** By their names here. */
-export const ACTIVATIONS = {
+export const ACTIVATIONS: Readonly<Record<ActivationName, Activation>> = {
   /** x Phi(x) (Hendrycks & Gimpel 2016). */
   gelu: {
     names: ['gelu', 'gelu_python'],
@@ -179,18 +183,14 @@ fn distribution_step(x: vec4f, d: vec4f, s: vec4f) -> vec4f { return logistic_st
     ...fromDistribution(logistic, (x, d) => logisticStep(x, x + d, d)),
     derivative: (x) => logistic(x) * (1 + x * logistic(-x)),
   },
-} as const satisfies Record<string, Activation>;
-
-export type ActivationName = keyof typeof ACTIVATIONS;
-/** Linear units by their gate. */
-export type GatedName = (typeof ACTIVATIONS)[ActivationName]['gated'];
+};
 
 export const ACTIVATION_NAMES = Object.keys(ACTIVATIONS) as ActivationName[];
 
 const GATES: ReadonlyMap<string, ActivationName> = new Map(
   ACTIVATION_NAMES.map((name) => [ACTIVATIONS[name].gated, name]),
 );
-export const GATED_NAMES = [...GATES.keys()] as GatedName[];
+export const GATED_NAMES: readonly GatedName[] = ACTIVATION_NAMES.map((name) => ACTIVATIONS[name].gated);
 /** The activation of the gate of a linear unit so called. */
 export const gateOf = (name: string): ActivationName | undefined => GATES.get(name);
 

@@ -94,7 +94,7 @@ const only = <const T>(allowed: readonly T[], fallback: T) =>
 
 /** By any of its names. */
 const activation = (name: ActivationName) =>
-  v.nullish(v.picklist<readonly string[], string>(ACTIVATIONS[name].names, `must be ${name}`), name);
+  v.nullish(v.picklist(ACTIVATIONS[name].names, `must be ${name}`), name);
 
 const forbidden = v.nullish(v.literal(false, 'must be false; true is not supported'), false);
 
