@@ -29,16 +29,23 @@ const again = (descriptor: number): number => openSync(`/proc/self/fd/${descript
 /** What does not open files: anything else that is under way might take the number that is free for a moment. */
 const HARMLESS = new Set(['TTYWrap', 'PipeWrap', 'Timeout', 'Immediate', 'CloseReq', 'SignalWrap']);
 
+/** Whether a file is opened so that all that is written goes to its end. */
+function appends(descriptor: number): boolean {
+  const [, flags = '0'] =
+    /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8')) ?? [];
+  return (Number.parseInt(flags, 8) & constants.O_APPEND) !== 0;
+}
+
 /** Whether standard error can be opened again with nothing lost. */
 function reopens(): boolean {
   if (process.platform !== 'linux') return false;
   if (process.getActiveResourcesInfo().some((resource) => !HARMLESS.has(resource))) return false;
   // Numbers are given out from the lowest: those below must be taken.
   const [, out, err] = [fstatSync(0), fstatSync(1), fstatSync(STDERR)];
-  // A file that both share has one place to write at, which opening it again would not move.
-  return (
-    err.isFIFO() || err.isCharacterDevice() || (err.isFile() && (err.ino !== out.ino || err.dev !== out.dev))
-  );
+  if (!err.isFile()) return err.isFIFO() || err.isCharacterDevice();
+  // A file that both share has one place to write at, which opening it again would not move; where each line goes to the
+  // end of the file it needs none.
+  return err.ino !== out.ino || err.dev !== out.dev || appends(STDERR);
 }
 
 /** Runs `work`, whose synchronous part may write {@link KNOWN} lines to standard error. */

@@ -42,6 +42,13 @@ describe.runIf(process.platform === 'linux')('the known lines are left out, in o
     shell(`echo first > ${file}; node ${program} 2>> ${file} >/dev/null`);
     expect(readFileSync(file, 'utf8')).toBe(`first\n${EXPECTED}`);
   });
+  test('of a file that standard output shares, where both are added to it', () => {
+    const file = join(folder, 'log.txt');
+    shell(`(echo first; node ${program}; echo last) >> ${file} 2>&1`);
+    const text = readFileSync(file, 'utf8');
+    expect(text.replace('answer 7\n', '')).toBe(`first\n${EXPECTED}last\n`);
+    expect(text).toContain('answer 7\n');
+  });
   test('not of a file that standard output shares, of which nothing is lost', () => {
     const file = join(folder, 'both.txt');
     shell(`node ${program} > ${file} 2>&1`);
