@@ -141,6 +141,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     for (const out of [file, tensors]) expect((await onModel('gradients', '--out', out)).code).toBe(0);
     const [head, ...lines] = readFileSync(file, 'utf8').trimEnd().split('\n');
     expect(head).toBe('layer,index,activation,gradient,neurgrad,noise');
+    expect(readFileSync('docs/notebooks.md', 'utf8')).toContain(`a line a neuron: \`${head}\`.`);
     expect(lines).toHaveLength(4 * 512);
     const source = await openFile(tensors);
     const { tensors: spans } = await readSafetensorsHeader(source);

@@ -246,6 +246,17 @@ describe('a study', () => {
     expect(await run(whole, WHOLE, notes)).toEqual({ done: 6, found: 0 });
   });
 
+  it('has in its table the columns that the page on notebooks lists', async () => {
+    const study = StudyFolder.read(whole);
+    const part = await study.readUnit({ model: 0, kind: 'table', prompt: 0 });
+    const listed = /of its folder: (.*?) and its change at each shift/s
+      .exec(readFileSync('docs/notebooks.md', 'utf8'))![1]!
+      .replace(/ \(G_[CE]\)/g, '')
+      .replace('p at shift 0 (`base`)', 'base');
+    const names = [...part.keys()].filter((name) => !/^d-?\d/.test(name));
+    expect(listed.split(/,\s+/)).toEqual(names);
+  });
+
   it('counts what it left out, and takes the right answers', async () => {
     const summary = await summarise([StudyFolder.read(whole)]);
     const [model] = summary.models;
