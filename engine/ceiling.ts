@@ -5,8 +5,9 @@
 import { copyCeiling, fmaCeiling, fmaCeilingFlops, linearGrid } from '../kernels/index.ts';
 import type { Device } from './device.ts';
 import type { BufferWindow } from './memory.ts';
+import { checkValue, whole } from './options.ts';
 import type { KernelProfile } from './profiler.ts';
-import { full, type Tensor } from './tensor.ts';
+import { checkDevice, full, type Tensor } from './tensor.ts';
 
 /** What a machine does at most. */
 export interface Ceiling {
@@ -15,6 +16,8 @@ export interface Ceiling {
   /** A multiply-add counts as two. */
   readonly flopsPerSecond: number;
 }
+
+const roundsField = whole(1);
 
 export interface MeasuredCeiling extends Ceiling {
   /** `bytesPerSecond` of the driver's own copy of a buffer. */
@@ -30,6 +33,8 @@ export async function measureCeiling(
   rounds = 5,
   clock: () => number = () => performance.now(),
 ): Promise<MeasuredCeiling> {
+  checkDevice('measureCeiling', device);
+  checkValue('measureCeiling', 'rounds', roundsField, rounds);
   // Far beyond any cache on a GPU; on a CPU as much as is bearable.
   const elements = device.info.software ? 2 ** 23 : 2 ** 26;
   const invocations = device.info.software ? 2 ** 12 : 2 ** 20;

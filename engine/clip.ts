@@ -7,8 +7,12 @@ import { affine, minimum, mul, reciprocal, sqrt, square } from './ops/elementwis
 import { toF32 } from './ops/matmul.ts';
 import { sum } from './ops/reduce.ts';
 import { concat, reshape } from './ops/shape.ts';
+import { checkValue, like, positive } from './options.ts';
 import { scope } from './scope.ts';
-import { empty, full, noGrad, operation, type Tensor } from './tensor.ts';
+import { checkTensorList, empty, full, noGrad, operation, type Tensor } from './tensor.ts';
+
+/** A limit of Infinity clips nothing. */
+const limitField = like<number>((n) => typeof n === 'number' && n > 0, 'a number above 0');
 
 /** The sum of the squares of all elements of all tensors, [1]. */
 function sumOfSquares(tensors: readonly Tensor[]): Tensor {
@@ -20,6 +24,7 @@ function sumOfSquares(tensors: readonly Tensor[]): Tensor {
 
 /** Euclidean norm of all elements of all tensors (f32, f16, bf16) together, a scalar. */
 export function globalNorm(tensors: readonly Tensor[]): Tensor {
+  checkTensorList('globalNorm', 'tensors', tensors);
   return scope(() => reshape(sqrt(sumOfSquares(tensors)), []));
 }
 
@@ -43,6 +48,8 @@ export interface Clipped {
  * ```
  */
 export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): Clipped {
+  checkTensorList('clipByGlobalNorm', 'gradients', gradients);
+  checkValue('clipByGlobalNorm', 'limit', limitField, limit);
   return scope(() => {
     const norm = globalNorm(gradients);
     const factor = minimum(full(norm.device, [], 1), reciprocal(affine(norm, 1, 1e-6), limit));
@@ -72,6 +79,9 @@ export function clipByGlobalNorm(gradients: readonly Tensor[], limit: number): C
  * ```
  */
 export function clipFactor(gradients: readonly Tensor[], limit: number, scale = 1): Tensor {
+  checkTensorList('clipFactor', 'gradients', gradients);
+  checkValue('clipFactor', 'limit', limitField, limit);
+  checkValue('clipFactor', 'scale', positive, scale);
   const y = noGrad(() =>
     scope(() => {
       const squares = sumOfSquares(gradients);

@@ -17,8 +17,8 @@ import {
   optionsSchema,
   required,
 } from './options.ts';
-import { commonRows } from './storage.ts';
-import { full, oneDevice, Tensor, tensorField, zeros } from './tensor.ts';
+import { commonRows, type Storage } from './storage.ts';
+import { checkTensor, full, oneDevice, Tensor, tensorField, zeros } from './tensor.ts';
 
 /** Settings of all parameters; {@link ParameterGroup} has those of some. */
 export interface AdamWOptions {
@@ -80,6 +80,28 @@ interface Slot {
   moments: Moments;
 }
 
+/** @throws ShapeError for parameters that are not f32, or are there twice, and for copies that are not theirs. */
+function checkGroup(
+  parameters: readonly Tensor[],
+  copies: readonly Tensor[] | undefined,
+  taken: Set<Storage>,
+): void {
+  for (const parameter of parameters) {
+    checkTensor('AdamW', 'parameters', parameter, ['f32']);
+    if (taken.has(parameter.storage))
+      throw new ShapeError('AdamW', `parameter ${show(parameter)} is there twice`);
+    taken.add(parameter.storage);
+  }
+  if (!copies) return;
+  if (copies.length !== parameters.length)
+    throw new ShapeError('AdamW', `${copies.length} copies for ${parameters.length} parameters`);
+  copies.forEach((copy, i) => {
+    checkTensor('AdamW', 'copies', copy, ['f16']);
+    if (copy.size !== parameters[i]!.size)
+      throw new ShapeError('AdamW', `copy ${show(copy)} of parameter ${show(parameters[i]!)}`);
+  });
+}
+
 const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /**
@@ -117,6 +139,8 @@ export class AdamW {
       checkOptions('AdamW: a group', groupOptions, p);
       return p;
     });
+    const taken = new Set<Storage>();
+    for (const { parameters, copies } of groups) checkGroup(parameters, copies, taken);
     this.#slots = groups.flatMap(({ parameters, copies, ...own }) => {
       const settings = {
         beta1: own.beta1 ?? beta1,
@@ -154,9 +178,11 @@ export class AdamW {
     if (moments.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${moments.length} moments for ${this.#slots.length} parameters`);
     this.#slots.forEach(({ parameter }, i) => {
-      for (const t of moments[i]!)
+      for (const t of moments[i]!) {
+        checkTensor('AdamW', 'a moment', t, ['f32']);
         if (t.shape.join() !== parameter.shape.join())
           throw new ShapeError('AdamW', `moment ${show(t)} for parameter ${show(parameter)}`);
+      }
     });
     if (!Number.isSafeInteger(steps) || steps < 0)
       throw new UserError('checkpoint', `AdamW: ${steps} steps taken is not a whole number`);
@@ -176,13 +202,17 @@ export class AdamW {
   step(gradients: readonly Tensor[], factor?: Tensor): void {
     checkValue('AdamW.step', 'rate', rateField, this.rate);
     checkValue('AdamW.step', 'gradients', tensors, gradients);
-    if (factor !== undefined) checkValue('AdamW.step', 'factor', tensorField, factor);
+    if (factor !== undefined) {
+      checkTensor('AdamW.step', 'factor', factor, ['f32']);
+      if (factor.size < 1) throw new ShapeError('AdamW.step', `factor ${show(factor)} has no element`);
+    }
     if (gradients.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${gradients.length} gradients for ${this.#slots.length} parameters`);
     const step = this.#steps + 1;
     // All is looked at before anything is changed: a step that fails has not been taken.
     const updates = this.#slots.map(({ parameter, copy, settings, moments }, i) => {
       const gradient = gradients[i]!;
+      checkTensor('AdamW.step', 'gradients', gradient, ['f32', 'f16']);
       oneDevice('AdamW', parameter, gradient, ...moments, copy, factor);
       if (gradient.size !== parameter.size)
         throw new ShapeError('AdamW', `gradient ${show(gradient)} for parameter ${show(parameter)}`);

@@ -9,9 +9,10 @@
 import type { Device } from './device.ts';
 import { DeviceError, PlanError } from './errors.ts';
 import type { BufferWindow, PlanMemory, PooledBuffer } from './memory.ts';
+import { callback, checkValue } from './options.ts';
 import type { Dispatch, Recorder } from './queue.ts';
 import { disown, innermost, type Owned, own, type Scope, scope, visit } from './scope.ts';
-import { Tensor } from './tensor.ts';
+import { checkDevice, Tensor } from './tensor.ts';
 
 type Step = Dispatch | { readonly from: BufferWindow; readonly to: BufferWindow };
 
@@ -150,6 +151,8 @@ function madeInside(result: unknown, memory: PlanMemory): Owned[] {
  * ```
  */
 export function record<T>(device: Device, fn: () => T): Plan<T> {
+  checkDevice('record', device);
+  checkValue('record', 'fn', callback(), fn);
   const { pool, queue } = device;
   if (queue.recorder) throw new PlanError('a recording inside a recording; record one after the other');
   const memory = pool.beginPlan();

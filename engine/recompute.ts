@@ -5,8 +5,18 @@
 
 import { grad } from './autograd.ts';
 import { GradientError } from './errors.ts';
+import { callback, checkValue } from './options.ts';
 import { scope } from './scope.ts';
-import { noGrad, operation, recordingIsOn, type Tensor, trackedReads, withRecording } from './tensor.ts';
+import {
+  checkTensorList,
+  checkTensors,
+  noGrad,
+  operation,
+  recordingIsOn,
+  type Tensor,
+  trackedReads,
+  withRecording,
+} from './tensor.ts';
 
 /**
  * fn(x), with nothing saved but x. `parameters` are the other tensors that `fn` reads and whose gradients are wanted.
@@ -25,6 +35,9 @@ import { noGrad, operation, recordingIsOn, type Tensor, trackedReads, withRecord
  * ```
  */
 export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: readonly Tensor[] = []): Tensor {
+  checkValue('recompute', 'fn', callback(), fn);
+  checkTensors('recompute', { x });
+  checkTensorList('recompute', 'parameters', parameters);
   const [y, read] = trackedReads(() => noGrad(() => scope(() => fn(x))));
   const named = new Set([x, ...parameters].map((t) => t.track));
   const lost = [...read].filter((track) => !named.has(track)).length;

@@ -5,6 +5,8 @@
  * need. Scopes nest; what leaves an inner scope belongs to the outer one. They are synchronous, as all operations are.
  */
 
+import { callback, checkValue } from './options.ts';
+
 /** Something with device memory that belongs to the scope it was made in. */
 export interface Owned {
   /** The scope that will free it, or null where the user will. */
@@ -91,11 +93,15 @@ export function keep<T>(value: T): T {
  * ```
  */
 export function scope<T>(fn: () => T, keepTape = false): T {
+  if (typeof fn !== 'function') checkValue('scope', 'fn', callback(), fn);
   const mine = new Scope(current);
   current = mine;
   try {
     const result = fn();
-    if (result instanceof Promise) throw new TypeError('scope: the function must be synchronous');
+    if (result instanceof Promise) {
+      result.catch(() => undefined);
+      throw new TypeError('scope: the function must be synchronous');
+    }
     return keep(result);
   } finally {
     current = mine.outer;

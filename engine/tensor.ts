@@ -10,10 +10,10 @@
 import { fill } from '../kernels/index.ts';
 import { linearGrid } from '../kernels/kernel.ts';
 import type { Device } from './device.ts';
-import { DeviceError, GradientError, ShapeError } from './errors.ts';
+import { DeviceError, GradientError, ShapeError, UserError } from './errors.ts';
 import { narrowInto, widenInto } from './halves.ts';
 import type { Purpose } from './memory.ts';
-import { checkValue, instance, list } from './options.ts';
+import { callback, checkValue, instance, like, list } from './options.ts';
 import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
 
@@ -58,10 +58,13 @@ let halves: WeakMap<Storage, Storage> | null = null;
  * ```
  */
 export function halfTape<T>(fn: () => T): T {
+  if (typeof fn !== 'function') checkValue('halfTape', 'fn', callback(), fn);
   const before = halves;
   halves = new WeakMap();
   try {
-    return fn();
+    const result = fn();
+    checkSynchronous('halfTape', result);
+    return result;
   } finally {
     halves = before;
   }
@@ -234,7 +237,7 @@ export class Tensor implements Owned, Disposable {
 
   /** Size of an axis; negative counts from the end. @throws ShapeError */
   dim(axis: number): number {
-    const size = this.shape.at(axis);
+    const size = Number.isInteger(axis) ? this.shape.at(axis) : undefined;
     if (size === undefined)
       throw new ShapeError('dim', `no axis ${axis} in shape [${this.shape.join(', ')}]`);
     return size;
@@ -324,6 +327,15 @@ export class Tensor implements Owned, Disposable {
     );
   }
 
+  /** For texts: `f32 [2, 3]`. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
+  [Symbol.toPrimitive](hint: 'string' | 'number' | 'default'): string {
+    if (hint === 'string') return `${this.dtype} ${show(this)}`;
+    throw new UserError(
+      'option',
+      'a tensor is no number: add(), sub(), mul(), div() compute with tensors, item() and read() give numbers',
+    );
+  }
+
   /** Gives this handle back; the elements go with the last one, and with the tapes that saved them. */
   dispose(by: 'dispose' | 'scope' = 'dispose'): void {
     if (this.#disposed) return;
@@ -338,11 +350,12 @@ export class Tensor implements Owned, Disposable {
   }
 }
 
-/** @throws ShapeError where one has been disposed of, DeviceError where they lie on two devices. */
-export function oneDevice(op: string, ...tensors: readonly (Tensor | undefined)[]): void {
+/** @throws UserError for what is no tensor, ShapeError where one has been disposed of, DeviceError where they lie on two devices. */
+export function oneDevice(op: string, ...tensors: readonly (Tensor | null | undefined)[]): void {
   let device: Device | undefined;
   for (const t of tensors) {
-    if (!(t instanceof Tensor)) continue;
+    if (t === undefined || t === null) continue;
+    if (!(t instanceof Tensor)) checkValue(op, 'an operand', tensorField, t);
     t.use();
     device ??= t.device;
     if (t.device !== device) throw DeviceError.two(op);
@@ -352,7 +365,7 @@ export function oneDevice(op: string, ...tensors: readonly (Tensor | undefined)[
 let recording = true;
 
 /**
- * Runs `fn` without recording for gradients.
+ * Runs `fn`, which is synchronous, without recording for gradients. @throws UserError where it gives a promise.
  * @example
  * ```ts
  * import { mul, noGrad, openDevice, tensor } from 'neurgrad/engine';
@@ -364,10 +377,13 @@ let recording = true;
  * ```
  */
 export function noGrad<T>(fn: () => T): T {
+  if (typeof fn !== 'function') checkValue('noGrad', 'fn', callback(), fn);
   const before = recording;
   recording = false;
   try {
-    return fn();
+    const result = fn();
+    checkSynchronous('noGrad', result);
+    return result;
   } finally {
     recording = before;
   }
@@ -439,6 +455,48 @@ export function checkTensors(op: string, tensors: Readonly<Record<string, unknow
     if (!(tensors[name] instanceof Tensor)) checkValue(op, name, tensorField, tensors[name]);
 }
 
+/** The same of one, which is in use; its dtype is one of `dtypes`. @throws also ShapeError */
+export function checkTensor(op: string, name: string, x: unknown, dtypes?: readonly DType[]): void {
+  if (!(x instanceof Tensor)) checkValue(op, name, tensorField, x);
+  const { dtype } = x as Tensor;
+  (x as Tensor).use();
+  if (dtypes && !dtypes.includes(dtype))
+    throw new ShapeError(op, `needs ${dtypes.join(' or ')}, got ${dtype} ${show(x as Tensor)}`);
+}
+
+const deviceField = like<Device>(
+  (value) => typeof value === 'object' && value !== null && 'queue' in value && 'capabilities' in value,
+  'a device, which openDevice() gives',
+);
+const numberField = like<number>((value) => typeof value === 'number', 'a number');
+
+/** @throws UserError for what is no device. */
+export const checkDevice = (op: string, device: unknown): void =>
+  checkValue(op, 'device', deviceField, device);
+
+/** @throws UserError for an argument that is no number. */
+export function checkNumber(op: string, name: string, value: unknown): void {
+  if (typeof value !== 'number') checkValue(op, name, numberField, value);
+}
+
+const numberList = list<number>(numberField, 'a list of numbers');
+/** @throws UserError for an argument that is no list of numbers, such as a shape. */
+export function checkNumberList(op: string, name: string, value: unknown): void {
+  if (!Array.isArray(value) || !value.every((n) => typeof n === 'number'))
+    checkValue(op, name, numberList, value);
+}
+
+/** @throws UserError for what is no function, or is one whose promise would be awaited after the call has ended. */
+export function checkSynchronous(op: string, result: unknown): void {
+  if (result instanceof Promise) {
+    result.catch(() => undefined);
+    throw new UserError(
+      'option',
+      `${op}: the function gives a promise, but what it awaits would run after ${op} has ended; await outside`,
+    );
+  }
+}
+
 /** The same for a list of them. */
 export function checkTensorList(op: string, name: string, tensors: unknown): void {
   checkValue(op, name, tensorList, tensors);
@@ -451,6 +509,7 @@ export function empty(
   dtype: DType = 'f32',
   purpose: Purpose = 'activations',
 ): Tensor {
+  checkDevice('empty', device);
   checkShape('empty', shape);
   return new Tensor(new Storage(device, dtype, storedShape(dtype, shape), purpose), shape);
 }
@@ -497,6 +556,7 @@ function upload(
   dtype: 'f32' | 'u32',
   purpose: Purpose,
 ): Tensor {
+  checkDevice(op, device);
   const { values, shape: own } = hostNumbers(op, data, dtype);
   const shape = given ?? own;
   checkShape(op, shape);
@@ -610,6 +670,8 @@ export function full(
   value: number,
   purpose: Purpose = 'activations',
 ): Tensor {
+  checkDevice('full', device);
+  checkNumber('full', 'value', value);
   const y = empty(device, shape, 'f32', purpose);
   for (const s of y.storage.segments) {
     const n = s.end - s.begin;

@@ -8,7 +8,7 @@
 import { type Device, type DeviceOptions, deviceOptions, openDevice as openUntuned } from './device.ts';
 import { type Choice, candidates, type OperandLayout, productClass, ROW_CLASSES } from './matmulChoice.ts';
 import { checkOptions, flag, optionsSchema } from './options.ts';
-import { empty, type Tensor, tensor } from './tensor.ts';
+import { checkDevice, empty, type Tensor, tensor } from './tensor.ts';
 import { type TuningStore, tuningStore } from './tuningStore.ts';
 
 export interface OpenOptions extends DeviceOptions {
@@ -100,6 +100,7 @@ const lament = (what: string, cause: unknown): void =>
  * measured anew; what cannot be read or written is said on stderr.
  */
 export async function tuneProducts(device: Device, store: TuningStore = tuningStore()): Promise<void> {
+  checkDevice('tuneProducts', device);
   const competing = contests(device);
   const { vendor, architecture, description } = device.info;
   const name = `matmul-${`${vendor}-${architecture}-${description}`.toLowerCase().replace(/[^a-z0-9]+/g, '-')}`;

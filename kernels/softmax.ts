@@ -123,20 +123,20 @@ ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
 
 /**
  * Cotangent of a from y and dy: softmax scale * y (dy - sum y dy); log-softmax scale * (dy - exp(y) sum dy), without dy
- * where the score was masked.
+ * where the score was masked (`masked`).
  *
  * Where one probability p_r exceeds 1/2 its own cotangent is made of the others', so that 1 - p_r is never formed: softmax
  * takes dy less dy_r (its Jacobian does not see a constant), after which the sum holds no term of r; log-softmax takes
  * dy_r sum_{j != r} p_j - p_r sum_{j != r} dy_j. Both keep their digits however near to 1 p_r is.
  * Grid: groups, rows.
  */
-export const softmaxBackward = shipped((log: boolean, share: RowShare): Kernel => {
+export const softmaxBackward = shipped((log: boolean, masked: boolean, share: RowShare): Kernel => {
   const row = sweepRow(share, { y: (i) => `y[base + ${i}]`, dy: (i) => `dy[base + ${i}]` });
   const element = row.type.f32;
   const none = `${element}()`;
   const sure = (y: string): string => `(${y} > ${element}(${log ? '-0.69314718' : '0.5'}))`;
   return {
-    name: `softmax_backward${log ? '.log' : ''}.${row.name}`,
+    name: `softmax_backward${log ? '.log' : ''}${masked ? '.masked' : ''}.${row.name}`,
     bindings: [
       { name: 'y', element, access: 'read' },
       { name: 'dy', element, access: 'read' },
@@ -162,7 +162,7 @@ ${
   let total = others + surest;
   ${row.each(
     ({ y, dy, i }) =>
-      `da[base + ${i}] = p.scale * select(select(${dy}, ${none}, ${y} < ${element}(-5e29)) - exp(${y}) * total, ${dy} * rest - exp(${y}) * others, ${sure(y)});`,
+      `da[base + ${i}] = p.scale * select(${masked ? `select(${dy}, ${none}, ${y} < ${element}(-5e29))` : dy} - exp(${y}) * total, ${dy} * rest - exp(${y}) * others, ${sure(y)});`,
   )}`
     : `  ${row.each(({ y, dy }) => `part += ${y} * (${dy} - surest);`)}
   let total = reduce_total(${row.sum('part')}, lane);
@@ -178,9 +178,6 @@ const elementAt = (vector: number, at: string): string =>
 
 const NAMES = { crossEntropy: 'cross_entropy', oddsAgainst: 'odds_against' } as const;
 
-/** What takes the place of the label's logit where the others alone are meant: its exponential is 0. */
-const ABSENT = '-1e30';
-
 /** What is computed of a label: -log p, or the logarithm of the odds against it, log (1 - p) / p. */
 export type Labelled = 'crossEntropy' | 'oddsAgainst';
 
@@ -194,7 +191,7 @@ export const crossEntropy = shipped((of: Labelled, { lanes, vector }: RowShare):
   const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
   const { f32, u32 } = row.type;
   const x = (i: string): string =>
-    `select(a[base + ${i}], ${f32}(${ABSENT}), ${row.places(`(${i})`)} == ${u32}(at))`;
+    `select(a[base + ${i}], ${f32}(${LOWEST}), ${row.places(`(${i})`)} == ${u32}(at))`;
   return {
     name: `${NAMES[of]}.${row.name}`,
     bindings: [
@@ -214,10 +211,15 @@ ${row.read}
 ${statistics(lanes, row, x)}
   if (lane == 0u) {
     let inside = min(at, p.length - 1u);
-    let u = (largest - ${elementAt(vector, 'inside')}) + log(total);
+    // The label's place counted 1 where no other is above the lowest number: masks are made of that, too.
+    let others = total - select(0.0, 1.0, largest <= ${LOWEST} && at < p.length);
+    let z = ${elementAt(vector, 'inside')};
+    // Infinity over infinity, as in softmax: infinity made NaN.
+    let bits = bitcast<u32>(z);
+    let u = select((largest - z) + log(others), bitcast<f32>(bits | 0x00400000u), bits == 0x7f800000u);
     loss[row] = select(0.0, ${of === 'crossEntropy' ? 'log1p_exp(u)' : 'u'}, at < p.length);
     stats[3u * row] = largest;
-    stats[3u * row + 1u] = total;
+    stats[3u * row + 1u] = others;
     stats[3u * row + 2u] = u;
   }
 }`,
@@ -260,7 +262,8 @@ ${row.read}
   let e = exp(-abs(u));
   let q = ${of === 'crossEntropy' ? 'select(e, 1.0, u > 0.0) / (1.0 + e)' : '1.0'};
   let wrong = select(dloss[row] * q, 0.0, at >= p.length);
-  let weight = wrong / stats[3u * row + 1u];
+  let others = stats[3u * row + 1u];
+  let weight = select(wrong / others, 0.0, others == 0.0);
   ${row.each(
     ({ x, i }) =>
       `da[base + ${i}] = select(weight * exp(min(${x} - largest, ${f32}())), ${f32}(-wrong), ${row.places(i)} == ${u32}(at));`,

@@ -43,6 +43,7 @@ import {
   list,
   optionsSchema,
   required,
+  show,
   whole,
 } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
@@ -465,11 +466,19 @@ function checkGroup({ prefix, ids, residual }: RowGroup, from: number, sizes: Mo
   return shape[0]!;
 }
 
-/** @throws UserError for an id outside the vocabulary. */
+const idsField = like<readonly number[]>(
+  (value) => typeof value === 'object' && value !== null && Number.isInteger((value as number[]).length),
+  'a list of token ids, which tokenizer.encode(text) gives',
+);
+
+/** @throws UserError for what is no list of ids, or an id outside the vocabulary. */
 export function checkIds(ids: readonly number[], sizes: ModelSizes): void {
-  for (const [i, id] of ids.entries())
+  if (typeof ids === 'string' || !Number.isInteger(ids?.length)) checkValue('prefill', 'ids', idsField, ids);
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
     if (!Number.isInteger(id) || id < 0 || id >= sizes.vocabulary)
-      throw new UserError('input', `ids: ${id} at ${i} is outside 0..${sizes.vocabulary - 1}`);
+      throw new UserError('input', `ids: ${show(id)} at ${i} is outside 0..${sizes.vocabulary - 1}`);
+  }
 }
 
 /** @throws UserError for more tokens than the model has positions. */

@@ -6,7 +6,7 @@
  * is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
  */
 
-import { checkOptions, checkValue, one, optionsSchema, whole } from '../engine/options.ts';
+import { checkOptions, checkValue, like, one, optionsSchema, whole } from '../engine/options.ts';
 import { Bert } from '../models/bert.ts';
 import { checkFinite } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
@@ -298,8 +298,17 @@ function countZeros(values: ArrayLike<number>): number {
   return count;
 }
 
+const valuesField = like<Float32Array | Float64Array | readonly number[]>(
+  (value) =>
+    value instanceof Float32Array ||
+    value instanceof Float64Array ||
+    (Array.isArray(value) && value.every((v) => typeof v === 'number')),
+  'a list of numbers, one a neuron, such as `neurgrad` of what neuronGradients gives',
+);
+
 /**
  * Flat numbers of the neurons with the largest and the smallest (most negative) values, strongest first.
+ * @throws UserError for what is no list of numbers, such as a whole result, and for a count that is no whole number.
  * @example
  * ```ts
  * import { strongest } from 'neurgrad';
@@ -308,14 +317,16 @@ function countZeros(values: ArrayLike<number>): number {
  * ```
  */
 export function strongest(
-  values: Float32Array | Float64Array,
+  values: Float32Array | Float64Array | readonly number[],
   count: number,
 ): { positive: number[]; negative: number[] } {
+  checkValue('strongest', 'values', valuesField, values);
+  checkValue('strongest', 'count', whole(), count);
   const order = Array.from(values.keys()).sort((a, b) => values[b]! - values[a]! || a - b);
   return {
     positive: order.slice(0, count).filter((i) => values[i]! > 0),
     negative: order
-      .slice(-count)
+      .slice(Math.max(0, order.length - count))
       .reverse()
       .filter((i) => values[i]! < 0),
   };

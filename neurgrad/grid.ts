@@ -5,7 +5,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { checkValue, type Field, like, text as textField } from '../engine/options.ts';
+import { checkValue, type Field, like, show, text as textField } from '../engine/options.ts';
 
 /** A shift, as a field of options; {@link checkShift} says which are too large. */
 export const shiftField: Field<number> = like((value) => typeof value === 'number', 'a number');
@@ -18,7 +18,7 @@ export const LARGEST_SHIFT = 1e15;
 
 /** @throws UserError for a shift that is not finite or larger than {@link LARGEST_SHIFT}. */
 export function checkShift(shift: number): void {
-  if (!Number.isFinite(shift)) throw new UserError('range', `shift ${shift} is not a finite number`);
+  if (!Number.isFinite(shift)) throw new UserError('range', `shift ${show(shift)} is not a finite number`);
   if (Math.abs(shift) > LARGEST_SHIFT) {
     throw new UserError(
       'range',
@@ -47,7 +47,8 @@ function decimals(value: number): number {
  */
 export function shiftGrid(from: number, to: number, step: number): number[] {
   if (![from, to, step].every(Number.isFinite)) {
-    throw new UserError('range', `range ${from}:${to}:${step}: the three values must be finite numbers`);
+    const given = [from, to, step].map(show).join(':');
+    throw new UserError('range', `range ${given}: the three values must be finite numbers`);
   }
   if (step <= 0) throw new UserError('range', `range ${from}:${to}:${step}: the step must be above 0`);
   if (from > to) throw new UserError('range', `range ${from}:${to}:${step}: it starts above its end`);

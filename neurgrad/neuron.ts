@@ -6,7 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { checkValue, like, list, one } from '../engine/options.ts';
+import { checkValue, like, list, one, show, whole } from '../engine/options.ts';
 import type { LanguageModel, Site } from '../models/model.ts';
 
 /** One feed-forward value of one layer. */
@@ -22,6 +22,14 @@ export const SITES = ['paper', 'pre', 'pre_linear', 'act', 'post'] as const;
 
 /** What models there are, as a field of options. */
 export const architectureField = one(['bert', 'llama']);
+const placeField = whole();
+const widthField = whole(1);
+const textField = like<string>((value) => typeof value === 'string', "a neuron's name, such as 'L3.N327'");
+const placedField = like<Pick<Neuron, 'layer' | 'index'>>((value) => {
+  const { layer, index } = (value ?? {}) as Partial<Neuron>;
+  return isPlace(layer) && isPlace(index);
+}, 'a neuron: { layer, index, site }, each a whole number, 0 or more');
+const isPlace = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
 const siteField = one<Site>(['pre', 'pre_linear', 'act', 'post']);
 
 /** A neuron, or its name as {@link parseNeuron} reads it. */
@@ -59,12 +67,15 @@ export function neuronSpace(
 /** Hook name of a site in a layer: `blocks.3.mlp.hook_post`. */
 export function siteHook(layer: number, site: Site): string {
   checkValue('siteHook', 'site', siteField, site);
+  if (!isPlace(layer)) checkValue('siteHook', 'layer', placeField, layer);
   return `blocks.${layer}.mlp.hook_${site}`;
 }
 
-/** The layer and the site of a name that {@link siteHook} made. */
+/** The layer and the site of a name that {@link siteHook} made. @throws UserError for another. */
 export function siteOfHook(hook: string): Pick<Neuron, 'layer' | 'site'> {
-  const [, layer, site] = /^blocks\.(\d+)\.mlp\.hook_(\w+)$/.exec(hook)!;
+  const [, layer, site] = /^blocks\.(\d+)\.mlp\.hook_(\w+)$/.exec(hook) ?? [];
+  if (layer === undefined)
+    throw new UserError('hook', `${show(hook)} is no feed-forward hook, such as blocks.3.mlp.hook_post`);
   return { layer: Number(layer), site: site as Site };
 }
 
@@ -94,6 +105,7 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
  * ```
  */
 export function parseNeuron(text: string, space: NeuronSpace, defaultSite = 'paper'): Neuron {
+  checkValue('parseNeuron', 'text', textField, text);
   const match = /^L(\d+)\.N(\d+)(?:@(\w+))?$/i.exec(text.trim());
   if (!match) {
     throw new UserError('neuron', `"${text}" is not a neuron; write L20.N3781 or L20.N3781@post`);
@@ -112,6 +124,7 @@ export function parseNeuron(text: string, space: NeuronSpace, defaultSite = 'pap
  * @throws UserError as {@link parseNeuron}, for an empty list and for a neuron named twice.
  */
 export function parseNeurons(text: string, space: NeuronSpace, defaultSite = 'paper'): Neuron[] {
+  checkValue('parseNeurons', 'text', textField, text);
   const neurons = text
     .split(/[\s,]+/)
     .filter((part) => part !== '')
@@ -154,14 +167,18 @@ export function checkNeuron(neuron: Neuron, space: NeuronSpace): void {
   resolveSite(neuron.site, space);
 }
 
-/** `L20.N3781@post`; without the site where it is the default one given. */
+/** `L20.N3781@post`; without the site where it is the default one given, or the neuron has none. @throws UserError for what is no neuron */
 export function formatNeuron(neuron: Neuron, defaultSite?: Site): string {
+  checkValue('formatNeuron', 'neuron', placedField, neuron);
   const name = `L${neuron.layer}.N${neuron.index}`;
-  return neuron.site === defaultSite ? name : `${name}@${neuron.site}`;
+  return neuron.site === defaultSite || neuron.site === undefined ? name : `${name}@${neuron.site}`;
 }
 
-/** layer * width + index. */
+/** layer * width + index. @throws UserError for what is no neuron, or none of this width */
 export function flatIndex(neuron: Pick<Neuron, 'layer' | 'index'>, width: number): number {
+  checkValue('flatIndex', 'neuron', placedField, neuron);
+  checkValue('flatIndex', 'width', widthField, width);
+  checkValue('flatIndex', 'neuron.index', whole(0, width - 1), neuron.index);
   return neuron.layer * width + neuron.index;
 }
 
@@ -176,5 +193,7 @@ export function flatIndex(neuron: Pick<Neuron, 'layer' | 'index'>, width: number
  */
 export function neuronAt(flat: number, width: number, site: Site): Neuron {
   checkValue('neuronAt', 'site', siteField, site);
+  checkValue('neuronAt', 'flat', placeField, flat);
+  checkValue('neuronAt', 'width', widthField, width);
   return { layer: Math.floor(flat / width), index: flat % width, site };
 }

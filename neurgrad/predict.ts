@@ -3,7 +3,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { checkValue, like, list, nearest, whole } from '../engine/options.ts';
+import { checkValue, instance, like, list, nearest, show, whole } from '../engine/options.ts';
 import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
 import { conventionFields } from './conventions.ts';
@@ -25,7 +25,8 @@ const idList = list(whole(), `a list of token ids; ${GIVEN}`);
 /** A token's id, as a field of options. */
 export const tokenField = whole(0, undefined, "a token's id (resolveTarget gives that of a word)");
 const typeList = list(whole(), 'a list of a number a token');
-const modelField = like<LanguageModel>(
+/** A model, as an argument. */
+export const modelField = like<LanguageModel>(
   (value) => typeof value === 'object' && value !== null && 'architecture' in value && 'sizes' in value,
   'a model: the `model` of what loadModel gives',
 );
@@ -65,11 +66,14 @@ export function neuronPosition(probe: Probe, asked: number | undefined): number 
   if (!Number.isInteger(asked) || asked < 0 || asked >= probe.ids.length) {
     throw new UserError(
       'position',
-      `position ${asked}: the prompt has positions 0 to ${probe.ids.length - 1}`,
+      `position ${show(asked)}: the prompt has positions 0 to ${probe.ids.length - 1}`,
     );
   }
   return asked;
 }
+
+const topField = whole(1);
+const logitsField = instance(Float32Array, 'a Float32Array of logits');
 
 /** One token and its probability. */
 export interface Prediction {
@@ -79,7 +83,7 @@ export interface Prediction {
 
 /**
  * p, log p and logit of one token, for one row of logits.
- * @throws UserError `not-finite` where a logit is NaN or infinite.
+ * @throws UserError `not-finite` where a logit is NaN or infinite, `target` for one outside the row.
  * @example
  * ```ts
  * import { targetValues } from 'neurgrad';
@@ -89,6 +93,8 @@ export interface Prediction {
  * ```
  */
 export function targetValues(logits: Float32Array, target: number): Record<Quantity, number> {
+  checkValue('targetValues', 'logits', logitsField, logits);
+  checkTarget(target, logits.length);
   checkLogits(logits);
   return valuesOf(logits, target);
 }
@@ -129,9 +135,8 @@ export function gradientFactor(of: Quantity, { prob, logprob }: Record<Quantity,
  * @throws UserError where `top` is not a whole number above 0, or a logit is not finite.
  */
 export function topPredictions(logits: Float32Array, top: number): Prediction[] {
-  if (!Number.isInteger(top) || top < 1) {
-    throw new UserError('top', `top ${top}: must be a whole number above 0`);
-  }
+  checkValue('topPredictions', 'logits', logitsField, logits);
+  checkValue('topPredictions', 'top', topField, top);
   checkLogits(logits);
   return Array.from(logits.keys())
     .sort((a, b) => logits[b]! - logits[a]! || a - b)
@@ -161,13 +166,14 @@ export async function probeLogits(model: LanguageModel, probe: Probe): Promise<F
  */
 export async function predict(model: LanguageModel, probe: Probe, top = 5): Promise<Prediction[]> {
   checkProbe('predict', model, probe);
+  checkValue('predict', 'top', topField, top);
   return topPredictions(await probeLogits(model, probe), top);
 }
 
 /** @throws UserError for an id outside the vocabulary. */
 export function checkTarget(target: number, vocabulary: number): void {
   if (!Number.isInteger(target) || target < 0 || target >= vocabulary) {
-    throw new UserError('target', `target id ${target}: the vocabulary has ids 0 to ${vocabulary - 1}`);
+    throw new UserError('target', `target id ${show(target)}: the vocabulary has ids 0 to ${vocabulary - 1}`);
   }
 }
 

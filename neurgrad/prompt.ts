@@ -8,7 +8,7 @@ import { UserError } from '../engine/errors.ts';
 import { checkValue, like } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
-import type { Probe } from './predict.ts';
+import { modelField, type Probe } from './predict.ts';
 
 /** An encoded prompt. */
 export interface Prompt extends Probe {
@@ -30,6 +30,16 @@ function shorten(text: string): string {
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
+const promptField = like<Pick<Prompt, 'text'>>(
+  (value) => typeof value === 'object' && value !== null && typeof (value as Prompt).text === 'string',
+  'a prompt, which encodePrompt gives',
+);
+const tokenizerField = like<Tokenizer>(
+  (value) => typeof (value as Tokenizer | undefined)?.encode === 'function',
+  'a tokenizer: the `tokenizer` of what loadModel gives',
+);
+const wordField = like<string>((value) => typeof value === 'string', "the target's text");
+
 /**
  * Encodes a prompt with the model's special tokens and finds the probe position.
  * @throws UserError where a BERT prompt has no [MASK] or several, where the prompt is empty or longer than the model, and
@@ -45,6 +55,8 @@ function shorten(text: string): string {
  * ```
  */
 export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: string): Prompt {
+  checkValue('encodePrompt', 'model', modelField, model);
+  checkValue('encodePrompt', 'tokenizer', tokenizerField, tokenizer);
   checkValue('encodePrompt', 'text', textField, text);
   const ids = tokenizer.encode(text);
   if (text.trim() === '' || ids.length === 0) throw new UserError('prompt', 'the prompt is empty');
@@ -108,6 +120,10 @@ export function resolveTarget(
   prompt: Pick<Prompt, 'text'>,
   word: string,
 ): number {
+  checkValue('resolveTarget', 'model', modelField, model);
+  checkValue('resolveTarget', 'tokenizer', tokenizerField, tokenizer);
+  checkValue('resolveTarget', 'prompt', promptField, prompt);
+  checkValue('resolveTarget', 'word', wordField, word);
   const id = tokenOfTarget(model, tokenizer, prompt, word);
   checkKnown(model, tokenizer, [id], `the target "${shorten(word)}"`);
   return id;

@@ -17,6 +17,9 @@ import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
 import {
+  checkDevice,
+  checkNumber,
+  checkTensors,
   empty,
   isRecording,
   noGrad,
@@ -43,6 +46,9 @@ export interface RotaryTable {
 
 /** A table for `positions` positions of heads of an even size; one too large for a buffer lies in several. @throws ShapeError */
 export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
+  checkDevice('rotaryTable', device);
+  for (const [name, value] of Object.entries({ positions, headSize, theta }))
+    checkNumber('rotaryTable', name, value);
   const half = headSize / 2;
   if (![positions, half].every((n) => Number.isSafeInteger(n) && n >= 0) || !(theta > 0))
     throw new ShapeError('rotaryTable', `${positions} positions of heads of ${headSize}, theta ${theta}`);
@@ -69,6 +75,7 @@ const turn = one([1, -1]);
  */
 export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
   checkValue('rotary', 'direction', turn, direction);
+  checkTensors('rotary', { x, positions, 'table.cosine': table?.cosine, 'table.sine': table?.sine });
   oneDevice('rotary', x, positions, table.cosine, table.sine);
   const [heads, headSize] = [x.dim(-2), x.dim(-1)];
   if (
@@ -165,6 +172,7 @@ const LARGEST_HEAD = 256;
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions('attention', attentionOptions, options);
+  checkTensors('attention', { q, k, v });
   oneDevice('attention', q, k, v, options.keyMask);
   const { keyMask, causal = false } = options;
   const reason = misfit(q, k, v, options);
@@ -344,6 +352,7 @@ export function attentionBackwardTwin(
 /** Attention in products, softmax and permutations: the path on which the pattern can be seen. */
 export function attentionTwin(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions('attentionTwin', attentionOptions, options);
+  checkTensors('attentionTwin', { q, k, v });
   const [batch, queries, heads, headSize] = q.shape as [number, number, number, number];
   const [keys, keyHeads] = [k.dim(1), k.dim(2)];
   const group = heads / keyHeads;

@@ -17,6 +17,8 @@ import { ShapeError } from '../errors.ts';
 import { checkOptions, checkValue, like, one, optionsSchema } from '../options.ts';
 import { commonRows } from '../storage.ts';
 import {
+  checkNumber,
+  checkTensor,
   checkTensors,
   empty,
   full,
@@ -38,13 +40,14 @@ const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 
 function requireF32(op: string, ...tensors: Tensor[]): void {
+  for (const t of tensors) checkTensor(op, 'an operand', t);
   oneDevice(op, ...tensors);
   for (const t of tensors)
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype} ${show(t)}`);
 }
 
 function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
-  requireF32(name, x);
+  checkTensor(name, 'x', x, ['f32']);
   const y = empty(x.device, x.shape);
   const row = [
     { storage: x.storage, rowLength: 1 },
@@ -66,13 +69,19 @@ function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
 
 /** x * scale + shift. */
 export function affine(x: Tensor, scale: number, shift: number): Tensor {
+  checkNumber('affine', 'scale', scale);
+  checkNumber('affine', 'shift', shift);
   return operation('affine', [x], runUnary('affine', x, scale, shift), [], (dy) => [affine(dy, scale, 0)]);
 }
 /** -x. */
-export const neg = (x: Tensor): Tensor => affine(x, -1, 0);
+export function neg(x: Tensor): Tensor {
+  checkTensor('neg', 'x', x);
+  return affine(x, -1, 0);
+}
 
 /** numerator / x + shift. */
 export function reciprocal(x: Tensor, numerator = 1): Tensor {
+  checkNumber('reciprocal', 'numerator', numerator);
   const y = runUnary('reciprocal', x, numerator, 0);
   // A quotient twice: x² is out of float32's range long before the derivative is.
   return operation('reciprocal', [x], y, [x], (dy, [x]) => [
@@ -173,7 +182,10 @@ export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
 export const silu: (x: Tensor) => Tensor = activationFunctions.silu;
 
 /** x². */
-export const square = (x: Tensor): Tensor => mul(x, x);
+export function square(x: Tensor): Tensor {
+  checkTensor('square', 'x', x);
+  return mul(x, x);
+}
 
 /** The shape that two shapes broadcast to. @throws ShapeError */
 export function broadcastShape(op: string, a: Shaped, b: Shaped): number[] {
@@ -378,7 +390,9 @@ export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
 }
 
 /** A comparison, which jumps or stays: its gradient is 0. */
-function compare(name: 'greater' | 'equal', a: Tensor, b: Tensor): Tensor {
+function compare(name: 'greater' | 'equal', a: Tensor | number, b: Tensor | number): Tensor {
+  if (!(a instanceof Tensor && b instanceof Tensor))
+    return withNumber(name, a, b, (a, b) => compare(name, a, b));
   const [p, q] = [a.shape, b.shape];
   return operation(name, [a, b], runBinary(name, a, b), [], (dy, _, needs) => [
     needs[0] ? zeros(dy.device, p) : null,
@@ -386,14 +400,31 @@ function compare(name: 'greater' | 'equal', a: Tensor, b: Tensor): Tensor {
   ]);
 }
 /** 1 where a > b, else 0, also beside a NaN; its gradient is 0. */
-export const greater = (a: Tensor, b: Tensor): Tensor => compare('greater', a, b);
+export const greater = (a: Tensor | number, b: Tensor | number): Tensor => compare('greater', a, b);
 /** 1 where a == b, else 0, also beside a NaN; its gradient is 0. */
-export const equal = (a: Tensor, b: Tensor): Tensor => compare('equal', a, b);
+export const equal = (a: Tensor | number, b: Tensor | number): Tensor => compare('equal', a, b);
 /** 1 where a == b or both are NaN, without recording: which elements a maximum is among. */
 export const same = (a: Tensor, b: Tensor): Tensor => runBinary('same', a, b);
 
 /** condition != 0 ? a : b, all of one broadcast shape; the condition's gradient is 0. @throws ShapeError */
-export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
+export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
+  checkTensor('where', 'condition', condition);
+  if (typeof a === 'number') {
+    const scalar = full(condition.device, [], a);
+    try {
+      return where(condition, scalar, b);
+    } finally {
+      scalar.dispose();
+    }
+  }
+  if (typeof b === 'number') {
+    const scalar = full(condition.device, [], b);
+    try {
+      return where(condition, a, scalar);
+    } finally {
+      scalar.dispose();
+    }
+  }
   requireF32('where', condition, a, b);
   let shape = broadcastShape('where', a, b);
   shape = broadcastShape('where', condition, { shape, rank: shape.length });

@@ -22,6 +22,8 @@ import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
 import { CUT, commonRows, rowsWindow } from '../storage.ts';
 import {
+  checkTensor,
+  checkTensors,
   empty,
   isRecording,
   noGrad,
@@ -70,6 +72,7 @@ const matmulOptions = optionsSchema<MatmulOptions>(
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   checkOptions('matmul', matmulOptions, options);
+  checkTensors('matmul', { a, b });
   oneDevice('matmul', a, b);
   const { transA = false, transB = false, precision = 'f32' } = options;
   if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', `${show(a)} x ${show(b)}: both need two axes`);
@@ -109,6 +112,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
 
 /** @throws ShapeError where no linear layer takes these. */
 export function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): void {
+  checkTensors('linear', bias ? { x, w, bias } : { x, w });
   oneDevice('linear', x, w, bias);
   if (
     w.rank !== 2 ||
@@ -202,6 +206,7 @@ export function followed(y: Tensor, then: Then): Tensor {
  */
 export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then: Then): Tensor {
   checkThen('linearThen', then);
+  checkTensors('linearThen', { x, w });
   const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
   oneDevice('linearThen', ...operands);
   if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none')
@@ -244,7 +249,7 @@ const weightsOnly = one(['weights']);
 /** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. Its gradient is that of the same numbers. @throws ShapeError */
 export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
   if (purpose !== undefined) checkValue('toF32', 'purpose', weightsOnly, purpose);
-  x.use();
+  checkTensor('toF32', 'x', x);
   if (x.dtype === 'f32') return x.view(x.shape, x.track);
   if (x.dtype === 'u32') throw new ShapeError('toF32', 'u32 tensor');
   const y = empty(x.device, x.shape, 'f32', purpose);

@@ -14,10 +14,21 @@ import {
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../memory.ts';
-import { checkValue, one } from '../options.ts';
+import { between, checkValue, one } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, oneDevice, operation, show, sizeOf, type Tensor } from '../tensor.ts';
+import {
+  checkTensor,
+  checkTensors,
+  empty,
+  full,
+  noGrad,
+  oneDevice,
+  operation,
+  show,
+  sizeOf,
+  type Tensor,
+} from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
 import { mean, sumTo } from './reduce.ts';
@@ -51,7 +62,14 @@ function dispatch(
   }
 }
 
-function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
+/** What is added to a variance, so that it is never 0. */
+const epsField = between(0, 1);
+const checkEps = (op: string, eps: unknown): void => checkValue(op, 'eps', epsField, eps);
+
+function check(op: string, eps: number, x: Tensor, weight: Tensor, bias?: Tensor): void {
+  checkTensors(op, { x, weight });
+  const vectors = bias ? [weight, bias] : [weight];
+  checkEps(op, eps);
   oneDevice(op, x, ...vectors);
   for (const t of [x, ...vectors])
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype}`);
@@ -72,7 +90,8 @@ function check(op: string, x: Tensor, ...vectors: Tensor[]): void {
  * ```
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
-  check('layerNorm', x, weight, bias);
+  checkTensors('layerNorm', { x, weight, bias });
+  check('layerNorm', eps, x, weight, bias);
   const y = empty(x.device, x.shape);
   dispatch('layerNorm', (share) => normKernel('layer', share), [], [weight, bias], x, y, eps);
   return operation('layerNorm', [x, weight, bias], y, [x, weight], (dy, saved, needs) => {
@@ -88,7 +107,7 @@ export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number):
 
 /** x / sqrt(mean(x^2) + eps) * weight over the last axis. */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
-  check('rmsNorm', x, weight);
+  check('rmsNorm', eps, x, weight);
   const y = empty(x.device, x.shape);
   dispatch('rmsNorm', (share) => normKernel('rms', share), [], [weight], x, y, eps);
   return operation('rmsNorm', [x, weight], y, [x, weight], (dy, saved, needs) => {
@@ -113,7 +132,8 @@ export function standardiseTwin(kind: Norm, x: Tensor, eps: number): Tensor {
  */
 export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
   checkValue('normStatistics', 'kind', normField, kind);
-  x.use();
+  checkTensor('normStatistics', 'x', x);
+  checkEps('normStatistics', eps);
   if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
   const length = x.dim(-1);
   const rows = sizeOf(x.shape.slice(0, -1));

@@ -80,6 +80,7 @@ export function normLinear(
 ): Tensor {
   checkNorm(norm);
   checkThen('normLinear', then);
+  checkTensors('normLinear', { x, w });
   const { kind, eps } = norm;
   const vectors = vectorsOf(norm);
   oneDevice('normLinear', x, w, bias, ...vectors, 'with' in then ? then.with : undefined);

@@ -4,8 +4,8 @@
 
 import { linearGrid, PATCH_MODE, patch as patchKernel } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { checkOptions, like, one, optionsSchema, required, whole } from '../options.ts';
-import { integers, operation, type Tensor, tensor } from '../tensor.ts';
+import { checkOptions, checkValue, like, one, optionsSchema, required, whole } from '../options.ts';
+import { checkTensor, integers, operation, type Tensor, tensor } from '../tensor.ts';
 import { affine } from './elementwise.ts';
 
 /** One change to one element, by its flat index. */
@@ -21,9 +21,12 @@ const patchOptions = optionsSchema<ElementPatch>({
   value: required(like((value) => typeof value === 'number', 'a number')),
 });
 
+const patchList = like<readonly ElementPatch[]>(Array.isArray, 'a list of patches: [{ at, mode, value }]');
+
 /** x with the patches applied in order. The gradient passes where a value was added to, scaled where scaled, not where set. */
 export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tensor {
-  x.use();
+  checkTensor('patchElements', 'x', x, ['f32']);
+  checkValue('patchElements', 'patches', patchList, patches);
   for (const p of patches) {
     checkOptions('patchElements', patchOptions, p);
     if (!(p.at < x.size)) throw new ShapeError('patch', `element ${p.at} of [${x.shape.join(', ')}]`);

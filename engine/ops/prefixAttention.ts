@@ -11,7 +11,16 @@ import { attentionBackwardQueries, attentionForward } from '../../kernels/index.
 import { ShapeError } from '../errors.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
-import { empty, isRecording, noGrad, oneDevice, operation, show, type Tensor } from '../tensor.ts';
+import {
+  checkTensors,
+  empty,
+  isRecording,
+  noGrad,
+  oneDevice,
+  operation,
+  show,
+  type Tensor,
+} from '../tensor.ts';
 import { FUSED_KEYS, fitGrid, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
 import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
 import { matmul } from './matmul.ts';
@@ -68,6 +77,7 @@ export function prefixAttention(
   options: PrefixAttentionOptions = {},
 ): Tensor {
   checkOptions('prefixAttention', prefixAttentionOptions, options);
+  checkTensors('prefixAttention', { q, k, v });
   const [keyHeads, size] = [k.dim(1), q.dim(2)];
   const shared = prefix ? [prefix.keys, prefix.values] : [];
   oneDevice('prefixAttention', q, k, v, ...shared);

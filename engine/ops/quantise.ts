@@ -8,7 +8,17 @@ import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
 import { checkValue } from '../options.ts';
 import { CUT, commonRows, type DType, dtypeField, purposeField, rowsWindow } from '../storage.ts';
-import { empty, isRecording, oneDevice, operation, show, sizeOf, type Tensor } from '../tensor.ts';
+import {
+  checkTensor,
+  checkTensors,
+  empty,
+  isRecording,
+  oneDevice,
+  operation,
+  show,
+  sizeOf,
+  type Tensor,
+} from '../tensor.ts';
 
 /**
  * x [rows, length] (f32, f16 or bf16) stored as `dtype`. 16-bit results round to nearest; int8 and int4
@@ -27,7 +37,7 @@ import { empty, isRecording, oneDevice, operation, show, sizeOf, type Tensor } f
 export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): Tensor {
   checkValue('convert', 'dtype', dtypeField, dtype);
   checkValue('convert', 'purpose', purposeField, purpose);
-  x.use();
+  checkTensor('convert', 'x', x);
   if (x.dtype === dtype) return x.view(x.shape, x.track);
   const y = empty(x.device, x.shape, dtype, purpose);
   try {
@@ -44,7 +54,8 @@ export function convert(x: Tensor, dtype: DType, purpose: Purpose = 'weights'): 
  * 128 (where a binding may begin). Of y, nothing else changes. @throws ShapeError, GradientError where a gradient would be lost
  */
 export function convertInto(x: Tensor, y: Tensor, first = 0): void {
-  oneDevice('convert', x, y);
+  checkTensors('convertInto', { x, y });
+  oneDevice('convertInto', x, y);
   if (isRecording([x, y]) || y.storage.saved)
     throw new GradientError(
       'convertInto: what it replaces, or puts there, is part of a gradient; use convert',

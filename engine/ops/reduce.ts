@@ -5,9 +5,20 @@
 import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../memory.ts';
-import { checkValue, either, flag, like, list } from '../options.ts';
+import { checkValue, either, flag, like, list, one } from '../options.ts';
 import { commonRows } from '../storage.ts';
-import { empty, full, noGrad, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import {
+  checkNumberList,
+  checkTensor,
+  empty,
+  full,
+  noGrad,
+  operation,
+  show,
+  sizeOf,
+  type Tensor,
+  zeros,
+} from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, div, same, where } from './elementwise.ts';
 import { broadcastTo, reshape, slice } from './shape.ts';
@@ -133,10 +144,12 @@ function dispatchRows(
 }
 
 const axis = like<number>(Number.isInteger, 'an axis');
+const lastAxis = one([-1]);
 const axesField = either(axis, list(axis, 'a list of axes'), 'an axis or a list of axes');
 
 /** Axes as sorted non-negative numbers; all of them by default. */
 function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | undefined): number[] {
+  checkTensor(op, 'x', x);
   if (axes !== undefined) checkValue(op, 'axes', axesField, axes);
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes;
   const normal = list.map((a) => (a < 0 ? a + x.rank : a)).sort((a, b) => a - b);
@@ -209,6 +222,8 @@ export function max(x: Tensor, axes?: number | readonly number[], keepAxes = fal
 
 /** Sum over the axes along which `shape` was broadcast to x's shape: the adjoint of broadcastTo. */
 export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
+  checkTensor('sumTo', 'x', x);
+  checkNumberList('sumTo', 'shape', shape);
   const lead = x.rank - shape.length;
   const axes = x.shape
     .map((_, i) => i)
@@ -217,9 +232,13 @@ export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
   return reshape(sum(x, axes), shape);
 }
 
-/** Index of the first largest element along the last axis, as u32, of the first NaN where there is one; has no gradient. */
-export function argmax(x: Tensor): Tensor {
-  x.use();
+/**
+ * Index of the first largest element along the last axis, as u32, of the first NaN where there is one; has no gradient.
+ * @throws UserError for another axis.
+ */
+export function argmax(x: Tensor, axis: -1 = -1): Tensor {
+  checkTensor('argmax', 'x', x, ['f32']);
+  checkValue('argmax', 'axis', lastAxis, axis);
   const length = x.shape.at(-1) ?? 1;
   if (length === 0) throw new ShapeError('argmax', `no elements to compare in ${show(x)}`);
   const rows = x.size / length;

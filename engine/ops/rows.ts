@@ -15,8 +15,11 @@ import {
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
+import { checkValue, whole } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
 import {
+  checkTensor,
+  checkTensors,
   empty,
   integers,
   isRecording,
@@ -29,6 +32,9 @@ import {
 } from '../tensor.ts';
 import { add } from './elementwise.ts';
 import { slice } from './shape.ts';
+
+const sizeField = whole();
+const checkSize = (op: string, name: string, size: unknown): void => checkValue(op, name, sizeField, size);
 
 /** Where rows are, as u32 on the device: what {@link gatherRows} and its relatives take. */
 type Indices = Tensor | Numbers;
@@ -71,7 +77,7 @@ export const checkIndices = (op: string, index: Tensor, size: number): void =>
  * ```
  */
 export function gatherRows(table: Tensor, index: Indices): Tensor {
-  table.use();
+  checkTensor('gatherRows', 'table', table);
   if (table.rank !== 2) throw new ShapeError('gatherRows', `table ${show(table)} must have two axes`);
   if (table.dtype === 'u32') throw new ShapeError('gatherRows', 'u32 table');
   const at = indexTensor('gatherRows', table, index, table.dim(0));
@@ -111,7 +117,8 @@ function gatherAt(table: Tensor, at: Tensor): Tensor {
 
 /** Rows [R, W] added into zeros [size, W] at their indices: the adjoint of gatherRows. @throws ShapeError for an index outside */
 export function scatterAddRows(rows: Tensor, index: Indices, size: number): Tensor {
-  rows.use();
+  checkTensor('scatterAddRows', 'rows', rows, ['f32']);
+  checkSize('scatterAddRows', 'size', size);
   const at = indexTensor('scatterAddRows', rows, index, size);
   try {
     if (rows.rank !== 2 || rows.dim(0) !== at.size)
@@ -169,6 +176,7 @@ function scatterParts(rows: Tensor, at: Tensor, size: number): Tensor {
  * @throws ShapeError, also for an index outside; GradientError where a tape has saved the table, or would record the rows.
  */
 export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
+  checkTensors('writeRow', { table, rows, at });
   oneDevice('writeRow', table, rows, at);
   const [size, width] = [table.dim(-2), table.dim(-1)];
   const dtypes = [table, rows, at].map((t) => t.dtype).join();
@@ -194,7 +202,7 @@ export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
 
 /** x[r, index[r]] for x [R, V]: [R]. @throws ShapeError for an index outside */
 export function pick(x: Tensor, index: Indices): Tensor {
-  x.use();
+  checkTensor('pick', 'x', x, ['f32']);
   if (x.rank !== 2) throw new ShapeError('pick', `${show(x)} must have two axes`);
   const at = indexTensor('pick', x, index, x.dim(1));
   try {
@@ -215,7 +223,8 @@ function pickAt(x: Tensor, at: Tensor): Tensor {
 
 /** y[r, j] = x[r] where j = index[r], else 0, for x [R]: [R, width]. The adjoint of pick. @throws ShapeError for an index outside */
 export function unpick(x: Tensor, index: Indices, width: number): Tensor {
-  x.use();
+  checkTensor('unpick', 'x', x, ['f32']);
+  checkSize('unpick', 'width', width);
   const at = indexTensor('unpick', x, index, width);
   try {
     if (x.rank !== 1 || at.size !== x.size)

@@ -2,10 +2,22 @@
  * Operations that move elements without computing: reshape shares storage, all others are one strided copy.
  */
 
-import { linearGrid, stridedCopy } from '../../kernels/index.ts';
-import { ShapeError } from '../errors.ts';
+import { isQuantised, linearGrid, stridedCopy } from '../../kernels/index.ts';
+import { ShapeError, UserError } from '../errors.ts';
 import { bytesOf, type Storage } from '../storage.ts';
-import { empty, oneDevice, operation, show, sizeOf, type Tensor, zeros } from '../tensor.ts';
+import {
+  checkNumber,
+  checkNumberList,
+  checkTensor,
+  checkTensorList,
+  empty,
+  oneDevice,
+  operation,
+  show,
+  sizeOf,
+  type Tensor,
+  zeros,
+} from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 
 /** Row-major strides of a shape. */
@@ -154,6 +166,8 @@ function copyRun(from: Tensor, sourceOffset: number, to: Tensor, targetOffset: n
 
 /** The same elements under another shape; one size may be -1. Shares storage. @throws ShapeError */
 export function reshape(x: Tensor, shape: readonly number[]): Tensor {
+  checkTensor('reshape', 'x', x);
+  checkNumberList('reshape', 'shape', shape);
   const known = shape.reduce((n, size) => (size === -1 ? n : n * size), 1);
   const full = shape.map((size) => (size === -1 ? x.size / known : size));
   if (
@@ -162,12 +176,19 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
     shape.filter((size) => size === -1).length > 1
   )
     throw new ShapeError('reshape', `${show(x)} to [${shape.join(', ')}]`);
+  if (isQuantised(x.dtype) && full.at(-1) !== x.shape.at(-1))
+    throw new ShapeError(
+      'reshape',
+      `${x.dtype} ${show(x)} to [${full.join(', ')}]: quantised rows stay whole; use toF32() first`,
+    );
   const before = x.shape;
   return operation('reshape', [x], x.view(full, null), [], (dy) => [reshape(dy, before)]);
 }
 
 /** Axes in another order: y.shape[i] = x.shape[order[i]]. */
 export function permute(x: Tensor, order: readonly number[]): Tensor {
+  checkTensor('permute', 'x', x);
+  checkNumberList('permute', 'order', order);
   if (
     order.length !== x.rank ||
     new Set(order).size !== x.rank ||
@@ -192,8 +213,15 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
   return operation('permute', [x], y, [], (dy) => [permute(dy, inverse)]);
 }
 
-/** The last two axes exchanged. */
-export function transpose(x: Tensor): Tensor {
+/** The last two axes exchanged; {@link permute} exchanges any. @throws ShapeError for fewer than two axes, UserError for more arguments */
+export function transpose(x: Tensor, ...none: never[]): Tensor {
+  checkTensor('transpose', 'x', x);
+  if (none.length > 0)
+    throw new UserError(
+      'option',
+      `transpose: takes no axes, it exchanges the last two; permute(x, order) takes others`,
+    );
+  if (x.rank < 2) throw new ShapeError('transpose', `${show(x)} has no two axes`);
   const order = x.shape.map((_, i) => i);
   order.splice(-2, 2, x.rank - 1, x.rank - 2);
   return permute(x, order);
@@ -201,7 +229,9 @@ export function transpose(x: Tensor): Tensor {
 
 /** x[begin[0]:end[0], begin[1]:end[1], ...]; axes left out are taken whole. */
 export function slice(x: Tensor, begin: readonly number[], end: readonly number[]): Tensor {
-  x.use();
+  checkTensor('slice', 'x', x);
+  checkNumberList('slice', 'begin', begin);
+  checkNumberList('slice', 'end', end);
   const b = x.shape.map((_, i) => begin[i] ?? 0);
   const e = x.shape.map((size, i) => end[i] ?? size);
   if (
@@ -222,6 +252,9 @@ export function slice(x: Tensor, begin: readonly number[], end: readonly number[
 
 /** x placed at `begin` in zeros of `shape`: the adjoint of slice. */
 export function pad(x: Tensor, begin: readonly number[], shape: readonly number[]): Tensor {
+  checkTensor('pad', 'x', x);
+  checkNumberList('pad', 'begin', begin);
+  checkNumberList('pad', 'shape', shape);
   if (
     shape.length !== x.rank ||
     x.shape.some(
@@ -241,6 +274,8 @@ export function pad(x: Tensor, begin: readonly number[], shape: readonly number[
 
 /** Tensors one after the other along an axis; all other sizes equal. */
 export function concat(xs: readonly Tensor[], axis: number): Tensor {
+  checkTensorList('concat', 'xs', xs);
+  checkNumber('concat', 'axis', axis);
   const first = xs[0];
   if (!first) throw new ShapeError('concat', 'nothing to concatenate');
   oneDevice('concat', ...xs);
@@ -286,7 +321,8 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
 
 /** x repeated along axes of size 1 (and new leading axes) to `shape`. */
 export function broadcastTo(x: Tensor, shape: readonly number[]): Tensor {
-  x.use();
+  checkTensor('broadcastTo', 'x', x);
+  checkNumberList('broadcastTo', 'shape', shape);
   const lead = shape.length - x.rank;
   if (lead < 0 || x.shape.some((size, i) => size !== 1 && size !== shape[i + lead]))
     throw new ShapeError('broadcastTo', `${show(x)} to [${shape.join(', ')}]`);

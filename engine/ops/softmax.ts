@@ -11,10 +11,12 @@ import {
   softmax as softmaxKernel,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { checkOptions, finite, flag, optionsSchema } from '../options.ts';
+import { checkOptions, checkValue, finite, flag, like, optionsSchema } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
 import {
+  checkTensor,
+  checkTensors,
   empty,
   full,
   integers,
@@ -57,7 +59,7 @@ const softmaxOptions = optionsSchema<SoftmaxOptions>(
 );
 
 function checkRows(op: string, x: Tensor): { rows: number; length: number } {
-  x.use();
+  checkTensor(op, 'x', x);
   if (x.rank === 0 || x.dtype !== 'f32')
     throw new ShapeError(op, `needs f32 rows, got ${x.dtype} ${show(x)}`);
   const length = x.dim(-1);
@@ -131,13 +133,13 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
  */
 export function softmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
   const y = run(x, false, options);
-  return withOutput('softmax', x, y, (dy, y) => [backward(y, dy, false, options.scale ?? 1)]);
+  return withOutput('softmax', x, y, (dy, y) => [backward(y, dy, false, options)]);
 }
 
 /** log softmax over the last axis, shape kept. @throws ShapeError */
 export function logSoftmax(x: Tensor, options: SoftmaxOptions = {}): Tensor {
   const y = run(x, true, options);
-  return withOutput('logSoftmax', x, y, (dy, y) => [backward(y, dy, true, options.scale ?? 1)]);
+  return withOutput('logSoftmax', x, y, (dy, y) => [backward(y, dy, true, options)]);
 }
 
 /** An operation whose gradient is cheapest in terms of its output. */
@@ -145,14 +147,17 @@ function withOutput(op: string, x: Tensor, y: Tensor, pullback: (dy: Tensor, y: 
   return operation(op, [x], y, [y], (dy, saved) => pullback(dy, saved[0]!));
 }
 
-function backward(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
+function backward(y: Tensor, dy: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
+  const { scale = 1, keyMask, causal = false, lastKey } = options;
+  // Softmax has 0 where it was masked, and needs no telling.
+  const masked = log && (keyMask !== undefined || causal || lastKey !== undefined);
   const { rows, length } = checkRows('softmax', y);
   const da = empty(y.device, y.shape);
   const operands = [y, dy, da].map((t) => ({ storage: t.storage, rowLength: length }));
   if (rows > 0)
     for (const [begin, end] of commonRows('softmax', rows, operands))
       y.device.dispatch(
-        softmaxBackward(log, rowShare(length, y.device)),
+        softmaxBackward(log, masked, rowShare(length, y.device)),
         [y, dy, da].map((t) => t.storage.window(begin * length, end * length)),
         [end - begin, length, scale],
         groupGrid(end - begin),
@@ -163,12 +168,19 @@ function backward(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
     [y, dy],
     da,
     [y, dy],
-    throughTwin(2, (y, dy) => softmaxBackwardTwin(y!, dy!, log, scale)),
+    throughTwin(2, (y, dy) => softmaxBackwardTwin(y!, dy!, log, scale, masked)),
   );
 }
 
 /** The backward kernel in primitive operations: the likeliest entry's cotangent is made of the others' where it exceeds 1/2. */
-export function softmaxBackwardTwin(y: Tensor, dy: Tensor, log: boolean, scale: number): Tensor {
+export function softmaxBackwardTwin(
+  y: Tensor,
+  dy: Tensor,
+  log: boolean,
+  scale: number,
+  masked = true,
+): Tensor {
+  checkTensors('softmaxBackwardTwin', { y, dy });
   const above = (limit: number): Tensor => greater(y, full(y.device, [], limit));
   const sure = above(log ? Math.log(0.5) : 0.5);
   const surest = sum(mul(dy, sure), -1, true);
@@ -180,25 +192,33 @@ export function softmaxBackwardTwin(y: Tensor, dy: Tensor, log: boolean, scale: 
   const unsure = affine(sure, -1, 1);
   const others = sum(mul(dy, unsure), -1, true);
   const rest = sum(mul(p, unsure), -1, true);
-  const plain = sub(mul(dy, above(-5e29)), mul(p, add(others, surest)));
+  const seen = masked ? mul(dy, above(-5e29)) : dy;
+  const plain = sub(seen, mul(p, add(others, surest)));
   const closed = sub(mul(dy, rest), mul(p, others));
   return affine(add(mul(plain, unsure), mul(closed, sure)), scale, 0);
 }
+
+const labelsField = like<ArrayLike<number>>(
+  (value) => Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView)),
+  'a list of integers, a label a row',
+);
 
 /** The label of rows that are not counted, as in PyTorch. */
 const NOT_COUNTED = -100;
 
 /** @throws ShapeError unless there is a label a row, each -100 or a class. */
-function checkLabels(logits: Tensor, labels: ArrayLike<number>): void {
+function checkLabels(op: string, logits: Tensor, labels: ArrayLike<number>): void {
+  checkTensor(op, 'logits', logits);
+  checkValue(op, 'labels', labelsField, labels);
   if (logits.rank !== 2 || labels.length !== logits.dim(0))
-    throw new ShapeError('crossEntropy', `${labels.length} labels for logits ${show(logits)}`);
+    throw new ShapeError(op, `${labels.length} labels for logits ${show(logits)}`);
   const classes = logits.dim(1);
   for (let i = 0; i < labels.length; i++) {
     const label: unknown = labels[i];
     const isClass = Number.isInteger(label) && (label as number) >= 0 && (label as number) < classes;
     if (!isClass && label !== NOT_COUNTED)
       throw new ShapeError(
-        'crossEntropy',
+        op,
         `label ${named(label)} of row ${i} is neither a class, 0..${classes - 1}, nor -100, which leaves a row out`,
       );
   }
@@ -210,7 +230,7 @@ function checkLabels(logits: Tensor, labels: ArrayLike<number>): void {
  * @throws ShapeError for any other label that is no class
  */
 export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Tensor {
-  return labelled('crossEntropy', logits, labels);
+  return labelled('crossEntropyRows', 'crossEntropy', logits, labels);
 }
 
 /**
@@ -228,12 +248,12 @@ export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Ten
  * ```
  */
 export function logOdds(logits: Tensor, labels: ArrayLike<number>): Tensor {
-  return affine(labelled('oddsAgainst', logits, labels), -1, 0);
+  return affine(labelled('logOdds', 'oddsAgainst', logits, labels), -1, 0);
 }
 
-function labelled(op: Labelled, logits: Tensor, labels: ArrayLike<number>): Tensor {
-  const { rows, length } = checkRows(op, logits);
-  checkLabels(logits, labels);
+function labelled(door: string, op: Labelled, logits: Tensor, labels: ArrayLike<number>): Tensor {
+  const { rows, length } = checkRows(door, logits);
+  checkLabels(door, logits, labels);
   const label = integers(logits.device, labels);
   const y = empty(logits.device, [rows]);
   const stats = empty(logits.device, [rows, 3]);
@@ -326,7 +346,7 @@ export function oddsAgainstBackwardTwin(logits: Tensor, dloss: Tensor, label: Te
  * ```
  */
 export function crossEntropy(logits: Tensor, labels: ArrayLike<number>): Tensor {
-  checkLabels(logits, labels);
+  checkLabels('crossEntropy', logits, labels);
   let counted = 0;
   for (let i = 0; i < labels.length; i++) if (labels[i] !== NOT_COUNTED) counted++;
   if (counted === 0) throw new ShapeError('crossEntropy', 'no row has a label, all are -100');

@@ -85,6 +85,8 @@ export interface ModelSummary {
   readonly figurePrompts: number;
   readonly activations: { readonly negative: number; readonly zero: number };
   readonly flat: number;
+  /** Pairs whose G_C, or IG, is no larger than its noise: they say nothing, not even by their sign. Null where none was stored. */
+  readonly belowNoise: { readonly gradient: number | null; readonly ig: number | null };
   readonly cost: Costs | null;
   readonly examples: readonly ExampleCurve[];
   /** Pairs drawn with the plan's seed, to see. */
@@ -235,10 +237,23 @@ function summariseModel(
       zero: activation.filter((a) => a === 0).length,
     },
     flat: column(table, 'flat').reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0),
+    belowNoise: {
+      gradient: countBelow(table, 'gradient', 'gradientNoise'),
+      ig: countBelow(withIg, 'ig', 'igNoise'),
+    },
     cost: cost && costsOf(cost),
     examples: examples(selection, table),
     pairs: drawPairs(table, seed),
   };
+}
+
+function countBelow(parts: readonly Part[], value: string, noise: string): number | null {
+  if (parts.length === 0 || !parts.every((part) => part.has(noise))) return null;
+  return parts.reduce(
+    (sum, part) =>
+      part.get(value)!.reduce((n, v, i) => (Math.abs(v) <= part.get(noise)![i]! ? n + 1 : n), sum),
+    0,
+  );
 }
 
 const linearOf = (parts: readonly Part[]): boolean[][] =>

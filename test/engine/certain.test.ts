@@ -160,3 +160,50 @@ describe('second gradients', () => {
       }
   });
 });
+
+describe('the lowest numbers, as masks are made of them, and infinities', () => {
+  const LOW = -3.4028234663852886e38;
+  const { NEGATIVE_INFINITY: low, POSITIVE_INFINITY: inf, NaN: nan } = Number;
+  /** Logits, label, -log p, log odds, and the gradients of both, each from the definition. */
+  it.each<[number[], number, number, number, number[], number[]]>([
+    [[LOW, LOW, LOW], 0, Math.log(3), -Math.log(2), [-2 / 3, 1 / 3, 1 / 3], [1, -0.5, -0.5]],
+    [[-3e38, -3e38], 1, Math.log(2), 0, [0.5, -0.5], [-1, 1]],
+    [[low, LOW], 1, 0, inf, [0, 0], [0, 1]],
+    [[0, low, low], 0, 0, inf, [0, 0, 0], [1, 0, 0]],
+    [[5], 0, 0, inf, [0], [1]],
+    [[LOW, 0, 0], 0, -LOW, LOW, [-1, 0.5, 0.5], [1, -0.5, -0.5]],
+    [[1e30, 0], 1, 1e30, -1e30, [1, -1], [-1, 1]],
+    [[inf, 0], 0, nan, nan, [nan, nan], []],
+    [[low, low], 0, nan, nan, [], []],
+    [[0, nan], 0, nan, nan, [nan, nan], []],
+  ])('%j, label %i', async (row, label, loss, odds, ofLoss, ofOdds) => {
+    const close = (got: ArrayLike<number>, want: ArrayLike<number>): void => {
+      for (let i = 0; i < want.length; i++) {
+        if (Number.isFinite(want[i]!))
+          expect(Math.abs(got[i]! - want[i]!)).toBeLessThanOrEqual(1e-6 * Math.abs(want[i]!));
+        else expect(got[i]).toBe(want[i]);
+      }
+    };
+    // Kernels that take four numbers at a time, and one.
+    for (const length of [row.length, 4 * Math.ceil(row.length / 4)]) {
+      const filled = [...row, ...new Array<number>(length - row.length).fill(low)];
+      for (const [of, value, gradient] of [
+        [crossEntropy, loss, ofLoss],
+        [logOdds, odds, ofOdds],
+      ] as const) {
+        const x = tensor(device, [filled]).requireGrad();
+        const y = of(x, [label]);
+        close(await y.read(), [value]);
+        close(await grad(sum(y), [x])[0]!.read(), gradient);
+      }
+      if (!Number.isFinite(loss)) continue;
+      const x = tensor(device, [filled]).requireGrad();
+      const y = pick(logSoftmax(x), [label]);
+      close(await y.read(), [-loss]);
+      close(
+        await grad(sum(y), [x])[0]!.read(),
+        ofLoss.map((g) => -g),
+      );
+    }
+  });
+});

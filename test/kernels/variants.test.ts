@@ -286,7 +286,13 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       ...LANES.map((lanes) => kernels.softmax({ log, masked, bounded: true }, { lanes, vector: 1, held: 0 })),
     ]),
   ),
-  softmaxBackward: BOTH.flatMap((log) => SHARES.map((share) => kernels.softmaxBackward(log, share))),
+  softmaxBackward: (
+    [
+      [false, false],
+      [true, false],
+      [true, true],
+    ] as const
+  ).flatMap(([log, masked]) => SHARES.map((share) => kernels.softmaxBackward(log, masked, share))),
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],

@@ -2,8 +2,26 @@
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { add, type Device, div, grad, mul, openDevice, sub, sum, tensor } from '../../engine/index.ts';
-import { type LanguageModel, loadModel, type Tokenizer } from '../../models/index.ts';
-import { encodePrompt, neuronGradients, type Prompt, sweep } from '../../neurgrad/index.ts';
+import { type LanguageModel, Llama, loadModel, type Tokenizer } from '../../models/index.ts';
+import {
+  encodePrompt,
+  flatIndex,
+  formatNeuron,
+  neuronAt,
+  neuronGradients,
+  neuronSpace,
+  type Prompt,
+  parseNeuron,
+  parseNeurons,
+  resolveTarget,
+  shiftGrid,
+  siteHook,
+  siteOfHook,
+  strongest,
+  sweep,
+  targetValues,
+  topPredictions,
+} from '../../neurgrad/index.ts';
 
 let device: Device;
 let model: LanguageModel;
@@ -59,4 +77,57 @@ it('prompts are encoded first, neurons may have names', async () => {
     shifts: [-1, 1, 2],
   });
   expect(named.neurons).toEqual(same.neurons);
+});
+
+it('neurons, targets and results are what they are said to be', () => {
+  const space = { ...neuronSpace('bert', { layers: 4, width: 512 }) };
+  const wrong = (call: () => unknown, message: string): void => expect(call).toThrow(message);
+  const any = undefined as never;
+  wrong(() => formatNeuron({ layer: 'a' } as never), 'formatNeuron: neuron is { layer }, expected a neuron');
+  wrong(() => formatNeuron('L0.N3' as never), "formatNeuron: neuron is 'L0.N3', expected a neuron");
+  wrong(() => flatIndex(any, 512), 'flatIndex: neuron is missing, expected a neuron');
+  wrong(
+    () => flatIndex({ layer: 0, index: 512 }, 512),
+    'flatIndex: neuron.index is 512, expected a whole number from 0 to 511',
+  );
+  wrong(() => neuronAt(1.5, 512, 'post'), 'neuronAt: flat is 1.5, expected a whole number, 0 or more');
+  wrong(() => neuronAt(-1, 512, 'post'), 'neuronAt: flat is -1');
+  wrong(() => neuronAt(1, 0, 'post'), 'neuronAt: width is 0, expected a whole number above 0');
+  wrong(() => parseNeuron(5 as never, space), "parseNeuron: text is 5, expected a neuron's name");
+  wrong(() => parseNeurons(['L0.N3'] as never, space), "parseNeurons: text is ['L0.N3'], expected");
+  wrong(() => siteHook(-1, 'post'), 'siteHook: layer is -1');
+  wrong(() => siteOfHook('hook_embed'), "'hook_embed' is no feed-forward hook");
+  wrong(
+    () => strongest({ neurgrad: [1] } as never, 2),
+    'strongest: values is { neurgrad }, expected a list of numbers',
+  );
+  wrong(() => strongest([1, 2], '2' as never), "strongest: count is '2', expected a whole number");
+  expect(strongest([1, -3, 2, 0], 0)).toEqual({ positive: [], negative: [] });
+  wrong(() => targetValues(Float32Array.of(1, 2), 2), 'target id 2: the vocabulary has ids 0 to 1');
+  wrong(() => topPredictions(Float32Array.of(1, 2), {} as never), 'topPredictions: top is {}, expected');
+  wrong(() => shiftGrid({} as never, any, any), 'range {}:undefined:undefined: the three values');
+  wrong(() => encodePrompt(tokenizer as never, model as never, 'x'), 'encodePrompt: model is');
+  wrong(() => encodePrompt(Promise.resolve(model) as never, tokenizer, 'x'), 'is an await missing?');
+  wrong(
+    () => encodePrompt(model, model as never, 'x'),
+    'encodePrompt: tokenizer is a Bert, expected a tokenizer',
+  );
+  wrong(
+    () => resolveTarget(model, tokenizer, 'Paris' as never, any),
+    "resolveTarget: prompt is 'Paris', expected a prompt",
+  );
+  wrong(
+    () => resolveTarget(model, tokenizer, prompt, 3 as never),
+    "resolveTarget: word is 3, expected the target's text",
+  );
+});
+
+it('what is run is a list of ids', async () => {
+  const { model: llama } = await loadModel('examples/models/stories260k', { device });
+  if (!(llama instanceof Llama)) throw new Error('a Llama');
+  expect(() => llama.prefill('hello' as never)).toThrow(
+    "prefill: ids is 'hello', expected a list of token ids",
+  );
+  expect(() => llama.prefill([[1, 2]] as never)).toThrow('ids: [1, 2] at 0 is outside 0..511');
+  llama.dispose();
 });
