@@ -7,7 +7,8 @@ import type { Device } from './device.ts';
 import type { BufferWindow } from './memory.ts';
 import { checkValue, whole } from './options.ts';
 import type { KernelProfile } from './profiler.ts';
-import { checkDevice, full, type Tensor } from './tensor.ts';
+import { checkDevice } from './storage.ts';
+import { full, type Tensor } from './tensor.ts';
 
 /** What a machine does at most. */
 export interface Ceiling {

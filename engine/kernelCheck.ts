@@ -14,6 +14,7 @@ import {
 } from '../kernels/index.ts';
 import { KernelError } from './errors.ts';
 import type { BufferWindow } from './memory.ts';
+import { show } from './options.ts';
 
 /** Bytes that a binding may begin at a multiple of, on every device. */
 const ALIGNMENT = 256;
@@ -59,8 +60,22 @@ export function checkKernel({ name, bindings, params }: Kernel, mostBindings: nu
     throw new KernelError(name, `${bindings.length} bindings, of which this device has ${mostBindings}`);
 }
 
-/** @throws KernelError where there are more windows, or fewer, than the kernel has bindings. */
-export function checkCount({ name, bindings }: Kernel, windows: readonly BufferWindow[]): void {
+const isWindow = (window: unknown): boolean =>
+  typeof (window as BufferWindow | null)?.buffer?.gpu === 'object';
+
+/** @throws KernelError for what is no kernel, and where there are more windows, or fewer, than it has bindings. */
+export function checkCount(kernel: Kernel, windows: readonly BufferWindow[]): void {
+  const { name, bindings } = kernel ?? {};
+  if (typeof name !== 'string' || !Array.isArray(bindings) || typeof kernel.body !== 'string')
+    throw new KernelError(
+      String(name ?? ''),
+      'is no kernel: { name, bindings, params, workgroup, body } (docs/extending.md)',
+    );
+  if (!Array.isArray(windows) || !windows.every(isWindow))
+    throw new KernelError(
+      name,
+      `its windows are ${show(windows)}; give a list of them, which a tensor's storage.window() gives`,
+    );
   if (windows.length !== bindings.length)
     throw new KernelError(
       name,
@@ -89,6 +104,8 @@ export function checkWindows(
 
 /** @throws KernelError for a grid that no device takes. */
 export function checkGrid(name: string, grid: readonly [number, number, number]): void {
+  if (!Array.isArray(grid))
+    throw new KernelError(name, `its grid is ${show(grid)}; give three whole numbers of workgroups`);
   if (grid.length !== 3 || !grid.every((n) => Number.isInteger(n) && n >= 0 && n <= MAX_GROUPS))
     throw new KernelError(
       name,
@@ -111,6 +128,8 @@ export function placeParameters(
   views: ParameterViews,
 ): void {
   const listed = (): string => params.map(([parameter, type]) => `${parameter} ${type}`).join(', ') || 'none';
+  if (typeof given !== 'object' || given === null)
+    throw new KernelError(name, `its parameters are ${show(given)}; it takes ${listed()}`);
   const values = Array.isArray(given) ? (given as readonly number[]) : null;
   const count = values ? values.length : Object.keys(given).length;
   const byName = given as Readonly<Record<string, number>>;

@@ -92,7 +92,7 @@ function checkGroup(
       throw new ShapeError('AdamW', `parameter ${show(parameter)} is there twice`);
     taken.add(parameter.storage);
   }
-  if (!copies) return;
+  if (!copies || copies.length === 0) return;
   if (copies.length !== parameters.length)
     throw new ShapeError('AdamW', `${copies.length} copies for ${parameters.length} parameters`);
   copies.forEach((copy, i) => {

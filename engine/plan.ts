@@ -12,7 +12,8 @@ import type { BufferWindow, PlanMemory, PooledBuffer } from './memory.ts';
 import { callback, checkValue } from './options.ts';
 import type { Dispatch, Recorder } from './queue.ts';
 import { disown, innermost, type Owned, own, type Scope, scope, visit } from './scope.ts';
-import { checkDevice, Tensor } from './tensor.ts';
+import { checkDevice } from './storage.ts';
+import { Tensor } from './tensor.ts';
 
 type Step = Dispatch | { readonly from: BufferWindow; readonly to: BufferWindow };
 

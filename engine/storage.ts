@@ -10,7 +10,7 @@ import { groupWords, isQuantised, QUANTISED_GROUP, storedRow, type WeightFormat 
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
 import { type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
-import { checkValue, one } from './options.ts';
+import { checkValue, like, one } from './options.ts';
 
 /** f32 and u32 are computed with; the others are weights as stored, widened inside kernels. */
 export type DType = WeightFormat | 'u32';
@@ -71,6 +71,14 @@ export function segmentLength(shape: readonly number[], dtype: DType, bindingByt
   return Math.max(CUT, Math.floor(fits / unit) * unit);
 }
 
+const deviceField = like<Device>(
+  (value) => typeof value === 'object' && value !== null && 'queue' in value && 'capabilities' in value,
+  'a device, which openDevice() gives',
+);
+/** @throws UserError for what is no device. */
+export const checkDevice = (op: string, device: unknown): void =>
+  checkValue(op, 'device', deviceField, device);
+
 /** Elements on the device, counted by references: tensors that share them and tapes that keep them. */
 export class Storage {
   readonly device: Device;
@@ -94,6 +102,7 @@ export class Storage {
     checkValue('tensor', 'dtype', dtypeField, dtype);
     checkValue('tensor', 'purpose', purposeField, purpose);
     checkValue('tensor', 'writer', writerField, writer);
+    checkDevice('tensor', device);
     this.device = device;
     this.dtype = dtype;
     const elements = shape.reduce((a, b) => a * b, 1);

@@ -328,7 +328,7 @@ export class Tensor implements Owned, Disposable {
   }
 
   /** For texts: `f32 [2, 3]`. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
-  [Symbol.toPrimitive](hint: 'string' | 'number' | 'default'): string {
+  [Symbol.toPrimitive](hint: string): string {
     if (hint === 'string') return `${this.dtype} ${show(this)}`;
     throw new UserError(
       'option',
@@ -464,15 +464,7 @@ export function checkTensor(op: string, name: string, x: unknown, dtypes?: reado
     throw new ShapeError(op, `needs ${dtypes.join(' or ')}, got ${dtype} ${show(x as Tensor)}`);
 }
 
-const deviceField = like<Device>(
-  (value) => typeof value === 'object' && value !== null && 'queue' in value && 'capabilities' in value,
-  'a device, which openDevice() gives',
-);
 const numberField = like<number>((value) => typeof value === 'number', 'a number');
-
-/** @throws UserError for what is no device. */
-export const checkDevice = (op: string, device: unknown): void =>
-  checkValue(op, 'device', deviceField, device);
 
 /** @throws UserError for an argument that is no number. */
 export function checkNumber(op: string, name: string, value: unknown): void {
@@ -509,7 +501,6 @@ export function empty(
   dtype: DType = 'f32',
   purpose: Purpose = 'activations',
 ): Tensor {
-  checkDevice('empty', device);
   checkShape('empty', shape);
   return new Tensor(new Storage(device, dtype, storedShape(dtype, shape), purpose), shape);
 }
@@ -556,7 +547,6 @@ function upload(
   dtype: 'f32' | 'u32',
   purpose: Purpose,
 ): Tensor {
-  checkDevice(op, device);
   const { values, shape: own } = hostNumbers(op, data, dtype);
   const shape = given ?? own;
   checkShape(op, shape);
@@ -670,7 +660,6 @@ export function full(
   value: number,
   purpose: Purpose = 'activations',
 ): Tensor {
-  checkDevice('full', device);
   checkNumber('full', 'value', value);
   const y = empty(device, shape, 'f32', purpose);
   for (const s of y.storage.segments) {

@@ -8,7 +8,8 @@
 import { type Device, type DeviceOptions, deviceOptions, openDevice as openUntuned } from './device.ts';
 import { type Choice, candidates, type OperandLayout, productClass, ROW_CLASSES } from './matmulChoice.ts';
 import { checkOptions, flag, optionsSchema } from './options.ts';
-import { checkDevice, empty, type Tensor, tensor } from './tensor.ts';
+import { checkDevice } from './storage.ts';
+import { empty, type Tensor, tensor } from './tensor.ts';
 import { type TuningStore, tuningStore } from './tuningStore.ts';
 
 export interface OpenOptions extends DeviceOptions {

@@ -24,7 +24,7 @@ import type { Prefix } from './kvCache.ts';
 import { Llama } from './llama.ts';
 import { recordedText } from './recordedText.ts';
 import { SplitLlama } from './split.ts';
-import { prefillAll, type StreamedLlama } from './stream.ts';
+import { prefillAll, StreamedLlama } from './stream.ts';
 
 /** How the next token is chosen. */
 export interface SamplingOptions {
@@ -118,6 +118,11 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
   return order[kept - 1]!;
 }
 
+/** Models that write on: classes are looked at in the call, as files import each other. */
+const generator = like<Llama | StreamedLlama | SplitLlama>(
+  (value) => value instanceof Llama || value instanceof StreamedLlama || value instanceof SplitLlama,
+  'a Llama: the `model` of what loadModel gives',
+);
 const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(text) gives');
 
 /**
@@ -144,6 +149,8 @@ export async function generate(
   checkOptions('generate', generateOptions, options);
   needsRandom(options);
   checkValue('generate', 'prompt', promptField, prompt);
+  checkValue('generate', 'model', generator, model);
+  if (model instanceof Llama) model.checkAlive();
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.sizes.endIds, onToken } = options;
   const { temperature = 0, topK, topP = 1, random } = options;
   const sampling = { temperature, topP, ...(topK ? { topK } : {}), ...(random ? { random } : {}) };

@@ -170,6 +170,7 @@ export class Llama extends ResidentModel<LlamaConfig> implements LanguageModel, 
 
   /** The residual before layer 0 [rows, length, H]. */
   embed({ rows, length, ids }: TokenIds, taps: Taps): Tensor {
+    this.checkAlive();
     const row = this.embeddingRows;
     const at = row && !('dtype' in ids) ? ids.map((id) => row.get(id)!) : ids;
     return scope(() =>

@@ -45,9 +45,14 @@ export abstract class ResidentModel<Config extends ModelSizes> implements Archit
     return resolveHook(this.hooks, name);
   }
 
+  /** @throws UserError after dispose() */
+  checkAlive(): void {
+    if (this.#disposed) throw new UserError('disposed', 'this model has been disposed of');
+  }
+
   /** See {@link LanguageModel.run}. @throws UserError before any GPU work. */
   run(input: ModelInput, options: RunOptions = {}): RunResult {
-    if (this.#disposed) throw new UserError('disposed', 'this model has been disposed of');
+    this.checkAlive();
     return run(this, input, options);
   }
 

@@ -15,9 +15,8 @@ import type { Capabilities, Device } from '../device.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
-import { commonRows, rowsWindow } from '../storage.ts';
+import { checkDevice, commonRows, rowsWindow } from '../storage.ts';
 import {
-  checkDevice,
   checkNumber,
   checkTensors,
   empty,

@@ -246,3 +246,38 @@ it('variants of one kernel by memo()', async () => {
   expect(await read(apply(careless(2), four()))).toEqual([2, 4, 6, 8]);
   expect(() => apply(careless(3), four())).toThrow(/own.times": its body differ/);
 });
+
+describe('what is no dispatch says so', () => {
+  it.each<readonly [string, readonly unknown[], RegExp]>([
+    ['no kernel', [undefined, [], [], [1, 1, 1]], /is no kernel: \{ name, bindings/],
+    ['half a kernel', [{ name: 'own.half' }, [], [], [1, 1, 1]], /own.half": is no kernel/],
+    ['no windows', ['kernel', undefined, [4, 1], [1, 1, 1]], /windows are undefined; give a list/],
+    [
+      'tensors for windows',
+      ['kernel', ['tensor', 'tensor'], [4, 1], [1, 1, 1]],
+      /windows are .*storage\.window\(\)/,
+    ],
+    ['one window', ['kernel', 'window', [4, 1], [1, 1, 1]], /windows are .*; give a list/],
+    [
+      'no parameters',
+      ['kernel', ['window', 'window'], undefined, [1, 1, 1]],
+      /parameters are undefined; it takes n u32/,
+    ],
+    [
+      'a grid of a number',
+      ['kernel', ['window', 'window'], [4, 1], 4],
+      /grid is 4; give three whole numbers/,
+    ],
+    ['no grid', ['kernel', ['window', 'window'], [4, 1]], /grid is undefined; give three whole numbers/],
+  ])('%s', async (_, given, message) => {
+    const kernel = custom('own.said', 'x[gid.x] * p.factor');
+    const x = four();
+    const known: Readonly<Record<string, unknown>> = { kernel, tensor: x, window: x.storage.window() };
+    const filled = (value: unknown): unknown =>
+      Array.isArray(value) ? value.map(filled) : typeof value === 'string' ? known[value] : value;
+    const call = (): unknown => device.dispatch(...(given.map(filled) as Parameters<Device['dispatch']>));
+    expect(call).toThrow(KernelError);
+    expect(call).toThrow(message);
+    expect(await read(apply(kernel, x, 2))).toEqual([2, 4, 6, 8]);
+  });
+});

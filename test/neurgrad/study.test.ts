@@ -266,9 +266,12 @@ describe('a study', () => {
     expect(model!.table1.neurgrad.pearson.value).toBeGreaterThan(0.9);
     expect(model!.table1.integrated!.pairs).toBe(6);
     expect(model!.figure2).toHaveLength(4);
+    expect(model!.belowNoise.gradient).toBeLessThan(24);
+    expect(model!.belowNoise.ig).toBeLessThan(6);
     expect(model!.layers.reduce((sum, { tested }) => sum + tested, 0)).toBe(24);
     const page = renderStudy(summary, '0');
     expect(page).toContain('of the activations here are negative');
+    expect(page).toMatch(/\d+ G_C and \d+ IG no larger than their noise/);
     expect(page).not.toMatch(/<script|https?:\/\/(?!www\.w3\.org)/);
   });
 
@@ -301,6 +304,7 @@ describe('a study', () => {
       await run(folder, WHOLE, [], { integrated: { prompts, steps: 2 }, figure: { prompts: 0, neurons: 1 } });
       const one = await summarise([StudyFolder.read(folder)]);
       expect(one.models[0]!.whole).toBeNull();
+      expect(one.models[0]!.belowNoise.ig === null).toBe(prompts === 0);
       expect(studyTables(one).get('table1')).toHaveLength(1);
       expect(one.models[0]!.table1.integrated?.pairs).toBe(prompts === 0 ? undefined : 24);
     }

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { add, type Device, div, grad, mul, openDevice, sub, sum, tensor } from '../../engine/index.ts';
-import { type LanguageModel, Llama, loadModel, type Tokenizer } from '../../models/index.ts';
+import { generate, type LanguageModel, Llama, loadModel, type Tokenizer } from '../../models/index.ts';
 import {
   encodePrompt,
   flatIndex,
@@ -130,4 +130,8 @@ it('what is run is a list of ids', async () => {
   );
   expect(() => llama.prefill([[1, 2]] as never)).toThrow('ids: [1, 2] at 0 is outside 0..511');
   llama.dispose();
+  const gone = 'this model has been disposed of';
+  expect(() => llama.prefill([1])).toThrow(gone);
+  await expect(generate(llama, [1])).rejects.toThrow(gone);
+  await expect(generate(model as never, [1])).rejects.toThrow('generate: model is a Bert, expected a Llama');
 });
