@@ -95,7 +95,7 @@ test('what is kept how', () => {
   expect(storedAs('model.embed_tokens.weight', [100, 64], 'BF16', 'int8')).toBe('bf16');
   expect(storedAs('model.embed_tokens.weight', [100, 64], 'F32', 'bf16')).toBe('bf16');
   expect(storedAs('model.norm.weight', [64], 'BF16', 'int8')).toBe('f32');
-  expect(() => checkWeightDtype('f64')).toThrow('must be one of f32, f16, bf16, int8, int4');
+  expect(() => checkWeightDtype('f64')).toThrow("expected 'f32', 'f16', 'bf16', 'int8' or 'int4'");
 });
 
 test('progress in bytes ends at the total', async () => {
