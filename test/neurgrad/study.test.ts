@@ -23,7 +23,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
 import { type Device, openDevice, UserError } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
-import { DamagedFile } from '../../models/seal.ts';
+import { DamagedFile, SEALED, sealJson } from '../../models/seal.ts';
 import { probeHooks } from '../../neurgrad/gradients.ts';
 import { predict } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
@@ -433,7 +433,7 @@ describe('a study', () => {
     const expected = await tables(whole);
     const part = join(whole, 'parts', 'm0-table-00002.parquet');
     truncateSync(part, 900);
-    await expect(tables(whole)).rejects.toThrow('cut short or damaged');
+    await expect(tables(whole)).rejects.toThrow('is cut short, damaged or');
     const told: string[] = [];
     expect(await run(whole, WHOLE, told)).toEqual({ done: 1, found: 5 });
     expect(told).toEqual([expect.stringContaining('doing m0-table-00002 again')]);
@@ -485,13 +485,18 @@ describe('a study', () => {
       /has been changed/,
     ],
     ['no plan', (one) => ({ ...one, plan: [] }), /manifest.json: /],
-    ['another format', (one) => ({ ...one, format: 'neurgrad study 1' }), /not a study of this version/],
+    ['another format', (one) => ({ ...one, format: 'neurgrad study 1' }), /format is 'neurgrad study 1'/],
     ['no object', () => null, /manifest.json: /],
   ])('does not believe a manifest with %s', (_, change, expected) => {
     const folder = fresh();
     mkdirSync(folder, { recursive: true });
     const manifest = JSON.parse(readFileSync(join(whole, 'manifest.json'), 'utf8'));
-    writeFileSync(join(folder, 'manifest.json'), JSON.stringify(change(manifest)));
+    // Sealed anew: what it says is checked as well.
+    const changed = change({ ...manifest, ...SEALED });
+    writeFileSync(
+      join(folder, 'manifest.json'),
+      changed === null ? 'null' : sealJson(JSON.stringify(changed)),
+    );
     expect(() => StudyFolder.read(folder)).toThrow(expected);
     expect(() => StudyFolder.read(folder)).toThrow(UserError);
   });
