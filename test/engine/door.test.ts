@@ -66,8 +66,11 @@ const PREFIX = [
   [2, 3, 4],
 ] as const;
 
+/** A copy, to be looked up in. */
+const byName = { ...engine };
+
 const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
-  ...Object.fromEntries(ELEMENTWISE.map((name) => [name, entry([[2, 4]], (x) => engine[name](x!))])),
+  ...Object.fromEntries(ELEMENTWISE.map((name) => [name, entry([[2, 4]], (x) => byName[name](x!))])),
   ...Object.fromEntries(
     PAIRS.map((name) => [
       name,
@@ -77,9 +80,9 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
             [2, 4],
             [2, 4],
           ],
-          (a, b) => engine[name](a!, b!),
+          (a, b) => byName[name](a!, b!),
         ),
-        entry([[2, 1], [4]], (a, b) => engine[name](a!, b!)),
+        entry([[2, 1], [4]], (a, b) => byName[name](a!, b!)),
       ],
     ]),
   ),
