@@ -4,7 +4,7 @@
  * with the labels permuted in every split.
  */
 
-import { mean, seededRandom } from '../neurgrad/index.ts';
+import { mean, seededRandom, UserError } from '../neurgrad/index.ts';
 import {
   type ActivationSums,
   addSums,
@@ -43,10 +43,23 @@ export interface Training {
   readonly activation: ActivationSums;
 }
 
-/** Counters of no prompts yet, for the real labels and each permutation. */
+/**
+ * Counters of no prompts yet, for the real labels and each permutation.
+ * @throws UserError where there is no memory for so many.
+ */
 export function emptyTraining(candidates: number, neurons: number, permutations: number): Training {
   const lists = () => Array.from({ length: 1 + permutations }, () => emptyCounts(neurons));
-  return { prompts: 0, polar: lists(), magn: lists(), activation: emptySums(candidates, neurons) };
+  try {
+    return { prompts: 0, polar: lists(), magn: lists(), activation: emptySums(candidates, neurons) };
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    const bytes = (1 + permutations) * 16 * neurons + 8 * (1 + candidates) * neurons;
+    throw new UserError(
+      'memory',
+      `${permutations} permutations of ${neurons} neurons take ${(bytes / 1e9).toPrecision(3)} GB for their counters; there is not so much memory`,
+      { cause },
+    );
+  }
 }
 
 /** Adds one prompt. `golds`: its label, and its label under each permutation. `Trainer` does the same, faster. */

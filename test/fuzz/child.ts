@@ -90,7 +90,8 @@ function faultOf(error: unknown): string | null {
   if (told.length > LONGEST_LINE) return `a line of ${told.length} characters: ${told.slice(0, 200)}`;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
   if (/[\u0000-\u001f\u007f-\u009f]/.test(told)) return `control characters: ${JSON.stringify(told)}`;
-  if (/undefined|\[object |NaN is not/.test(told)) return `a line that says nothing: ${told}`;
+  // Of "undefined values" a template may speak, whose word that is.
+  if (/undefined(?! values)|\[object |NaN is not/.test(told)) return `a line that says nothing: ${told}`;
   return null;
 }
 

@@ -136,6 +136,12 @@ describe.each(['paper', 'release'] as const)('%s', (variant) => {
   });
 });
 
+it('says how much memory the counters would take, where there is not so much', () => {
+  expect(() => emptyTraining(2, 2 ** 40, 200)).toThrow(
+    /200 permutations of 1099511627776 neurons take 3\.56e\+6 GB/,
+  );
+});
+
 describe('permuted labels', () => {
   it('are the same labels in another order, by seed', () => {
     const gold = Array.from({ length: 30 }, (_, p) => p % 3);
