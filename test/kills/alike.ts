@@ -39,10 +39,11 @@ function start({ program }: Work, folder: string, env: Record<string, string>): 
   });
 }
 
-/** Dates and measured times are no two runs' alike. */
+/** Dates and measured times are no two runs' alike, nor are the seals of files that hold them. */
 const settled = (bytes: Buffer): string =>
   bytes
     .toString('latin1')
+    .replace(/(with zeros here: )[0-9a-f]{64}/g, '$1@')
     .replace(/\d{4}-\d\d-\d\d[T ][\d:.]+Z?/g, '@')
     .replace(/"seconds": ?[\d.]+/g, '"seconds":@');
 

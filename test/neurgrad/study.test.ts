@@ -595,7 +595,7 @@ describe('part files', () => {
     expect([...part.get('b')!]).toEqual([0.1, -1e-300, 5]);
     expect(part.get('c')![0]).toBe(Math.fround(0.1));
     await expect(readPart(path, 'other', 'unit')).rejects.toThrow('another plan or model');
-    await expect(readPart(path, 'study', 'other')).rejects.toThrow('holds unit unit');
+    await expect(readPart(path, 'study', 'other')).rejects.toThrow("holds unit 'unit', not other");
   });
 
   it('are refused before they are decoded, whichever byte has changed and wherever they end', async () => {
