@@ -20,7 +20,7 @@ const LAYER_UNITS = 10 * 5;
 const SINGLE = 4;
 
 /** Gradients of the target are differences of those of its rivals, about so much larger: SIZES against rows of one layer. */
-const CANCELLED = 5;
+const CANCELLED = 10;
 
 /** What full forwards, which share most of their roundings, differ by, in units. */
 const SHARED_UNITS = 64;

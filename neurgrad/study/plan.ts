@@ -110,6 +110,9 @@ export type PlanInput = v.InferInput<typeof schema>;
  * ```
  */
 export function parsePlan(json: unknown, name = 'plan'): Plan {
+  // A list has no field that is wrong, and would pass for an object without any.
+  for (const [part, value] of partsOf(json))
+    if (Array.isArray(value)) throw new UserError('plan', `${name}: ${part}: is a list, expected an object`);
   const result = v.safeParse(schema, json);
   if (!result.success) {
     const [issue] = result.issues;
@@ -142,6 +145,17 @@ export function parsePlan(json: unknown, name = 'plan'): Plan {
   if (plan.figure.prompts > plan.prompts.count)
     throw new UserError('plan', `${name}: figure.prompts: there are only ${plan.prompts.count} prompts`);
   return plan;
+}
+
+/** The plan and those of its fields that are objects themselves. */
+function partsOf(json: unknown): [part: string, value: unknown][] {
+  const plan = Object(json) as Record<string, unknown>;
+  const names = ['prompts', 'neurons', 'grid', 'fit', 'figure', 'integrated'];
+  return [
+    ['the plan', json],
+    ...names.map((part): [string, unknown] => [part, plan[part]]),
+    ['figure.grid', Object(plan.figure).grid],
+  ];
 }
 
 /** sha256 of the plan's canonical JSON: keys sorted, defaults filled in. */

@@ -121,6 +121,12 @@ describe('plans', () => {
         { from: -2, to: 2, step: 0.2 },
       );
   });
+  it('take no list for an object', () => {
+    for (const part of ['prompts', 'neurons', 'grid', 'fit', 'figure', 'integrated'])
+      expect(() => plan({ [part]: [] }), part).toThrow(`${part}: is a list, expected an object`);
+    expect(() => plan({ figure: { prompts: 1, neurons: 1, grid: [] } })).toThrow('figure.grid: is a list');
+    expect(() => parsePlan([])).toThrow('the plan: is a list');
+  });
   it('are told wrong by the field', () => {
     expect(() => plan({ grid: { from: 0, to: 1, step: 0 } })).toThrow('grid.step');
     expect(() => plan({ grid: { from: 3, to: 9, step: 1 } })).toThrow('grid: 0 shifts but 0 lie within');
