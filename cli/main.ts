@@ -2,7 +2,7 @@
 /** Entry of the `neurgrad` binary. */
 
 import { adapters } from '../engine/device.ts';
-import { fileError } from '../models/byteSource.ts';
+import { fileError } from '../engine/errors.ts';
 import { EXIT, reportError } from './exit.ts';
 import { withoutKnownWarnings } from './nativeWarnings.ts';
 import { note } from './output.ts';

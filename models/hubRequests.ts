@@ -6,10 +6,9 @@
  * moment and turns other failures into one-line errors.
  */
 
-import { UserError } from '../engine/errors.ts';
+import { fileError, UserError } from '../engine/errors.ts';
 import { between, callback, isPlain, like, optionsSchema, positive, text } from '../engine/options.ts';
 import { refuseCredentials, shownAddress } from './address.ts';
-import { fileError } from './byteSource.ts';
 import { failureCode, passes, pauseAsked, persist } from './retry.ts';
 import { speaking } from './silence.ts';
 import { checkToken } from './token.ts';

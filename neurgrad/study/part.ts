@@ -6,9 +6,9 @@
 
 import { readFileSync } from 'node:fs';
 import { parquetWriteBuffer } from 'hyparquet-writer';
+import { fileError } from '../../engine/errors.ts';
 import { show } from '../../engine/options.ts';
 import { addressOf, BoundedService } from '../../models/boundedProcess.ts';
-import { fileError } from '../../models/byteSource.ts';
 import { checkSeal, DamagedFile, seal, UNSEALED } from '../../models/seal.ts';
 
 /** One column of a part. */

@@ -7,9 +7,8 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../../engine/errors.ts';
+import { fileError, UserError } from '../../engine/errors.ts';
 import { checkValue, show } from '../../engine/options.ts';
-import { fileError } from '../../models/byteSource.ts';
 import { parseJson } from '../../models/json.ts';
 import { architectureField } from '../neuron.ts';
 import type { Plan } from './plan.ts';

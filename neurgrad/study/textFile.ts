@@ -1,7 +1,7 @@
 /** Text files that a person wrote, maybe with the byte-order mark that Windows editors put before them, and folders of such. */
 
 import { readdirSync, readFileSync } from 'node:fs';
-import { fileError } from '../../models/byteSource.ts';
+import { fileError } from '../../engine/errors.ts';
 import { refusePointer } from '../../models/lfsPointer.ts';
 
 /** Without the mark. @throws UserError naming the path where it cannot be read, or is a Git LFS pointer. */

@@ -23,6 +23,7 @@ import {
   resolveModelFolder,
   saveOptimiser,
 } from '../../models/index.ts';
+import { parseJson } from '../../models/json.ts';
 import { parseNeurons, parseRange, UserError } from '../../neurgrad/index.ts';
 import {
   detectShard,
@@ -429,7 +430,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       },
       read: async (folder) => {
         const text = readFileSync(join(folder, 'plan.json'), 'utf8');
-        parsePlan(parseLoosely(text));
+        parsePlan(parseJson(text, 'plan.json', 'plan'));
       },
     },
     {
@@ -554,15 +555,6 @@ const QUESTIONS = {
   onePerFact: false,
   hideAnswer: false,
 } as const;
-
-/** What the command does with a plan's text before it is checked. */
-function parseLoosely(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new UserError('plan', 'is not JSON', { cause });
-  }
-}
 
 const COMMIT = '0123456789abcdef0123456789abcdef01234567';
 
