@@ -3,25 +3,37 @@
  *
  * Model code says `x = taps.at('blocks.3.mlp.hook_post', x)`, which costs nothing where nobody asked for that name. Asked
  * for, the value is patched, edited, kept and marked for its gradient, in this order. Names are TransformerLens's
- * (HookedEncoder for BERT, HookedTransformer for Llama); Hugging Face module paths are aliases.
+ * (HookedEncoder for encoders, HookedTransformer for decoders); Hugging Face module paths are aliases.
  */
 
 import { closest } from 'fastest-levenshtein';
 import { UserError } from '../engine/errors.ts';
 import { type ElementPatch, patchElements, type Tensor } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
-import type { ModelSizes, Patch, RunOptions } from './model.ts';
+import type { Patch, RunOptions } from './model.ts';
 import { checkGiven } from './runOptions.ts';
 
-/** All names of one architecture: canonical ones in forward order, and aliases to them. */
+/** A named value inside a model. */
+export interface HookPoint {
+  readonly name: string;
+  /** -1 before the first layer, the number of layers after the last. */
+  readonly layer: number;
+  /** Numbers a token, of all heads where it has such. */
+  readonly width: number;
+  /** Of an attention pattern [B, heads, Q, K], whose numbers go by pairs of tokens. */
+  readonly heads?: number;
+}
+
+/** All names of one model: canonical ones in forward order, and aliases to them. */
 export interface HookTable {
   readonly names: readonly string[];
+  readonly points: ReadonlyMap<string, HookPoint>;
   readonly aliases: ReadonlyMap<string, string>;
 }
 
 /** Canonical name of a hook name or alias. @throws UserError naming the nearest match, or all where several fit. */
 export function resolveHook(table: HookTable, name: string): string {
-  if (table.names.includes(name)) return name;
+  if (table.points.has(name)) return name;
   const alias = table.aliases.get(name);
   if (alias) return alias;
   const all = [...table.names, ...table.aliases.keys()];
@@ -34,15 +46,6 @@ export function resolveHook(table: HookTable, name: string): string {
   throw new UserError('hook', `unknown hook "${name}"; did you mean "${closest(name, all)}"?`);
 }
 
-/** How a value's elements are laid out, by the last part of its name. */
-function width(name: string, sizes: ModelSizes): number {
-  const part = name.split('.').at(-1)!;
-  if (name.includes('.mlp.')) return sizes.width;
-  if (part === 'hook_q' || part === 'hook_z') return sizes.heads * sizes.headSize;
-  if (part === 'hook_k' || part === 'hook_v') return sizes.keyValueHeads * sizes.headSize;
-  return sizes.hidden;
-}
-
 interface Plan {
   readonly patches: ElementPatch[];
   readonly edits: ((value: Tensor) => Tensor)[];
@@ -50,6 +53,10 @@ interface Plan {
   readonly capture: string[];
   readonly grad: string[];
 }
+
+/** What a hook name or alias stands for. @throws UserError */
+export const pointOf = (table: HookTable, name: string): HookPoint =>
+  table.points.get(resolveHook(table, name))!;
 
 /** Whether attention is fused in a run of these options: false where anyone asks for a pattern, undefined where nobody says. */
 export function fusesAttention(table: HookTable, options: RunOptions): boolean | undefined {
@@ -59,9 +66,15 @@ export function fusesAttention(table: HookTable, options: RunOptions): boolean |
     ...(options.capture ?? []),
     ...(options.grad?.at ?? []),
   ];
-  const seen = names.some((name) => resolveHook(table, name).endsWith('.hook_pattern'));
+  const seen = names.some((name) => pointOf(table, name).heads !== undefined);
   return seen ? false : options.fusedAttention;
 }
+
+/**
+ * Sees the values of a plain run that differences start from (neurgrad/difference/bundle.ts): slots are the hook names of norms'
+ * results for what they read, `pre`, `up`, `q`, `k`, `v`, `pattern`, `dense` and `cap`. The layer of the head is the number of layers.
+ */
+export type Keep = (layer: number, slot: string, value: Tensor) => void;
 
 /** What one run does at the patch points. */
 export class Taps {
@@ -76,8 +89,12 @@ export class Taps {
   /** See {@link RunOptions.fusedNorm}. */
   readonly fusedNorm: boolean;
 
+  /** Told of the values that differences start from, by layer and slot (block.ts); see {@link Keep}. */
+  readonly keep: Keep | undefined;
+
   /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
-  constructor(table: HookTable, sizes: ModelSizes, rows: number, length: number, options: RunOptions) {
+  constructor(table: HookTable, rows: number, length: number, options: RunOptions, keep?: Keep) {
+    this.keep = keep;
     this.recompute = options.recompute ?? false;
     this.fusedAttention = fusesAttention(table, options);
     this.fusedNorm = options.fusedNorm ?? false;
@@ -95,7 +112,7 @@ export class Taps {
     };
     for (const patch of options.patch ?? []) {
       const name = resolveHook(table, patch.name);
-      plan(name).patches.push(...elements(patch, name, sizes, rows, length));
+      plan(name).patches.push(...elements(patch, table.points.get(name)!, rows, length));
     }
     for (const [name, edit] of Object.entries(options.edit ?? {})) plan(name).edits.push(edit);
     for (const name of options.capture ?? []) plan(name).capture.push(name);
@@ -154,8 +171,7 @@ export function outlive(x: Tensor): Tensor {
 
 function elements(
   patch: Patch,
-  name: string,
-  sizes: ModelSizes,
+  { name, width, heads }: HookPoint,
   rows: number,
   length: number,
 ): ElementPatch[] {
@@ -172,14 +188,14 @@ function elements(
     throw new UserError('patch', `patch of ${name}: "${along}" goes with add only`);
   const mode = op === 'add' && along === 'outward' ? 'addOutward' : op;
   const neurons = typeof patch.neuron === 'number' ? [patch.neuron] : patch.neuron;
-  const pattern = name.endsWith('.hook_pattern');
-  const size = pattern ? sizes.heads * length : width(name, sizes);
+  const size = heads === undefined ? width : heads * length;
   return neurons.map((neuron) => {
     within('neuron', neuron, size);
     // [B, heads, Q, K]: "neuron" counts heads x keys, "position" is the query.
-    const at = pattern
-      ? ((row * sizes.heads + Math.floor(neuron / length)) * length + position) * length + (neuron % length)
-      : (row * length + position) * size + neuron;
+    const at =
+      heads === undefined
+        ? (row * length + position) * size + neuron
+        : ((row * heads + Math.floor(neuron / length)) * length + position) * length + (neuron % length);
     return { at, mode, value };
   });
 }

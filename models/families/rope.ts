@@ -1,0 +1,146 @@
+/**
+ * Rotary positions as config.json asks for them (Su et al. 2021): angles a position for each pair of dimensions, their scalings
+ * `linear` and `llama3`, a share of the head, and where all that stands in files of transformers 4 and 5.
+ */
+
+import * as v from 'valibot';
+import { UserError } from '../../engine/errors.ts';
+import { show } from '../../engine/options.ts';
+
+/** The base of the angles: below 1 they would grow along the head, at 0 or less they are no numbers. */
+export const thetaField = v.nullish(
+  v.pipe(
+    v.number('must be a number'),
+    v.minValue(1, 'must be at least 1'),
+    v.finite('must be a finite number'),
+  ),
+);
+
+const positive = v.nullish(
+  v.pipe(v.number('must be a number'), v.gtValue(0, 'must be above 0'), v.finite('must be a finite number')),
+);
+
+/** The share of a head's dimensions that is rotated. */
+export const shareField = v.nullish(
+  v.pipe(v.number('must be a number'), v.gtValue(0, 'must be above 0'), v.maxValue(1, 'must be at most 1')),
+);
+
+const kind = v.nullish(
+  v.picklist(
+    ['default', 'linear', 'llama3'],
+    'must be default, linear or llama3; other scalings are not supported',
+  ),
+);
+
+/** Whatever else there is asks for positions that are turned in another way. */
+const scaling = v.objectWithRest(
+  {
+    rope_type: kind,
+    type: kind,
+    factor: positive,
+    low_freq_factor: positive,
+    high_freq_factor: positive,
+    original_max_position_embeddings: positive,
+    partial_rotary_factor: shareField,
+    rope_theta: thetaField,
+  },
+  v.nullish(v.custom<undefined>(() => false, 'must be left out (not supported)')),
+);
+const isObject = v.custom<object>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be an object or null',
+);
+
+/** `rope_scaling`, or `rope_parameters` of transformers 5, which has the theta inside. */
+export const ropeField = v.nullish(v.pipe(isObject, scaling));
+/** `rope_parameters` of models whose layers differ. */
+export const ropeByLayerField = v.nullish(
+  v.pipe(
+    isObject,
+    v.union(
+      [v.strictObject({ full_attention: ropeField, sliding_attention: ropeField }), scaling],
+      'must be rope parameters, or those of full_attention and sliding_attention',
+    ),
+  ),
+);
+
+export type Rope = NonNullable<v.InferOutput<typeof ropeField>>;
+
+/** A value that several fields may give, which must agree: nobody could say which of them the weights were trained with. */
+export function agreed<T extends number | string>(
+  name: string,
+  fields: Readonly<Record<string, T | null | undefined>>,
+  fallback: T,
+): T {
+  const [first, ...others] = Object.entries(fields).filter(([, value]) => value != null);
+  const other = others.find(([, value]) => value !== first![1]);
+  if (other)
+    throw new UserError(
+      'config',
+      `${name}: ${first![0]} ${show(first![1])} and ${other[0]} ${show(other[1])} differ; leave one of them out`,
+    );
+  return (first?.[1] as T | undefined) ?? fallback;
+}
+
+/** Numbers in the table of rotary positions, a gibibyte: 2^21 positions at head size 128. */
+const LARGEST_TABLE = 2 ** 28;
+
+/** Angles a position; `headSize` the whole head's, of which a share is rotated. */
+export interface RotaryOptions {
+  readonly theta: number;
+  readonly headSize: number;
+  /** Longest text. */
+  readonly positions: number;
+  /** Default 1. */
+  readonly share?: number;
+  readonly scaling?: Rope | null | undefined;
+}
+
+/** @throws UserError for what cannot be rotated. */
+export function rotaryAngles(
+  name: string,
+  { theta, headSize, positions, share = 1, scaling }: RotaryOptions,
+): Float64Array {
+  const rotated = Math.trunc(headSize * share);
+  if (rotated % 2 !== 0 || rotated === 0)
+    throw new UserError(
+      'config',
+      `${name}: ${share === 1 ? `the head size ${headSize}` : `the rotated part ${rotated} of a head of ${headSize}`} is ${rotated === 0 ? 'empty' : 'odd'}; rotary positions turn pairs of numbers`,
+    );
+  if (positions * rotated > LARGEST_TABLE)
+    throw new UserError(
+      'config',
+      `${name}: max_position_embeddings ${positions} needs a table of ${(positions * rotated) / 2 ** 28} GiB at head size ${rotated}; write the longest text you need there, at most ${Math.floor(LARGEST_TABLE / rotated)} tokens`,
+    );
+  const angles = Float64Array.from({ length: rotated / 2 }, (_, i) => theta ** ((-2 * i) / rotated));
+  const type = scaling?.rope_type ?? scaling?.type ?? 'default';
+  const need = (field: keyof Rope): number => {
+    const value = scaling![field];
+    if (typeof value !== 'number')
+      throw new UserError('config', `${name}: RoPE scaling ${type} needs ${field}, which is missing`);
+    return value;
+  };
+  if (type === 'default') {
+    if (scaling?.factor != null && scaling.factor !== 1)
+      throw new UserError(
+        'config',
+        `${name}: RoPE scaling has a factor ${scaling.factor} and no rope_type; write linear or llama3`,
+      );
+    return angles;
+  }
+  const factor = need('factor');
+  if (type === 'linear') return angles.map((f) => f / factor);
+  const [low, high, original] = [
+    need('low_freq_factor'),
+    need('high_freq_factor'),
+    need('original_max_position_embeddings'),
+  ];
+  if (!(high > low))
+    throw new UserError('config', `${name}: high_freq_factor ${high} must be above low_freq_factor ${low}`);
+  // Three zones of wavelengths, the middle one a mixture (Llama 3.1).
+  return angles.map((f) => {
+    const turns = (original * f) / (2 * Math.PI);
+    const share = Math.min(1, Math.max(0, (turns - low) / (high - low)));
+    return share * f + ((1 - share) * f) / factor;
+  });
+}

@@ -1,0 +1,247 @@
+/**
+ * The words of a block by tensors: numbers, tapes, hook points, and the kernels that do several words at once.
+ *
+ * A product, or a norm that products read, is not made before it is known what follows it: the residual that is added, the
+ * activation and the gate become the product's epilogue, the norm its prologue, unless somebody asked for what lies between
+ * (`at`), or the values are kept for differences.
+ */
+
+import {
+  activationFunctions,
+  add,
+  gatherRows,
+  layerNorm,
+  linear,
+  linearThen,
+  mul,
+  normLinear,
+  normStatistics,
+  type RotaryTable,
+  type RowNorm,
+  reshape,
+  rmsNorm,
+  rotary,
+  Tensor,
+  type Then,
+} from '../engine/index.ts';
+import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
+import type { AttentionSpec, LinearSpec, NormSpec, Words } from './block.ts';
+import type { Tokens } from './causal.ts';
+import type { Taps } from './hooks.ts';
+
+/** What the words need of the model: its parameters and tables. */
+export interface Constants {
+  readonly parameters: ReadonlyMap<string, Tensor>;
+  /** Cosines and sines of the angles that an attention rotates by. */
+  rotaryTable(rotary: Float64Array): RotaryTable;
+}
+
+/** A tensor, or one that is not made yet. */
+export type Value = Tensor | Product | Normed;
+
+/** x normalised, made once, where somebody wants more of it than products. */
+class Normed {
+  readonly #words: TensorWords;
+  readonly x: Tensor;
+  readonly norm: NormSpec;
+  #made: Tensor | null = null;
+  #rows: RowNorm | null = null;
+
+  constructor(words: TensorWords, x: Tensor, norm: NormSpec) {
+    this.#words = words;
+    this.x = x;
+    this.norm = norm;
+  }
+
+  make(): Tensor {
+    this.#made ??= this.#words.normalise(this.x, this.norm);
+    return this.#made;
+  }
+
+  /** As the prologue of a product, its statistics shared by all; null where the rows are there already. */
+  rows(): RowNorm | null {
+    if (this.#made) return null;
+    this.#rows ??= this.#words.prologue(this.x, this.norm);
+    return this.#rows;
+  }
+}
+
+/** W x + b, made with what follows it. */
+class Product {
+  readonly #words: TensorWords;
+  readonly #x: Tensor | Normed;
+  readonly #map: LinearSpec;
+
+  constructor(words: TensorWords, x: Tensor | Normed, map: LinearSpec) {
+    this.#words = words;
+    this.#x = x;
+    this.#map = map;
+  }
+
+  make(then: Then = PLAIN): Tensor {
+    const w = this.#words.parameter(this.#map.weight);
+    const b = this.#map.bias === undefined ? undefined : this.#words.parameter(this.#map.bias);
+    const rows = this.#x instanceof Normed ? this.#x.rows() : null;
+    if (rows) return normLinear((this.#x as Normed).x, rows, w, b, then);
+    const x = made(this.#x);
+    return then.op === 'none' ? linear(x, w, b) : linearThen(x, w, b, then);
+  }
+}
+
+const PLAIN: Then = { op: 'none' };
+
+/** The tensor of a value. */
+export const made = (value: Value): Tensor => (value instanceof Tensor ? value : value.make());
+
+/** The words of one layer, or of the head, in one run. */
+export class TensorWords implements Words<Value> {
+  readonly #constants: Constants;
+  readonly #taps: Taps;
+  readonly #layer: number;
+  readonly #prefix: string;
+  /** Null in the head. */
+  readonly #tokens: Tokens | null;
+  /** One token a row is wanted of this layer. */
+  readonly #read: readonly number[] | undefined;
+  /** What {@link asked} was last given, and gave. */
+  #last: { readonly of: Value; readonly rows: Tensor } | null = null;
+
+  /**
+   * @param layer the number of layers for the head.
+   * @param read rows of the flattened tokens that are wanted of this layer, one a row; undefined: all.
+   */
+  constructor(
+    constants: Constants,
+    taps: Taps,
+    layer: number,
+    prefix: string,
+    tokens: Tokens | null = null,
+    read?: readonly number[],
+  ) {
+    this.#constants = constants;
+    this.#taps = taps;
+    this.#layer = layer;
+    this.#prefix = prefix;
+    this.#tokens = tokens;
+    this.#read = read;
+  }
+
+  parameter(name: string): Tensor {
+    return this.#constants.parameters.get(name)!;
+  }
+
+  at(hook: string, x: Value): Value {
+    const name = this.#prefix + hook;
+    return this.#taps.wants(name) ? this.#taps.at(name, made(x)) : x;
+  }
+
+  linear(value: Value, map: LinearSpec): Value {
+    if (value instanceof Normed) return new Product(this, value, map);
+    const x = made(value);
+    if (x.dim(-1) === map.in) return new Product(this, x, map);
+    return new Product(this, reshape(x, [...x.shape.slice(0, -2), map.in]), map);
+  }
+
+  norm(value: Value, norm: NormSpec): Value {
+    const x = made(value);
+    this.#keep(norm.hook, x);
+    if (this.#taps.fusedNorm && norm.size === x.dim(-1) && norm.kind !== 'layer')
+      return new Normed(this, x, norm);
+    return this.normalise(x, norm);
+  }
+
+  /** Over `norm.size` numbers: rows, heads, or all heads of a row. */
+  normalise(x: Tensor, norm: NormSpec): Tensor {
+    if (norm.size === x.dim(-1)) return this.#normalise(x, norm);
+    return reshape(this.#normalise(reshape(x, [x.size / norm.size, norm.size]), norm), x.shape);
+  }
+
+  #normalise(x: Tensor, { kind, weight, bias, eps }: NormSpec): Tensor {
+    const w = this.parameter(weight);
+    return kind === 'layer' ? layerNorm(x, w, this.parameter(bias!), eps) : rmsNorm(x, w, eps);
+  }
+
+  /** A norm as products do it to the rows they load. */
+  prologue(x: Tensor, { weight, eps }: NormSpec): RowNorm {
+    return { kind: 'rms', weight: this.parameter(weight), eps, statistics: normStatistics(x, 'rms', eps) };
+  }
+
+  activate(value: Value, activation: ActivationName, slot: string): Value {
+    if (value instanceof Product && !this.#taps.keep) return value.make({ op: activation });
+    const x = made(value);
+    this.#keep(slot, x);
+    return activationFunctions[activation](x);
+  }
+
+  gated(gateValue: Value, upValue: Value, activation: ActivationName): Value {
+    const gate = made(gateValue);
+    const hook = 'mlp.hook_act';
+    const apart = this.#taps.keep !== undefined || this.#taps.wants(this.#prefix + hook);
+    if (upValue instanceof Product && !apart)
+      return upValue.make({ op: ACTIVATIONS[activation].gated, with: gate });
+    const up = made(upValue);
+    this.#keep('pre', gate);
+    this.#keep('up', up);
+    return mul(made(this.at(hook, activationFunctions[activation](gate))), up);
+  }
+
+  add(x: Value, y: Value): Value {
+    const to = made(x);
+    return y instanceof Product ? y.make({ op: 'add', with: to }) : add(to, made(y));
+  }
+
+  split(value: Value, count: number, size: number): Value {
+    const x = made(value);
+    return reshape(x, [...x.shape.slice(0, -1), count, size]);
+  }
+
+  rotate(value: Value, angles: Float64Array): Value {
+    const x = made(value);
+    const { positions, readPositions } = this.#tokens!;
+    const all = x.dim(0) * x.dim(1) === positions!.size;
+    return rotary(x, all ? positions! : readPositions!, this.#constants.rotaryTable(angles));
+  }
+
+  attend(qValue: Value, kValue: Value, vValue: Value, spec: AttentionSpec): Value {
+    const [q, k, v] = [made(qValue), made(kValue), made(vValue)];
+    const { keep, fusedAttention: fused } = this.#taps;
+    this.#keep('q', q);
+    this.#keep('k', k);
+    this.#keep('v', v);
+    const seen = fused === false || keep !== undefined;
+    const onPattern = (pattern: Tensor): Tensor => {
+      const y = made(this.at('attn.hook_pattern', pattern));
+      this.#keep('pattern', y);
+      return y;
+    };
+    const z = this.#tokens!.attend(this.#layer, q, k, v, {
+      ...(fused === undefined ? {} : { fused }),
+      ...(seen ? { fused: false, onPattern } : {}),
+    });
+    return spec.window && this.#read && z.dim(1) > 1 ? this.asked(z) : z;
+  }
+
+  cap(): Value {
+    throw new Error('not yet');
+  }
+
+  asked(value: Value): Value {
+    if (!this.#read) return value;
+    if (this.#last?.of === value) return this.#last.rows;
+    const x = made(value);
+    const [rows, length, ...rest] = x.shape as [number, number, ...number[]];
+    const width = rest.reduce((a, b) => a * b, 1);
+    const read = reshape(gatherRows(reshape(x, [rows * length, width]), this.#read), [rows, 1, ...rest]);
+    this.#last = { of: value, rows: read };
+    return read;
+  }
+
+  queries(x: Value, { window }: AttentionSpec): Value {
+    // A lone query behind the others' columns would see the wrong window.
+    return window ? x : this.asked(x);
+  }
+
+  #keep(slot: string, x: Tensor): void {
+    this.#taps.keep?.(this.#layer, slot, x);
+  }
+}
