@@ -7,7 +7,7 @@
 
 import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
-import { show } from '../engine/options.ts';
+import { type Field, like, list, show } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { type Description, isTied } from './description.ts';
 import type { Family } from './families/family.ts';
@@ -28,6 +28,15 @@ export interface ModelConfig {
 
 /** Families to look in besides those of this package, and before them. */
 export type Families = readonly Family[];
+
+/** The same as a field of options. */
+export const familiesField: Field<Families> = list(
+  like<Family>(
+    (value) => typeof (value as Family | null)?.describe === 'function',
+    'a family: { type, architecture, checkpoint, presets, describe }',
+  ),
+  'a list of families',
+);
 
 const FILE = 'config.json';
 const GENERATION_FILE = 'generation_config.json';

@@ -21,10 +21,10 @@ import {
 } from '../engine/options.ts';
 import { checkLogits } from './finite.ts';
 import type { Prefix } from './kvCache.ts';
-import { Llama } from './llama.ts';
 import { recordedText } from './recordedText.ts';
-import { SplitLlama } from './split.ts';
-import { prefillAll, StreamedLlama } from './stream.ts';
+import { SplitModel } from './split.ts';
+import { prefillAll, StreamedModel } from './stream.ts';
+import { Transformer } from './transformer.ts';
 
 /** How the next token is chosen. */
 export interface SamplingOptions {
@@ -119,9 +119,12 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
 }
 
 /** Models that write on: classes are looked at in the call, as files import each other. */
-const generator = like<Llama | StreamedLlama | SplitLlama>(
-  (value) => value instanceof Llama || value instanceof StreamedLlama || value instanceof SplitLlama,
-  'a Llama: the `model` of what loadModel gives',
+const generator = like<Transformer | StreamedModel | SplitModel>(
+  (value) =>
+    (value instanceof Transformer && value.causal) ||
+    value instanceof StreamedModel ||
+    value instanceof SplitModel,
+  'a causal model: the `model` of what loadModel gives',
 );
 const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(text) gives');
 
@@ -131,10 +134,9 @@ const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(t
  * @example
  * ```ts
  * import { loadModel } from 'neurgrad';
- * import { generate, Llama } from 'neurgrad/models';
+ * import { generate } from 'neurgrad/models';
  *
  * const { model, tokenizer } = await loadModel('examples/models/stories260k');
- * if (!(model instanceof Llama)) throw new Error('needs a causal model');
  * const prompt = tokenizer.encode('Once upon a time');
  * const { ids } = await generate(model, prompt, { maxTokens: 12 });
  * console.log(tokenizer.decode([...prompt, ...ids], { skipSpecialTokens: true }));
@@ -142,7 +144,7 @@ const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(t
  * ```
  */
 export async function generate(
-  model: Llama | StreamedLlama | SplitLlama,
+  model: Transformer | StreamedModel | SplitModel,
   prompt: readonly number[],
   options: GenerateOptions = {},
 ): Promise<Generated> {
@@ -150,17 +152,17 @@ export async function generate(
   needsRandom(options);
   checkValue('generate', 'prompt', promptField, prompt);
   checkValue('generate', 'model', generator, model);
-  if (model instanceof Llama) model.checkAlive();
-  const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.sizes.endIds, onToken } = options;
+  if (model instanceof Transformer) model.checkAlive();
+  const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.config.endIds, onToken } = options;
   const { temperature = 0, topK, topP = 1, random } = options;
   const sampling = { temperature, topP, ...(topK ? { topK } : {}), ...(random ? { random } : {}) };
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');
   const ids: number[] = [];
   const most = Math.min(model.sizes.positions, prompt.length + maxTokens);
   const text: CausalText =
-    model instanceof SplitLlama
+    model instanceof SplitModel
       ? model.openText()
-      : model instanceof Llama && options.replay !== false
+      : model instanceof Transformer && options.replay !== false
         ? recordedText(model, most)
         : cachedText(model);
   try {
@@ -179,10 +181,10 @@ export async function generate(
 }
 
 /** A text whose tokens come one after the other. */
-type CausalText = Omit<ReturnType<SplitLlama['openText']>, 'number'>;
+type CausalText = Omit<ReturnType<SplitModel['openText']>, 'number'>;
 
 /** Every token a prefill of one, after a cache that is copied into a longer one. */
-export function cachedText(model: Llama | StreamedLlama): CausalText {
+export function cachedText(model: Transformer | StreamedModel): CausalText {
   let cache: Prefix | null = null;
   return {
     async extend(ids) {

@@ -78,6 +78,7 @@ export type Keep = (layer: number, slot: string, value: Tensor) => void;
 
 /** What one run does at the patch points. */
 export class Taps {
+  readonly #table: HookTable;
   readonly #plans = new Map<string, Plan>();
   readonly captures = new Map<string, Tensor>();
   /** Values whose gradient is wanted, by the name asked for. */
@@ -94,6 +95,7 @@ export class Taps {
 
   /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
   constructor(table: HookTable, rows: number, length: number, options: RunOptions, keep?: Keep) {
+    this.#table = table;
     this.keep = keep;
     this.recompute = options.recompute ?? false;
     this.fusedAttention = fusesAttention(table, options);
@@ -122,6 +124,12 @@ export class Taps {
   /** Whether anyone asked for this name: fused paths ask before they skip the value. */
   wants(name: string): boolean {
     return this.#plans.has(name);
+  }
+
+  /** Whether anyone asked for a name of this layer, or of the head. */
+  wantsOf(layer: number): boolean {
+    for (const name of this.#plans.keys()) if (this.#table.points.get(name)!.layer === layer) return true;
+    return false;
   }
 
   /** What all layers share of the input: made once, or, where layers run again after the run has ended, by each. */

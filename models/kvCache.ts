@@ -47,8 +47,8 @@ import {
   whole,
 } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
-import type { CausalModel, Tokens } from './causal.ts';
-import { resolveHook, Taps } from './hooks.ts';
+import { disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
+import { pointOf, Taps } from './hooks.ts';
 import type { ModelSizes, Objective, Patch, RunOptions, RunResult } from './model.ts';
 import { complete, loose, outlive, type Pass } from './pass.ts';
 import { type CheckedInput, runChecked } from './run.ts';
@@ -148,30 +148,31 @@ export interface Kept {
  * Computes the keys and values of `ids`, after those of `options.prefix`. No ids at all are the cache of a prompt of one token.
  * @throws UserError for an id outside the vocabulary, or more tokens than the model has positions.
  */
-export function prefill(model: CausalModel, ids: readonly number[], options: PrefillOptions = {}): Prefix {
+export function prefill(model: LayeredModel, ids: readonly number[], options: PrefillOptions = {}): Prefix {
   return complete(prefillPass(model, ids, options));
 }
 
 /** {@link prefill} in stages. */
 export function* prefillPass(
-  model: CausalModel,
+  model: LayeredModel,
   ids: readonly number[],
   options: PrefillOptions = {},
 ): Pass<Prefix> {
   checkPrefill(options);
+  checkCausal(model, 'prefill');
   const { sizes, device } = model;
   const { prefix, logits = false, merge = false, into } = options;
   checkIds(ids, sizes);
   checkLength((prefix?.length ?? 0) + ids.length, sizes);
   if (logits && ids.length === 0) throw new UserError('input', 'prefill: no token to give logits after');
   if (ids.length === 0) return new Prefix(prefix?.ids ?? [], prefix?.segments() ?? [], null);
-  const taps = new Taps(model.hooks, sizes, 1, ids.length, {});
-  const { own, remember, tokens } = remembering(device, ids.length, prefix, merge, into);
+  const taps = new Taps(model.hooks, 1, ids.length, {});
+  const { own, remember, places, tokens } = remembering(device, ids.length, prefix, merge, into);
   let x: Tensor | null = null;
   let finished = false;
   try {
     yield { stage: 'embed', next: 0, ids };
-    x = loose(() => model.embed({ rows: 1, length: ids.length, ids }, taps));
+    x = loose(() => model.embed({ rows: 1, length: ids.length, ids, positions: places }, taps));
     for (let layer = 0; layer < sizes.layers; layer++) {
       // Nobody reads what the last layer makes of these tokens, only its keys and values.
       const last = layer === sizes.layers - 1;
@@ -202,7 +203,7 @@ export function* prefillPass(
       row,
     );
   } finally {
-    tokens.positions.dispose();
+    disposeTokens(tokens);
     x?.dispose();
     if (!finished) for (const t of [...own.keys.values(), ...own.values.values()]) t.dispose();
   }
@@ -219,6 +220,8 @@ export function remembering(
   readonly own: Kept;
   /** Keeps a layer's new keys and values; gives those of all tokens so far. */
   readonly remember: (layer: number, k: Tensor, v: Tensor) => [Tensor, Tensor];
+  /** Positions of the new tokens. */
+  readonly places: readonly number[];
   readonly tokens: Tokens;
 } {
   const past = prefix?.length ?? 0;
@@ -233,20 +236,21 @@ export function remembering(
     return all;
   };
   const places = Array.from({ length: count }, (_, i) => past + i);
+  const positions = loose(() => integers(device, places));
   const tokens: Tokens = {
-    positions: loose(() => integers(device, places)),
+    positions,
     attend: (layer, q, k, v) =>
-      attendCausally(q, ...remember(layer, k, v), count === 1 ? tokens.positions : undefined),
+      attendCausally(q, ...remember(layer, k, v), count === 1 ? positions : undefined),
   };
-  return { own, remember, tokens };
+  return { own, remember, places, tokens };
 }
 
 /** Logits [V] of the last of one prompt's residuals [1, tokens, H]. */
-export function decodeLast(model: CausalModel, residuals: Tensor, taps: Taps): Tensor {
+export function decodeLast(model: LayeredModel, residuals: Tensor, taps: Taps): Tensor {
   const { hidden, vocabulary } = model.sizes;
   const length = residuals.dim(1);
   const end = reshape(length === 1 ? residuals : slice(residuals, [0, length - 1], [1, length]), [1, hidden]);
-  return reshape(model.decode(model.head(end, taps, [1, hidden])), [vocabulary]);
+  return reshape(model.decode(model.head(end, taps, [1, hidden]), taps), [vocabulary]);
 }
 
 /** [1, tokens, heads, D] as [heads, tokens, D]. */
@@ -350,6 +354,12 @@ export function checkRows(groups: readonly RowGroup[], options: RowOptions): voi
   checkRowOptions('runRows', options);
 }
 
+/** @throws UserError for a model whose tokens see those after them. */
+function checkCausal({ description }: LayeredModel, door: string): void {
+  if (!description.causal)
+    throw new UserError('model', `${door}: a masked model has no cache: its tokens see those after them`);
+}
+
 /** The options of a prefill. @throws UserError */
 export const checkPrefill = (options: PrefillOptions): void =>
   checkOptions('prefill', prefillOptions, options);
@@ -360,15 +370,17 @@ export const checkPrefill = (options: PrefillOptions): void =>
  * @throws UserError before any GPU work.
  */
 export function runRows(
-  model: CausalModel,
+  model: LayeredModel,
   groups: readonly RowGroup[],
   options: RowOptions = {},
 ): RunResult {
   const rows = prepareRows(model, groups, options);
   const { device, sizes, hooks } = model;
   const { head, decode } = { head: model.head.bind(model), decode: model.decode.bind(model) };
-  const forward = (_: CheckedInput, taps: Taps): Tensor =>
-    model.layers(rows.from, rows.start(taps), rows.tokens(), taps);
+  const forward = (_: CheckedInput, taps: Taps): Tensor => {
+    const tokens = rows.tokens();
+    return model.layers(rows.from, rows.start(taps), () => tokens, taps);
+  };
   return runChecked({ device, sizes, hooks, forward, head, decode }, rows.input, rows.options);
 }
 
@@ -385,11 +397,12 @@ export interface PreparedRows {
 
 /** @throws UserError for rows or options that do not fit. */
 export function prepareRows(
-  model: CausalModel,
+  model: LayeredModel,
   groups: readonly RowGroup[],
   options: RowOptions = {},
 ): PreparedRows {
   checkRows(groups, options);
+  checkCausal(model, 'runRows');
   const { sizes, device } = model;
   const { from = 0, patch = [], grad, logits = true } = options;
   if (!Number.isInteger(from) || from < 0 || from > sizes.layers)
@@ -408,12 +421,13 @@ export function prepareRows(
   ];
   for (const name of names) checkHook(model, name, from, groups.length);
   for (const { name } of patch)
-    if (name.endsWith('hook_pattern'))
+    if (pointOf(model.hooks, name).heads !== undefined)
       throw new UserError(
         'patch',
         `patch of ${name}: rows of different prompts attend to different tokens; use edit`,
       );
   const zeros = new Array<number>(rows).fill(0);
+  const positions = positionsAfter(groups, counts);
   const input: CheckedInput = {
     rows,
     length: 1,
@@ -427,7 +441,7 @@ export function prepareRows(
     from,
     embeds,
     start: (taps) => {
-      if (embeds) return model.embed(input, taps);
+      if (embeds) return model.embed({ rows, length: 1, ids: input.ids, positions }, taps);
       const residuals = groups.map((g) => reshape(g.residual!, [-1, 1, sizes.hidden]));
       return residuals.length === 1 ? residuals[0]! : concat(residuals, 0);
     },
@@ -491,12 +505,11 @@ export function checkLength(tokens: number, sizes: ModelSizes): void {
 }
 
 /** A value that the pass never makes would silently be missing. */
-function checkHook(model: CausalModel, name: string, from: number, groups: number): void {
-  const canonical = resolveHook(model.hooks, name);
-  const layer = /^blocks\.(\d+)\./.exec(canonical)?.[1];
-  if (canonical === 'hook_embed' ? from > 0 : layer !== undefined && Number(layer) < from)
+function checkHook(model: LayeredModel, name: string, from: number, groups: number): void {
+  const { layer, heads } = pointOf(model.hooks, name);
+  if (layer < 0 ? from > 0 : layer < from)
     throw new UserError('hook', `${name} lies before layer ${from}, where these rows begin`);
-  if (canonical.endsWith('hook_pattern') && groups > 1)
+  if (heads !== undefined && groups > 1)
     throw new UserError(
       'hook',
       `${name}: prompts differ in length; run them one by one to see their patterns`,
@@ -509,28 +522,32 @@ export function rowTokens(
   groups: readonly Pick<RowGroup, 'prefix'>[],
   counts: readonly number[],
 ): Tokens {
-  const positions = groups.flatMap((group, i) => new Array<number>(counts[i]!).fill(group.prefix.length));
-  return { positions: integers(device, positions), attend: attendToPrefixes(groups, counts) };
+  return {
+    positions: integers(device, positionsAfter(groups, counts)),
+    attend: attendToPrefixes(groups, counts),
+  };
 }
+
+/** The position of each row of the groups. */
+const positionsAfter = (
+  groups: readonly Pick<RowGroup, 'prefix'>[],
+  counts: readonly number[],
+): readonly number[] => groups.flatMap(({ prefix }, i) => new Array<number>(counts[i]!).fill(prefix.length));
 
 function attendToPrefixes(
   groups: readonly Pick<RowGroup, 'prefix'>[],
   counts: readonly number[],
 ): Tokens['attend'] {
-  return (layer, q, k, v, onPattern, fused) => {
-    const how = fused === undefined ? {} : { fused };
-    if (groups.length === 1)
-      return attendRows(layer, [q, k, v], groups[0]!.prefix, {
-        ...how,
-        ...(fused === false ? { onPattern } : {}),
-      });
+  return (layer, q, k, v, how) => {
+    if (groups.length === 1) return attendRows(layer, [q, k, v], groups[0]!.prefix, how);
+    // Patterns of prompts of different lengths are no one tensor.
+    const { onPattern: _, ...unseen } = how;
     let begin = 0;
     const parts = groups.map(({ prefix }, i) => {
       const end = begin + counts[i]!;
       const own = [q, k, v].map((t) => slice(t, [begin], [end]));
       begin = end;
-      // Patterns of prompts of different lengths are no one tensor.
-      return attendRows(layer, own, prefix, how);
+      return attendRows(layer, own, prefix, unseen);
     });
     return concat(parts, 0);
   };

@@ -2,36 +2,45 @@
  * From a folder or Hub id to a model on the device.
  */
 
-import { UserError } from '../engine/errors.ts';
 import { Device, openDevice } from '../engine/index.ts';
 import { checkOptions, checkValue, instance, like, optionsSchema } from '../engine/options.ts';
-import { buildModel, shapesOf } from './build.ts';
 import type { ByteFolder } from './byteSource.ts';
-import { readConfig } from './config.ts';
+import { familiesField, readConfig } from './config.ts';
+import type { Family } from './families/family.ts';
 import { resolveModelFolder } from './hub.ts';
-import type { LanguageModel } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
-import { StreamedLlama } from './stream.ts';
+import { StreamedModel } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
+import { Transformer } from './transformer.ts';
 import { loadWeights, type WeightOptions, weightOptions } from './weights.ts';
 
 /** Where a model's weights go, and in which numbers. */
 export interface LoadOptions extends WeightOptions {
   /** Where to put the weights; default: a device opened for this model, closed with `device.destroy()`. */
   readonly device?: Device;
+  /** Families from outside, looked in before those of this package (docs/extending.md). */
+  readonly families?: readonly Family[];
 }
+
+const DTYPE_NAMES = { precision: 'dtype', torchDtype: 'dtype', quantization: 'dtype' } as const;
+
+const streamOptions = optionsSchema<Omit<LoadOptions, 'device'>>(
+  { ...weightOptions.entries, families: familiesField },
+  DTYPE_NAMES,
+);
 
 /** {@link LoadOptions} */
 export const loadOptions = optionsSchema<LoadOptions>(
   {
     ...weightOptions.entries,
     device: instance(Device, 'a device, which openDevice() gives'),
+    families: familiesField,
   },
-  { precision: 'dtype', torchDtype: 'dtype', quantization: 'dtype' },
+  DTYPE_NAMES,
 );
 
 /**
- * Opens a Llama whose weights stay in the folder and are read as they are needed: for models larger than the device.
+ * Opens a causal model whose weights stay in the folder and are read as they are needed: for models larger than the device.
  * @throws UserError naming the file, tensor or field that is wrong.
  * @example
  * ```ts
@@ -50,14 +59,13 @@ export const loadOptions = optionsSchema<LoadOptions>(
 export async function streamModel(
   folder: ByteFolder,
   device: Device,
-  options: WeightOptions = {},
-): Promise<StreamedLlama> {
-  checkOptions('streamModel', weightOptions, options);
-  const { config, checkpoint } = await openModelFiles(folder, options.onNote);
+  options: Omit<LoadOptions, 'device'> = {},
+): Promise<StreamedModel> {
+  checkOptions('streamModel', streamOptions, options);
+  const { families: _, ...ofWeights } = options;
+  const { config, checkpoint } = await openModelFiles(folder, options);
   try {
-    if (config.type !== 'llama')
-      throw new UserError('stream', `${folder.name}: only Llama models can be streamed; a BERT fits`);
-    return new StreamedLlama(device, config, checkpoint, options);
+    return new StreamedModel(device, config, checkpoint, ofWeights);
   } catch (error) {
     await checkpoint.close();
     throw error;
@@ -68,7 +76,7 @@ const sourceField = like<string>((value) => typeof value === 'string', "a model'
 
 /** A model with its tokenizer. */
 export interface LoadedModel {
-  readonly model: LanguageModel;
+  readonly model: Transformer;
   readonly tokenizer: Tokenizer;
   /** The folder's path or Hub id. */
   readonly folder: string;
@@ -84,7 +92,7 @@ export interface LoadedModel {
  * const device = await openDevice();
  * const folder = await localFolder('examples/models/stories260k');
  * const model = await loadModelWeights(folder, device, { dtype: 'f16' });
- * console.log(model.architecture, model.parameters.get('model.embed_tokens.weight')!.dtype); // → llama f16
+ * console.log(model.family, model.parameters.get('model.embed_tokens.weight')!.dtype); // → llama f16
  * device.destroy();
  * ```
  */
@@ -92,13 +100,13 @@ export async function loadModelWeights(
   folder: ByteFolder,
   device: Device,
   options: LoadOptions = {},
-): Promise<LanguageModel> {
+): Promise<Transformer> {
   checkOptions('loadModelWeights', loadOptions, options);
-  const { device: _, ...ofWeights } = options;
-  const { config, checkpoint } = await openModelFiles(folder, options.onNote);
+  const { device: _, families: __, ...ofWeights } = options;
+  const { config, checkpoint } = await openModelFiles(folder, options);
   try {
-    const weights = await loadWeights(device, checkpoint, shapesOf(config), ofWeights);
-    return buildModel(device, config, weights);
+    const weights = await loadWeights(device, checkpoint, config, ofWeights);
+    return new Transformer(device, config, weights);
   } finally {
     await checkpoint.close();
   }
@@ -125,7 +133,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const folder = await resolveModelFolder(source, { onNote: options.onNote });
   // Small files first: a folder without a tokenizer is refused before gigabytes are read.
   const tokenizer = await loadTokenizer(folder);
-  await readConfig(folder);
+  await readConfig(folder, options.families);
   const device = options.device ?? (await openDevice());
   try {
     return { model: await loadModelWeights(folder, device, options), tokenizer, folder: folder.name };

@@ -16,7 +16,7 @@ export const QUANTITIES = ['prob', 'logprob', 'logit'] as const;
 /** One of {@link QUANTITIES}. */
 export type Quantity = (typeof QUANTITIES)[number];
 
-/** Sizes shared by all architectures, read from `config.json`. */
+/** Sizes that every family has, read from `config.json`. */
 export interface ModelSizes {
   readonly layers: number;
   readonly hidden: number;
@@ -32,15 +32,15 @@ export interface ModelSizes {
 }
 
 /**
- * Token rows of one length S. `attentionMask` 1 = real token (default all 1). `positionIds` are 0, 1, … along each row by
- * default, padding included, as in the forward of transformers (its `generate` takes them from the mask): a row that is
- * padded on the left needs its own, and without them one line on `console.warn` says so, once a model.
+ * Token rows of one length S. `attentionMask` 1 = real token (default all 1). `positionIds` count by default from a row's first
+ * real token, at padding behind the text, too: a prompt gives the same numbers wherever it is padded. Given, they are rows of the
+ * table of positions, as transformers takes them (RoBERTa's begin at its padding's id + 1).
  */
 export interface ModelInput {
   readonly ids: readonly (readonly number[])[];
   readonly attentionMask?: readonly (readonly number[])[];
   readonly positionIds?: readonly (readonly number[])[];
-  /** BERT only; default all 0. */
+  /** Of models that have a table of them (BERT's relatives); default all 0. */
   readonly tokenTypeIds?: readonly (readonly number[])[];
 }
 
@@ -112,7 +112,7 @@ export interface RunOptions {
    * Products normalise rows as they load them (true), where nobody asks for the normalised rows: the same bits. Default
    * false: on narrow subgroups the forward of 12 layers x 768 takes 0.99 times as long with 1 row and 1.03 times with 128,
    * medians of 15 rounds that spread by 9 to 15% (`npm run bench -- --suite prologue --rounds 15`); wide subgroups are not
-   * measured. Without effect on BERT, whose normalised rows are residuals, too.
+   * measured. RMS norms alone: those that BERT normalises are residuals, too.
    */
   readonly fusedNorm?: boolean;
   /** Gradients of the objective at these names, with respect to the value after patching. */
@@ -129,8 +129,8 @@ export interface RunOptions {
    * with the other options at names.
    */
   readonly recompute?: boolean;
-  /** `read`: BERT's last layer is worked out at the logits' positions only (after its keys and values, which need all), and
-   * its values are [B, 1, ...]. Default `all`. */
+  /** `read`: a masked model's last layer is worked out at the logits' positions only (after its keys and values, which need
+   * all), and its values are [B, 1, ...]. Default `all`. */
   readonly lastLayer?: 'all' | 'read';
 }
 
@@ -147,10 +147,15 @@ export interface RunResult extends Disposable {
 
 /** A loaded model. `run` only encodes GPU work; reading a tensor back is what waits. */
 export interface LanguageModel {
-  readonly architecture: 'bert' | 'llama';
+  /** `model_type` in config.json. */
+  readonly family: string;
+  /** Whether it goes on with a text; else it fills in masks. */
+  readonly causal: boolean;
+  /** Where its weights are: on `device`, on disk, or on the devices of other processes. */
+  readonly running: 'resident' | 'streamed' | 'split';
   readonly sizes: ModelSizes;
   readonly device: Device;
-  /** Feed-forward sites this architecture has, and the one the paper uses. */
+  /** Feed-forward sites this family has, and the one the paper uses. */
   readonly sites: readonly Site[];
   readonly paperSite: Site;
   /** All canonical hook names, in forward order. */
@@ -161,7 +166,7 @@ export interface LanguageModel {
   run(input: ModelInput, options?: RunOptions): RunResult;
   /** Where weights are streamed, instead of `run`. See {@link runModel}. */
   runAsync?(input: ModelInput, options?: RunOptions): Promise<RunResult>;
-  /** How matrices of the layers are kept, where `parameters` does not tell. See {@link weightDtypeOf}. */
+  /** How matrices of the layers are kept; default f32. */
   readonly weightDtype?: WeightDtype;
   /** Parameters under their current Hugging Face names. Call `requireGrad()` on those to be trained. */
   readonly parameters: ReadonlyMap<string, Tensor>;
@@ -170,12 +175,7 @@ export interface LanguageModel {
 }
 
 /** How the matrices of a model's layers are kept. */
-export function weightDtypeOf(model: LanguageModel): WeightDtype {
-  if (model.weightDtype) return model.weightDtype;
-  for (const [name, { dtype }] of model.parameters)
-    if (/\.layers?\.\d/.test(name) && dtype !== 'f32' && dtype !== 'u32') return dtype;
-  return 'f32';
-}
+export const weightDtypeOf = (model: LanguageModel): WeightDtype => model.weightDtype ?? 'f32';
 
 /** A run of any model, its weights on the device or streamed from disk. */
 export async function runModel(

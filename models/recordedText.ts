@@ -19,7 +19,7 @@ import {
   writeRow,
   zeros,
 } from '../engine/index.ts';
-import type { CausalModel, Tokens } from './causal.ts';
+import type { LayeredModel, Tokens } from './causal.ts';
 import { Taps } from './hooks.ts';
 import { attendCausally, checkIds, checkLength, decodeLast, type Kept, prefill } from './kvCache.ts';
 import { loose } from './pass.ts';
@@ -31,7 +31,7 @@ const LEAST_ROOM = 64;
  * A text of no tokens yet. `extend` gives the logits [V] after the tokens added: any number at first, then one at a time.
  * @param most tokens that the text will have at most: the cache grows no larger.
  */
-export function recordedText(model: CausalModel, most: number) {
+export function recordedText(model: LayeredModel, most: number) {
   const { device, sizes, hooks } = model;
   const kept: Kept = { keys: new Map(), values: new Map() };
   const [token, position] = [loose(() => integers(device, [0])), loose(() => integers(device, [0]))];
@@ -78,9 +78,13 @@ export function recordedText(model: CausalModel, most: number) {
 
   const step = (): Tensor =>
     noGrad(() => {
-      const taps = new Taps(hooks, sizes, 1, 1, {});
-      const x = model.embed({ rows: 1, length: 1, ids: token }, taps);
-      return decodeLast(model, model.layers(0, x, tokens, taps), taps);
+      const taps = new Taps(hooks, 1, 1, {});
+      const x = model.embed({ rows: 1, length: 1, ids: token, positions: position }, taps);
+      return decodeLast(
+        model,
+        model.layers(0, x, () => tokens, taps),
+        taps,
+      );
     });
 
   return {

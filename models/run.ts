@@ -1,5 +1,5 @@
 /**
- * What a run is in every architecture: check the input, open the taps, forward, decode where asked, one backward.
+ * What a run is in every family: check the input, open the taps, forward, decode where asked, one backward.
  */
 
 import { UserError } from '../engine/errors.ts';
@@ -20,11 +20,11 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
-import { type HookTable, Taps } from './hooks.ts';
+import { type HookTable, type Keep, Taps } from './hooks.ts';
 import type { ModelInput, ModelSizes, Objective, RunOptions, RunResult } from './model.ts';
 import { checkGiven, checkRun } from './runOptions.ts';
 
-/** The architecture's part of a run. */
+/** The model's part of a run. */
 export interface Architecture {
   readonly device: Device;
   readonly sizes: ModelSizes;
@@ -38,7 +38,7 @@ export interface Architecture {
   /** Decoder input of some rows [R, H] of the residual; `all` where they are the whole [B * S, H]. */
   head(rows: Tensor, taps: Taps, shape: readonly number[]): Tensor;
   /** Logits [R, V] of decoder input [R, H]. */
-  decode(rows: Tensor): Tensor;
+  decode(rows: Tensor, taps: Taps): Tensor;
 }
 
 /** An input whose ids, lengths and masks have been checked. */
@@ -52,18 +52,6 @@ export interface CheckedInput {
   readonly tokenTypeIds: readonly number[] | undefined;
   /** Tokens that the last layer is wanted of, one a row, as row * length + position; absent: all. */
   readonly read?: readonly number[];
-}
-
-/** Models that have been told of. */
-const remarked = new WeakSet<ModelSizes>();
-
-function remarkLeftPadding({ attentionMask }: ModelInput, sizes: ModelSizes): void {
-  const row = attentionMask!.findIndex((real) => real[0] === 0 && real.includes(1));
-  if (row < 0 || remarked.has(sizes)) return;
-  remarked.add(sizes);
-  console.warn(
-    `note: row ${row} is padded on the left, and without positionIds its padding counts: the first real token is at position ${attentionMask![row]!.indexOf(1)}, not 0; pad on the right, or give positionIds`,
-  );
 }
 
 /** @throws UserError naming what is wrong and where. */
@@ -94,7 +82,6 @@ export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
     );
   };
   const mask = flat('attentionMask', input.attentionMask, 2);
-  if (mask && !input.positionIds) remarkLeftPadding(input, sizes);
   return {
     rows,
     length,
@@ -144,7 +131,7 @@ export function checkOptions(
     if (!canReadOne || !one || patch || edit)
       throw new UserError(
         'input',
-        "lastLayer 'read' is for BERT, with logits at one position a row, which is the objective's, and without patches and edits",
+        "lastLayer 'read' is for masked models, with logits at one position a row, which is the objective's, and without patches and edits",
       );
   }
   const wanted = options.logits ?? 'all';
@@ -170,11 +157,16 @@ export function run(model: Architecture, modelInput: ModelInput, options: RunOpt
   return runChecked(model, checkInput(modelInput, model.sizes), options);
 }
 
-/** A run of an input that has been checked: {@link run}, or rows behind a cache. */
-export function runChecked(model: Architecture, checked: CheckedInput, options: RunOptions): RunResult {
+/** A run of an input that has been checked: {@link run}, or rows behind a cache. @param keep see {@link Keep}. */
+export function runChecked(
+  model: Architecture,
+  checked: CheckedInput,
+  options: RunOptions,
+  keep?: Keep,
+): RunResult {
   const { rows } = checked;
   const { vocabulary } = model.sizes;
-  const taps = new Taps(model.hooks, model.sizes, rows, checked.length, options);
+  const taps = new Taps(model.hooks, rows, checked.length, options, keep);
   const places = checkOptions(checked, model.sizes, options, model.canReadOne);
   const { wanted } = places;
   const read = options.lastLayer === 'read' ? places.logitRows : null;
@@ -196,27 +188,27 @@ export function runChecked(model: Architecture, checked: CheckedInput, options: 
                 model.sizes.hidden,
               ])
             : model.head(all, taps, [rows, length, model.sizes.hidden]);
-        const decodeAll = wanted === 'all' || taps.wants('ln_final.hook_normalized');
+        const decodeAll = wanted === 'all' || taps.wantsOf(model.sizes.layers);
         let logits: Tensor | null = null;
         let atObjective: Tensor | null = null;
         if (decodeAll) {
           // The final norm is a patch point over all positions, so it is computed for all where someone looks at it.
           const final = reshape(headOf(null), [rows * length, model.sizes.hidden]);
           const pickRows = (which: readonly number[]) =>
-            model.decode(gatherRows(final, integers(model.device, which)));
-          logits = wanted === 'all' ? model.decode(final) : logitRows ? pickRows(logitRows) : null;
+            model.decode(gatherRows(final, integers(model.device, which)), taps);
+          logits = wanted === 'all' ? model.decode(final, taps) : logitRows ? pickRows(logitRows) : null;
           if (objectiveRows)
             atObjective =
               wanted === 'all'
                 ? gatherRows(logits!, integers(model.device, objectiveRows))
                 : pickRows(objectiveRows);
         } else {
-          if (logitRows) logits = model.decode(headOf(logitRows));
+          if (logitRows) logits = model.decode(headOf(logitRows), taps);
           if (objectiveRows)
             atObjective =
               logits && objectiveRows.join() === logitRows?.join()
                 ? logits
-                : model.decode(headOf(objectiveRows));
+                : model.decode(headOf(objectiveRows), taps);
         }
         if (logits && wanted === 'all') logits = reshape(logits, [rows, length, vocabulary]);
         const gradients = new Map<string, Tensor>();

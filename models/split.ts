@@ -1,5 +1,5 @@
 /**
- * A Llama split by layers over several processes of this machine, each with a device of its own: residuals go from one to the
+ * A causal model split by layers over several processes of this machine, each with a device of its own: residuals go from one to the
  * next in host memory, cotangents back. The same operations in the same order as in one process, so the same bits.
  */
 
@@ -9,12 +9,21 @@ import { checkOptions as checkOptionsOf, optionsSchema } from '../engine/options
 import { disown } from '../engine/scope.ts';
 import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
-import type { LlamaConfig } from './config.ts';
+import { type ModelConfig, untied } from './config.ts';
+import { hooksOf, isTied, sitesOf } from './description.ts';
+import { FAMILIES } from './families/index.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
-import { llamaHooks, llamaShapes } from './llama.ts';
-import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult, Site } from './model.ts';
+import type {
+  LanguageModel,
+  ModelInput,
+  ModelSizes,
+  Objective,
+  RunOptions,
+  RunResult,
+  Site,
+} from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
 import { checkInput, checkOptions } from './run.ts';
 import { checkRun } from './runOptions.ts';
@@ -114,13 +123,16 @@ const splitOptions = optionsSchema<Pick<WeightOptions, 'strict' | 'onNote'>>({
 });
 
 /** `runAsync` instead of `run`; edits, which are functions, cannot be sent. */
-export class SplitLlama implements LanguageModel {
-  readonly architecture = 'llama';
-  readonly sites: readonly Site[] = ['pre', 'pre_linear', 'act', 'post'];
-  readonly paperSite: Site = 'pre_linear';
+export class SplitModel implements LanguageModel {
+  readonly running = 'split';
+  readonly family: string;
+  readonly causal = true;
+  readonly sites: readonly Site[];
+  readonly paperSite: Site;
   /** Where results are put; weights are in other processes. */
   readonly device: Device;
-  readonly sizes: LlamaConfig;
+  readonly config: ModelConfig;
+  readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   readonly parameters: ReadonlyMap<string, Tensor> = new Map();
   readonly hooks: HookTable;
@@ -128,46 +140,61 @@ export class SplitLlama implements LanguageModel {
   #turn: Promise<unknown> = Promise.resolve();
   #texts = 0;
 
-  private constructor(device: Device, config: LlamaConfig, dtype: WeightDtype, parts: readonly Part[]) {
+  private constructor(device: Device, config: ModelConfig, dtype: WeightDtype, parts: readonly Part[]) {
+    const { family, description } = config;
     this.device = device;
-    this.sizes = config;
+    this.config = config;
+    this.family = family.type;
+    this.sizes = description.sizes;
     this.weightDtype = dtype;
-    this.hooks = llamaHooks(config.layers);
+    ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(description));
+    this.hooks = hooksOf(description);
     this.#parts = parts;
   }
 
   /**
    * Starts the processes and loads their layers at the same time.
    * @param folder path or address.
-   * @throws UserError as loading does.
+   * @throws UserError as loading does, and for a model that is not causal or of a family from outside.
    */
   static async open(
     folder: string,
-    sizes: LlamaConfig,
+    config: ModelConfig,
     device: Device,
     count: number,
     dtype: WeightDtype = 'f32',
     options: Pick<WeightOptions, 'strict' | 'onNote'> = {},
-  ): Promise<SplitLlama> {
+  ): Promise<SplitModel> {
     checkWeightDtype(dtype);
-    checkOptionsOf('SplitLlama.open', splitOptions, options);
+    checkOptionsOf('SplitModel.open', splitOptions, options);
+    const { family, description } = config;
+    if (!description.causal)
+      throw new UserError('split', `${folder}: only causal models can be split; this is a ${family.type}`);
+    if (!Object.values(FAMILIES).includes(family))
+      throw new UserError(
+        'split',
+        `${folder}: the processes do not know ${family.type}, a family from outside`,
+      );
     // The files are looked at here, once, so that what is odd about them is told once.
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
-    const files = await openModelFiles(source, options.onNote);
+    const files = await openModelFiles(source, options);
     await files.checkpoint.close();
-    const config = { ...sizes, tied: files.config.tied };
-    matchTensors(files.checkpoint, llamaShapes(config), options);
+    const settled = isTied(files.config.description) ? config : untied(config);
+    matchTensors(files.checkpoint, settled, options);
+    const ranges = layerRanges(description.sizes.layers, count);
     const parts: Part[] = [];
     try {
-      for (const range of layerRanges(config.layers, count)) parts.push(await startPart(...range));
+      for (const range of ranges) parts.push(await startPart(...range));
       await Promise.all(
-        parts.map(({ first, end, ask }) => ask({ do: 'load', folder, config, dtype, first, end })),
+        parts.map(({ first, end, ask }) =>
+          ask({ do: 'load', folder, config: settled.json, dtype, first, end }),
+        ),
       );
     } catch (error) {
       for (const part of parts) part.stop();
       throw error;
     }
-    return new SplitLlama(device, config, dtype, parts);
+    return new SplitModel(device, settled, dtype, parts);
   }
 
   get hookNames(): readonly string[] {
@@ -227,8 +254,8 @@ export class SplitLlama implements LanguageModel {
   }
 
   /**
-   * A prompt's last token alone, behind the cache of the others: the bits of {@link Llama.prefill} and
-   * {@link Llama.runRows}. @throws UserError
+   * A prompt's last token alone, behind the cache of the others: the bits of {@link Transformer.prefill} and
+   * {@link Transformer.runRows}. @throws UserError
    */
   async runLastAsync(
     ids: readonly number[],
@@ -250,7 +277,7 @@ export class SplitLlama implements LanguageModel {
   async #run(modelInput: ModelInput, options: RunOptions, text?: number): Promise<RunResult> {
     const input = checkInput(modelInput, this.sizes);
     checkOptions(input, this.sizes, options);
-    new Taps(this.hooks, this.sizes, input.rows, input.length, options).dispose();
+    new Taps(this.hooks, input.rows, input.length, options).dispose();
     if (options.edit || typeof options.grad?.of === 'function')
       throw new UserError('split', 'functions cannot be sent to other processes; use patches and objectives');
     const asked = (options.grad?.at ?? []).filter((name) => !isFinal(this, name));

@@ -6,18 +6,20 @@
 import { UserError } from '../engine/errors.ts';
 import { type Device, openDevice, type Tensor, tensor } from '../engine/index.ts';
 import { localFolder } from './byteSource.ts';
-import type { Tokens } from './causal.ts';
+import { disposeTokens, type Tokens } from './causal.ts';
 import { openCheckpoint } from './checkpoint.ts';
-import type { LlamaConfig } from './config.ts';
+import { parseConfig } from './config.ts';
+import { type Description, parametersOfStage } from './description.ts';
 import { Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
-import { Llama, llamaShapes } from './llama.ts';
 import type { RunOptions, RunResult } from './model.ts';
+import type { Stage } from './pass.ts';
 import { loose } from './pass.ts';
 import type { CheckedInput } from './run.ts';
 import type { WeightDtype } from './storage.ts';
 import { backThrough, isFinal, layerOf, partOf, residualName, runHead } from './stream.ts';
+import { Transformer } from './transformer.ts';
 import { WeightLoader } from './weights.ts';
 
 /** A tensor on its way between processes. */
@@ -31,7 +33,8 @@ export type Request =
   | {
       readonly do: 'load';
       readonly folder: string;
-      readonly config: LlamaConfig;
+      /** config.json, of which every process makes the same description. */
+      readonly config: unknown;
       readonly dtype: WeightDtype;
       readonly first: number;
       readonly end: number;
@@ -66,16 +69,12 @@ export type Answer = {
   readonly gradients?: ReadonlyMap<string, HostTensor>;
 };
 
-/** The names of weights that a range of layers needs. */
-export function namesOf(config: LlamaConfig, first: number, end: number): Set<string> {
-  const wanted = (name: string): boolean => {
-    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1];
-    if (layer !== undefined) return Number(layer) >= first && Number(layer) < end;
-    const last = end === config.layers;
-    if (name === 'model.embed_tokens.weight') return first === 0 || (last && config.tied);
-    return last;
-  };
-  return new Set([...llamaShapes(config).keys()].filter(wanted));
+/** The names of weights that a range of layers needs, with the embedding before the first and the head after the last. */
+export function namesOf(description: Description, first: number, end: number): Set<string> {
+  const stages: Stage[] = Array.from({ length: end - first }, (_, i) => first + i);
+  if (first === 0) stages.push('embed');
+  if (end === description.sizes.layers) stages.push('head');
+  return new Set(stages.flatMap((stage) => parametersOfStage(description, stage)));
 }
 
 /** A run between its forward and its backward. */
@@ -93,7 +92,7 @@ interface Run {
 export class Worker {
   readonly #open: () => Promise<Device>;
   #device: Device | null = null;
-  #model: Llama | null = null;
+  #model: Transformer | null = null;
   #first = 0;
   #end = 0;
   #run: Run | null = null;
@@ -114,19 +113,20 @@ export class Worker {
     return {};
   }
 
-  async #load({ folder, config, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
+  async #load({ folder, config: json, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
+    const config = parseConfig(json);
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
     const checkpoint = await openCheckpoint(source);
     try {
       const device = await this.#open();
       try {
         const options = { dtype, onNote: () => {} };
-        const loader = new WeightLoader(device, checkpoint, llamaShapes(config), options);
-        const mine = namesOf(config, first, end);
+        const loader = new WeightLoader(device, checkpoint, config, options);
+        const mine = namesOf(config.description, first, end);
         try {
           const weights = await loader.loadAll(loader.names.filter((name) => mine.has(name)));
           await device.finish();
-          this.#model = new Llama(device, config, weights);
+          this.#model = new Transformer(device, config, weights);
         } finally {
           loader.dispose();
         }
@@ -147,9 +147,10 @@ export class Worker {
     const [model, device] = [this.#model!, this.#device!];
     this.#forget();
     const { rows, length } = input;
-    const taps = new Taps(model.hooks, model.sizes, rows, length, partOf(model, options, false));
+    const taps = new Taps(model.hooks, rows, length, partOf(model, options, false));
     const prefix = text === undefined ? null : (this.#texts.get(text) ?? new Prefix([], [], null));
-    const tokens = prefix ? prepareRows(model, [{ prefix, ids: input.ids }]).tokens() : model.tokens(input);
+    const prepared = prefix && prepareRows(model, [{ prefix, ids: input.ids }]);
+    const tokens = prepared ? prepared.tokens() : model.tokens(input);
     const inputs = new Map<number, Tensor>();
     const run: Run = { input, options, lowest, tokens, inputs, cotangent: null };
     // From here on the run holds what its backward needs, also where that is never asked for.
@@ -158,7 +159,11 @@ export class Worker {
     let head: RunResult | null = null;
     let finished = false;
     try {
-      x = loose(() => (residual ? upload(device, residual) : model.embed(input, taps)));
+      x = loose(() => {
+        if (residual) return upload(device, residual);
+        if (prepared) return prepared.start(taps);
+        return model.embed({ ...input, positions: model.positions(input) }, taps);
+      });
       for (let layer = this.#first; layer < this.#end; layer++) {
         const before: Tensor = x;
         const after = loose(() => model.layer(layer, before, tokens, taps));
@@ -227,14 +232,16 @@ export class Worker {
   async #extend({ text, ids, residual }: Request & { do: 'extend' }): Promise<Answer> {
     const [model, device] = [this.#model!, this.#device!];
     const before = this.#texts.get(text);
-    const taps = new Taps(model.hooks, model.sizes, 1, ids.length, {});
-    const { own, tokens } = remembering(device, ids.length, before, true);
+    const taps = new Taps(model.hooks, 1, ids.length, {});
+    const { own, places, tokens } = remembering(device, ids.length, before, true);
     let x: Tensor | null = null;
     let last: Tensor | null = null;
     let finished = false;
     try {
       x = loose(() =>
-        residual ? upload(device, residual) : model.embed({ rows: 1, length: ids.length, ids }, taps),
+        residual
+          ? upload(device, residual)
+          : model.embed({ rows: 1, length: ids.length, ids, positions: places }, taps),
       );
       for (let layer = this.#first; layer < this.#end; layer++) {
         const input: Tensor = x;
@@ -249,15 +256,16 @@ export class Worker {
       finished = true;
       return answer;
     } finally {
-      for (const t of [x, last, tokens.positions]) t?.dispose();
+      for (const t of [x, last]) t?.dispose();
+      disposeTokens(tokens);
       if (!finished) for (const t of [...own.keys.values(), ...own.values.values()]) t.dispose();
     }
   }
 
   #forget(): void {
     for (const t of this.#run?.inputs.values() ?? []) t.dispose();
-    for (const t of [this.#run?.cotangent, this.#run?.tokens.positions, this.#run?.tokens.keyMask])
-      t?.dispose();
+    this.#run?.cotangent?.dispose();
+    if (this.#run) disposeTokens(this.#run.tokens);
     this.#run = null;
   }
 }

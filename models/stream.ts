@@ -1,5 +1,5 @@
 /**
- * Llama larger than the device: layers are read from disk when their turn comes, for the forward, and again in reverse for the
+ * A causal model larger than the device: layers are read from disk when their turn comes, for the forward, and again in reverse for the
  * gradients of activations; the next layer is read while the present one computes.
  *
  * The backward keeps no tape of the forward. Each layer's input is kept, its forward done again with its weights there, and
@@ -10,10 +10,11 @@
 import { UserError } from '../engine/errors.ts';
 import { type Device, grad, scope, type Tensor } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
-import type { CausalModel, Tokens } from './causal.ts';
+import { disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import type { LlamaConfig } from './config.ts';
-import { fusesAttention, resolveHook, Taps } from './hooks.ts';
+import type { ModelConfig } from './config.ts';
+import { parametersOfStage, sitesOf } from './description.ts';
+import { fusesAttention, pointOf, Taps } from './hooks.ts';
 import {
   checkPrefill,
   checkRows,
@@ -25,18 +26,16 @@ import {
   type RowGroup,
   type RowOptions,
 } from './kvCache.ts';
-import { Llama, llamaShapes } from './llama.ts';
-import type { LanguageModel, ModelInput, RunOptions, RunResult, Site } from './model.ts';
+import type { LanguageModel, ModelInput, ModelSizes, RunOptions, RunResult, Site } from './model.ts';
 import { loose, type Need, type Pass, type Stage } from './pass.ts';
 import { type CheckedInput, checkInput, checkOptions, runChecked } from './run.ts';
 import { checkRun } from './runOptions.ts';
 import type { WeightDtype } from './storage.ts';
+import { Transformer } from './transformer.ts';
 import { WeightLoader, type WeightOptions } from './weights.ts';
 
 /** Mapped memory of the host, so that reading runs ahead of the device by as much. */
 const STAGING_BUFFERS = 12;
-const EMBEDDING = 'model.embed_tokens.weight';
-const FINAL = 'ln_final.hook_normalized';
 
 /** Where a pass starts. */
 interface Entry {
@@ -46,11 +45,14 @@ interface Entry {
   readonly tokens: () => Tokens;
 }
 
-export const isFinal = (model: Pick<CausalModel, 'hooks'>, name: string): boolean =>
-  resolveHook(model.hooks, name) === FINAL;
+/** What names and layers are looked up in. */
+type Named = Pick<LayeredModel, 'hooks' | 'sizes'>;
+
+/** Whether a name lies behind the last layer. */
+export const isFinal = (model: Named, name: string): boolean => layerOf(model, name) === model.sizes.layers;
 
 /** The part of the options, without gradients, that concerns the head, or the layers. */
-export function partOf(model: Pick<CausalModel, 'hooks'>, options: RunOptions, head: boolean): RunOptions {
+export function partOf(model: Named, options: RunOptions, head: boolean): RunOptions {
   const here = (name: string) => isFinal(model, name) === head;
   // Of the whole run: a part, or a layer's forward in the backward, must not take another path.
   const fused = fusesAttention(model.hooks, options);
@@ -64,12 +66,12 @@ export function partOf(model: Pick<CausalModel, 'hooks'>, options: RunOptions, h
 }
 
 /** What the head differentiates by: the last layer's output. */
-export const residualName = ({ sizes }: Pick<CausalModel, 'sizes'>): string =>
+export const residualName = ({ sizes }: Pick<LayeredModel, 'sizes'>): string =>
   `blocks.${sizes.layers - 1}.hook_resid_post`;
 
 /** Final norm, logits and objective of a residual after the last layer; its gradient is under {@link residualName}. */
 export function runHead(
-  model: CausalModel,
+  model: LayeredModel,
   input: CheckedInput,
   residual: Tensor,
   options: RunOptions,
@@ -91,7 +93,7 @@ export function runHead(
  * `goesOn`. They belong to no scope.
  */
 export function backThrough(
-  model: CausalModel,
+  model: LayeredModel,
   { rows, length }: CheckedInput,
   layer: number,
   input: Tensor,
@@ -102,7 +104,7 @@ export function backThrough(
   goesOn: boolean,
 ): Tensor[] {
   const { capture: _, ...changes } = partOf(model, options, false);
-  const marks = new Taps(model.hooks, model.sizes, rows, length, {
+  const marks = new Taps(model.hooks, rows, length, {
     ...changes,
     ...(options.grad ? { grad: { at, of: options.grad.of } } : {}),
   });
@@ -121,13 +123,13 @@ export function backThrough(
   }
 }
 
-/** The layer that a name lies in; -1 for the embedding. */
-export const layerOf = (model: Pick<CausalModel, 'hooks'>, name: string): number =>
-  Number(/^blocks\.(\d+)\./.exec(resolveHook(model.hooks, name))?.[1] ?? -1);
+/** The layer that a name lies in; -1 for the embedding, the number of layers for the head. */
+export const layerOf = (model: Pick<Named, 'hooks'>, name: string): number =>
+  pointOf(model.hooks, name).layer;
 
 /** A run in stages; edits of {@link RunOptions} are applied again in the backward. @throws UserError before any stage. */
 export function* runPass(
-  model: CausalModel,
+  model: LayeredModel,
   input: CheckedInput,
   entry: Entry,
   options: RunOptions,
@@ -137,7 +139,7 @@ export function* runPass(
   checkOptions(input, sizes, options);
   const inHead = (name: string) => isFinal(model, name);
   const asked = options.grad?.at ?? [];
-  const taps = new Taps(hooks, sizes, rows, length, partOf(model, options, false));
+  const taps = new Taps(hooks, rows, length, partOf(model, options, false));
   /** Names whose gradient is wanted in a layer; -1 is the embedding. */
   const wanted = new Map<number, string[]>();
   for (const name of asked.filter((each) => !inHead(each))) {
@@ -194,7 +196,8 @@ export function* runPass(
       );
     finished = true;
   } finally {
-    for (const t of [...inputs, x, cotangent, tokens.positions, tokens.keyMask]) t?.dispose();
+    for (const t of [...inputs, x, cotangent]) t?.dispose();
+    disposeTokens(tokens);
     if (!finished) {
       taps.dispose();
       head?.dispose();
@@ -222,20 +225,25 @@ export function* runPass(
   };
 }
 
-/** A Llama whose weights stay on the disk: `runAsync` and its like instead of `run`. */
-export class StreamedLlama implements LanguageModel {
-  readonly architecture = 'llama';
+/** A causal model whose weights stay on the disk: `runAsync` and its like instead of `run`. */
+export class StreamedModel implements LanguageModel {
+  readonly running = 'streamed';
+  readonly family: string;
+  readonly causal = true;
   readonly sites: readonly Site[];
   readonly paperSite: Site;
   readonly device: Device;
-  readonly sizes: LlamaConfig;
+  readonly config: ModelConfig;
+  readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   /** None: they come and go. */
   readonly parameters: ReadonlyMap<string, Tensor> = new Map();
   readonly #weights = new Map<string, Tensor>();
-  readonly #model: Llama;
+  readonly #model: Transformer;
   readonly #checkpoint: Checkpoint;
   readonly #loader: WeightLoader;
+  /** Names of the parameters of each stage. */
+  readonly #stages = new Map<Stage, ReadonlySet<string>>();
   /** The stage being read ahead. */
   #ahead: { stage: Stage; weights: Promise<Map<string, Tensor>> } | null = null;
   #present: Stage | null = null;
@@ -243,16 +251,22 @@ export class StreamedLlama implements LanguageModel {
   #turn: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  /** Takes over the checkpoint. @throws UserError where it does not hold this model. */
-  constructor(device: Device, config: LlamaConfig, checkpoint: Checkpoint, options: WeightOptions = {}) {
+  /** Takes over the checkpoint. @throws UserError where it does not hold this model, or the model is not causal. */
+  constructor(device: Device, config: ModelConfig, checkpoint: Checkpoint, options: WeightOptions = {}) {
+    if (!config.description.causal)
+      throw new UserError(
+        'stream',
+        `${checkpoint.name}: only causal models can be streamed; a ${config.family.type} fits`,
+      );
     this.device = device;
-    this.sizes = config;
+    this.config = config;
+    this.family = config.family.type;
+    this.sizes = config.description.sizes;
     this.weightDtype = options.dtype ?? 'f32';
     this.#checkpoint = checkpoint;
-    this.#loader = new WeightLoader(device, checkpoint, llamaShapes(config), options, STAGING_BUFFERS);
-    this.#model = new Llama(device, config, this.#weights);
-    this.sites = this.#model.sites;
-    this.paperSite = this.#model.paperSite;
+    this.#loader = new WeightLoader(device, checkpoint, config, options, STAGING_BUFFERS);
+    this.#model = new Transformer(device, config, this.#weights);
+    ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(config.description));
   }
 
   get hookNames(): readonly string[] {
@@ -282,7 +296,8 @@ export class StreamedLlama implements LanguageModel {
     const entry = {
       from: 0,
       embeds: true,
-      start: (taps: Taps) => this.#model.embed(checked, taps),
+      start: (taps: Taps) =>
+        this.#model.embed({ ...checked, positions: this.#model.positions(checked) }, taps),
       tokens: () => this.#model.tokens(checked),
     };
     return (await this.#wave([runPass(this.#model, checked, entry, options)]))[0]!;
@@ -296,7 +311,7 @@ export class StreamedLlama implements LanguageModel {
     return this.#wave(prompts.map(({ ids, options }) => prefillPass(this.#model, ids, options)));
   }
 
-  /** Rows of many prompts in one wave, see {@link Llama.runRows}. @throws UserError */
+  /** Rows of many prompts in one wave, see {@link Transformer.runRows}. @throws UserError */
   async runRowsAsync(groups: RowGroup | readonly RowGroup[], options: RowOptions = {}): Promise<RunResult> {
     const list = 'prefix' in groups ? [groups] : groups;
     checkRows(list, options);
@@ -306,7 +321,7 @@ export class StreamedLlama implements LanguageModel {
 
   /**
    * A prompt's last token alone, behind the cache of the others, which rides the same wave: the weights are read once for
-   * both, and the bits are those of {@link Llama.prefill} and {@link Llama.runRows}. @throws UserError
+   * both, and the bits are those of {@link Transformer.prefill} and {@link Transformer.runRows}. @throws UserError
    */
   async runLastAsync(ids: readonly number[], options: RowOptions): Promise<RunResult> {
     checkRows([], options);
@@ -384,12 +399,20 @@ export class StreamedLlama implements LanguageModel {
     if (this.#disposed) throw new UserError('disposed', 'this model has been disposed of');
   }
 
-  /** Of the embedding, the rows of these tokens. */
+  /** Of the word embedding, the rows of these tokens; all else that the embedding reads. */
   async #loadRows(ids: readonly number[]): Promise<Map<string, Tensor>> {
+    const { word } = this.config.description.embedding;
     const rows = [...new Set(ids)].sort((a, b) => a - b);
-    const table = await this.#loader.loadRows(EMBEDDING, rows);
-    this.#model.embeddingRows = new Map(rows.map((id, row) => [id, row]));
-    return new Map([[EMBEDDING, table]]);
+    const table = await this.#loader.loadRows(word, rows);
+    try {
+      const others = this.#loader.names.filter((name) => name !== word && this.#belongs(name, 'embed'));
+      const weights = await this.#loader.loadAll(others);
+      this.#model.embeddingRows = new Map(rows.map((id, row) => [id, row]));
+      return weights.set(word, table);
+    } catch (error) {
+      table.dispose();
+      throw error;
+    }
   }
 
   async #load(stage: Stage): Promise<Map<string, Tensor>> {
@@ -397,10 +420,10 @@ export class StreamedLlama implements LanguageModel {
   }
 
   #belongs(name: string, stage: Stage): boolean {
-    const embedding = name === EMBEDDING;
-    if (stage === 'head')
-      return name === 'model.norm.weight' || (this.sizes.tied ? embedding : name === 'lm_head.weight');
-    return name.startsWith(`model.layers.${stage}.`);
+    const known = this.#stages.get(stage);
+    const names = known ?? new Set(parametersOfStage(this.config.description, stage));
+    if (!known) this.#stages.set(stage, names);
+    return names.has(name);
   }
 
   /** Weights of the present stage go; work that uses them has been recorded. */
@@ -436,11 +459,11 @@ export class StreamedLlama implements LanguageModel {
   }
 }
 
-/** {@link Llama.prefill} of many prompts: in one wave where weights are on disk. @throws UserError */
+/** {@link Transformer.prefill} of many prompts: in one wave where weights are on disk. @throws UserError */
 export async function prefillAll(
-  model: Llama | StreamedLlama,
-  prompts: Parameters<StreamedLlama['prefillAsync']>[0],
+  model: Transformer | StreamedModel,
+  prompts: Parameters<StreamedModel['prefillAsync']>[0],
 ): Promise<Prefix[]> {
-  if (model instanceof StreamedLlama) return model.prefillAsync(prompts);
+  if (model instanceof StreamedModel) return model.prefillAsync(prompts);
   return prompts.map(({ ids, options }) => model.prefill(ids, options));
 }

@@ -34,6 +34,7 @@ import {
 } from './kvCache.ts';
 import type { LanguageModel, ModelInput, ModelSizes, RunOptions, RunResult, Site } from './model.ts';
 import { type CheckedInput, run } from './run.ts';
+import type { WeightDtype } from './storage.ts';
 import { type Constants, made, TensorWords } from './words.ts';
 
 /** A model whose weights are all on one device. */
@@ -115,6 +116,21 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
   /** See {@link Constants.rotaryTable}. */
   rotaryTable(rotary: Float64Array): RotaryTable {
     return this.#tables.get(rotary)!;
+  }
+
+  /** How matrices of the layers are kept. */
+  get weightDtype(): WeightDtype {
+    for (const { kind, stage, name } of parametersOf(this.description)) {
+      const dtype = this.parameters.get(name)?.dtype;
+      if (kind === 'matrix' && typeof stage === 'number' && dtype && dtype !== 'f32' && dtype !== 'u32')
+        return dtype;
+    }
+    return 'f32';
+  }
+
+  /** Whether `forward` heeds `read`. */
+  get canReadOne(): boolean {
+    return !this.causal;
   }
 
   /** Whether any layer rotates queries and keys by their positions. */
