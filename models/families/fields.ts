@@ -2,7 +2,8 @@
  * Fields of config.json that several families have, checked as Hugging Face transformers understands them, and the parts of
  * descriptions made of them. Defaults are those of transformers' config classes.
  *
- * An absent key takes the default; for fields where null has a meaning of its own (no window, no cap) it is not the same.
+ * An absent key takes the default. Null is not absent: it takes the place of "false" or "none" where transformers takes it for
+ * that, and else is refused as no value of its field.
  */
 
 import * as v from 'valibot';
@@ -47,7 +48,7 @@ export const positionsField = size(2 ** 24);
 
 /** The epsilon of a norm. */
 export const epsilon = (fallback: number) =>
-  v.nullish(
+  v.optional(
     v.pipe(
       v.number('must be a number'),
       v.minValue(0, 'must not be negative'),
@@ -56,11 +57,15 @@ export const epsilon = (fallback: number) =>
     fallback,
   );
 
-export const yesNo = (fallback: boolean) => v.nullish(v.boolean('must be true or false'), fallback);
+/** Null is false, as it is in Python, but refused where an absent key would mean true. */
+export const yesNo = (fallback: boolean) => {
+  const flag = v.boolean('must be true or false');
+  return fallback ? v.optional(flag, true) : v.nullish(flag, false);
+};
 
-/** Absent or null: the default; anything but `allowed` is refused with what it would take. */
+/** Absent: the default; anything but `allowed` is refused with what it would take. */
 export const only = <const T>(allowed: readonly T[], fallback: T) =>
-  v.nullish(v.picklist(allowed as readonly never[], `must be ${allowed.join(' or ')}`), fallback as never);
+  v.optional(v.picklist(allowed as readonly never[], `must be ${allowed.join(' or ')}`), fallback as never);
 
 /** What is not computed here: refused where it is true. */
 export const forbidden = v.nullish(v.literal(false, 'must be false; true is not supported'), false);
@@ -72,7 +77,7 @@ const ACTIVATION_OF: ReadonlyMap<string, ActivationName> = new Map(
 /** An activation by any of its names. */
 export const activation = (fallback: ActivationName) =>
   v.pipe(
-    v.nullish(
+    v.optional(
       v.picklist([...ACTIVATION_OF.keys()], `must be ${[...ACTIVATION_OF.keys()].join(', ')}`),
       ACTIVATIONS[fallback].names[0]!,
     ),
