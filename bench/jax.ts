@@ -6,7 +6,8 @@
  * time worth mentioning; all else is its own functions.
  */
 
-import type { BertConfig, LlamaConfig } from '../models/config.ts';
+import type { ModelConfig } from '../models/config.ts';
+import { type Description, isTied } from '../models/description.ts';
 import type { HostWeight } from './network.ts';
 
 /** The parts of jax-js's interface that are used here; its own types are not installed with this project. */
@@ -48,12 +49,10 @@ export interface Jax {
   jit(f: (shifts: Tree, weights: Tree) => Tree): (shifts: Tree, weights: Tree) => Tree;
 }
 
-type Config = BertConfig | LlamaConfig;
-
-/** What both architectures need; `weights` uses each parameter once, so that none outlives the call. */
-function parts(jax: Jax, weights: Tree, [batch, length]: readonly [number, number], config: Config) {
+/** What both networks need; `weights` uses each parameter once, so that none outlives the call. */
+function parts(jax: Jax, weights: Tree, [batch, length]: readonly [number, number], { sizes }: Description) {
   const { numpy: np, nn } = jax;
-  const { heads, headSize } = config;
+  const { heads, headSize } = sizes;
   const w = (name: string): JaxArray => weights[name]!;
   return {
     w,
@@ -88,15 +87,15 @@ function parts(jax: Jax, weights: Tree, [batch, length]: readonly [number, numbe
 
 function bertHidden(
   jax: Jax,
-  config: BertConfig,
+  description: Description,
   size: readonly [number, number],
   shifts: Tree,
   weights: Tree,
 ) {
-  const { w, linear, layerNorm, byHead, attention } = parts(jax, weights, size, config);
-  const eps = config.layerNormEpsilon;
+  const { w, linear, layerNorm, byHead, attention } = parts(jax, weights, size, description);
+  const { eps } = description.embedding.norm!;
   let x = layerNorm(w('embedded'), 'bert.embeddings.LayerNorm', eps);
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < description.sizes.layers; layer++) {
     const at = `bert.encoder.layer.${layer}`;
     const [q, k, v] = ['query', 'key', 'value'].map((part) =>
       byHead(linear(x.ref, `${at}.attention.self.${part}`)),
@@ -112,7 +111,7 @@ function bertHidden(
       .add(shifts[layer]!);
     x = layerNorm(linear(post, `${at}.output.dense`).add(middle), `${at}.output.LayerNorm`, eps);
   }
-  const rows = jax.numpy.matmul(w('picked'), x.reshape([size[0] * size[1], config.hidden]));
+  const rows = jax.numpy.matmul(w('picked'), x.reshape([size[0] * size[1], description.sizes.hidden]));
   const dense = jax.nn.gelu(linear(rows, 'cls.predictions.transform.dense'), { approximate: false });
   return jax.numpy
     .matmul(layerNorm(dense, 'cls.predictions.transform.LayerNorm', eps), w('decoder'))
@@ -121,15 +120,15 @@ function bertHidden(
 
 function llamaHidden(
   jax: Jax,
-  config: LlamaConfig,
+  description: Description,
   size: readonly [number, number],
   shifts: Tree,
   weights: Tree,
 ) {
-  const { w, linear, rmsNorm, byHead, attention, rotated } = parts(jax, weights, size, config);
-  const eps = config.rmsNormEpsilon;
+  const { w, linear, rmsNorm, byHead, attention, rotated } = parts(jax, weights, size, description);
+  const { eps } = description.head.norm!;
   let x = w('embedded');
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < description.sizes.layers; layer++) {
     const at = `model.layers.${layer}`;
     const normal = rmsNorm(x.ref, `${at}.input_layernorm`, eps);
     const project = (part: string): JaxArray => byHead(linear(normal.ref, `${at}.self_attn.${part}_proj`));
@@ -143,21 +142,21 @@ function llamaHidden(
     x = middle.add(linear(post, `${at}.mlp.down_proj`));
   }
   for (const table of ['cos', 'sin', 'mask']) w(table).dispose();
-  const rows = jax.numpy.matmul(w('picked'), x.reshape([size[0] * size[1], config.hidden]));
+  const rows = jax.numpy.matmul(w('picked'), x.reshape([size[0] * size[1], description.sizes.hidden]));
   return jax.numpy.matmul(rmsNorm(rows, 'model.norm', eps), w('decoder'));
 }
 
 /** Gradients of the sum of log-probabilities, by layer [batch, length, width], and how to let go of the parameters. */
 export function jaxGradients(
   jax: Jax,
-  config: Config,
+  { description }: ModelConfig,
   host: ReadonlyMap<string, HostWeight>,
   ids: readonly (readonly number[])[],
   position: readonly number[],
   target: readonly number[],
 ): { readonly run: () => Tree; readonly dispose: () => void } {
   const [batch, length] = [ids.length, ids[0]!.length];
-  const { hidden: H, layers, width, vocabulary } = config;
+  const { hidden: H, layers, width, vocabulary } = description.sizes;
   const upload = (data: Float32Array, shape: readonly number[]): JaxArray =>
     jax.numpy.array(data).reshape(shape);
   const get = (name: string): Float32Array => host.get(name)!.data;
@@ -166,7 +165,7 @@ export function jaxGradients(
     for (let row = 0; row < rows; row++) data[row * columns + at(row)] = 1;
     return upload(data, [rows, columns]);
   };
-  const bert = config.type === 'bert';
+  const bert = !description.causal;
   const words = get(bert ? 'bert.embeddings.word_embeddings.weight' : 'model.embed_tokens.weight');
   const embedded = new Float32Array(batch * length * H);
   ids.flat().forEach((id, token) => {
@@ -188,14 +187,15 @@ export function jaxGradients(
     // Checkpoints store [out, in]; as a product's right side it wants [in, out].
     weights[name] = shape.length === 2 ? transposed(data, shape) : upload(data, shape);
   }
-  const decoder = bert || config.tied ? words : get('lm_head.weight');
+  const decoder = isTied(description) ? words : get('lm_head.weight');
   weights.decoder = transposed(decoder, [vocabulary, H]);
-  if (config.type === 'llama') {
-    const half = config.headSize / 2;
+  if (!bert) {
+    const angles = description.layers[0]!.attention.rotary!;
+    const half = angles.length;
     const table = (of: (angle: number) => number): JaxArray =>
       upload(
         Float32Array.from({ length: length * 2 * half }, (_, i) =>
-          of(Math.floor(i / (2 * half)) * config.ropeTheta ** (-(i % half) / half)),
+          of(Math.floor(i / (2 * half)) * angles[i % half]!),
         ),
         [1, length, 1, 2 * half],
       );
@@ -217,10 +217,9 @@ export function jaxGradients(
   const size = [batch, length] as const;
   const gradients = jax.jit(
     jax.grad((at, all) => {
-      const logits =
-        config.type === 'bert'
-          ? bertHidden(jax, config, size, at, all)
-          : llamaHidden(jax, config, size, at, all);
+      const logits = bert
+        ? bertHidden(jax, description, size, at, all)
+        : llamaHidden(jax, description, size, at, all);
       return jax.nn.logSoftmax(logits, -1).mul(all.target!).sum();
     }),
   );

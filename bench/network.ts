@@ -5,42 +5,35 @@
  */
 
 import { type Device, tensor } from '../engine/index.ts';
-import { Bert, bertShapes } from '../models/bert.ts';
-import type { BertConfig, LlamaConfig } from '../models/config.ts';
-import { Llama, llamaShapes } from '../models/llama.ts';
+import { changed, type ModelConfig, parseConfig } from '../models/config.ts';
+import { parametersOf } from '../models/description.ts';
+import { Transformer } from '../models/transformer.ts';
 import { randomNumbers } from './reference.ts';
 
-export const BERT_BASE: BertConfig = {
-  type: 'bert',
-  layers: 12,
-  hidden: 768,
-  width: 3072,
-  heads: 12,
-  keyValueHeads: 12,
-  headSize: 64,
-  vocabulary: 30522,
-  positions: 512,
-  tokenTypes: 2,
-  layerNormEpsilon: 1e-12,
-  tied: true,
-};
+export const BERT_BASE = parseConfig({
+  model_type: 'bert',
+  num_hidden_layers: 12,
+  hidden_size: 768,
+  intermediate_size: 3072,
+  num_attention_heads: 12,
+  vocab_size: 30522,
+  max_position_embeddings: 512,
+});
 
 /** As deep and wide as BERT-base. */
-export const LLAMA_12: LlamaConfig = {
-  type: 'llama',
-  layers: 12,
-  hidden: 768,
-  width: 2048,
-  heads: 12,
-  keyValueHeads: 12,
-  headSize: 64,
-  vocabulary: 32000,
-  positions: 512,
-  rmsNormEpsilon: 1e-5,
-  ropeTheta: 10000,
-  tied: false,
-  endIds: [],
-};
+export const LLAMA_12 = parseConfig({
+  model_type: 'llama',
+  num_hidden_layers: 12,
+  hidden_size: 768,
+  intermediate_size: 2048,
+  num_attention_heads: 12,
+  vocab_size: 32000,
+  max_position_embeddings: 512,
+  rms_norm_eps: 1e-5,
+});
+
+/** Its decoder the embedding. */
+export const LLAMA_12_TIED = changed(LLAMA_12, { tie_word_embeddings: true });
 
 export interface HostWeight {
   readonly shape: readonly number[];
@@ -48,14 +41,14 @@ export interface HostWeight {
 }
 
 /** Norm weights near 1, biases small, matrices of variance 1 / fan-in. */
-export function randomWeights(config: BertConfig | LlamaConfig): Map<string, HostWeight> {
+export function randomWeights({ description }: ModelConfig): Map<string, HostWeight> {
   const weights = new Map<string, HostWeight>();
   let seed = 100;
-  for (const [name, shape] of config.type === 'bert' ? bertShapes(config) : llamaShapes(config)) {
+  for (const { name, shape, kind } of parametersOf(description)) {
     const size = shape.reduce((a, b) => a * b, 1);
     const scale = shape.length === 1 ? 0.1 : 1 / Math.sqrt(shape[1]!);
     const data = randomNumbers(size, seed++, scale);
-    if (/norm\.weight$/i.test(name)) for (let i = 0; i < size; i++) data[i]! += 1;
+    if (kind === 'norm') for (let i = 0; i < size; i++) data[i]! += 1;
     weights.set(name, { shape, data });
   }
   return weights;
@@ -64,13 +57,13 @@ export function randomWeights(config: BertConfig | LlamaConfig): Map<string, Hos
 /** The model on `device` with these weights. */
 export function onDevice(
   device: Device,
-  config: BertConfig | LlamaConfig,
+  config: ModelConfig,
   host: ReadonlyMap<string, HostWeight>,
-): Bert | Llama {
+): Transformer {
   const weights = new Map(
     [...host].map(([name, { shape, data }]) => [name, tensor(device, data, shape, 'weights')] as const),
   );
-  return config.type === 'bert' ? new Bert(device, config, weights) : new Llama(device, config, weights);
+  return new Transformer(device, config, weights);
 }
 
 /** x w^T + b in float64: x [rows, k], w [n, k]; four rows at a time share each load of w. */
@@ -145,13 +138,14 @@ export interface ReferenceOptions {
 
 /** Logits [V] of one row of token ids at `position`, in float64. */
 export function bertReference(
-  config: BertConfig,
+  { description }: ModelConfig,
   weights: ReadonlyMap<string, HostWeight>,
   ids: readonly number[],
   position: number,
   options: ReferenceOptions = {},
 ): Float64Array {
-  const { hidden: H, heads, headSize: D, layerNormEpsilon: eps } = config;
+  const { hidden: H, heads, headSize: D, layers } = description.sizes;
+  const { eps } = description.embedding.norm!;
   const S = ids.length;
   const get = (name: string): Float32Array => weights.get(name)!.data;
   const linear = (x: Float64Array, name: string): Float64Array =>
@@ -171,7 +165,7 @@ export function bertReference(
     for (let i = 0; i < H; i++) x[s * H + i] = words[id * H + i]! + places[s * H + i]! + types[i]!;
   });
   x = layerNorm(x, 'bert.embeddings.LayerNorm') as Float64Array<ArrayBuffer>;
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < layers; layer++) {
     const at = `bert.encoder.layer.${layer}`;
     const [q, k, v] = ['query', 'key', 'value'].map((part) => linear(x, `${at}.attention.self.${part}`)) as [
       Float64Array,

@@ -3,7 +3,7 @@
  * beside each call), and the two graphs that ONNX Runtime is measured on.
  */
 
-import type { BertConfig } from '../models/config.ts';
+import type { ModelConfig } from '../models/config.ts';
 import type { HostWeight } from './network.ts';
 
 type Part = Uint8Array;
@@ -132,13 +132,14 @@ export function matmulModel(
 
 /** BertForMaskedLM with logits at one position a row, as an exporter would write it: ids [B, S] to logits [B, V]. */
 export function bertModel(
-  config: BertConfig,
+  { description }: ModelConfig,
   weights: ReadonlyMap<string, HostWeight>,
   batch: number,
   length: number,
   position: readonly number[],
 ): Uint8Array {
-  const { hidden: H, heads, headSize: D } = config;
+  const { hidden: H, heads, headSize: D, layers, vocabulary } = description.sizes;
+  const { eps } = description.embedding.norm!;
   const graph = new Graph();
   const get = (name: string): HostWeight => weights.get(name)!;
   const vector = (name: string): string => graph.constant(get(name).shape, get(name).data);
@@ -154,7 +155,7 @@ export function bertModel(
   const norm = (x: string, name: string): string =>
     graph.node('LayerNormalization', [x, vector(`${name}.weight`), vector(`${name}.bias`)], {
       axis: 2,
-      epsilon: { f: config.layerNormEpsilon },
+      epsilon: { f: eps },
     });
   const [places, types] = ['position', 'token_type'].map(
     (part) => get(`bert.embeddings.${part}_embeddings.weight`).data,
@@ -169,7 +170,7 @@ export function bertModel(
   const split = graph.constant([4], [batch, length, heads, D]);
   const joined = graph.constant([3], [batch, length, H]);
   const scale = graph.scalar(1 / Math.sqrt(D));
-  for (let layer = 0; layer < config.layers; layer++) {
+  for (let layer = 0; layer < layers; layer++) {
     const at = `bert.encoder.layer.${layer}`;
     const byHead = (part: string, perm: readonly number[]): string =>
       graph.node('Transpose', [graph.node('Reshape', [linear(x, `${at}.attention.self.${part}`), split])], {
@@ -202,12 +203,12 @@ export function bertModel(
       vector('cls.predictions.transform.LayerNorm.weight'),
       vector('cls.predictions.transform.LayerNorm.bias'),
     ],
-    { axis: 1, epsilon: { f: config.layerNormEpsilon } },
+    { axis: 1, epsilon: { f: eps } },
   );
   const logits = graph.node('Add', [
     graph.node('MatMul', [final, turned('bert.embeddings.word_embeddings.weight')]),
     vector('cls.predictions.bias'),
   ]);
-  graph.output(logits, [batch, config.vocabulary]);
+  graph.output(logits, [batch, vocabulary]);
   return graph.model();
 }

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type { BertConfig, LlamaConfig } from '../models/config.ts';
+import type { ModelConfig } from '../models/config.ts';
 import { type Jax, type JaxArray, jaxGradients } from './jax.ts';
 import { BERT_BASE, type HostWeight } from './network.ts';
 import { bertModel, matmulModel } from './onnx.ts';
@@ -42,7 +42,7 @@ export interface Peer {
    * log-probability at the row's position. `result` is the middle layer's gradient [batch, length, width].
    */
   readonly gradients?: (
-    config: BertConfig | LlamaConfig,
+    config: ModelConfig,
     weights: ReadonlyMap<string, HostWeight>,
     ids: readonly (readonly number[])[],
     position: readonly number[],
@@ -152,7 +152,7 @@ async function jaxjs(): Promise<Peer> {
         },
         async result() {
           const all = job.run();
-          const middle = await all[config.layers >> 1]!.ref.data();
+          const middle = await all[config.description.sizes.layers >> 1]!.ref.data();
           jax.tree.dispose(all);
           return middle;
         },
@@ -206,7 +206,7 @@ function onnxRuntime(provider: 'webgpu' | 'cpu'): Peer {
           await network.run(feeds);
         },
         async result() {
-          return first(await network.run(feeds)).slice(0, BERT_BASE.vocabulary);
+          return first(await network.run(feeds)).slice(0, BERT_BASE.description.sizes.vocabulary);
         },
         dispose() {
           void network.release();

@@ -307,7 +307,7 @@ export function whySign(model: ModelSummary, direction: string): string {
     return `On the plain axis the shift is added as it is, and G_E estimates G_C itself (Pearson ${found}).`;
   if (gradient.pairs < 2) return '';
   return (
-    `Why G_C comes out as it does: ${percent(activations.negative)} of the activations here are negative${model.stamp.architecture === 'bert' ? ', most of them slightly, as GELU leaves them' : ''}. ` +
+    `Why G_C comes out as it does: ${percent(activations.negative)} of the activations here are negative. ` +
     `Shifts go outward, along the activation’s own sign, so that G_E estimates sign(A)·G_C: for a negative activation that is −G_C. ` +
     `Neurons with A ≥ 0 hold ${percent(weight.positive)} of all squares of G_E, the rest its opposite, so Pearson of the raw G_C should be near ${percent(weight.positive)} − ${percent(1 - weight.positive)} = ${correlation(2 * weight.positive - 1)}; it is ${found}. ` +
     `NeurGrad, which is sign(A)·G_C, has ${orNone(neurgrad.pearson.value)}. The sign of G_C’s correlation is a matter of the axis, not of quality.`

@@ -7,7 +7,6 @@ import { totalmem } from 'node:os';
 import { UserError } from '../engine/errors.ts';
 import {
   type ByteFolder,
-  type LlamaConfig,
   loadModelWeights,
   loadTokenizer,
   type ModelConfig,
@@ -15,7 +14,8 @@ import {
   planMemory,
   readConfig,
   resolveModelFolder,
-  SplitLlama,
+  SplitModel,
+  sitesOf,
   streamModel,
   type WeightDtype,
 } from '../models/index.ts';
@@ -23,7 +23,6 @@ import {
   type Device,
   type LanguageModel,
   type NeuronSpace,
-  neuronSpace,
   openDevice,
   type Tokenizer,
 } from '../neurgrad/index.ts';
@@ -33,7 +32,9 @@ import { startProgress } from './progress.ts';
 
 /** A model before its weights. */
 export interface ModelCard extends NeuronSpace {
-  readonly sizes: ModelConfig;
+  readonly config: ModelConfig;
+  readonly causal: boolean;
+  readonly sizes: LanguageModel['sizes'];
   readonly tokenizer: Tokenizer;
   readonly folder: ByteFolder;
 }
@@ -60,9 +61,11 @@ export async function readModelCard(source: string): Promise<ModelCard> {
       onProgress: ({ done, total }) => progress.update(megabytes(done), megabytes(total)),
       onNote: noteOnce,
     });
-    const sizes = await readConfig(folder);
+    const config = await readConfig(folder);
     const tokenizer = await loadTokenizer(folder);
-    return { ...neuronSpace(sizes.type, sizes), sizes, tokenizer, folder };
+    const { family, description } = config;
+    const { causal, sizes } = description;
+    return { family: family.type, causal, sizes, ...sitesOf(description), config, tokenizer, folder };
   } finally {
     progress.stop();
   }
@@ -99,24 +102,23 @@ const sizeOf = (bytes: number): string =>
 
 /**
  * On disk where that was asked for, or they do not fit.
- * @throws UserError where only a Llama can be so kept, or the memory that was given is too small for any way.
+ * @throws UserError where only a causal model can be so kept, or the memory that was given is too small for any way.
  */
 export async function placeWeights(
   card: ModelCard,
   device: Device,
   options: WeightsOptions,
 ): Promise<Placement> {
-  const { folder, sizes } = card;
+  const { folder, causal: streams } = card;
   if (options.devices !== undefined) {
-    if (sizes.type !== 'llama') throw new UserError('split', `${folder.name}: only a Llama can be split`);
+    if (!streams) throw new UserError('split', `${folder.name}: only a causal model can be split`);
     return 'processes';
   }
-  const streams = sizes.type === 'llama';
   const given = options.memory === undefined ? undefined : options.memory * 1e9;
   const memory = given ?? (device.info.software ? totalmem() : undefined);
   if (memory === undefined || (given === undefined && (options.stream || !streams)))
     return options.stream ? 'disk' : 'device';
-  const { config, checkpoint } = await openModelFiles(folder, noteOnce);
+  const { config, checkpoint } = await openModelFiles(folder, { onNote: noteOnce });
   await checkpoint.close();
   const { dtype, strict } = options;
   const plan = planMemory(config, checkpoint, {
@@ -127,7 +129,7 @@ export async function placeWeights(
   if (given !== undefined && (streams ? plan.streamed : plan.resident) > given) {
     const need = streams
       ? `${sizeOf(plan.streamed)} even with its weights on disk`
-      : `${sizeOf(plan.resident)}, and only a Llama can be streamed from disk`;
+      : `${sizeOf(plan.resident)}, and only a causal model can be streamed from disk`;
     throw new UserError(
       'memory',
       `${folder.name}: needs ${need}; --memory gives ${sizeOf(given)} (see neurgrad plan)`,
@@ -148,10 +150,9 @@ export async function openModel(
   placement: Placement,
   { dtype, devices, strict = false }: WeightsOptions,
 ): Promise<LanguageModel> {
-  const { folder, sizes } = card;
+  const { folder, config } = card;
   const files = { strict, onNote: noteOnce };
-  if (placement === 'processes')
-    return SplitLlama.open(folder.name, sizes as LlamaConfig, device, devices!, dtype, files);
+  if (placement === 'processes') return SplitModel.open(folder.name, config, device, devices!, dtype, files);
   const kept = { ...files, ...(dtype === undefined ? {} : { dtype }) };
   if (placement === 'disk') return streamModel(folder, device, kept);
   const progress = startProgress('load', 'MB');

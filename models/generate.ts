@@ -23,7 +23,7 @@ import { checkLogits } from './finite.ts';
 import type { Prefix } from './kvCache.ts';
 import { recordedText } from './recordedText.ts';
 import { SplitModel } from './split.ts';
-import { prefillAll, StreamedModel } from './stream.ts';
+import { keepsKeys, prefillAll, type StreamedModel } from './stream.ts';
 import { Transformer } from './transformer.ts';
 
 /** How the next token is chosen. */
@@ -119,13 +119,11 @@ export function chooseToken(logits: ArrayLike<number>, options: SamplingOptions 
 }
 
 /** Models that write on: classes are looked at in the call, as files import each other. */
-const generator = like<Transformer | StreamedModel | SplitModel>(
-  (value) =>
-    (value instanceof Transformer && value.causal) ||
-    value instanceof StreamedModel ||
-    value instanceof SplitModel,
+const generator = like<Generator>(
+  (value) => keepsKeys(value as LanguageModel) || value instanceof SplitModel,
   'a causal model: the `model` of what loadModel gives',
 );
+type Generator = Transformer | StreamedModel | SplitModel;
 const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(text) gives');
 
 /**
@@ -144,14 +142,15 @@ const promptField = list(whole(), 'a list of token ids, which tokenizer.encode(t
  * ```
  */
 export async function generate(
-  model: Transformer | StreamedModel | SplitModel,
+  given: LanguageModel,
   prompt: readonly number[],
   options: GenerateOptions = {},
 ): Promise<Generated> {
   checkOptions('generate', generateOptions, options);
   needsRandom(options);
   checkValue('generate', 'prompt', promptField, prompt);
-  checkValue('generate', 'model', generator, model);
+  checkValue('generate', 'model', generator, given);
+  const model = given as Generator;
   if (model instanceof Transformer) model.checkAlive();
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.config.endIds, onToken } = options;
   const { temperature = 0, topK, topP = 1, random } = options;

@@ -6,6 +6,7 @@
  */
 
 import type { Device, Tensor } from '../engine/index.ts';
+import type { Description } from './description.ts';
 import type { WeightDtype } from './storage.ts';
 
 /** A feed-forward value that can be "the neuron" (SPEC 2), as the last part of its hook name without `hook_`. */
@@ -153,6 +154,8 @@ export interface LanguageModel {
   readonly causal: boolean;
   /** Where its weights are: on `device`, on disk, or on the devices of other processes. */
   readonly running: 'resident' | 'streamed' | 'split';
+  /** All that its family says of it. */
+  readonly description: Description;
   readonly sizes: ModelSizes;
   readonly device: Device;
   /** Feed-forward sites this family has, and the one the paper uses. */

@@ -10,7 +10,7 @@ import { disown } from '../engine/scope.ts';
 import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
 import { type ModelConfig, untied } from './config.ts';
-import { hooksOf, isTied, sitesOf } from './description.ts';
+import { type Description, hooksOf, isTied, sitesOf } from './description.ts';
 import { FAMILIES } from './families/index.ts';
 import { type HookTable, resolveHook, Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
@@ -132,6 +132,7 @@ export class SplitModel implements LanguageModel {
   /** Where results are put; weights are in other processes. */
   readonly device: Device;
   readonly config: ModelConfig;
+  readonly description: Description;
   readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   readonly parameters: ReadonlyMap<string, Tensor> = new Map();
@@ -145,6 +146,7 @@ export class SplitModel implements LanguageModel {
     this.device = device;
     this.config = config;
     this.family = family.type;
+    this.description = description;
     this.sizes = description.sizes;
     this.weightDtype = dtype;
     ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(description));

@@ -13,7 +13,7 @@ import { disown } from '../engine/scope.ts';
 import { disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { parametersOfStage, sitesOf } from './description.ts';
+import { type Description, parametersOfStage, sitesOf } from './description.ts';
 import { fusesAttention, pointOf, Taps } from './hooks.ts';
 import {
   checkPrefill,
@@ -234,6 +234,7 @@ export class StreamedModel implements LanguageModel {
   readonly paperSite: Site;
   readonly device: Device;
   readonly config: ModelConfig;
+  readonly description: Description;
   readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   /** None: they come and go. */
@@ -261,6 +262,7 @@ export class StreamedModel implements LanguageModel {
     this.device = device;
     this.config = config;
     this.family = config.family.type;
+    this.description = config.description;
     this.sizes = config.description.sizes;
     this.weightDtype = options.dtype ?? 'f32';
     this.#checkpoint = checkpoint;
@@ -458,6 +460,10 @@ export class StreamedModel implements LanguageModel {
       .catch(() => {});
   }
 }
+
+/** Whether a model keeps keys and values of a prompt's tokens on its own device. */
+export const keepsKeys = (model: LanguageModel): model is Transformer | StreamedModel =>
+  (model instanceof Transformer && model.causal) || model instanceof StreamedModel;
 
 /** {@link Transformer.prefill} of many prompts: in one wave where weights are on disk. @throws UserError */
 export async function prefillAll(

@@ -1,17 +1,17 @@
 /**
  * NeurGrad of every neuron for every candidate of a prompt, and the candidates' probabilities: one reading.
  *
- * Llama: keys and values of the tokens that all prompts begin with are computed once, those of the rest of a prompt once
- * a prompt, and the candidates are rows of its last position alone, backward included (SPEC 9.8 to 9.10). BERT: the
+ * Causal models: keys and values of the tokens that all prompts begin with are computed once, those of the rest of a prompt once
+ * a prompt, and the candidates are rows of its last position alone, backward included (SPEC 9.8 to 9.10). Masked models: the
  * candidates are rows of full passes.
  */
 
 import { gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
 import { checkMembers, one, optionsSchema, required } from '../engine/options.ts';
 import type { Prefix } from '../models/kvCache.ts';
-import { Llama } from '../models/llama.ts';
 import { type RunResult, runModel } from '../models/model.ts';
-import { prefillAll, StreamedLlama } from '../models/stream.ts';
+import { keepsKeys, prefillAll, type StreamedModel } from '../models/stream.ts';
+import { Transformer } from '../models/transformer.ts';
 import {
   type Conventions,
   conventionFields,
@@ -82,16 +82,17 @@ export interface GradientReader extends Disposable {
  */
 export function openReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
   checkMembers('openReader', readingConventions, conventions);
-  return model instanceof Llama || model instanceof StreamedLlama
-    ? cachedReader(model, conventions)
-    : fullReader(model, conventions);
+  return keepsKeys(model) ? cachedReader(model, conventions) : fullReader(model, conventions);
 }
 
 const hooks = (model: LanguageModel, { site }: ReadingConventions): string[] =>
   Array.from({ length: model.sizes.layers }, (_, layer) => siteHook(layer, site));
 
 /** Prefix once, rest of the prompt once, candidates as rows of the last position. */
-export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingConventions): GradientReader {
+export function cachedReader(
+  model: Transformer | StreamedModel,
+  conventions: ReadingConventions,
+): GradientReader {
   checkMembers('cachedReader', readingConventions, conventions);
   const names = hooks(model, conventions);
   // A multilingual task has a prefix for each of its languages.
@@ -121,7 +122,7 @@ export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingC
             of: { of: differentiated(conventions.of), target: prompts.flatMap(() => candidates) },
           },
         };
-        using run = await (model instanceof Llama
+        using run = await (model instanceof Transformer
           ? model.runRows(groups, options)
           : model.runRowsAsync(groups, options));
         return await readRun(model, run, names, prompts.length, candidates, conventions);
@@ -134,7 +135,7 @@ export function cachedReader(model: Llama | StreamedLlama, conventions: ReadingC
   };
 }
 
-/** A full pass a prompt, candidates as rows: any architecture; what the cached way is tested against. */
+/** A full pass a prompt, candidates as rows: any model; what the cached way is tested against. */
 export function fullReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
   checkMembers('fullReader', readingConventions, conventions);
   const names = hooks(model, conventions);

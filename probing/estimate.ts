@@ -4,9 +4,7 @@
  * a few percent.
  */
 
-import { checkValue } from '../engine/options.ts';
-import type { ModelSizes } from '../neurgrad/index.ts';
-import { architectureField } from '../neurgrad/neuron.ts';
+import { type Description, parametersOf, parseConfig, presetConfig } from '../models/index.ts';
 import { SPLITS } from './data.ts';
 import type { TaskPlan } from './prompts.ts';
 import { prefixesOf } from './run.ts';
@@ -23,11 +21,6 @@ export interface Estimate {
   /** Marks and activations of valid and test prompts, and counters, as many as are kept at once. */
   readonly diskBytes: number;
 }
-
-type Sizes = Pick<
-  ModelSizes,
-  'layers' | 'hidden' | 'width' | 'heads' | 'keyValueHeads' | 'headSize' | 'vocabulary'
->;
 
 /** What a run has to read and evaluate. */
 export interface Workload {
@@ -47,16 +40,17 @@ export interface Workload {
 }
 
 /** Weights of the layers that every token goes through. */
-function layerWeights(sizes: Sizes, causal: boolean): number {
-  const { layers, hidden, width, heads, keyValueHeads, headSize } = sizes;
-  return layers * (hidden * headSize * (2 * heads + 2 * keyValueHeads) + (causal ? 3 : 2) * hidden * width);
-}
+const layerWeights = (description: Description): number =>
+  parametersOf(description).reduce(
+    (sum, { kind, stage, shape }) =>
+      kind === 'matrix' && typeof stage === 'number' ? sum + shape[0]! * shape[1]! : sum,
+    0,
+  );
 
 /** Operations and bytes of a workload, by counting; no device is asked. */
-export function estimate(architecture: 'bert' | 'llama', sizes: Sizes, work: Workload): Estimate {
-  checkValue('estimate', 'architecture', architectureField, architecture);
-  const causal = architecture === 'llama';
-  const layers = layerWeights(sizes, causal);
+export function estimate(description: Description, work: Workload): Estimate {
+  const { sizes, causal } = description;
+  const layers = layerWeights(description);
   const decoder = sizes.hidden * sizes.vocabulary;
   const { prompts, tokens, candidates } = work;
   // Forward and backward to activations are two products a weight; only the candidates' rows are differentiated.
@@ -82,11 +76,10 @@ export function estimate(architecture: 'bert' | 'llama', sizes: Sizes, work: Wor
 /** The work of planned tasks. */
 export function workloadOf(
   plans: readonly TaskPlan[],
-  architecture: 'bert' | 'llama',
+  { causal }: Pick<Description, 'causal'>,
   permutations: number,
   sharded = false,
 ): Workload {
-  checkValue('workloadOf', 'architecture', architectureField, architecture);
   let [prompts, tokens, shared, longest, candidates] = [0, 0, 0, 0, 0];
   for (const plan of plans) {
     const prefixes = prefixesOf(plan);
@@ -94,7 +87,7 @@ export function workloadOf(
     for (const split of SPLITS) {
       for (const { ids, language } of plan.prompts[split]) {
         prompts++;
-        tokens += ids.length - (architecture === 'llama' ? prefixes.get(language)!.length : 0);
+        tokens += ids.length - (causal ? prefixes.get(language)!.length : 0);
         longest = Math.max(longest, ids.length);
         candidates += plan.candidates.length;
       }
@@ -114,15 +107,7 @@ export function workloadOf(
 }
 
 /** Llama2-7B, for whom the paper's Table 3 is. */
-export const LLAMA2_7B: Sizes = {
-  layers: 32,
-  hidden: 4096,
-  width: 11008,
-  heads: 32,
-  keyValueHeads: 32,
-  headSize: 128,
-  vocabulary: 32000,
-};
+export const LLAMA2_7B: Description = parseConfig(presetConfig('llama2-7b')).description;
 
 /**
  * The whole release with Llama2-7B: its questions, and token counts from their characters (243 a question and 1045 a

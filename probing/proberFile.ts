@@ -53,6 +53,7 @@ const about = v.object({
   direction: v.picklist(['outward', 'plain']),
   sign: v.picklist(['+', '-']),
   model: v.object({
+    /** `model_type` in config.json. */
     architecture: v.string(),
     layers: size,
     width: size,
@@ -131,15 +132,14 @@ export async function loadProber(path: string): Promise<SavedProber> {
 /** @throws UserError where the prober was fitted on a model of other sizes. */
 export function checkProberModel(
   { model }: ProberAbout,
-  found: Pick<LanguageModel, 'architecture' | 'sizes'>,
+  found: Pick<LanguageModel, 'family' | 'sizes'>,
 ): void {
-  const { architecture, sizes } = found;
-  const same =
-    model.architecture === architecture && model.layers === sizes.layers && model.width === sizes.width;
+  const { family, sizes } = found;
+  const same = model.architecture === family && model.layers === sizes.layers && model.width === sizes.width;
   if (same) return;
   throw new UserError(
     'prober',
-    `the prober is of a ${model.architecture} of ${model.layers} x ${model.width} neurons, this is a ${architecture} of ${sizes.layers} x ${sizes.width}`,
+    `the prober is of a ${model.architecture} of ${model.layers} x ${model.width} neurons, this is a ${family} of ${sizes.layers} x ${sizes.width}`,
   );
 }
 

@@ -24,7 +24,7 @@ export type LabelTokens = (typeof LABEL_TOKENS)[number];
 export const labelTokensField = one(LABEL_TOKENS);
 
 /** The part of a model that prompts are made for. */
-export type PromptModel = Pick<LanguageModel, 'architecture'> & {
+export type PromptModel = Pick<LanguageModel, 'causal'> & {
   readonly sizes: Pick<LanguageModel['sizes'], 'positions'>;
 };
 
@@ -121,7 +121,7 @@ export function taskContexts(task: Task, demonstrations: readonly TaskRow[]): Co
  * Tokens of the labels. @throws UserError where one is several tokens, unknown, or the same as another's.
  */
 export function labelTokenIds(
-  model: Pick<LanguageModel, 'architecture'>,
+  model: Pick<LanguageModel, 'causal'>,
   tokenizer: Tokenizer,
   task: Task,
   mode: LabelTokens,
@@ -130,7 +130,7 @@ export function labelTokenIds(
   const { answer } = Object.values(task.wording)[0]!;
   const heading = `### ${answer}:`;
   const ids = task.labels.map((label) => {
-    const alone = mode === 'release' || model.architecture === 'bert';
+    const alone = mode === 'release' || !model.causal;
     const found = alone
       ? tokenizer.encode(label, { addSpecialTokens: false })
       : tokenizer.continuation(heading, label);
@@ -155,11 +155,12 @@ export function encodeQuestion(
   text: string,
 ): { ids: number[]; position: number } | null {
   const { maskId } = tokenizer;
-  if (model.architecture === 'llama') {
+  if (model.causal) {
     const ids = tokenizer.encode(text);
     return ids.length > model.sizes.positions ? null : { ids, position: ids.length - 1 };
   }
-  if (maskId === undefined) throw new UserError('tokenizer', 'this BERT tokenizer has no [MASK]');
+  if (maskId === undefined)
+    throw new UserError('tokenizer', 'the tokenizer of this masked model has no mask token');
   const ids = tokenizer.encode(`${text} ${tokenizer.tokenOf(maskId)}`);
   return ids.length > model.sizes.positions ? null : { ids, position: ids.lastIndexOf(maskId) };
 }

@@ -21,15 +21,16 @@ export const backwardSuite: Suite = async ({ device, peers, rounds, clock, only,
     const name = `${label}, ${batch} x ${length}`;
     if (!name.includes(only)) continue;
     progress(`backward ${name}`);
+    const { causal, sizes } = config.description;
     const host = randomWeights(config);
     const model = onDevice(device, config, host);
     const random = seededRandom(length);
     const ids = Array.from({ length: batch }, () =>
-      Array.from({ length }, () => Math.floor(random() * config.vocabulary)),
+      Array.from({ length }, () => Math.floor(random() * sizes.vocabulary)),
     );
-    const position = ids.map(() => (config.type === 'bert' ? length >> 1 : length - 1));
+    const position = ids.map(() => (causal ? length - 1 : length >> 1));
     const target = ids.map((row) => row[0]!);
-    const at = Array.from({ length: config.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
+    const at = Array.from({ length: sizes.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
     const options: RunOptions = { grad: { at, of: { of: 'logprob', target, position } }, logits: position };
     const pass = async (asked: RunOptions): Promise<void> => {
       using run = model.run({ ids }, asked);
@@ -44,7 +45,7 @@ export const backwardSuite: Suite = async ({ device, peers, rounds, clock, only,
       ),
     );
     using run = model.run({ ids }, options);
-    const gradient = await run.gradients.get(at[config.layers >> 1]!)!.read();
+    const gradient = await run.gradients.get(at[sizes.layers >> 1]!)!.read();
     const checked: string[] = [];
     for (const { peer, job } of jobs)
       checked.push(

@@ -6,9 +6,8 @@
  */
 
 import { add, affine, type Device, linear, openDevice, record, scope, tensor } from '../../engine/index.ts';
-import type { Bert } from '../../models/bert.ts';
+import { changed } from '../../models/config.ts';
 import { cachedText } from '../../models/generate.ts';
-import type { Llama } from '../../models/llama.ts';
 import { recordedText } from '../../models/recordedText.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import { rowChanges } from '../../neurgrad/difference/wave.ts';
@@ -37,17 +36,18 @@ interface Work {
 }
 
 /** Sizes that cost the host as much as any: its work goes with the number of layers. */
-const SMALL = { hidden: 64, width: 128, heads: 4, keyValueHeads: 4, headSize: 16, vocabulary: 256 };
+const WIDTH = 128;
+const SMALL = { hidden_size: 64, intermediate_size: WIDTH, num_attention_heads: 4, vocab_size: 256 };
 
 async function sweeps(device: Device): Promise<Record<string, Work>> {
-  const config = { ...BERT_BASE, ...SMALL };
-  const model = onDevice(device, config, randomWeights(config)) as Bert;
+  const config = changed(BERT_BASE, SMALL);
+  const model = onDevice(device, config, randomWeights(config));
   const ids = Array.from({ length: 16 }, (_, i) => i);
   const probe = { ids, position: 8 };
   const bundle = await openBundle(model, [{ probe, at: probe.position, target: 7 }]);
   const rows = Array.from({ length: WAVES * ROWS }, (_, i) => ({
     case: 0,
-    neuron: { layer: 0, index: i % SMALL.width, site: model.paperSite },
+    neuron: { layer: 0, index: i % WIDTH, site: model.paperSite },
     shift: (i % 20) - 9.5,
   }));
   const wave = (replay: boolean): Work => ({
@@ -77,8 +77,8 @@ async function sweeps(device: Device): Promise<Record<string, Work>> {
 }
 
 function texts(device: Device): Record<string, Work> {
-  const config = { ...LLAMA_12, ...SMALL };
-  const model = onDevice(device, config, randomWeights(config)) as Llama;
+  const config = changed(LLAMA_12, SMALL);
+  const model = onDevice(device, config, randomWeights(config));
   const ids = Array.from({ length: 8 }, (_, i) => i);
   const write = (open: () => ReturnType<typeof cachedText>): Work => ({
     of: 'turn',

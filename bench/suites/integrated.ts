@@ -6,8 +6,8 @@
  */
 
 import { loadModel } from '../../models/index.ts';
-import { Llama } from '../../models/llama.ts';
 import type { LanguageModel } from '../../models/model.ts';
+import type { Transformer } from '../../models/transformer.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import { rowChanges } from '../../neurgrad/difference/wave.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
@@ -50,7 +50,7 @@ export const integratedSuite: Suite = async ({ device, rounds, clock, only, prog
   if (shapes.llama.includes(only) || shapes.lines.includes(only)) {
     const model = onDevice(device, LLAMA_12, randomWeights(LLAMA_12));
     if (shapes.llama.includes(only)) rows.push(await cost(shapes.llama, model, prompt(40, 39)));
-    if (shapes.lines.includes(only) && model instanceof Llama) rows.push(await lastLayer(model));
+    if (shapes.lines.includes(only)) rows.push(await lastLayer(model));
     model.dispose();
   }
   return rows;
@@ -94,7 +94,7 @@ export const integratedSuite: Suite = async ({ device, rounds, clock, only, prog
     };
   }
 
-  async function lastLayer(model: Llama): Promise<Row> {
+  async function lastLayer(model: Transformer): Promise<Row> {
     progress(`integrated ${shapes.lines}`);
     using bundle = await openBundle(model, [{ probe: prompt(40, 39), at: 39, target: TARGET }]);
     const [neurons, points] = [20, 20];

@@ -23,7 +23,7 @@ import {
   type Preset,
   planMemory,
   readConfig,
-  StreamedLlama,
+  StreamedModel,
   streamModel,
   synthesise,
   type WeightDtype,
@@ -184,7 +184,7 @@ export const loadSuite: Suite = async (context) => {
       const found = await neuronGradients(model, PROBE, { target: 3681 });
       const seconds = (performance.now() - began) / 1000;
       const reading = how === 'resident' ? loaded : seconds;
-      if (model instanceof StreamedLlama) read = model.bytesRead;
+      if (model instanceof StreamedModel) read = model.bytesRead;
       model.dispose();
       await device.finish();
       device.pool.trim();

@@ -24,7 +24,7 @@ export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, o
   progress('model: drawing BERT-base');
   const host = randomWeights(BERT_BASE);
   const model = onDevice(device, BERT_BASE, host);
-  const names = Array.from({ length: BERT_BASE.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
+  const names = Array.from({ length: model.sizes.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
   const rows: Row[] = [];
   const sizes: [number, number][] = small
     ? [
@@ -42,7 +42,7 @@ export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, o
     progress(`model ${name}`);
     const random = seededRandom(batch * length);
     const ids = Array.from({ length: batch }, () =>
-      Array.from({ length }, () => Math.floor(random() * BERT_BASE.vocabulary)),
+      Array.from({ length }, () => Math.floor(random() * model.sizes.vocabulary)),
     );
     const position = ids.map(() => length >> 1);
     const target = ids.map((row) => row[0]!);
@@ -74,7 +74,7 @@ export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, o
     progress(`model ${name}: checking`);
     using many = model.run(input, backward(batch));
     using one = model.run({ ids: [ids[0]!] }, backward(1));
-    const logits = (await many.logits.read()).subarray(0, BERT_BASE.vocabulary);
+    const logits = (await many.logits.read()).subarray(0, model.sizes.vocabulary);
     const alone = await one.logits.read();
     if (logits.some((value, i) => value !== alone[i]))
       throw new Error(`${name}: a row alone differs from the batch's`);
@@ -93,7 +93,7 @@ export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, o
       job.dispose();
       peerTimes[`${peer.name} forward (ms)`] = times[peer.name]!.median;
     }
-    const flops = 2 * batch * length * (BERT_BASE.layers * 12 * BERT_BASE.hidden ** 2);
+    const flops = 2 * batch * length * (model.sizes.layers * 12 * SIZES.hidden ** 2);
     const best = jobs
       .filter(({ peer }) => peer.gpu)
       .map(({ peer }) => ratioOf(times[peer.name]!, times.forward!));

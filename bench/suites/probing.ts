@@ -4,11 +4,10 @@
  * After timing, the gradients of one candidate by both ways must agree.
  */
 
-import { Llama } from '../../models/llama.ts';
 import { siteHook } from '../../neurgrad/neuron.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { cachedReader, type ReadablePrompt, type ReadingConventions } from '../../probing/collect.ts';
-import { LLAMA_12, onDevice, randomWeights } from '../network.ts';
+import { LLAMA_12_TIED, onDevice, randomWeights } from '../network.ts';
 import { demand, relativeDifference } from '../reference.ts';
 import { interleave, median } from '../timing.ts';
 import type { Suite } from './suite.ts';
@@ -22,12 +21,11 @@ export const probingSuite: Suite = async ({ device, rounds, clock, small, only, 
   const name = `${TOKENS} tokens, ${CANDIDATES.length} candidates`;
   if (!name.includes(only)) return [];
   progress(`probing ${name}`);
-  const config = { ...LLAMA_12, tied: true };
-  const model = onDevice(device, config, randomWeights(config));
-  if (!(model instanceof Llama)) throw new Error('probing: a Llama was asked for');
+  const { sizes } = LLAMA_12_TIED.description;
+  const model = onDevice(device, LLAMA_12_TIED, randomWeights(LLAMA_12_TIED));
   const random = seededRandom(3);
   const draw = (count: number): number[] =>
-    Array.from({ length: count }, () => Math.floor(random() * config.vocabulary));
+    Array.from({ length: count }, () => Math.floor(random() * sizes.vocabulary));
   const prefix = draw(TOKENS - DIFFERENT);
   const prompts = Array.from({ length: small ? 2 : ITEMS }, (): ReadablePrompt => {
     const ids = [...prefix, ...draw(DIFFERENT)];
@@ -39,7 +37,7 @@ export const probingSuite: Suite = async ({ device, rounds, clock, small, only, 
     direction: 'plain',
     sign: '+',
   };
-  const names = Array.from({ length: config.layers }, (_, layer) => siteHook(layer, 'pre_linear'));
+  const names = Array.from({ length: sizes.layers }, (_, layer) => siteHook(layer, 'pre_linear'));
   /** One full forward and one full backward to every neuron; the last layer's gradient at the last token. */
   const full = async ({ ids, position }: ReadablePrompt, target: number): Promise<Float32Array> => {
     using run = model.run(
@@ -50,7 +48,7 @@ export const probingSuite: Suite = async ({ device, rounds, clock, small, only, 
       run.logits.read(),
       ...names.map((hook) => run.gradients.get(hook)!.read()),
     ]);
-    return gradients.at(-1)!.slice(-config.width);
+    return gradients.at(-1)!.slice(-sizes.width);
   };
   const reader = cachedReader(model, conventions);
   const read = async (count: number): Promise<void> =>
@@ -66,8 +64,8 @@ export const probingSuite: Suite = async ({ device, rounds, clock, small, only, 
   );
   const [reading] = await reader.read(prompts.slice(0, 1), CANDIDATES, prefix);
   const exact = await full(prompts[0]!, CANDIDATES[1]!);
-  const first = (2 * config.layers - 1) * config.width;
-  const error = relativeDifference(reading!.gradients.subarray(first, first + config.width), exact);
+  const first = (2 * sizes.layers - 1) * sizes.width;
+  const error = relativeDifference(reading!.gradients.subarray(first, first + sizes.width), exact);
   reader.dispose();
   model.dispose();
   return [

@@ -12,7 +12,7 @@ export const profileSuite: Suite = async ({ device, rounds, trace, progress }) =
   progress('profile of BERT-base 1 x 16');
   const ceiling = await measureCeiling(device, rounds);
   const model = onDevice(device, BERT_BASE, randomWeights(BERT_BASE));
-  const at = Array.from({ length: BERT_BASE.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
+  const at = Array.from({ length: model.sizes.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
   const run = async (): Promise<void> => {
     using result = model.run(
       { ids: [Array.from({ length: 16 }, (_, i) => 1000 + 7 * i)] },

@@ -3,17 +3,17 @@
  * layers x 768: one row, as in decoding, and 128. The results must agree bit for bit before they are timed.
  */
 
-import { LLAMA_12, onDevice, randomWeights } from '../network.ts';
+import { LLAMA_12_TIED, onDevice, randomWeights } from '../network.ts';
 import type { Row } from '../rows.ts';
 import { interleave, ratioOf } from '../timing.ts';
 import type { Suite } from './suite.ts';
 
-const RESULT = `blocks.${LLAMA_12.layers - 1}.hook_resid_post`;
+const { sizes } = LLAMA_12_TIED.description;
+const RESULT = `blocks.${sizes.layers - 1}.hook_resid_post`;
 
 export const prologueSuite: Suite = async ({ device, rounds, clock, small, only, progress }) => {
   progress('prologue: drawing a Llama');
-  const config = { ...LLAMA_12, tied: true };
-  const model = onDevice(device, config, randomWeights(config));
+  const model = onDevice(device, LLAMA_12_TIED, randomWeights(LLAMA_12_TIED));
   const rows: Row[] = [];
   for (const [length, times] of small
     ? [[1, 4]]
@@ -21,10 +21,10 @@ export const prologueSuite: Suite = async ({ device, rounds, clock, small, only,
         [1, 16],
         [128, 1],
       ]) {
-    const name = `norms of ${length} x ${config.hidden}`;
+    const name = `norms of ${length} x ${sizes.hidden}`;
     if (!name.includes(only)) continue;
     progress(name);
-    const ids = [Array.from({ length: length! }, (_, i) => (7919 * (i + 1)) % config.vocabulary)];
+    const ids = [Array.from({ length: length! }, (_, i) => (7919 * (i + 1)) % sizes.vocabulary)];
     const residual = async (fusedNorm: boolean): Promise<Float32Array> => {
       using run = model.run({ ids }, { logits: 'none', capture: [RESULT], fusedNorm });
       return run.captures.get(RESULT)!.read();

@@ -59,7 +59,7 @@ export const sweepSuite: Suite = async ({ device, rounds, clock, small, only, pr
     );
     const cost = config === BERT_BASE && 'NeurGrad / G_C'.includes(only);
     if (settings.length === 0 && !cost) continue;
-    progress(`sweep: drawing ${config.type}`);
+    progress(`sweep: drawing ${config.family.type}`);
     const model = onDevice(device, config, randomWeights(config));
     for (const setting of settings) rows.push(await points(model, setting));
     if (cost) rows.push(await neurGradCost(model));
@@ -85,7 +85,7 @@ export const sweepSuite: Suite = async ({ device, rounds, clock, small, only, pr
     const random = seededRandom(1);
     const { layers, width, vocabulary } = model.sizes;
     const ids = Array.from({ length: tokens }, () => Math.floor(random() * vocabulary));
-    const position = model.architecture === 'bert' ? tokens >> 1 : tokens - 1;
+    const position = model.causal ? tokens - 1 : tokens >> 1;
     const run = (engine: 'auto' | 'naive', chosen: readonly Neuron[]) =>
       sweep(model, { ids, position }, { neurons: chosen, shifts: SHIFTS, target: TARGET, engine });
     const draw = (count: number): Neuron[] =>

@@ -72,7 +72,7 @@ async function runDemo(options: Options): Promise<void> {
     const { device, model, folder } = session;
     output.note(`adapter  ${describeAdapter(device)}`);
     output.note(
-      `model    ${folder}: ${model.architecture}, ${model.sizes.layers} layers of ${model.sizes.width} neurons`,
+      `model    ${folder}: ${model.family}, ${model.sizes.layers} layers of ${model.sizes.width} neurons`,
     );
     const progress = startProgress('sweep', 'rows');
     let study: Study;
@@ -100,7 +100,7 @@ async function runDemo(options: Options): Promise<void> {
       },
       model: {
         folder: options.model === bundledModel ? 'examples/models/facts-bert' : options.model,
-        architecture: model.architecture,
+        architecture: model.family,
         layers: model.sizes.layers,
         width: model.sizes.width,
         sha256: hashFiles(folder, isWeightFile),

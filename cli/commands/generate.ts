@@ -2,16 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import {
-  checkSampling,
-  generate,
-  Llama,
-  type Message,
-  readChatTemplate,
-  SplitLlama,
-  StreamedLlama,
-  streamText,
-} from '../../models/index.ts';
+import { checkSampling, generate, type Message, readChatTemplate, streamText } from '../../models/index.ts';
 import { checkKnown } from '../../neurgrad/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
@@ -89,14 +80,15 @@ async function runGenerate(options: Options): Promise<void> {
   if (options.system !== undefined && !options.chat)
     throw new UserError('chat', '--system goes with --chat only');
   const card = await readModelCard(options.model);
-  if (card.architecture !== 'llama')
-    throw new UserError('generate', `${options.model}: a BERT fills masks; take predict instead of generate`);
+  if (!card.causal)
+    throw new UserError(
+      'generate',
+      `${options.model}: a ${card.family} fills masks; take predict instead of generate`,
+    );
   const ids = await promptIds(card, options, output);
   await withModel(
     card,
     async ({ model, tokenizer }) => {
-      if (!(model instanceof Llama || model instanceof StreamedLlama || model instanceof SplitLlama))
-        throw new UserError('generate', 'needs a causal model');
       const stream = streamText((all) => tokenizer.decode(all, { skipSpecialTokens: true }), ids);
       const told: number[] = [];
       let text = '';

@@ -53,13 +53,13 @@ type Fit = 'resident' | 'streamed' | 'no';
 async function runPlan(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const folder = await resolveModelFolder(options.model, { onNote: noteOnce });
-  const { config, checkpoint } = await openModelFiles(folder, noteOnce);
+  const { config, checkpoint } = await openModelFiles(folder, { onNote: noteOnce });
   try {
     const { dtype, rows, tokens, strict } = options;
     const asked = { rows, strict, onNote: noteOnce, ...(tokens === undefined ? {} : { tokens }) };
     const planFor = (each: WeightDtype) => planMemory(config, checkpoint, { dtype: each, ...asked });
     const memory = options.memory === undefined ? totalmem() : options.memory * 1e9;
-    const streams = config.type === 'llama';
+    const { causal: streams, sizes } = config.description;
     const placeOf = (each: MemoryPlan): Fit => {
       if (each.resident <= memory) return 'resident';
       return streams && each.streamed <= memory ? 'streamed' : 'no';
@@ -72,7 +72,7 @@ async function runPlan(options: Options): Promise<void> {
         bytes >= 1e8 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(2)} MB`;
       const list = (kind: Fit) => WEIGHT_DTYPES.filter((each) => fits[each] === kind).join(', ');
       return [
-        `${options.model}: ${size(plan.stored.bytes)} on disk in ${plan.stored.shards} file${plan.stored.shards === 1 ? '' : 's'}; ${config.layers} layers of ${config.width} neurons`,
+        `${options.model}: ${size(plan.stored.bytes)} on disk in ${plan.stored.shards} file${plan.stored.shards === 1 ? '' : 's'}; ${sizes.layers} layers of ${sizes.width} neurons`,
         table(
           ['purpose', `bytes (${dtype})`],
           [
@@ -84,7 +84,7 @@ async function runPlan(options: Options): Promise<void> {
             ['activations', size(plan.activations)],
             ['saved for a backward', size(plan.backward)],
             ['all, weights resident', size(plan.resident)],
-            ['all, weights streamed', streams ? size(plan.streamed) : 'only a Llama can be'],
+            ['all, weights streamed', streams ? size(plan.streamed) : 'only a causal model can be'],
           ],
         ),
         `in ${size(memory)}: resident ${list('resident') || 'none'}; streamed from disk ${list('streamed') || 'none'}${list('no') ? `; too large ${list('no')}` : ''}`,

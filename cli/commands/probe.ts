@@ -308,7 +308,7 @@ async function runProbe(options: RunOptions): Promise<void> {
         weights: placement,
         settings,
         model: {
-          architecture: model.architecture,
+          architecture: model.family,
           layers: model.sizes.layers,
           width: model.sizes.width,
           name: options.model,
@@ -399,29 +399,29 @@ async function describeCost(
   part: Shard,
   draws: number,
 ): Promise<string[]> {
-  const { architecture, sizes } = model;
+  const { description } = model;
   const { permutations } = settings;
   const { prompts, seconds } = await timeBatch(model, plans[0]!, settings);
   const first = plans[0]!;
   const shared = prefixesOf(first).get(prompts[0]!.language)!.length;
-  const timed = estimate(architecture, sizes, {
-    ...workloadOf([first], architecture, permutations),
+  const timed = estimate(description, {
+    ...workloadOf([first], description, permutations),
     prompts: prompts.length,
     tokens:
       prompts.reduce((sum, { ids }) => sum + ids.length, 0) / prompts.length -
-      (architecture === 'llama' ? shared : 0),
+      (description.causal ? shared : 0),
     shared: 0,
   });
   const rate = timed.operations / seconds;
   const cost = (found: ReturnType<typeof estimate>, share = 1): string =>
     `${found.prompts.toLocaleString('en')} prompts, ${figure(found.operations, 2)} operations, ${duration((share * found.operations) / rate)}; device ${bytes(found.deviceBytes)}, host ${bytes(found.hostBytes)}, disk ${bytes(found.diskBytes)}`;
-  const work = workloadOf(plans, architecture, permutations, part.count > 1);
-  const mine = estimate(architecture, sizes, {
+  const work = workloadOf(plans, description, permutations, part.count > 1);
+  const mine = estimate(description, {
     ...work,
     prompts: draws * work.prompts,
     shared: draws * work.shared,
   });
-  const paper = estimate('llama', LLAMA2_7B, { ...WHOLE_RELEASE, permutations });
+  const paper = estimate(LLAMA2_7B, { ...WHOLE_RELEASE, permutations });
   return [
     `this run: ${cost(mine, 1 / part.count)}${part.count > 1 ? ` for this shard of ${part.count}` : ''}`,
     `Llama2-7B on all tasks: ${cost(paper)} at the ${figure(rate / 1e9, 3)} GFLOP/s measured here, ${duration(paper.operations / 2e13)} at 20 TFLOP/s`,

@@ -24,7 +24,6 @@ import {
 } from '../../engine/index.ts';
 import {
   generate,
-  Llama,
   loadModelWeights,
   loadTokenizer,
   localFolder,
@@ -65,9 +64,8 @@ await runProgram(async () => {
   const folder = await localFolder(values.model);
   const config = await readConfig(folder);
   const tokenizer = await loadTokenizer(folder);
-  const loaded = await loadModelWeights(folder, device);
-  if (!(loaded instanceof Llama)) throw new UserError('model', `${values.model}: is no Llama`);
-  const model: Llama = loaded;
+  const model = await loadModelWeights(folder, device);
+  if (!model.causal) throw new UserError('model', `${values.model}: a ${model.family} tells no stories`);
 
   const ids = tokenizer.encode(readTextFile(values.text).replace(/\s*\n\s*/g, '\n'));
   const split = Math.floor(ids.length * 0.85);

@@ -1,6 +1,6 @@
 /** The two sizes of the training: one that two CPU cores manage in less than ten minutes, and the bundled model's own. */
 
-import type { BertConfig } from '../../models/index.ts';
+import { type ModelConfig, parseConfig } from '../../models/index.ts';
 
 export interface Recipe {
   readonly layers: number;
@@ -42,20 +42,20 @@ export const RECIPES = {
 } as const satisfies Record<string, Recipe>;
 
 /** A recipe's model over the vocabulary of the bundled tokenizer. */
-export function bertConfig(recipe: Recipe, vocabulary: number): BertConfig {
-  const { layers, hidden, width, heads } = recipe;
-  return {
-    type: 'bert',
-    layers,
-    hidden,
-    width,
-    heads,
-    keyValueHeads: heads,
-    headSize: hidden / heads,
-    vocabulary,
-    positions: 64,
-    tokenTypes: 2,
-    layerNormEpsilon: 1e-12,
-    tied: true,
-  };
+export function bertConfig(recipe: Recipe, vocabulary: number): ModelConfig {
+  return parseConfig({
+    architectures: ['BertForMaskedLM'],
+    model_type: 'bert',
+    vocab_size: vocabulary,
+    hidden_size: recipe.hidden,
+    num_hidden_layers: recipe.layers,
+    num_attention_heads: recipe.heads,
+    intermediate_size: recipe.width,
+    max_position_embeddings: 64,
+    type_vocab_size: 2,
+    layer_norm_eps: 1e-12,
+    hidden_act: 'gelu',
+    hidden_dropout_prob: 0,
+    attention_probs_dropout_prob: 0,
+  });
 }

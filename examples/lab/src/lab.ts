@@ -187,7 +187,7 @@ export class Lab {
 
   examples(): readonly string[] {
     const bundled = BUNDLED.find(({ name }) => name === this.#state.model);
-    return bundled?.examples ?? (this.#card ? EXAMPLES[this.#card.architecture] : []);
+    return bundled?.examples ?? (this.#card ? EXAMPLES[this.#card.causal ? 'causal' : 'masked'] : []);
   }
 
   /** The sentence, the target, the site or the direction: all that the neurons are asked about. */

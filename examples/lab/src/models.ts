@@ -34,9 +34,9 @@ export const BUNDLED: readonly Bundled[] = [
 ];
 
 /** Sentences for a model of the user's own. */
-export const EXAMPLES: Readonly<Record<'bert' | 'llama', readonly string[]>> = {
-  bert: ['The capital of France is [MASK].', 'A robin is a [MASK].', 'The opposite of hot is [MASK].'],
-  llama: ['The capital of France is', 'The opposite of hot is', 'Once upon a time, there was a'],
+export const EXAMPLES: Readonly<Record<'masked' | 'causal', readonly string[]>> = {
+  masked: ['The capital of France is [MASK].', 'A robin is a [MASK].', 'The opposite of hot is [MASK].'],
+  causal: ['The capital of France is', 'The opposite of hot is', 'Once upon a time, there was a'],
 };
 
 /** What a state's or link's `model` names; null for a folder, which only the user can open again. */

@@ -21,7 +21,9 @@ export interface ModelCard {
   /** Which opening this is: another number each time. */
   readonly serial: number;
   readonly name: string;
-  readonly architecture: 'bert' | 'llama';
+  readonly family: string;
+  /** Whether it goes on with a text; else it fills in a mask. */
+  readonly causal: boolean;
   readonly layers: number;
   readonly width: number;
   readonly vocabulary: number;

@@ -1,6 +1,5 @@
 /** An open model and the page's questions to it, each answered by the project's own packages. */
 
-import { readConfig } from '../../../../models/config.ts';
 import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
@@ -68,7 +67,6 @@ export class Session {
     const device = await openDevice();
     try {
       const { folder, notice } = await openSource(source, job);
-      const config = await readConfig(folder);
       const tokenizer = await loadTokenizer(folder);
       const model = await loadModelWeights(folder, device, {
         dtype,
@@ -79,10 +77,11 @@ export class Session {
       const card: ModelCard = {
         serial: ++openings,
         name: folder.name,
-        architecture: config.type,
-        layers: config.layers,
-        width: config.width,
-        vocabulary: config.vocabulary,
+        family: model.family,
+        causal: model.causal,
+        layers: model.sizes.layers,
+        width: model.sizes.width,
+        vocabulary: model.sizes.vocabulary,
         sites: model.sites,
         paperSite: model.paperSite,
         adapter:
