@@ -93,7 +93,7 @@ export const modelSuite: Suite = async ({ device, peers, rounds, clock, small, o
       job.dispose();
       peerTimes[`${peer.name} forward (ms)`] = times[peer.name]!.median;
     }
-    const flops = 2 * batch * length * (model.sizes.layers * 12 * SIZES.hidden ** 2);
+    const flops = 2 * batch * length * (model.sizes.layers * 12 * model.sizes.hidden ** 2);
     const best = jobs
       .filter(({ peer }) => peer.gpu)
       .map(({ peer }) => ratioOf(times[peer.name]!, times.forward!));
