@@ -9,18 +9,17 @@
 import {
   activationFunctions,
   add,
+  type FusedNorm,
   gatherRows,
-  layerNorm,
   linear,
   linearThen,
   mul,
   normLinear,
   normStatistics,
   type RotaryTable,
-  type RowNorm,
   reshape,
-  rmsNorm,
   rotary,
+  rowNorm,
   Tensor,
   type Then,
 } from '../engine/index.ts';
@@ -45,7 +44,7 @@ class Normed {
   readonly x: Tensor;
   readonly norm: NormSpec;
   #made: Tensor | null = null;
-  #rows: RowNorm | null = null;
+  #rows: FusedNorm | null = null;
 
   constructor(words: TensorWords, x: Tensor, norm: NormSpec) {
     this.#words = words;
@@ -59,7 +58,7 @@ class Normed {
   }
 
   /** As the prologue of a product, its statistics shared by all; null where the rows are there already. */
-  rows(): RowNorm | null {
+  rows(): FusedNorm | null {
     if (this.#made) return null;
     this.#rows ??= this.#words.prologue(this.x, this.norm);
     return this.#rows;
@@ -156,14 +155,18 @@ export class TensorWords implements Words<Value> {
     return reshape(this.#normalise(reshape(x, [x.size / norm.size, norm.size]), norm), x.shape);
   }
 
-  #normalise(x: Tensor, { kind, weight, bias, eps }: NormSpec): Tensor {
-    const w = this.parameter(weight);
-    return kind === 'layer' ? layerNorm(x, w, this.parameter(bias!), eps) : rmsNorm(x, w, eps);
+  #normalise(x: Tensor, norm: NormSpec): Tensor {
+    return rowNorm(x, this.#rowNorm(norm));
+  }
+
+  #rowNorm({ kind, weight, bias, eps }: NormSpec): FusedNorm {
+    const parameters = { kind, weight: this.parameter(weight), eps };
+    return bias === undefined ? parameters : { ...parameters, bias: this.parameter(bias) };
   }
 
   /** A norm as products do it to the rows they load. */
-  prologue(x: Tensor, { weight, eps }: NormSpec): RowNorm {
-    return { kind: 'rms', weight: this.parameter(weight), eps, statistics: normStatistics(x, 'rms', eps) };
+  prologue(x: Tensor, norm: NormSpec): FusedNorm {
+    return { ...this.#rowNorm(norm), statistics: normStatistics(x, norm.kind, norm.eps) };
   }
 
   activate(value: Value, activation: ActivationName, slot: string): Value {
