@@ -10,7 +10,7 @@ import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
 import { show } from '../../engine/options.ts';
 import { ACTIVATION_NAMES, ACTIVATIONS, type ActivationName } from '../../kernels/activation.ts';
-import type { LinearSpec, NormSpec, StoredRows } from '../block.ts';
+import type { LayerSpec, LinearSpec, NormSpec, StoredRows } from '../block.ts';
 
 /** @throws UserError `config`, one line naming the field. */
 export function checkConfig<Schema extends v.GenericSchema>(
@@ -46,6 +46,14 @@ export const widthField = size(2 ** 20);
 export const vocabularyField = size(2 ** 22);
 export const positionsField = size(2 ** 24);
 
+export const headSizeField = size(2 ** 12);
+
+export const positiveField = v.pipe(
+  v.number('must be a number'),
+  v.gtValue(0, 'must be above 0'),
+  v.finite('must be a finite number'),
+);
+
 /** The epsilon of a norm. */
 export const epsilon = (fallback: number) =>
   v.optional(
@@ -70,6 +78,33 @@ export const only = <const T>(allowed: readonly T[], fallback: T) =>
 /** What is not computed here: refused where it is true. */
 export const forbidden = v.nullish(v.literal(false, 'must be false; true is not supported'), false);
 
+/** What would change the numbers in a way that is not computed here: refused wherever it is there. */
+export const leftOut = (why: string) =>
+  v.nullish(v.custom<undefined>(() => false, `must be left out (${why})`));
+
+/** Heads cut out of a model, by layer. */
+export const emptyField = v.nullish(v.strictObject({}, 'must be empty (pruned heads are not supported)'));
+
+/** Scores or logits s become c tanh(s / c); null: they do not. */
+export const capField = (absent: number | null) => v.optional(v.nullable(positiveField), absent);
+
+/** Keys that a query sees, its own included; null: all. */
+export const windowField = (absent: number | null) => v.optional(v.nullable(positionsField), absent);
+
+const layerTypes = v.array(
+  v.picklist(['full_attention', 'sliding_attention'], 'must be full_attention or sliding_attention'),
+  'must be a list',
+);
+/** Which layers have a window (transformers 5). */
+export const layerTypesField = v.nullish(layerTypes);
+/** The same of a family whose layers are all alike. */
+export const alikeField = v.nullish(
+  v.pipe(
+    layerTypes,
+    v.check((types) => new Set(types).size < 2, 'must name one kind: all layers of this family are alike'),
+  ),
+);
+
 const ACTIVATION_OF: ReadonlyMap<string, ActivationName> = new Map(
   ACTIVATION_NAMES.flatMap((name) => ACTIVATIONS[name].names.map((each) => [each, name] as const)),
 );
@@ -89,6 +124,13 @@ const tokenId = v.pipe(v.number(), v.integer('must be a whole number'));
 export const idsField = v.nullish(
   v.union([tokenId, v.array(tokenId)], 'must be a token id or a list of them'),
 );
+
+/** Fields that transformers reads of any decoder. */
+export const causalFields = {
+  is_causal: v.nullish(v.literal(true, 'must be true; attention to later tokens is not supported')),
+  num_experts: leftOut('mixtures of experts are not supported'),
+  num_local_experts: leftOut('mixtures of experts are not supported'),
+};
 
 /** The fields of most families. */
 export const commonFields = {
@@ -112,6 +154,13 @@ export const linearSpec = (module: string, out: number, size: number, bias: bool
   in: size,
 });
 
+/** A decoder without bias: the word embedding, or one of its own. */
+export const decoderSpec = (vocabulary: number, hidden: number, tied: string | false): LinearSpec => ({
+  weight: tied || 'lm_head.weight',
+  out: vocabulary,
+  in: hidden,
+});
+
 /** A linear map that is a part of a stored one, `module.weight[part]`. */
 export const partSpec = (
   module: string,
@@ -126,6 +175,25 @@ export const partSpec = (
   in: size,
   stored,
 });
+
+/** Parts of a stored linear map that lie in blocks of rows one after the other. */
+export function partsOf<Part extends string>(
+  module: string,
+  counts: Readonly<Record<Part, number>>,
+  size: number,
+  bias: boolean,
+  transposed = false,
+): Record<Part, LinearSpec> {
+  const entries = Object.entries(counts) as [Part, number][];
+  const of = entries.reduce((sum, [, count]) => sum + count, 0);
+  let first = 0;
+  const parts = entries.map(([part, count]): [Part, LinearSpec] => {
+    const rows = [[first, count]] as const;
+    first += count;
+    return [part, partSpec(module, part, { rows, of, ...(transposed ? { transposed } : {}) }, size, bias)];
+  });
+  return Object.fromEntries(parts) as Record<Part, LinearSpec>;
+}
 
 /** A norm under a module's name; layer norms have a bias unless it is said that there is none. */
 export const normSpec = (
@@ -142,4 +210,56 @@ export const normSpec = (
   size,
   eps,
   hook,
+});
+
+/**
+ * Whether each layer has the window, by `layer_types`, else by the family's own rule.
+ * @throws UserError where `layer_types` is of another length, or asks for a window that there is not.
+ */
+export function slidingLayers(
+  name: string,
+  layers: number,
+  {
+    layer_types: types,
+    window,
+  }: { layer_types?: readonly string[] | null | undefined; window: number | null },
+  rule: (layer: number) => boolean,
+): boolean[] {
+  if (types && types.length !== layers)
+    throw new UserError('config', `${name}: layer_types names ${types.length} layers of ${layers}`);
+  const slides = Array.from({ length: layers }, (_, i) =>
+    types ? types[i] === 'sliding_attention' : rule(i),
+  );
+  if (types && window === null && slides.includes(true))
+    throw new UserError('config', `${name}: layer_types asks for sliding_attention without a sliding_window`);
+  return slides;
+}
+
+/** A layer of a decoder whose queries see so many keys, their own included; null: all. */
+export const windowed = (layer: LayerSpec, keys: number | null): LayerSpec =>
+  keys === null
+    ? layer
+    : { ...layer, attention: { ...layer.attention, window: { before: keys - 1, after: 0 } } };
+
+/** Modules of each layer of a list and the hook points at their outputs; the module '' is the layer itself. */
+export const layerModules = (
+  layers: number,
+  list: string,
+  hooks: Readonly<Record<string, string>>,
+): Map<string, string> =>
+  new Map(
+    Array.from({ length: layers }, (_, i) =>
+      Object.entries(hooks).map(([module, hook]): [string, string] => [
+        `${list}.${i}${module && `.${module}`}`,
+        `blocks.${i}.${hook}`,
+      ]),
+    ).flat(),
+  );
+
+/** The sizes that all presets have. */
+export const presetSizes = (hidden: number, width: number, layers: number, heads: number) => ({
+  hidden_size: hidden,
+  intermediate_size: width,
+  num_hidden_layers: layers,
+  num_attention_heads: heads,
 });
