@@ -41,7 +41,6 @@ import {
   whole,
 } from '../engine/options.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
-import { SplitLlama } from '../models/split.ts';
 import { conventionFields } from './conventions.ts';
 import {
   besideSite,
@@ -254,7 +253,7 @@ async function scaledRows(
   const { width, vocabulary } = model.sizes;
   const length = probe.ids.length;
   // Functions cannot be sent to other processes; a patch of every neuron says the same, at more length.
-  const asEdit = rows.every(({ index }) => index === null) && !(model instanceof SplitLlama);
+  const asEdit = rows.every(({ index }) => index === null) && model.running !== 'split';
   const everyNeuron = Array.from({ length: width }, (_, i) => i);
   const scale = (value: Tensor): Tensor => {
     const factors = new Float32Array(rows.length * length).fill(1);
@@ -562,14 +561,14 @@ async function layersFromRows(
     if (site !== 'pre') {
       // (alpha - 1) W z
       const whole = linear(value('post'), output);
-      const entry = add(suffix.sum(layer), sub(mul(alphas, whole), whole));
+      const entry = add(suffix.joint(layer), sub(mul(alphas, whole), whole));
       const mark = entry.requireGrad();
-      return { sum: mark, mark };
+      return { joint: mark, mark };
     }
     const mark = mul(alphas, value('pre')).requireGrad();
     const active = activationFunctions[feedForward.activation](mark);
     const inside = feedForward.gated ? mul(active, value('pre_linear')) : active;
-    return { sum: add(suffix.sum(layer), linear(sub(inside, value('post')), output)), mark };
+    return { joint: add(suffix.joint(layer), linear(sub(inside, value('post')), output)), mark };
   };
   const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
     layers.includes(layer) ? path.length : 0,
@@ -701,8 +700,8 @@ async function neuronsFromRows(
   };
   const begin = (layer: number, { column, scale }: RunTensors<ReturnType<typeof numbers>>): Beginning => {
     const change = injectNeurons(model.outWeight(layer), column, scale);
-    const mark = add(suffix.sum(layer), change).requireGrad();
-    return { sum: mark, mark };
+    const mark = add(suffix.joint(layer), change).requireGrad();
+    return { joint: mark, mark };
   };
   const rows = { numbers, begin };
   const run = await suffix.run(counts, rows, {

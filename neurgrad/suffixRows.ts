@@ -2,11 +2,12 @@
  * Rows that leave the plain prompt after the feed-forward of some layer, with gradients there (SPEC 9.2 to 9.4, 9.6, 9.8).
  *
  * Nothing up to that layer is computed again. Rows join as the pass reaches their layer, so weights are read once for
- * all. BERT: all tokens of the rest, in the last layer only the one that is read. Llama at the prompt's last token: one
- * token a row behind the cached keys and values, forward and backward; at an earlier token: all tokens.
+ * all. Masked models: all tokens of the rest, in the last layer only the one that is read. Causal ones at the prompt's last
+ * token: one token a row behind the cached keys and values, forward and backward; at an earlier token: all tokens.
  */
 
 import {
+  add,
   broadcastTo,
   concat,
   gatherRows,
@@ -15,33 +16,34 @@ import {
   reshape,
   scope,
   slice,
+  sub,
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
-import { Bert } from '../models/bert.ts';
+import { jointsOf } from '../models/description.ts';
 import { outlive, Taps } from '../models/hooks.ts';
 import { rowTokens } from '../models/kvCache.ts';
-import { Llama } from '../models/llama.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
 import { objectiveValue } from '../models/run.ts';
+import { Transformer } from '../models/transformer.ts';
 import { type PlainRun, plainRun } from './gradients.ts';
 import { differentiated, type Probe, targetValues } from './predict.ts';
 import { Repeated, type RunNumbers, type RunTensors, WORTH } from './repeated.ts';
 import { spreadOf } from './rounding.ts';
 
 /** A model whose layers can be run one by one. */
-export type SuffixModel = Bert | Llama;
+export type SuffixModel = Transformer;
 
 /** Whether rows can begin at position `at` of a prompt: the model is whole, on one device, and the target sees `at`. */
 export function beginsRows(model: LanguageModel, probe: Probe, at: number): model is SuffixModel {
-  return model instanceof Bert || (model instanceof Llama && at <= probe.position);
+  return model instanceof Transformer && (!model.causal || at <= probe.position);
 }
 
 /** What a layer's rows begin with, and what their gradient is wanted of (marked for it). */
 export interface Beginning {
-  /** [rows, H]: the sum after the feed-forward at the neurons' position. */
-  readonly sum: Tensor;
-  /** [rows, ...]; `sum` itself, or what it was made of. */
+  /** [rows, H]: the value at the layer's joint ({@link Suffix.joint}) at the neurons' position. */
+  readonly joint: Tensor;
+  /** [rows, ...]; `joint` itself, or what it was made of. */
   readonly mark: Tensor;
 }
 
@@ -97,9 +99,9 @@ export class Suffix implements Disposable {
     },
   ): Suffix {
     // What the target does not see is left out.
-    const ids = model instanceof Llama ? probe.ids.slice(0, probe.position + 1) : probe.ids;
+    const ids = model.causal ? probe.ids.slice(0, probe.position + 1) : probe.ids;
     const seen: Probe = { ...probe, ids };
-    const kept = Array.from({ length: model.sizes.layers }, (_, layer) => sumsOf(model, layer)).flat();
+    const kept = Array.from({ length: model.sizes.layers }, (_, layer) => joinedBy(model, layer)).flat();
     const plain = plainRun(model, seen, at, {
       capture: [...options.capture, ...kept],
       grad: {
@@ -121,9 +123,12 @@ export class Suffix implements Disposable {
     return rowOf(this.plain.run.captures.get(name)!, this.#at);
   }
 
-  /** The sum after a layer's feed-forward at the neurons' position, [1, H]. */
-  sum(layer: number): Tensor {
-    return this.at(`blocks.${layer}.hook_resid_post`);
+  /**
+   * What a change of the neurons of a layer is added to, at their position, [1, H]: the product of its output weights where a norm
+   * follows that, else the sum after the feed-forward.
+   */
+  joint(layer: number): Tensor {
+    return this.at(jointsOf(this.model.description, layer).mark);
   }
 
   /**
@@ -186,7 +191,7 @@ export class Suffix implements Disposable {
     { target, of }: SuffixOptions,
   ): Wave {
     const { sizes, hooks } = this.model;
-    const taps = new Taps(hooks, sizes, 1, 1, {});
+    const taps = new Taps(hooks, 1, 1, {});
     return scope(() => {
       const marks: Tensor[] = [];
       let entered = 0;
@@ -198,10 +203,10 @@ export class Suffix implements Disposable {
           const rows = before ? [this.#layer(layer, before, taps)] : [];
           if (joining) {
             const count = joining.to - joining.from;
-            const { sum: entry, mark } = begin(layer, part(numbers, entered, count));
+            const { joint, mark } = begin(layer, part(numbers, entered, count));
             entered += count;
             marks.push(outlive(mark));
-            rows.push(this.#enter(layer, entry, taps));
+            rows.push(this.#enter(layer, joint, taps));
           }
           return rows.length === 1 ? rows[0]! : concat(rows, 0);
         });
@@ -209,7 +214,7 @@ export class Suffix implements Disposable {
       }
       const count = x!.dim(0);
       const last = reshape(this.#read(x!), [count, sizes.hidden]);
-      const logits = this.model.decode(this.model.head(last, taps, last.shape));
+      const logits = this.model.decode(this.model.head(last, taps, last.shape), taps);
       const targets = new Array<number>(count).fill(target);
       const value = objectiveValue({ of: differentiated(of), target: targets }, logits);
       const found = grad(value, marks, { unconnected: 'zero' });
@@ -222,10 +227,6 @@ export class Suffix implements Disposable {
     const { model } = this;
     const rows = x.dim(0);
     const { length } = this.#probe.ids;
-    if (model instanceof Bert)
-      return model.layer(layer, x, taps, {
-        read: Array.from({ length: rows }, (_, row) => row * length + this.#probe.position),
-      });
     const { prefix } = this.plain;
     const tokens = prefix
       ? rowTokens(model.device, [{ prefix }], [rows])
@@ -236,22 +237,29 @@ export class Suffix implements Disposable {
           mask: undefined,
           positionIds: undefined,
           tokenTypeIds: undefined,
+          ...(this.#readsOne(layer)
+            ? { read: Array.from({ length: rows }, (_, row) => row * length + this.#probe.position) }
+            : {}),
         });
     return model.layer(layer, x, tokens, taps);
   }
 
-  /** Sums [rows, H] at the neurons' position among the plain prompt's other tokens, as the next layer reads them. */
-  #enter(layer: number, entry: Tensor, taps: Taps): Tensor {
+  /** Whether a layer is wanted of the token alone that is read. */
+  #readsOne(layer: number): boolean {
+    return !this.model.causal && layer === this.model.sizes.layers - 1;
+  }
+
+  /** Joints [rows, H] at the neurons' position among the plain prompt's other tokens, as the next layer reads them. */
+  #enter(layer: number, joint: Tensor, taps: Taps): Tensor {
     const { model } = this;
-    const [rows, hidden] = entry.shape as [number, number];
-    const row = reshape(entry, [rows, 1, hidden]);
-    const x = model instanceof Bert ? model.leave(layer, row, taps) : row;
+    const [rows, hidden] = joint.shape as [number, number];
+    const x = model.leave(layer, reshape(this.#sum(layer, joint, taps), [rows, 1, hidden]), taps);
     const at = this.#at;
     const { position } = this.#probe;
-    const last = model instanceof Bert && layer === model.sizes.layers - 1;
+    const last = this.#readsOne(layer);
     if (this.plain.prefix || (last && at === position)) return x;
     // The plain run's values are constants of the rows.
-    const around = this.plain.run.captures.get(sumsOf(model, layer).at(-1)!)!.detach();
+    const around = this.plain.run.captures.get(jointsOf(model.description, layer).next)!.detach();
     const repeat = (from: number, to: number): Tensor =>
       broadcastTo(slice(around, [0, from], [1, to]), [rows, to - from, hidden]);
     // The last layer leaves the token read alone, which another one cannot change any more.
@@ -261,6 +269,14 @@ export class Suffix implements Disposable {
       [...(at > 0 ? [repeat(0, at)] : []), x, ...(at < tokens - 1 ? [repeat(at + 1, tokens)] : [])],
       1,
     );
+  }
+
+  /** Sums after the feed-forward, of their joints. */
+  #sum(layer: number, joint: Tensor, taps: Taps): Tensor {
+    const entered = enteredHook(this.model, layer);
+    if (entered === null) return joint;
+    const change = sub(this.model.enter(layer, joint, taps), this.at(entered));
+    return add(this.at(sumHook(layer)), change);
   }
 
   /** The tokens read, [rows, 1, H]. */
@@ -343,11 +359,20 @@ function cut(counts: readonly number[], start: number, end: number): Part[] {
   return parts;
 }
 
-/** Hooks of a layer's sum after the feed-forward; the last one is what the next layer reads. */
-const sumsOf = (model: SuffixModel, layer: number): string[] => [
-  `blocks.${layer}.hook_resid_post`,
-  ...(model instanceof Bert ? [`blocks.${layer}.hook_normalized_resid_post`] : []),
-];
+const sumHook = (layer: number): string => `blocks.${layer}.hook_resid_post`;
+
+/** What a layer's product has become when it is added, where that is not itself. */
+function enteredHook({ description }: SuffixModel, layer: number): string | null {
+  const { after } = description.layers[layer]!.norms.feedForward;
+  return after ? `blocks.${layer}.${after.hook}` : null;
+}
+
+/** Hooks of what rows of a layer are made of. */
+function joinedBy(model: SuffixModel, layer: number): string[] {
+  const { mark, next } = jointsOf(model.description, layer);
+  const entered = enteredHook(model, layer);
+  return [...new Set([mark, next, ...(entered ? [entered, sumHook(layer)] : [])])];
+}
 
 /** Row `at` of [1, tokens, n], or the only one: a constant. */
 function rowOf(values: Tensor, at: number): Tensor {

@@ -5,19 +5,13 @@
  */
 
 import { ACTIVATIONS, type ActivationName } from '../../kernels/activation.ts';
-import type { LanguageModel, Site } from '../../models/model.ts';
+import type { Site } from '../../models/model.ts';
 
 /** What neurons do between their weights: z = f(pre), or f(pre) up where f gates. */
 export interface FeedForward {
   readonly activation: ActivationName;
   readonly gated: boolean;
 }
-const FEED_FORWARD: Readonly<Record<LanguageModel['architecture'], FeedForward>> = {
-  bert: { activation: 'gelu', gated: false },
-  llama: { activation: 'silu', gated: true },
-};
-export const feedForwardOf = ({ architecture }: Pick<LanguageModel, 'architecture'>): FeedForward =>
-  FEED_FORWARD[architecture];
 
 /** Change of the value that the output weights read, for a shift d at `site`; `up` counts where f gates. */
 export function injection(

@@ -8,8 +8,8 @@
 
 import {
   concat,
+  type Device,
   empty,
-  full,
   integers,
   noGrad,
   reshape,
@@ -20,15 +20,17 @@ import {
   zeros,
 } from '../../engine/index.ts';
 import { CURVE_FIELDS } from '../../kernels/curve.ts';
+import { body, decode, enter, finish, leave } from '../../models/block.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
 import { Repeated, type RunTensors, WORTH } from '../repeated.ts';
 import type { Rounding } from '../rounding.ts';
 import type { Bundle } from './bundle.ts';
-import { feedForwardOf, injection, injectionCondition } from './injection.ts';
+import { injection, injectionCondition } from './injection.ts';
+import { lineNorm, runLines } from './lines.ts';
 import {
   injectNeurons,
-  lineDifference,
+  type LineRow,
   NONE,
   reduceCurves,
   TARGET_FIELDS,
@@ -38,7 +40,7 @@ import {
   targetRecord,
   tokenTensor,
 } from './ops.ts';
-import { type FinalLines, openSuffix, type Suffix } from './suffix.ts';
+import { Change, type ChangedTokens, DifferenceWords, type LayerTokens } from './words.ts';
 
 /** One neuron of one prompt of a bundle, shifted by d along the plain axis. */
 export interface ShiftedRow {
@@ -56,7 +58,7 @@ export interface RowOptions {
   readonly replay?: boolean;
   readonly rowsPerPass?: number;
   readonly onProgress?: (done: number, all: number) => void;
-  /** Default true: shifts in the last layer of a pre-norm model as lines (SPEC 9.5); false: as those of any other layer. */
+  /** Default true: shifts in the last layer as lines where they are such (lines.ts); false: as those of any other layer. */
   readonly lines?: boolean;
 }
 
@@ -165,7 +167,6 @@ async function forEachWave(
   options: RowOptions,
   take: (moved: Tensor, chosen: readonly number[]) => Promise<void>,
 ): Promise<void> {
-  const suffix = openSuffix(bundle);
   const size = options.rowsPerPass ?? waveRows(bundle);
   const last = bundle.model.sizes.layers - 1;
   // A shift in the last layer away from the position that is read moves nothing.
@@ -175,7 +176,7 @@ async function forEachWave(
       return neuron.layer < last || bundle.cases[c]!.at === bundle.cases[c]!.read;
     })
     .sort((a, b) => rows[a]!.neuron.layer - rows[b]!.neuron.layer || a - b);
-  const lines = options.lines === false ? null : suffix.lines;
+  const lines = options.lines === false ? null : lineNorm(bundle.model);
   const isLine = (i: number): boolean => lines !== null && rows[i]!.neuron.layer === last;
   const parts = [order.filter((i) => !isLine(i)), order.filter(isLine)];
   const waves = parts.flatMap((part) =>
@@ -195,9 +196,9 @@ async function forEachWave(
     if (along) repeated.dispose();
     const moved = noGrad(() =>
       along
-        ? runLines(bundle, along, wave)
+        ? runLines(bundle, along, ...linesOf(bundle, wave))
         : repeated.run(shapes.slice(w, w + WORTH), rowNumbers(bundle, wave), (inputs) =>
-            runWave(bundle, suffix, wave, inputs),
+            runWave(bundle, wave, inputs),
           ),
     );
     const now = take(moved, chosen).then(() => {
@@ -212,30 +213,15 @@ async function forEachWave(
   await before;
 }
 
-/** Rows of the last layer along the lines of their neurons, [rows, fields]. */
-function runLines(bundle: Bundle, lines: FinalLines, rows: readonly ShiftedRow[]): Tensor {
+/** The neurons of some rows, and each row along the line of its own. */
+function linesOf(bundle: Bundle, rows: readonly ShiftedRow[]): [neurons: number[], rows: LineRow[]] {
   const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
   const lineOf = new Map(neurons.map((index, line) => [index, line]));
-  return scope(() => {
-    const { device } = bundle.model;
-    const columns = injectNeurons(
-      bundle.model.outWeight(rows[0]!.neuron.layer),
-      integers(device, neurons),
-      full(device, [neurons.length], 1),
-    );
-    const { logprobs, logits, head } = bundle;
-    return lineDifference(
-      { logprobs, logits, final: head.final! },
-      columns,
-      lines.decode(columns),
-      rows.map((row) => ({
-        ...targetRow(bundle, row),
-        line: lineOf.get(row.neuron.index)!,
-        scale: injectedBy(bundle, row),
-      })),
-      lines.eps,
-    );
+  const along = rows.map((row): LineRow => {
+    const { base, target, condition } = targetRow(bundle, row);
+    return { base, target, condition, line: lineOf.get(row.neuron.index)!, scale: injectedBy(bundle, row) };
   });
+  return [neurons, along];
 }
 
 /** The same of waves whose rows differ in neurons of their layers and shifts alone. */
@@ -260,11 +246,10 @@ const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]) => ({
 /** What rows sorted by layer do to their targets, [rows, fields]. */
 function runWave(
   bundle: Bundle,
-  suffix: Suffix,
   rows: readonly ShiftedRow[],
   { column, scale, target }: RunTensors<ReturnType<typeof rowNumbers>>,
 ): Tensor {
-  const { device, sizes } = bundle.model;
+  const { device, sizes, description } = bundle.model;
   return scope(() => {
     const part = (x: Tensor, from: number, to: number): Tensor =>
       to - from === rows.length ? x : slice(x, [from], [to]);
@@ -273,6 +258,7 @@ function runWave(
     let entered = 0;
     for (let layer = rows[0]!.neuron.layer; layer < sizes.layers; layer++) {
       const before: Tensor | null = dx;
+      const spec = description.layers[layer]!;
       const from = entered;
       while (entered < rows.length && rows[entered]!.neuron.layer === layer) entered++;
       const joining = Array.from({ length: entered - from }, (_, i) => from + i);
@@ -283,31 +269,66 @@ function runWave(
         const sums: Tensor[] = [];
         if (before) {
           const tokens = layerTokens(bundle, rows, now, output, layer === sizes.layers - 1);
-          sums.push(suffix.layer(layer, before, tokens));
+          const words = new DifferenceWords(bundle, layer, tokens);
+          const sum = scope(() => {
+            const { residual, product } = body(words, spec, new Change(before, tokens.input));
+            return words.made(words.add(residual, enter(words, spec, product))).x!;
+          });
+          sums.push(sum);
         }
-        if (joining.length > 0)
-          sums.push(
-            injectNeurons(
-              bundle.model.outWeight(layer),
-              part(column, from, entered),
-              part(scale, from, entered),
-            ),
+        const words = new DifferenceWords(bundle, layer, null);
+        if (joining.length > 0) {
+          const product = injectNeurons(
+            bundle.model.outWeight(layer),
+            part(column, from, entered),
+            part(scale, from, entered),
           );
+          sums.push(words.made(enter(words, spec, new Change(product, based(bundle, rows, injected)))).x!);
+        }
         const sum = sums.length === 1 ? sums[0]! : concat(sums, 0);
-        return suffix.leave(layer, sum, tokenTensor(device, baseRecords(bundle, rows, next)));
+        return words.made(leave(words, spec, new Change(sum, based(bundle, rows, next)))).x!;
       });
       before?.dispose();
       now = next;
     }
     // Every row is now one token, the one that is read; rows left the layers in their order.
-    const cases = rows.map((row) => row.case);
-    const token = tokenTensor(
-      device,
-      cases.map((base) => ({ ...NOWHERE, base })),
-    );
+    const read = new Tokens(device, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
+    const logits = scope(() => {
+      const words = new DifferenceWords(bundle, sizes.layers, null);
+      const change = finish(words, description.head, new Change(dx, read));
+      return words.made(decode(words, description.head, change)).x!;
+    });
     const records = reshape(target, [rows.length, -1]);
-    return targetDifference(bundle.logprobs, records, suffix.logits(dx!, token));
+    return targetDifference(bundle.logprobs, records, logits);
   });
+}
+
+/** Tokens that go to the device where somebody asks for them. */
+class Tokens implements ChangedTokens {
+  readonly #device: Device;
+  readonly #tokens: readonly Changed[];
+  readonly #list: () => readonly TokenRecord[];
+  #records: Tensor | null = null;
+  #positions: Tensor | null = null;
+
+  constructor(device: Device, tokens: readonly Changed[], list: () => readonly TokenRecord[]) {
+    this.#device = device;
+    this.#tokens = tokens;
+    this.#list = list;
+  }
+
+  records(): Tensor {
+    this.#records ??= tokenTensor(this.#device, this.#list());
+    return this.#records;
+  }
+
+  positions(): Tensor {
+    this.#positions ??= integers(
+      this.#device,
+      this.#tokens.map(({ position }) => position),
+    );
+    return this.#positions;
+  }
 }
 
 const caseOf = (bundle: Bundle, row: ShiftedRow) => bundle.cases[row.case]!;
@@ -344,7 +365,7 @@ function plainValues(bundle: Bundle, row: ShiftedRow) {
 /** How much a row's shift adds to what its layer's output weights read. */
 function injectedBy(bundle: Bundle, row: ShiftedRow): number {
   const { at } = plainValues(bundle, row);
-  return injection(feedForwardOf(bundle.model), row.neuron.site, at.pre, at.up, row.shift);
+  return injection(bundle.feedForward, row.neuron.site, at.pre, at.up, row.shift);
 }
 
 function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
@@ -352,7 +373,7 @@ function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
   return {
     base: row.case,
     target: caseOf(bundle, row).target,
-    condition: injectionCondition(feedForwardOf(bundle.model), row.neuron.site, at, scale, row.shift),
+    condition: injectionCondition(bundle.feedForward, row.neuron.site, at, scale, row.shift),
   };
 }
 
@@ -368,13 +389,14 @@ const NOWHERE: TokenRecord = {
   pattern: 0,
 };
 
-/** Records that say only where the base values lie. */
-function baseRecords(bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Changed[]): TokenRecord[] {
-  return tokens.map(({ row, position }) => {
-    const place = caseOf(bundle, rows[row]!);
-    return { ...NOWHERE, base: place.queryStart + position - place.low };
-  });
-}
+/** Tokens whose records say only where their base values lie. */
+const based = (bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Changed[]): ChangedTokens =>
+  new Tokens(bundle.model.device, tokens, () =>
+    tokens.map(({ row, position }) => {
+      const place = caseOf(bundle, rows[row]!);
+      return { ...NOWHERE, base: place.queryStart + position - place.low };
+    }),
+  );
 
 function layerTokens(
   bundle: Bundle,
@@ -382,7 +404,7 @@ function layerTokens(
   inputs: readonly Changed[],
   output: readonly Changed[],
   last: boolean,
-) {
+): LayerTokens {
   const { device, sizes } = bundle.model;
   const first: number[] = [];
   const count: number[] = [];
@@ -411,21 +433,19 @@ function layerTokens(
       pattern: place.patternStart + (position - place.low) * sizes.heads * place.keys,
     };
   });
-  const positions = (which: readonly number[]): Tensor =>
-    integers(
-      device,
-      which.map((i) => inputs[i]!.position),
-    );
-  const inputPositions = positions([...inputs.keys()]);
   return {
-    input: tokenTensor(device, baseRecords(bundle, rows, inputs)),
-    output: tokenTensor(device, records),
-    queries,
-    inputPositions,
-    // An index out of range gathers zeros.
-    reading: last
-      ? { base: records.map(({ base }) => base), queries: records.map(({ query }) => query) }
-      : null,
-    queryPositions: queries === null ? inputPositions : queries.length > 0 ? positions(queries) : null,
+    input: based(bundle, rows, inputs),
+    output: new Tokens(device, output, () => records),
+    reading: queries && {
+      queries: based(
+        bundle,
+        rows,
+        queries.map((i) => inputs[i]!),
+      ),
+      inputs: queries,
+      base: records.map(({ base }) => base),
+      // An index out of range gathers zeros.
+      queryOf: records.map(({ query }) => query),
+    },
   };
 }
