@@ -17,9 +17,43 @@ import {
   type StoredRows,
   type Words,
 } from './block.ts';
-import type { HookPoint, HookTable } from './hooks.ts';
-import type { ModelSizes, Site } from './model.ts';
 import type { Stage } from './pass.ts';
+
+/** A feed-forward value that can be "the neuron" (SPEC 2), as the last part of its hook name without `hook_`. */
+export type Site = 'pre' | 'pre_linear' | 'act' | 'post';
+
+/** Sizes that every family has, read from `config.json`. */
+export interface ModelSizes {
+  readonly layers: number;
+  readonly hidden: number;
+  /** Feed-forward neurons a layer (`intermediate_size`). */
+  readonly width: number;
+  readonly heads: number;
+  /** Key/value heads; equals `heads` without grouped-query attention. */
+  readonly keyValueHeads: number;
+  readonly headSize: number;
+  readonly vocabulary: number;
+  /** Longest prompt, in tokens. */
+  readonly positions: number;
+}
+
+/** A named value inside a model. */
+export interface HookPoint {
+  readonly name: string;
+  /** -1 before the first layer, the number of layers after the last. */
+  readonly layer: number;
+  /** Numbers a token, of all heads where it has such. */
+  readonly width: number;
+  /** Of an attention pattern [B, heads, Q, K], whose numbers go by pairs of tokens. */
+  readonly heads?: number;
+}
+
+/** All names of one model: canonical ones in forward order, and aliases to them. */
+export interface HookTable {
+  readonly names: readonly string[];
+  readonly points: ReadonlyMap<string, HookPoint>;
+  readonly aliases: ReadonlyMap<string, string>;
+}
 
 /** Rows of a table that are added to the embedding. */
 export interface TableSpec {

@@ -10,26 +10,11 @@ import { closest } from 'fastest-levenshtein';
 import { UserError } from '../engine/errors.ts';
 import { type ElementPatch, patchElements, type Tensor } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
+import type { HookPoint, HookTable } from './description.ts';
 import type { Patch, RunOptions } from './model.ts';
 import { checkGiven } from './runOptions.ts';
 
-/** A named value inside a model. */
-export interface HookPoint {
-  readonly name: string;
-  /** -1 before the first layer, the number of layers after the last. */
-  readonly layer: number;
-  /** Numbers a token, of all heads where it has such. */
-  readonly width: number;
-  /** Of an attention pattern [B, heads, Q, K], whose numbers go by pairs of tokens. */
-  readonly heads?: number;
-}
-
-/** All names of one model: canonical ones in forward order, and aliases to them. */
-export interface HookTable {
-  readonly names: readonly string[];
-  readonly points: ReadonlyMap<string, HookPoint>;
-  readonly aliases: ReadonlyMap<string, string>;
-}
+export type { HookPoint, HookTable };
 
 /** Canonical name of a hook name or alias. @throws UserError naming the nearest match, or all where several fit. */
 export function resolveHook(table: HookTable, name: string): string {

@@ -6,31 +6,15 @@
  */
 
 import type { Device, Tensor } from '../engine/index.ts';
-import type { Description } from './description.ts';
+import type { Description, ModelSizes, Site } from './description.ts';
 import type { WeightDtype } from './storage.ts';
 
-/** A feed-forward value that can be "the neuron" (SPEC 2), as the last part of its hook name without `hook_`. */
-export type Site = 'pre' | 'pre_linear' | 'act' | 'post';
+export type { ModelSizes, Site };
 
 /** What a probability curve or gradient is taken of: p, log p or the logit of the target token. The default comes first. */
 export const QUANTITIES = ['prob', 'logprob', 'logit'] as const;
 /** One of {@link QUANTITIES}. */
 export type Quantity = (typeof QUANTITIES)[number];
-
-/** Sizes that every family has, read from `config.json`. */
-export interface ModelSizes {
-  readonly layers: number;
-  readonly hidden: number;
-  /** Feed-forward neurons a layer (`intermediate_size`). */
-  readonly width: number;
-  readonly heads: number;
-  /** Key/value heads; equals `heads` without grouped-query attention. */
-  readonly keyValueHeads: number;
-  readonly headSize: number;
-  readonly vocabulary: number;
-  /** Longest prompt, in tokens. */
-  readonly positions: number;
-}
 
 /**
  * Token rows of one length S. `attentionMask` 1 = real token (default all 1). `positionIds` count by default from a row's first

@@ -465,6 +465,11 @@ export class StreamedModel implements LanguageModel {
 export const keepsKeys = (model: LanguageModel): model is Transformer | StreamedModel =>
   (model instanceof Transformer && model.causal) || model instanceof StreamedModel;
 
+/** Whether a prompt's last token can be run alone behind the cache of the others, its weights elsewhere. */
+export const runsLastAsync = (
+  model: LanguageModel,
+): model is LanguageModel & Pick<StreamedModel, 'runLastAsync'> => 'runLastAsync' in model;
+
 /** {@link Transformer.prefill} of many prompts: in one wave where weights are on disk. @throws UserError */
 export async function prefillAll(
   model: Transformer | StreamedModel,

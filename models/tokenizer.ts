@@ -53,16 +53,16 @@ export interface Tokenizer {
    */
   continuation(prompt: string, text: string): number[];
   /**
-   * Id of a word that must be one token: for `bert` as it stands at a [MASK], for `llama` as it follows a word and a
-   * space, or `after` directly. @throws UserError naming its pieces where it is not one token.
+   * Id of a word that must be one token: for a `masked` model as it stands in place of a mask, after a space where it is given
+   * with one; for a `causal` one as it follows a word and a space, or `after` directly. @throws UserError naming its pieces where it is not one token.
    */
-  singleToken(word: string, options: { kind: 'bert' | 'llama'; after?: string }): number;
+  singleToken(word: string, options: { kind: 'masked' | 'causal'; after?: string }): number;
 }
 
 const encodeOptions = optionsSchema<{ addSpecialTokens?: boolean }>({ addSpecialTokens: flag });
 const decodeOptions = optionsSchema<{ skipSpecialTokens?: boolean }>({ skipSpecialTokens: flag });
-const wordOptions = optionsSchema<{ kind: 'bert' | 'llama'; after?: string }>({
-  kind: required(one(['bert', 'llama'])),
+const wordOptions = optionsSchema<{ kind: 'masked' | 'causal'; after?: string }>({
+  kind: required(one(['masked', 'causal'])),
   after: like((value) => typeof value === 'string', 'a text'),
 });
 const textField = like<string>((value) => typeof value === 'string', 'a text');
@@ -204,7 +204,7 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
 
   return {
     vocabularySize: size,
-    maskId: special('mask_token', '[MASK]'),
+    maskId: special('mask_token', '[MASK]') ?? idOf('<mask>'),
     bosId: special('bos_token', '<s>'),
     eosId: special('eos_token', '</s>'),
     padId: special('pad_token', '[PAD]'),
@@ -238,12 +238,12 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
       // Any word will do as the one before: no letter joins with a space.
       const following = () =>
         after === undefined ? continuation('a', ` ${text}`) : continuation(after, word);
-      const ids = kind === 'bert' ? encode(text, false) : following();
+      const ids = kind === 'masked' ? encode(word.trimEnd(), false) : following();
       if (ids.length === 1 && ids[0] !== unknownId) return ids[0]!;
       const pieces = ids.map((id) => (id === unknownId ? `${show(id)} (unknown)` : show(id)));
       throw new UserError(
         'target',
-        `${JSON.stringify(word)} is not one known token of ${name}; its pieces: ${pieces.join(' ') || 'none'}`,
+        `${JSON.stringify(kind === 'masked' ? text : word)} is not one known token of ${name}; its pieces: ${pieces.join(' ') || 'none'}`,
       );
     },
   };

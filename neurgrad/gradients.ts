@@ -7,10 +7,9 @@
  */
 
 import { checkOptions, checkValue, like, one, optionsSchema, whole } from '../engine/options.ts';
-import { Bert } from '../models/bert.ts';
+import { feedForwardOf } from '../models/description.ts';
 import { checkFinite } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
-import { Llama } from '../models/llama.ts';
 import {
   type LanguageModel,
   type Objective,
@@ -20,8 +19,8 @@ import {
   runModel,
   type Site,
 } from '../models/model.ts';
-import { SplitLlama } from '../models/split.ts';
-import { StreamedLlama } from '../models/stream.ts';
+import { runsLastAsync } from '../models/stream.ts';
+import { Transformer } from '../models/transformer.ts';
 import {
   type Conventions,
   conventionFields,
@@ -30,7 +29,7 @@ import {
   numbersOf,
   type Sign,
 } from './conventions.ts';
-import { besideSite, feedForwardOf, outputDerivatives } from './difference/injection.ts';
+import { besideSite, outputDerivatives } from './difference/injection.ts';
 import { resolveSite, SITES, siteHook, siteOfHook } from './neuron.ts';
 import {
   checkProbe,
@@ -51,7 +50,7 @@ export interface GradientOptions {
   readonly target?: number | undefined;
   /** Token whose neurons are read; default the probe position. */
   readonly neuronPosition?: number | undefined;
-  /** Default `paper`: BERT post, Llama pre_linear. */
+  /** Default `paper`: pre_linear where it gates, else post. */
   readonly site?: Site | 'paper';
   /** Default `prob`. */
   readonly of?: Quantity;
@@ -127,24 +126,23 @@ function ofLast({ grad, ...others }: Asked) {
 }
 
 /**
- * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, BERT's last layer is
- * worked out there only, and of Llama's last token everything but the token itself is a cache without a backward. So values
+ * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, a masked model's last layer
+ * is worked out there only, and of a causal one's last token everything but the token itself is a cache without a backward. So values
  * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
  */
-export function plainRun(model: Bert | Llama, probe: Probe, at: number, options: Asked): PlainRun {
+export function plainRun(model: Transformer, probe: Probe, at: number, options: Asked): PlainRun {
+  const { causal } = model;
   const { ids, position } = probe;
   const here = at === position;
-  const prefix =
-    model instanceof Llama && here && position === ids.length - 1 ? model.prefill(ids.slice(0, -1)) : null;
+  const prefix = causal && here && position === ids.length - 1 ? model.prefill(ids.slice(0, -1)) : null;
   try {
-    const run =
-      prefix && model instanceof Llama
-        ? model.runRows({ prefix, ids: ids.slice(-1) }, ofLast(options))
-        : model.run(probeRows(probe), {
-            ...options,
-            logits: [position],
-            lastLayer: model instanceof Bert && here ? 'read' : 'all',
-          });
+    const run = prefix
+      ? model.runRows({ prefix, ids: ids.slice(-1) }, ofLast(options))
+      : model.run(probeRows(probe), {
+          ...options,
+          logits: [position],
+          lastLayer: !causal && here ? 'read' : 'all',
+        });
     const dispose = (): void => {
       run.dispose();
       prefix?.dispose();
@@ -171,10 +169,11 @@ export async function probeHooks(
 ): Promise<ProbedHooks> {
   checkValue('probeHooks', 'of', conventionFields.of, of);
   const { position } = probe;
+  const feedForward = feedForwardOf(model.description);
   // What a site's gradient is a multiple of is read beside it.
   const places = names.map((name) => {
     const { layer, site } = siteOfHook(name);
-    const beside = besideSite(feedForwardOf(model), site);
+    const beside = besideSite(feedForward, site);
     return { name, site, beside: beside && siteHook(layer, beside) };
   });
   const captured = !activations
@@ -184,11 +183,10 @@ export async function probeHooks(
     capture: captured,
     grad: { at: names, of: { of: differentiated(of), target: [target], position: [position] } },
   };
-  const plain = model instanceof Bert || model instanceof Llama ? plainRun(model, probe, at, options) : null;
-  const elsewhere = model instanceof StreamedLlama || model instanceof SplitLlama;
+  const plain = model instanceof Transformer ? plainRun(model, probe, at, options) : null;
   using run =
     plain?.run ??
-    (await (elsewhere && at === position && position === probe.ids.length - 1
+    (await (runsLastAsync(model) && at === position && position === probe.ids.length - 1
       ? model.runLastAsync(probe.ids, ofLast(options))
       : runModel(model, probeRows(probe), { ...options, logits: [position] })));
   plain?.prefix?.dispose();
@@ -218,7 +216,7 @@ export async function probeHooks(
       const other = beside ? activation.get(beside) : undefined;
       const about = {
         gradient: gradient.get(name)!,
-        factor: outputDerivatives(feedForwardOf(model), site, own, other),
+        factor: outputDerivatives(feedForward, site, own, other),
         spread: of === 'logit' ? 0 : spread,
       };
       return [name, gradientNoise(model, about)];

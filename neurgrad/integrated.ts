@@ -40,15 +40,10 @@ import {
   optionsSchema,
   whole,
 } from '../engine/options.ts';
+import { feedForwardOf } from '../models/description.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
 import { conventionFields } from './conventions.ts';
-import {
-  besideSite,
-  feedForwardOf,
-  injection,
-  outputDerivative,
-  outputDerivatives,
-} from './difference/injection.ts';
+import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
 import { neuronsAt, probeHooks } from './gradients.ts';
 import {
@@ -161,7 +156,7 @@ export interface IntegratedOptions {
 
 /** Which layers are integrated, at which site. */
 export interface LayerOptions extends IntegratedOptions {
-  /** Default `paper`: BERT post, Llama pre_linear. */
+  /** Default `paper`: pre_linear where it gates, else post. */
   readonly site?: Site | 'paper';
   /** Default all. */
   readonly layers?: readonly number[];
@@ -332,6 +327,7 @@ async function layersFromPasses(
 ): Promise<LayerIntegrated[]> {
   const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
+  const feedForward = feedForwardOf(model.description);
   const hooks = layers.map((layer) => siteHook(layer, site));
   const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
   const spread = setup.of === 'logit' ? 0 : base.spread;
@@ -356,13 +352,7 @@ async function layersFromPasses(
       for (const [row, { alpha, weight }] of part.entries()) {
         const share = weight * gradientFactor(setup.of, values[row]!);
         const gradient = gradients.subarray(row * width, (row + 1) * width);
-        const factor = outputDerivatives(
-          feedForwardOf(model),
-          site,
-          activation,
-          base.beside.get(hook),
-          alpha,
-        );
+        const factor = outputDerivatives(feedForward, site, activation, base.beside.get(hook), alpha);
         const rounding = gradientNoise(model, { gradient, factor, spread });
         for (let i = 0; i < width; i++) {
           ig[i]! += share * gradient[i]!;
@@ -523,10 +513,6 @@ function rowPoints(points: readonly PathPoint[]): { path: PathPoint[]; plain: nu
   return { path, plain: points.find(({ alpha }) => alpha === 1)?.weight ?? 0 };
 }
 
-/** Feed-forward values of a layer at the neurons' position that a site's gradient is made of. */
-const insides = (model: LanguageModel): Site[] =>
-  feedForwardOf(model).gated ? ['pre', 'pre_linear', 'act', 'post'] : ['pre', 'post'];
-
 /**
  * Layers by SPEC 9.11: scaling z, or a factor of it, scales what the layer adds, W z. The cotangents at that sum are added
  * over the points first; one product with W turns them into gradients of all neurons. Before the non-linearity a scaled
@@ -542,8 +528,8 @@ async function layersFromRows(
   const { device } = model;
   const { width } = model.sizes;
   const { path, plain } = rowPoints(setup.points);
-  const sites = insides(model);
-  const feedForward = feedForwardOf(model);
+  const { sites } = model;
+  const feedForward = feedForwardOf(model.description);
   const beside = besideSite(feedForward, site);
   using suffix = Suffix.open(model, setup.probe, at, {
     target,
@@ -651,9 +637,10 @@ async function neuronsFromRows(
   neurons: readonly Neuron[],
 ): Promise<NeuronIntegrated[]> {
   const { target, of, at } = setup;
+  const { sites } = model;
+  const feedForward = feedForwardOf(model.description);
   const { layers, width } = model.sizes;
   const { path, plain } = rowPoints(setup.points);
-  const sites = insides(model);
   const used = [...new Set(neurons.map(({ layer }) => layer))];
   using suffix = Suffix.open(model, setup.probe, at, {
     target,
@@ -694,7 +681,7 @@ async function neuronsFromRows(
       column: Uint32Array.from(some, ({ n }) => neurons[n]!.index),
       scale: Float32Array.from(some, ({ n, alpha }) => {
         const { activation, pre, up } = plainValues[n]!;
-        return injection(feedForwardOf(model), neurons[n]!.site, pre, up, (alpha - 1) * activation);
+        return injection(feedForward, neurons[n]!.site, pre, up, (alpha - 1) * activation);
       }),
     };
   };
@@ -725,9 +712,9 @@ async function neuronsFromRows(
     const noises = new Map(
       [...gradients].map(([hook, gradient]) => {
         const { layer, site } = siteOfHook(hook);
-        const beside = besideSite(feedForwardOf(model), site);
+        const beside = besideSite(feedForward, site);
         const factor = outputDerivatives(
-          feedForwardOf(model),
+          feedForward,
           site,
           captures.get(hook)!,
           beside ? captures.get(siteHook(layer, beside)) : undefined,
@@ -747,7 +734,7 @@ async function neuronsFromRows(
       for (const [k, { alpha, weight }] of path.entries()) {
         const along =
           products[start - first[neuron.layer]! + k]! *
-          outputDerivative(feedForwardOf(model), neuron.site, { pre, up }, alpha * activation);
+          outputDerivative(feedForward, neuron.site, { pre, up }, alpha * activation);
         const part = weight * gradientFactor(of, run.values[start + k]!);
         mean += part * along;
         share += Math.abs(part);

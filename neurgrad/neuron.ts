@@ -7,6 +7,8 @@
 
 import { UserError } from '../engine/errors.ts';
 import { checkValue, like, list, one, show, whole } from '../engine/options.ts';
+import type { ModelConfig } from '../models/config.ts';
+import { sitesOf } from '../models/description.ts';
 import type { LanguageModel, Site } from '../models/model.ts';
 
 /** One feed-forward value of one layer. */
@@ -17,11 +19,9 @@ export interface Neuron {
   readonly site: Site;
 }
 
-/** Names of sites, and `paper`, which stands for the paper's in each architecture. */
+/** Names of sites, and `paper`, which stands for the paper's in each model. */
 export const SITES = ['paper', 'pre', 'pre_linear', 'act', 'post'] as const;
 
-/** What models there are, as a field of options. */
-export const architectureField = one(['bert', 'llama']);
 const placeField = whole();
 const widthField = whole(1);
 const textField = like<string>((value) => typeof value === 'string', "a neuron's name, such as 'L3.N327'");
@@ -46,22 +46,21 @@ export const neuronList = list<NeuronOrName>(
 );
 
 /** The part of a model that says which neurons there are. */
-export type NeuronSpace = Pick<LanguageModel, 'architecture' | 'sites' | 'paperSite'> & {
+export type NeuronSpace = Pick<LanguageModel, 'family' | 'sites' | 'paperSite'> & {
   readonly sizes: Pick<LanguageModel['sizes'], 'layers' | 'width'>;
 };
 
-const SITES_OF: Readonly<Record<LanguageModel['architecture'], Pick<NeuronSpace, 'sites' | 'paperSite'>>> = {
-  bert: { sites: ['pre', 'post'], paperSite: 'post' },
-  llama: { sites: ['pre', 'pre_linear', 'act', 'post'], paperSite: 'pre_linear' },
-};
+const spaceField = like<NeuronSpace | ModelConfig>(
+  (value) => typeof value === 'object' && value !== null && ('sites' in value || 'description' in value),
+  'a model, or its config, which readConfig gives',
+);
 
-/** What a model of an architecture and size will have, known before its weights are read. */
-export function neuronSpace(
-  architecture: LanguageModel['architecture'],
-  sizes: NeuronSpace['sizes'],
-): NeuronSpace {
-  checkValue('neuronSpace', 'architecture', architectureField, architecture);
-  return { architecture, sizes, ...SITES_OF[architecture] };
+/** What neurons a model has, which its config.json says before its weights are read. */
+export function neuronSpace(of: NeuronSpace | ModelConfig): NeuronSpace {
+  checkValue('neuronSpace', 'of', spaceField, of);
+  if ('sites' in of) return { family: of.family, sizes: of.sizes, sites: of.sites, paperSite: of.paperSite };
+  const { family, description } = of;
+  return { family: family.type, sizes: description.sizes, ...sitesOf(description) };
 }
 
 /** Hook name of a site in a layer: `blocks.3.mlp.hook_post`. */
@@ -80,7 +79,7 @@ export function siteOfHook(hook: string): Pick<Neuron, 'layer' | 'site'> {
 }
 
 /**
- * A site by name: `paper` (BERT post, Llama pre_linear), `post`, or `hook_post`.
+ * A site by name: `paper` (post, or pre_linear where the feed-forward gates), `post`, or `hook_post`.
  * @throws UserError naming the model's sites.
  */
 export function resolveSite(name: string, space: NeuronSpace): Site {
@@ -88,7 +87,7 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
   const site = space.sites.find((known) => known === name || `hook_${known}` === name);
   if (site) return site;
   const known = ['paper', ...space.sites].join(', ');
-  throw new UserError('site', `unknown site "${name}" for a ${space.architecture} model; it has ${known}`);
+  throw new UserError('site', `unknown site "${name}" for a ${space.family} model; it has ${known}`);
 }
 
 /**
@@ -98,9 +97,10 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
  * @example
  * ```ts
  * import { flatIndex, formatNeuron, neuronSpace, parseNeuron } from 'neurgrad';
+ * import { FAMILIES, parseConfig } from 'neurgrad/models';
  *
- * const space = neuronSpace('llama', { layers: 32, width: 11008 });
- * const neuron = parseNeuron('L20.N3781@post', space);
+ * const config = parseConfig({ model_type: 'llama', ...FAMILIES.llama.presets['llama2-7b'] });
+ * const neuron = parseNeuron('L20.N3781@post', neuronSpace(config));
  * console.log(flatIndex(neuron, 11008), formatNeuron(neuron)); // → 223941 L20.N3781@post
  * ```
  */

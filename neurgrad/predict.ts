@@ -12,7 +12,7 @@ import { conventionFields } from './conventions.ts';
 export interface Probe {
   readonly ids: readonly number[];
   readonly position: number;
-  /** BERT only: 0 for the first of two sentences, 1 for the second; default all 0. */
+  /** Of models that have embeddings of them (BERT): 0 for the first of two sentences, 1 for the second; default all 0. */
   readonly tokenTypeIds?: readonly number[];
 }
 
@@ -27,7 +27,7 @@ export const tokenField = whole(0, undefined, "a token's id (resolveTarget gives
 const typeList = list(whole(), 'a list of a number a token');
 /** A model, as an argument. */
 export const modelField = like<LanguageModel>(
-  (value) => typeof value === 'object' && value !== null && 'architecture' in value && 'sizes' in value,
+  (value) => typeof value === 'object' && value !== null && 'causal' in value && 'sizes' in value,
   'a model: the `model` of what loadModel gives',
 );
 

@@ -1,7 +1,7 @@
 /**
  * Prompts and targets (SPEC 1): from a cloze sentence to token ids, the one probe position and the target token.
  *
- * BERT answers at its one [MASK]; a causal model answers after its last token.
+ * A masked model answers at its one mask; a causal one answers after its last token.
  */
 
 import { UserError } from '../engine/errors.ts';
@@ -21,7 +21,7 @@ export interface Prompt extends Probe {
 
 const textField = like<string>((value) => typeof value === 'string', 'the text of a prompt');
 
-type PromptModel = Pick<LanguageModel, 'architecture' | 'sizes'>;
+type PromptModel = Pick<LanguageModel, 'causal' | 'sizes'>;
 
 /** Marks that vocabularies put before or after a word: SentencePiece, byte-level BPE, WordPiece. */
 const VOCABULARY_MARK = /^(▁|Ġ|##)/u;
@@ -42,7 +42,7 @@ const wordField = like<string>((value) => typeof value === 'string', "the target
 
 /**
  * Encodes a prompt with the model's special tokens and finds the probe position.
- * @throws UserError where a BERT prompt has no [MASK] or several, where the prompt is empty or longer than the model, and
+ * @throws UserError where a masked model's prompt has no mask or several, where the prompt is empty or longer than the model, and
  * where it has a token that the model has no embedding for.
  * @example
  * ```ts
@@ -68,7 +68,7 @@ export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: str
     );
   }
   checkKnown(model, tokenizer, ids, `the prompt "${shorten(text)}"`);
-  const position = model.architecture === 'bert' ? maskPosition(tokenizer, ids, text) : ids.length - 1;
+  const position = model.causal ? ids.length - 1 : maskPosition(tokenizer, ids, text);
   return { text, ids, tokens: ids.map(tokenizer.tokenOf), shown: ids.map(tokenizer.show), position };
 }
 
@@ -90,18 +90,33 @@ export function checkKnown(
   );
 }
 
+/**
+ * The token that a masked model fills in, as it is typed in a prompt ([MASK], <mask>); null for a causal model.
+ * @throws UserError where the tokenizer has none.
+ */
+export function maskToken(
+  { causal }: Pick<LanguageModel, 'causal'>,
+  tokenizer: Pick<Tokenizer, 'maskId' | 'tokenOf'>,
+): string | null {
+  if (causal) return null;
+  if (tokenizer.maskId === undefined)
+    throw new UserError('tokenizer', 'the tokenizer has no mask token, which this model fills in');
+  return tokenizer.tokenOf(tokenizer.maskId);
+}
+
 function maskPosition(tokenizer: Tokenizer, ids: readonly number[], text: string): number {
+  const mask = maskToken({ causal: false }, tokenizer);
   const masks = ids.flatMap((id, at) => (id === tokenizer.maskId ? [at] : []));
   if (masks.length === 1) return masks[0]!;
-  const count = masks.length === 0 ? 'no [MASK]' : `${masks.length} times [MASK]`;
+  const count = masks.length === 0 ? `no ${mask}` : `${masks.length} times ${mask}`;
   throw new UserError('prompt', `the prompt has ${count}, it needs exactly one: "${shorten(text)}"`);
 }
 
 /**
  * The token id of a target word, as it would stand at the probe position.
  *
- * BERT: the word alone. Causal: the token that follows the prompt, after a space where the target starts with a letter
- * or digit and the prompt does not end in one. A vocabulary entry with its mark (`▁Paris`, `##ing`) is taken as it is.
+ * Masked: the word in place of the mask, after a space where one is before that. Causal: the token that follows the prompt, after a
+ * space where the target starts with a letter or digit and the prompt does not end in one. A vocabulary entry with its mark (`▁Paris`, `##ing`) is taken as it is.
  * @throws UserError where the target is empty, unknown or several tokens (the message shows the pieces), or one that the
  * model has no row for.
  * @example
@@ -137,7 +152,11 @@ function tokenOfTarget(
 ): number {
   const entry = VOCABULARY_MARK.test(word) ? tokenizer.idOf(word) : undefined;
   if (entry !== undefined) return entry;
-  if (model.architecture === 'bert') return tokenizer.singleToken(word, { kind: 'bert' });
+  const mask = maskToken(model, tokenizer);
+  if (mask !== null) {
+    const spaced = /\s$/u.test(prompt.text.split(mask, 1)[0]!);
+    return tokenizer.singleToken(spaced ? ` ${word}` : word, { kind: 'masked' });
+  }
   const gap = /^[\p{L}\p{N}]/u.test(word) && !/\s$/u.test(prompt.text) ? ' ' : '';
-  return tokenizer.singleToken(gap + word, { kind: 'llama', after: prompt.text });
+  return tokenizer.singleToken(gap + word, { kind: 'causal', after: prompt.text });
 }

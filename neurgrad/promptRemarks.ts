@@ -20,7 +20,7 @@ import { visibleText } from '../models/visibleText.ts';
  * ```
  */
 export function promptRemarks(
-  model: Pick<LanguageModel, 'architecture'>,
+  model: Pick<LanguageModel, 'causal'>,
   tokenizer: Tokenizer,
   text: string,
 ): string[] {
@@ -41,7 +41,7 @@ export function promptRemarks(
     remarks.push(
       `${tokenizer.show(id)} is typed in the prompt and added by the tokenizer, too: it is there twice`,
     );
-  if (model.architecture === 'llama' && /[^\S\n\r]$/.test(text))
+  if (model.causal && /[^\S\n\r]$/.test(text))
     remarks.push(
       'the prompt ends in a space, but most tokens bring the space before them: the model is asked what follows two; leave the space out',
     );

@@ -17,7 +17,7 @@ import {
   whole,
 } from '../engine/options.ts';
 import { type LanguageModel, type Patch, type Quantity, runModel } from '../models/model.ts';
-import { StreamedLlama } from '../models/stream.ts';
+import { StreamedModel } from '../models/stream.ts';
 import {
   type Conventions,
   conventionFields,
@@ -27,7 +27,7 @@ import {
   outwardSign,
   type Sign,
 } from './conventions.ts';
-import { carriesDifferences, type DifferenceModel } from './difference/bundle.ts';
+import { carriesDifferences } from './difference/bundle.ts';
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
@@ -196,7 +196,7 @@ const ROWS_PER_WAVE = 1024;
 
 /** As {@link runPatches} at a prompt's last token, for weights on disk: rows behind one cache, many to a reading. */
 async function runRowPatches(
-  model: StreamedLlama,
+  model: StreamedModel,
   probe: Probe,
   patches: readonly Omit<Patch, 'row'>[],
   target: number,
@@ -339,14 +339,11 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   const patches = jobs.map(({ patch }) => patch);
   const atEnd = at === probe.position && at === probe.ids.length - 1;
   // A bundle keeps no token of a causal model after the one that is read: nothing there is heard.
-  const engine =
-    options.engine === 'naive'
-      ? 'naive'
-      : carriesDifferences(model) && (model.architecture === 'bert' || at <= probe.position)
-        ? 'differences'
-        : model instanceof StreamedLlama && atEnd
-          ? 'rows'
-          : 'naive';
+  const automatic = options.engine !== 'naive';
+  const carrier =
+    automatic && carriesDifferences(model) && (!model.causal || at <= probe.position) ? model : null;
+  const cached = automatic && !carrier && model instanceof StreamedModel && atEnd ? model : null;
+  const engine = carrier ? 'differences' : cached ? 'rows' : 'naive';
   const passOptions = {
     ...(options.rowsPerPass ? { rowsPerPass: options.rowsPerPass } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
@@ -359,10 +356,10 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   };
   const shiftsOnly = shifts.filter((shift) => shift !== 0);
   const measured: readonly Measured[] =
-    engine === 'differences' && options.points === false
+    carrier && options.points === false
       ? (
           await sweepSums(
-            model as DifferenceModel,
+            carrier,
             sweepCase,
             {
               neurons,
@@ -394,17 +391,17 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
           shifts,
           neurons.length,
           base.target,
-          engine === 'differences'
+          carrier
             ? await sweepDifferences(
-                model as DifferenceModel,
+                carrier,
                 sweepCase,
                 base.target,
                 rounding,
                 jobs.map(({ n, s }) => ({ neuron: neurons[n]!, shift: shifts[s]! * axis(neurons[n]!) })),
                 passOptions,
               )
-            : (engine === 'rows'
-                ? await runRowPatches(model as StreamedLlama, probe, patches, target, passOptions)
+            : (cached
+                ? await runRowPatches(cached, probe, patches, target, passOptions)
                 : await runPatches(model, probe, patches, target, rowsPerPass, options.onProgress)
               ).map(ofForwards(base.target, rounding)),
           of,

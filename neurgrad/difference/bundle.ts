@@ -6,7 +6,16 @@
  * queries, residuals and feed-forward values are kept from there on only, keys and values from the prompt's start.
  */
 
-import { concat, logSoftmax, noGrad, permute, reshape, scope, slice, type Tensor } from '../../engine/index.ts';
+import {
+  concat,
+  logSoftmax,
+  noGrad,
+  permute,
+  reshape,
+  scope,
+  slice,
+  type Tensor,
+} from '../../engine/index.ts';
 import { disown } from '../../engine/scope.ts';
 import { feedForwardOf } from '../../models/description.ts';
 import type { Keep } from '../../models/hooks.ts';
@@ -129,7 +138,9 @@ async function makeBundle(
 
   const layers = parts[0]!.map(
     (first, layer) =>
-      new Map([...first.keys()].map((slot) => [slot, hold(pack(parts.map((part) => part[layer]!.get(slot)!)))])),
+      new Map(
+        [...first.keys()].map((slot) => [slot, hold(pack(parts.map((part) => part[layer]!.get(slot)!)))]),
+      ),
   );
   const logits = hold(pack(logitRows));
   const logprobs = hold(noGrad(() => scope(() => logSoftmax(logits))));

@@ -120,7 +120,11 @@ export class DifferenceWords implements Words<Difference> {
   norm(value: Difference, { kind, weight, eps, hook }: NormSpec): Difference {
     const { x, of, heads } = this.made(value);
     const base = this.#base.get(hook)!;
-    return new Change(x && normDifference(kind, base, of.records(), x, this.#parameter(weight), eps), of, heads);
+    return new Change(
+      x && normDifference(kind, base, of.records(), x, this.#parameter(weight), eps),
+      of,
+      heads,
+    );
   }
 
   activate(value: Difference, activation: ActivationName, slot: string): Difference {

@@ -3,6 +3,7 @@
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
+import { maskToken } from '../prompt.ts';
 import { sweep } from '../sweep.ts';
 import { unitsOf } from './folder.ts';
 import type { Plan } from './plan.ts';
@@ -30,8 +31,8 @@ const SAMPLE = 16;
 
 /** Of model `number` of the plan, open. @throws UserError where no prompt passes. */
 export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0): Promise<StudyEstimate> {
-  const { model } = opened;
-  const questions = readQuestions(plan.prompts, model.architecture);
+  const { model, tokenizer } = opened;
+  const questions = readQuestions(plan.prompts, maskToken(model, tokenizer));
   const { prompts } = await selectPrompts(opened, plan.models[number]!, questions, {
     ...plan.prompts,
     count: 1,

@@ -26,7 +26,8 @@ import { listFolder } from './textFile.ts';
 export interface ModelStamp {
   /** As in the plan. */
   readonly source: string;
-  readonly architecture: 'bert' | 'llama';
+  /** `model_type` in config.json. */
+  readonly family: string;
   readonly layers: number;
   readonly hidden: number;
   readonly width: number;
@@ -58,13 +59,13 @@ export interface Manifest {
 export function stampModel(
   source: string,
   folder: string,
-  model: Pick<LanguageModel, 'architecture' | 'sizes'>,
+  model: Pick<LanguageModel, 'family' | 'sizes'>,
   weights: NonNullable<ModelStamp['weights']> = 'device',
 ): ModelStamp {
   const { layers, hidden, width } = model.sizes;
   return {
     source,
-    architecture: model.architecture,
+    family: model.family,
     layers,
     hidden,
     width,
@@ -265,15 +266,23 @@ const manifestSchema = v.object({
   planHash: v.string(),
   models: v.pipe(
     v.array(
-      v.object({
-        source: v.string(),
-        architecture: v.picklist(['bert', 'llama']),
-        layers: whole,
-        hidden: whole,
-        width: whole,
-        weights: v.exactOptional(v.picklist(['device', 'disk', 'processes'])),
-        files: v.record(v.string(), v.string()),
-      }),
+      v.pipe(
+        // Folders of before call the family architecture.
+        v.unknown(),
+        v.transform((stamp) => {
+          const { architecture, ...rest } = (stamp ?? {}) as Record<string, unknown>;
+          return architecture === undefined ? stamp : { family: architecture, ...rest };
+        }),
+        v.object({
+          source: v.string(),
+          family: v.string(),
+          layers: whole,
+          hidden: whole,
+          width: whole,
+          weights: v.exactOptional(v.picklist(['device', 'disk', 'processes'])),
+          files: v.record(v.string(), v.string()),
+        }),
+      ),
     ),
     v.minLength(1),
   ),
@@ -298,9 +307,10 @@ function readManifest(path: string): Manifest {
   return manifest;
 }
 
-/** What every part of a study carries. */
+/** What every part of a study carries: the family under its older name, so that studies go on. */
 function studyHash(plan: Plan, models: readonly ModelStamp[]): string {
-  return sha256(canonical({ hash: planHash(plan), models }));
+  const stamps = models.map(({ family, ...rest }) => ({ architecture: family, ...rest }));
+  return sha256(canonical({ hash: planHash(plan), models: stamps }));
 }
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -1,16 +1,15 @@
 /**
  * Prompts of a study: JSONL (`prompt`, `answer`), MyriadLAMA's rows, and ParaRel's folder of facts and templates.
  *
- * BERT gets the sentence with [MASK] for the object; a causal model the text before it, so that only templates that end
+ * A masked model gets the sentence with its mask for the object; a causal one the text before it, so that only templates that end
  * in their object serve.
  */
 
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileError, UserError } from '../../engine/errors.ts';
-import { checkValue, show } from '../../engine/options.ts';
+import { checkValue, like, show } from '../../engine/options.ts';
 import { parseJson } from '../../models/json.ts';
-import { architectureField } from '../neuron.ts';
 import type { Plan } from './plan.ts';
 import { listFolder, readTextFile } from './textFile.ts';
 
@@ -29,17 +28,25 @@ export interface Questions {
   at(i: number): Question;
 }
 
-type Architecture = 'bert' | 'llama';
+/** The token that stands for the object; null for causal models. */
+type Mask = string | null;
+const maskField = like<Mask>(
+  (value) => value === null || (typeof value === 'string' && value !== ''),
+  'a mask token, or null for a causal model: maskToken gives it',
+);
 
-/** @throws UserError naming the file and line that cannot be read. */
-export function readQuestions(plan: Plan['prompts'], architecture: Architecture): Questions {
-  checkValue('readQuestions', 'architecture', architectureField, architecture);
+/**
+ * @param mask the token that the model fills in, null for a causal one: `maskToken` gives it.
+ * @throws UserError naming the file and line that cannot be read.
+ */
+export function readQuestions(plan: Plan['prompts'], mask: Mask): Questions {
+  checkValue('readQuestions', 'mask', maskField, mask);
   if (!existsSync(plan.path)) throw new UserError('prompts', `${plan.path}: no such file or folder`);
-  if (plan.format === 'pararel') return pararel(plan.path, architecture);
+  if (plan.format === 'pararel') return pararel(plan.path, mask);
   const files = isFolder(plan.path) ? list(plan.path).map((name) => join(plan.path, name)) : [plan.path];
   const questions = files.flatMap((file) =>
     readLines(file).map(({ row, where }) =>
-      plan.format === 'myriadlama' ? myriad(row, where, architecture) : plainRow(row, where),
+      plan.format === 'myriadlama' ? myriad(row, where, mask) : plainRow(row, where),
     ),
   );
   const kept = questions.filter((question) => question !== null);
@@ -93,30 +100,30 @@ function factOf({ uuid }: Row, where: string): string | null {
 }
 
 /** A row of MyriadLAMA: ready-made `prompt` and `answer`, or a `template` with [X] and [Y] and the two entities. */
-function myriad(row: Row, where: string, architecture: Architecture): Question | null {
+function myriad(row: Row, where: string, mask: Mask): Question | null {
   if (typeof row.prompt === 'string') return plainRow(row, where);
   const template = text(row, where, 'template', 'pattern');
   const subject = text(row, where, 'sub_exp', 'sub_ent', 'sub_label');
   const answer = text(row, where, 'obj_exp', 'obj_ent', 'obj_label');
-  const prompt = fill(template, subject, architecture);
+  const prompt = fill(template, subject, mask);
   return prompt === null ? null : { prompt, answer, fact: factOf(row, where) ?? `${subject}\t${answer}` };
 }
 
 /** The template with its subject, open at the object. Null where a causal model could not answer. */
-export function fill(template: string, subject: string, architecture: Architecture): string | null {
-  checkValue('fill', 'architecture', architectureField, architecture);
+export function fill(template: string, subject: string, mask: Mask): string | null {
+  checkValue('fill', 'mask', maskField, mask);
   const at = template.indexOf('[Y]');
   if (at < 0) return null;
   // A subject may contain `$`: no replacement patterns.
   const named = (part: string): string => part.split('[X]').join(subject);
-  if (architecture === 'bert') return `${named(template.slice(0, at))}[MASK]${named(template.slice(at + 3))}`;
+  if (mask !== null) return `${named(template.slice(0, at))}${mask}${named(template.slice(at + 3))}`;
   const rest = template.slice(at + 3).trim();
   const before = named(template.slice(0, at)).trimEnd();
   return /^[.!?]?$/.test(rest) && before !== '' ? before : null;
 }
 
 /** ParaRel (Elazar et al. 2021): every fact of a relation in every template of it. */
-function pararel(folder: string, architecture: Architecture): Questions {
+function pararel(folder: string, mask: Mask): Questions {
   const relations = list(join(folder, 'objects')).filter((name) =>
     existsSync(join(folder, 'templates', name)),
   );
@@ -127,7 +134,7 @@ function pararel(folder: string, architecture: Architecture): Questions {
     }));
     const templates = readLines(join(folder, 'templates', name))
       .map(({ row, where }) => text(row, where, 'pattern', 'template'))
-      .filter((template) => fill(template, 'x', architecture) !== null);
+      .filter((template) => fill(template, 'x', mask) !== null);
     return { name, facts, templates, size: facts.length * templates.length };
   });
   const starts: number[] = [];
@@ -144,7 +151,7 @@ function pararel(folder: string, architecture: Architecture): Questions {
       const { name, facts, templates } = blocks[block]!;
       const within = i - starts[block]!;
       const { subject, answer } = facts[Math.floor(within / templates.length)]!;
-      const prompt = fill(templates[within % templates.length]!, subject, architecture)!;
+      const prompt = fill(templates[within % templates.length]!, subject, mask)!;
       return { prompt, answer, fact: `${name}\t${subject}\t${answer}` };
     },
   };

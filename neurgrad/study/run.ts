@@ -9,6 +9,7 @@ import type { Tokenizer } from '../../models/tokenizer.ts';
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
+import { maskToken } from '../prompt.ts';
 import { unknownRemark } from '../promptRemarks.ts';
 import { type CurveFit, type FitOptions, fitCurve } from '../statistics.ts';
 import { type NeuronCurve, sweep } from '../sweep.ts';
@@ -153,7 +154,7 @@ async function chosenPrompts(
   const kept = folder.note<Selection>(promptsFile(number));
   if (kept) return kept;
   const opened = await open();
-  const questions = readQuestions(plan.prompts, opened.model.architecture);
+  const questions = readQuestions(plan.prompts, maskToken(opened.model, opened.tokenizer));
   const name = plan.models[number]!;
   const selection = await selectPrompts(opened, name, questions, plan.prompts, options.onPrompts);
   if (selection.prompts.length < plan.prompts.count)
