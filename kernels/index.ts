@@ -22,3 +22,4 @@ export * from './rotary.ts';
 export * from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';
+export * from './transpose.ts';

@@ -11,8 +11,12 @@ import { UserError } from '../engine/errors.ts';
 import { callback, checkOptions, flag, instance, list, optionsSchema } from '../engine/options.ts';
 import type { ByteFolder, ByteSource } from './byteSource.ts';
 import { safeName } from './byteSource.ts';
+import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
+import { type Parameter, parametersOf, storedName } from './description.ts';
+import type { CheckpointNames } from './families/family.ts';
 import { duplicateKey, readSafetensorsHeader, shortened, type TensorSpan } from './safetensors.ts';
+import { type StoredTensor, storedTensors } from './stored.ts';
 
 /** A tensor and the file it lies in; `begin` and `end` are positions in that file. */
 export interface TensorEntry extends TensorSpan {
@@ -157,49 +161,27 @@ async function readIndex(
   return { weightMap, totalSize: typeof total === 'number' ? total : undefined };
 }
 
-/** Stored by some writers, needed by no model here; left out unless a model does expect the name. */
-const NEEDLESS: readonly RegExp[] = [
-  /^(bert\.)?pooler\./,
-  /^cls\.seq_relationship\./,
-  /(^|\.)position_ids$/,
-  /\.rotary_emb\.inv_freq$/,
-  // Copies of tied weights.
-  /^cls\.predictions\.decoder\.(weight|bias)$/,
-  /^lm_head\.weight$/,
-];
-
-/** Tied pairs: a writer that stores a shared tensor once may have kept it under the first name instead of the second. */
-const TIED: readonly (readonly [string, string])[] = [
-  ['cls.predictions.decoder.bias', 'cls.predictions.bias'],
-  ['cls.predictions.decoder.weight', 'bert.embeddings.word_embeddings.weight'],
-  ['lm_head.weight', 'model.embed_tokens.weight'],
-];
-
-/** What a base model's own checkpoint leaves off the names, as `from_pretrained` tolerates. */
-const PREFIXES = ['bert.', 'model.'];
-
 /** Formats that weights may have. */
 export const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
 
 /**
- * The current name of each stored one, as Hugging Face `from_pretrained` reads old checkpoints: `LayerNorm.gamma` and
- * `.beta` are weight and bias, a base model's missing prefix is added, a tied tensor may stand under its other name.
+ * The current name of each stored one, as Hugging Face `from_pretrained` reads old checkpoints: what has been renamed since,
+ * a base model's missing prefix is added, a tensor with two names may stand under either.
  * @param expected names that the model wants. @returns stored name -> name.
  */
 export function adoptNames(
   stored: Iterable<string>,
+  { prefix, renamed = [], copies = {} }: CheckpointNames,
   expected: { has(name: string): boolean },
 ): Map<string, string> {
   const adopted = new Map<string, string>();
   for (const name of stored) {
-    const current = name
-      .replace(/LayerNorm\.gamma$/, 'LayerNorm.weight')
-      .replace(/LayerNorm\.beta$/, 'LayerNorm.bias');
-    const prefix = expected.has(current) ? '' : (PREFIXES.find((each) => expected.has(each + current)) ?? '');
-    adopted.set(name, prefix + current);
+    const current = renamed.reduce((text, [old, now]) => text.replace(old, now), name);
+    const bare = !expected.has(current) && expected.has(prefix + current);
+    adopted.set(name, bare ? prefix + current : current);
   }
   const taken = new Set(adopted.values());
-  for (const [copy, original] of TIED) {
+  for (const [copy, original] of Object.entries(copies)) {
     const stands = expected.has(original) && !expected.has(copy) && !taken.has(original);
     if (stands && adopted.get(copy) === copy) adopted.set(copy, original);
   }
@@ -222,30 +204,40 @@ const matchOptions = optionsSchema<MatchOptions>({
   onNote: callback(),
 });
 
+/** A model's checkpoint, as far as its names and shapes go. */
+type Expecting = Pick<ModelConfig, 'family' | 'description'>;
+
 /**
- * Finds the stored tensor for each one that a model expects.
- * @param expected shapes under current names.
- * @returns entries under the expected names, in file order.
+ * Finds the stored tensor of each parameter of a model; several may be parts of one (stored.ts).
+ * @returns entries under the parameters' names, in file order.
  * @throws UserError, one line, listing tensors that are missing, of another shape, no floats, or that would change the
  * model's numbers if they were read; its code is `tensor-missing`, `tensor-shape`, `tensor-dtype` or `tensor-extra` for
  * the first of these.
  */
 export function matchTensors(
   checkpoint: Pick<Checkpoint, 'name' | 'tensors' | 'unindexed'>,
-  expected: ReadonlyMap<string, readonly number[]>,
+  config: Expecting,
   options: MatchOptions = {},
 ): Map<string, TensorEntry> {
   checkOptions('matchTensors', matchOptions, options);
-  const { strict = false, onNote = console.warn } = options;
-  const ignored = (name: string) =>
-    [...NEEDLESS, ...(options.ignore ?? [])].some((pattern) => pattern.test(name));
+  const { strict = false, onNote = console.warn, ignore = [] } = options;
+  const names = config.family.checkpoint;
+  const parameters = parametersOf(config.description);
+  const expected = storedTensors(parameters);
+  const needless = [...(names.needless ?? []), ...ignore];
+  const copies = new Map(Object.entries(names.copies ?? {}));
+  const ignored = (name: string): boolean =>
+    [name, names.prefix + name].some(
+      (each) => needless.some((pattern) => pattern.test(each)) || expected.has(copies.get(each) ?? ''),
+    );
   const found = new Map<string, TensorEntry>();
+  const entries = new Map<string, TensorEntry>();
   const shape: string[] = [];
   const dtype: string[] = [];
   const spare: string[] = [];
   const meant: string[] = [];
-  const computes = partOfComputation(expected);
-  for (const [stored, name] of adoptNames(checkpoint.tensors.keys(), expected)) {
+  const computes = partOfComputation(parameters, names);
+  for (const [stored, name] of adoptNames(checkpoint.tensors.keys(), names, expected)) {
     const entry = checkpoint.tensors.get(stored)!;
     const wanted = expected.get(name);
     const before = found.get(name);
@@ -260,17 +252,17 @@ export function matchTensors(
       continue;
     }
     found.set(name, entry);
-    if (wanted.length !== entry.shape.length || wanted.some((length, axis) => length !== entry.shape[axis])) {
-      shape.push(`${name} is [${entry.shape}], should be [${wanted}]`);
-    }
+    for (const { parameter } of wanted.parts) entries.set(parameter.name, entry);
+    if (wanted.shape.join() !== entry.shape.join())
+      shape.push(`${name} is [${entry.shape}], should be [${wanted.shape}]`);
     if (!FLOATS.has(entry.dtype)) dtype.push(`${name} is ${entry.dtype}`);
   }
   const unnamed = checkpoint.unindexed.filter((name) => !ignored(name));
-  const missing = [...expected.keys()].filter((name) => !found.has(name));
-  const reason = missing.length > 0 && whyMissing(missing, checkpoint.tensors);
+  const missing = [...expected.values()].filter(({ name }) => !found.has(name));
+  const reason = missing.length > 0 && whyMissing(missing, config, checkpoint.tensors);
   if (reason) throw new UserError('tensor-missing', `${checkpoint.name}: ${reason}`);
   const faults = [
-    { code: 'tensor-missing', title: 'missing', list: missing },
+    { code: 'tensor-missing', title: 'missing', list: missing.map(({ name }) => name) },
     { code: 'tensor-shape', title: 'of another shape than config.json says', list: shape },
     { code: 'tensor-dtype', title: 'not stored as floats', list: dtype },
     { code: 'tensor-extra', title: 'that this architecture does not compute with', list: meant },
@@ -290,78 +282,105 @@ export function matchTensors(
   };
   tell(spare, 'as the model has no place for it');
   tell(unnamed, `as ${INDEX} does not name it`);
-  return found;
+  return entries;
 }
 
-/** Of `model.layers.3.mlp.x`: the list of layers it is in, its number and its name there. */
-const LAYER = /^(.{0,100}?\blayers?\.)(\d+)\.(.*)$/s;
-
-/** Modules whose weight a tied model takes from its embedding. */
-const HEADS = new Set(['lm_head', 'cls.predictions.decoder']);
+/** What the last part of a name says: a module's tensor that it computes with, in PyTorch's modules. */
+const PARAMETER = /\.(weight|bias)$/;
+const moduleOf = (name: string): string => name.slice(0, Math.max(0, name.lastIndexOf('.')));
 
 /**
- * Whether a tensor that a model does not expect would have its part in the computation: a bias or a norm inside a layer, a
- * layer that config.json does not count, or whatever hangs on a module whose weight is used (a bias of the head, a scale, a
+ * Whether a tensor that a model does not expect would have its part in the computation: a parameter inside a layer, a layer
+ * that config.json does not count, or whatever hangs on a module whose weight is used (a bias of the head, a scale, a
  * low-rank update).
  */
-function partOfComputation(expected: ReadonlyMap<string, unknown>): (name: string) => boolean {
-  const lists = new Map<string, Set<string>>();
-  let longest = 0;
-  for (const name of expected.keys()) {
-    longest = Math.max(longest, name.length);
-    const [, list, number] = LAYER.exec(name) ?? [];
-    if (list) lists.set(list, (lists.get(list) ?? new Set()).add(number!));
-  }
+function partOfComputation(
+  parameters: readonly Parameter[],
+  { prefix, copies = {} }: CheckpointNames,
+): (name: string) => boolean {
+  // Those of copies, too: a tied model takes the weight of its head from its embedding.
+  const modules = new Set(Object.keys(copies).map(moduleOf));
+  for (const { name, kind } of parameters) if (kind !== 'bias') modules.add(moduleOf(storedName(name)));
+  const longest = [...modules].reduce((length, module) => Math.max(length, module.length), 0);
+  const layers = layerLists(parameters);
   const computes = (name: string): boolean => {
-    const [, list, number, rest] = LAYER.exec(name) ?? [];
-    const numbers = lists.get(list ?? '');
-    if (numbers && (!numbers.has(number!) || /bias|norm/i.test(rest!))) return true;
-    for (let at = name.indexOf('.'); at > 0 && at < longest; at = name.indexOf('.', at + 1)) {
-      const module = name.slice(0, at);
-      if (HEADS.has(module) || expected.has(`${module}.weight`)) return true;
+    for (const [list, numbers] of layers) {
+      const [, number] = name.startsWith(list)
+        ? (/^(\d+)\./.exec(name.slice(list.length, list.length + 20)) ?? [])
+        : [];
+      if (number !== undefined && (!numbers.has(number) || PARAMETER.test(name))) return true;
     }
+    for (let at = name.indexOf('.'); at > 0 && at <= longest; at = name.indexOf('.', at + 1))
+      if (modules.has(name.slice(0, at))) return true;
     return false;
   };
-  return (name) => ['', ...PREFIXES].some((prefix) => computes(prefix + name));
+  return (name) => computes(name) || computes(prefix + name);
+}
+
+/** Lists of layers, by how the names of all that is in one begin, and the numbers that there are: `model.layers.`, 0 and 1. */
+function layerLists(parameters: readonly Parameter[]): Map<string, Set<string>> {
+  const common = new Map<number, string[]>();
+  for (const { stage, name } of parameters) {
+    if (typeof stage !== 'number') continue;
+    const path = name.split('.');
+    const before = common.get(stage) ?? path;
+    const end = before.findIndex((part, i) => part !== path[i]);
+    common.set(stage, end < 0 ? before : before.slice(0, end));
+  }
+  const lists = new Map<string, Set<string>>();
+  for (const path of common.values()) {
+    const at = path.findLastIndex((part) => /^\d+$/.test(part));
+    if (at < 0) continue;
+    const list = path
+      .slice(0, at)
+      .map((part) => `${part}.`)
+      .join('');
+    lists.set(list, (lists.get(list) ?? new Set()).add(path[at]!));
+  }
+  return lists;
 }
 
 /** What the names that are there say of those that are not; undefined where they say nothing. */
 function whyMissing(
-  missing: readonly string[],
+  missing: readonly StoredTensor[],
+  { family, description }: Expecting,
   stored: ReadonlyMap<string, TensorEntry>,
 ): string | undefined {
-  const names = [...stored.keys()];
-  const packed = names.find((name) => name.endsWith('.qweight'));
+  const packed = [...stored.keys()].find((name) => name.endsWith('.qweight'));
   if (packed)
     return `its matrices are packed by GPTQ or AWQ (${shortened(packed)}); quantised checkpoints are not supported, take the float weights`;
-  const wrapped = wrapperOf(missing, stored);
+  const names = missing.map(({ name }) => name);
+  const wrapped = wrapperOf(names, family.checkpoint, stored);
   if (wrapped) return wrapped;
-  if (
-    missing.every((name) => name.startsWith('cls.')) &&
-    missing.some((name) => name.includes('.transform.'))
-  )
-    return `is an encoder without the masked-word head (${count(missing.length)} missing: ${abbreviate(missing)}); take a checkpoint of BertForMaskedLM`;
-  if (missing.length === 1 && missing[0] === 'lm_head.weight')
-    return 'is a decoder without its head (lm_head.weight is missing, and config.json does not tie it to the embedding); take a checkpoint of LlamaForCausalLM';
+  const { transform, decoder } = description.head;
+  const ofHead = missing.every(({ parts }) => parts[0]!.parameter.stage === 'head');
+  const instead = `take a checkpoint of ${family.architecture}`;
+  if (ofHead && transform && names.includes(storedName(transform.dense.weight)))
+    return `is an encoder without the masked-word head (${count(names.length)} missing: ${abbreviate(names)}); ${instead}`;
+  if (description.causal && names.length === 1 && names[0] === decoder.weight)
+    return `is a decoder without its head (${decoder.weight} is missing, and config.json does not tie it to the embedding); ${instead}`;
   return undefined;
 }
 
 /** Where most of what is missing stands behind one more prefix: a wrapper's, or the model's own for the second time. */
-function wrapperOf(missing: readonly string[], stored: ReadonlyMap<string, TensorEntry>): string | undefined {
-  const own = (name: string) => PREFIXES.find((prefix) => name.startsWith(prefix)) ?? '';
-  const bare = (name: string) => name.slice(own(name).length);
-  const first = missing.find((name) => own(name) !== '');
+function wrapperOf(
+  missing: readonly string[],
+  { prefix: own }: CheckpointNames,
+  stored: ReadonlyMap<string, TensorEntry>,
+): string | undefined {
+  const bare = (name: string) => (name.startsWith(own) ? name.slice(own.length) : name);
+  const first = missing.find((name) => name.startsWith(own));
   if (!first) return undefined;
   const candidates = [...stored.keys()].filter((name) => name.endsWith(`.${bare(first)}`));
   for (const name of candidates.slice(0, 8)) {
     const prefix = name.slice(0, -bare(first).length);
-    const outer = prefix.slice(0, -own(first).length);
+    const outer = prefix.slice(0, -own.length);
     const there = missing.filter((each) => stored.has(prefix + bare(each)) || stored.has(outer + each));
     if (2 * there.length < missing.length) continue;
-    const twice = prefix === own(first).repeat(2);
-    const fault = twice
-      ? `its tensors' names have the prefix ${JSON.stringify(own(first))} twice`
-      : `its tensors' names begin with ${JSON.stringify(shortened(prefix))}`;
+    const fault =
+      prefix === own.repeat(2)
+        ? `its tensors' names have the prefix ${JSON.stringify(own)} twice`
+        : `its tensors' names begin with ${JSON.stringify(shortened(prefix))}`;
     return `${fault} (${shortened(name)} for ${first}); save the model itself, not what it is wrapped in, or rename them`;
   }
   return undefined;

@@ -5,10 +5,8 @@
 
 import { UserError } from '../engine/errors.ts';
 import { convert, noGrad } from '../engine/index.ts';
-import { Bert } from './bert.ts';
-import { buildModel } from './build.ts';
-import { Llama } from './llama.ts';
 import type { LanguageModel } from './model.ts';
+import { Transformer } from './transformer.ts';
 
 /**
  * A model whose matrices are those of `model` rounded to f16 and whose vectors are its own; to be disposed of by itself.
@@ -26,13 +24,13 @@ import type { LanguageModel } from './model.ts';
  * model.device.destroy();
  * ```
  */
-export function halved(model: LanguageModel): LanguageModel {
-  if (!(model instanceof Bert || model instanceof Llama))
+export function halved(model: LanguageModel): Transformer {
+  if (!(model instanceof Transformer))
     throw new UserError('training', 'only a model whose weights are on the device has a copy in f16');
   // Parameters of their own, not functions of the model's.
   const weights = noGrad(
     () =>
       new Map([...model.parameters].map(([name, t]) => [name, t.rank > 1 ? convert(t, 'f16') : t.detach()])),
   );
-  return buildModel(model.device, model.sizes, weights);
+  return new Transformer(model.device, model.config, weights);
 }

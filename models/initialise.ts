@@ -1,12 +1,12 @@
 /**
- * A model with fresh weights, as Hugging Face transformers initialises one: norms 1, biases 0, everything else normal.
+ * A model with fresh weights, as Hugging Face transformers initialises one: norms do nothing, biases are 0, everything else is normal.
  * The same random numbers give the same bits on every machine: they are drawn on the host in float64.
  */
 
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
-import { buildModel, shapesOf } from './build.ts';
 import type { ModelConfig } from './config.ts';
-import type { LanguageModel } from './model.ts';
+import { parametersOf } from './description.ts';
+import { Transformer } from './transformer.ts';
 
 /**
  * @param random numbers in [0, 1), such as `seededRandom(seed)` gives.
@@ -15,11 +15,11 @@ import type { LanguageModel } from './model.ts';
  * ```ts
  * import { seededRandom } from 'neurgrad';
  * import { openDevice } from 'neurgrad/engine';
- * import { initialise, localFolder, readConfig } from 'neurgrad/models';
+ * import { changed, initialise, localFolder, readConfig } from 'neurgrad/models';
  *
  * const device = await openDevice();
  * const config = await readConfig(await localFolder('examples/models/stories260k'));
- * const model = initialise(device, { ...config, layers: 2 }, seededRandom(0));
+ * const model = initialise(device, changed(config, { num_hidden_layers: 2 }), seededRandom(0));
  * console.log(model.sizes.layers, model.hookNames.length); // → 2 34
  * device.destroy();
  * ```
@@ -29,16 +29,15 @@ export function initialise(
   config: ModelConfig,
   random: () => number,
   deviation = 0.02,
-): LanguageModel {
+): Transformer {
   const weights = new Map<string, Tensor>();
-  for (const [name, shape] of shapesOf(config)) {
-    const size = shape.reduce((a, b) => a * b, 1);
-    const values = new Float32Array(size);
-    if (/norm\.weight$/i.test(name)) values.fill(1);
-    else if (!name.endsWith('bias')) fillNormal(values, random, deviation);
+  for (const { name, shape, initial } of parametersOf(config.description)) {
+    const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    if (initial === null) fillNormal(values, random, deviation);
+    else values.fill(initial);
     weights.set(name, tensor(device, values, shape, 'weights'));
   }
-  return buildModel(device, config, weights);
+  return new Transformer(device, config, weights);
 }
 
 /** Box and Muller (1958): two normal numbers from two uniform ones. */

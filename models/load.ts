@@ -62,8 +62,8 @@ export async function streamModel(
   options: Omit<LoadOptions, 'device'> = {},
 ): Promise<StreamedModel> {
   checkOptions('streamModel', streamOptions, options);
-  const { families: _, ...ofWeights } = options;
-  const { config, checkpoint } = await openModelFiles(folder, options);
+  const { families, ...ofWeights } = options;
+  const { config, checkpoint } = await openModelFiles(folder, { onNote: options.onNote, families });
   try {
     return new StreamedModel(device, config, checkpoint, ofWeights);
   } catch (error) {
@@ -102,8 +102,8 @@ export async function loadModelWeights(
   options: LoadOptions = {},
 ): Promise<Transformer> {
   checkOptions('loadModelWeights', loadOptions, options);
-  const { device: _, families: __, ...ofWeights } = options;
-  const { config, checkpoint } = await openModelFiles(folder, options);
+  const { device: _, families, ...ofWeights } = options;
+  const { config, checkpoint } = await openModelFiles(folder, { onNote: options.onNote, families });
   try {
     const weights = await loadWeights(device, checkpoint, config, ofWeights);
     return new Transformer(device, config, weights);

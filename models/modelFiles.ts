@@ -2,20 +2,23 @@
  * What a model's folder says of the model, put together: `config.json` and the checkpoint, which may contradict each other
  * about tensors that are one.
  *
- * A config that ties a pair (`tie_word_embeddings`; BERT's two names of the decoder's bias) means one tensor, and most
- * writers store one. Where a file has both and they differ, the head was trained on its own: the stored one is the model's,
+ * A family says which names mean one tensor (`copies`: the decoder and the embedding under `tie_word_embeddings`; BERT's two
+ * names of the decoder's bias), and most writers store one. Where a file has both and they differ, the head was trained on its own: the stored one is the model's,
  * as in transformers 5 (`PreTrainedModel.tie_weights`), and that is told.
  */
 
-import { shapesOf } from './build.ts';
+import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, optionsSchema } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { adoptNames, type Checkpoint, FLOATS, openCheckpoint, type TensorEntry } from './checkpoint.ts';
-import { type ModelConfig, readConfig } from './config.ts';
+import { type Families, familiesField, type ModelConfig, readConfig, untied } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
+import { isTied, parametersOf } from './description.ts';
+import { storedTensors } from './stored.ts';
 
 /** A model's config and tensors, in agreement. */
 export interface ModelFiles {
-  /** `tied` is false where the checkpoint has a decoder of its own. */
+  /** Untied where the checkpoint has a decoder of its own. */
   readonly config: ModelConfig;
   /** To be closed by the caller. */
   readonly checkpoint: Checkpoint;
@@ -24,17 +27,25 @@ export interface ModelFiles {
 /** Bytes compared at a time. */
 const PIECE = 4 * 2 ** 20;
 
+/** How a model's files are read. */
+export interface FilesOptions {
+  /** Told in one line where tensors differ that should be one; default `console.warn`. */
+  readonly onNote?: ((note: string) => void) | undefined;
+  /** Families from outside, looked in before those of this package (docs/extending.md). */
+  readonly families?: Families | undefined;
+}
+
+const filesOptions = optionsSchema<FilesOptions>({ onNote: callback(), families: familiesField });
+
 /**
  * Reads a folder's config and opens its checkpoint; of the tensors, only those that should be one are read, where both are
  * there.
- * @param onNote told in one line where they are not one; default `console.warn`.
  * @throws UserError naming the file and what is wrong with it.
  */
-export async function openModelFiles(
-  folder: ByteFolder,
-  onNote: (note: string) => void = console.warn,
-): Promise<ModelFiles> {
-  const config = await readConfig(folder);
+export async function openModelFiles(folder: ByteFolder, options: FilesOptions = {}): Promise<ModelFiles> {
+  checkOptions('openModelFiles', filesOptions, options);
+  const { onNote = console.warn, families } = options;
+  const config = await readConfig(folder, families);
   const checkpoint = await openCheckpoint(folder);
   try {
     return await settleTied(config, checkpoint, onNote);
@@ -49,29 +60,34 @@ async function settleTied(
   checkpoint: Checkpoint,
   onNote: (note: string) => void,
 ): Promise<ModelFiles> {
-  const untied = { ...config, tied: false };
+  const { family, description } = config;
+  const own = untied(config);
+  const names = storedTensors(parametersOf(own.description));
   const stored = new Map<string, TensorEntry>();
-  for (const [name, current] of adoptNames(checkpoint.tensors.keys(), shapesOf(untied)))
+  for (const [name, current] of adoptNames(checkpoint.tensors.keys(), family.checkpoint, names))
     stored.set(current, checkpoint.tensors.get(name)!);
-  const differ = async (head: string, tied: string): Promise<boolean> => {
-    const [a, b] = [stored.get(head), stored.get(tied)];
-    if (!a || !b || (await equal(checkpoint, a, b))) return false;
-    onNote(
-      `${checkpoint.name}: ${a.name} and ${b.name} should be one tensor, but differ; the first is used as it is`,
-    );
-    return true;
-  };
-  if (config.type === 'llama') {
-    const own = config.tied && (await differ('lm_head.weight', 'model.embed_tokens.weight'));
-    return { config: own ? untied : config, checkpoint };
+  let settled = config;
+  let { tensors } = checkpoint;
+  for (const [copy, original] of Object.entries(family.checkpoint.copies ?? {})) {
+    const [a, b] = [stored.get(copy), stored.get(original)];
+    // A decoder of its own is both tensors' place.
+    if (!a || !b || (names.has(copy) && !isTied(description))) continue;
+    if (await equal(checkpoint, a, b)) continue;
+    const fault = `${checkpoint.name}: ${a.name} and ${b.name} should be one tensor, but differ`;
+    if (names.has(copy)) settled = own;
+    else if (original === description.embedding.word)
+      throw new UserError(
+        'tensor-extra',
+        `${fault}, and a ${family.type} has no decoder of its own; keep one`,
+      );
+    // The head's is the one that is computed with; without its other name it is found under it.
+    else tensors = new Map([...tensors].filter(([, entry]) => entry !== b));
+    onNote(`${fault}; the first is used as it is`);
   }
-  const [bias, other] = ['cls.predictions.decoder.bias', 'cls.predictions.bias'];
-  const own =
-    config.tied && (await differ('cls.predictions.decoder.weight', 'bert.embeddings.word_embeddings.weight'));
-  if (!(await differ(bias, other))) return { config: own ? untied : config, checkpoint };
-  // The decoder's is the one that is added to logits; without its other name it is found under it.
-  const tensors = new Map([...checkpoint.tensors].filter(([, entry]) => entry !== stored.get(other)));
-  return { config: own ? untied : config, checkpoint: { ...checkpoint, tensors } };
+  return {
+    config: settled,
+    checkpoint: tensors === checkpoint.tensors ? checkpoint : { ...checkpoint, tensors },
+  };
 }
 
 /** Whether two tensors hold the same numbers, in whatever formats. */

@@ -6,11 +6,12 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { sizeOf } from '../engine/index.ts';
 import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
 import { bytesOf, storedShape } from '../engine/storage.ts';
-import { shapesOf } from './build.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
+import { feedForwardOf, type Parameter, parametersOf } from './description.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { CONVERSION_BYTES } from './weights.ts';
 
@@ -78,34 +79,33 @@ export function planMemory(
   options: PlanOptions = {},
 ): MemoryPlan {
   checkOptions('planMemory', planOptions, options);
-  const { dtype = 'f32', rows = 1, tokens = Math.min(64, config.positions) } = options;
+  const { description } = config;
+  const { sizes } = description;
+  const { dtype = 'f32', rows = 1, tokens = Math.min(64, sizes.positions) } = options;
   const { strict, onNote = () => {} } = options;
-  if (tokens > config.positions) {
+  if (tokens > sizes.positions) {
     throw new UserError(
       'plan',
-      `${checkpoint.name}: ${tokens} tokens are to be planned, the model takes ${config.positions}; plan fewer`,
+      `${checkpoint.name}: ${tokens} tokens are to be planned, the model takes ${sizes.positions}; plan fewer`,
     );
   }
-  const expected = shapesOf(config);
   const weights = { embedding: 0, layers: 0, decoder: 0, small: 0 };
-  for (const [name, entry] of matchTensors(checkpoint, expected, { strict, onNote })) {
-    const shape = expected.get(name)!;
-    const kept = storedAs(name, shape, entry.dtype, dtype);
-    const bytes = storedShape(kept, shape).reduce((a, b) => a * b, 1) * bytesOf(kept);
-    const purpose = shape.length < 2 ? 'small' : /\.layers?\.\d/.test(name) ? 'layers' : 'embedding';
-    weights[purpose === 'embedding' && /lm_head|^cls\./.test(name) ? 'decoder' : purpose] += bytes;
+  const entries = matchTensors(checkpoint, config, { strict, onNote });
+  for (const parameter of parametersOf(description)) {
+    const kept = storedAs(parameter, entries.get(parameter.name)!.dtype, dtype);
+    weights[placeOf(parameter)] += sizeOf(storedShape(kept, parameter.shape)) * bytesOf(kept);
   }
-  const { hidden: H, width: I, heads, keyValueHeads, headSize, layers, vocabulary } = config;
-  const llama = config.type === 'llama';
-  if (llama) weights.small += config.positions * headSize * 4;
+  const rotaries = new Set(description.layers.flatMap(({ attention }) => attention.rotary ?? []));
+  for (const { length } of rotaries) weights.small += 2 * sizes.positions * length * 4;
+  const { hidden: H, width: I, heads, keyValueHeads, headSize, layers, vocabulary } = sizes;
   const all = rows * tokens;
   const qkv = (heads + 2 * keyValueHeads) * headSize;
-  const ff = (llama ? 4 : 2) * I;
+  const ff = (feedForwardOf(description).gated ? 4 : 2) * I;
   // Values of one layer that live at once, and those that its backward reads again.
   const alive = 4 * all * (4 * H + 2 * qkv + ff + 2 * heads * tokens);
   const saved = 4 * all * (6 * H + 3 * qkv + ff + I + 2 * heads * tokens);
   const logits = 4 * rows * vocabulary * 4;
-  const cache = llama ? 4 * all * 2 * layers * keyValueHeads * headSize : 0;
+  const cache = description.causal ? 4 * all * 2 * layers * keyValueHeads * headSize : 0;
   const activations = alive + logits;
   const backward = layers * saved;
   const { embedding, decoder, small } = weights;
@@ -132,4 +132,11 @@ export function planMemory(
       saved +
       4 * all * H * (layers + 1),
   };
+}
+
+/** Where a parameter counts in the plan. */
+function placeOf({ kind, stage }: Parameter): keyof MemoryPlan['weights'] {
+  if (kind === 'norm' || kind === 'bias') return 'small';
+  if (stage === 'head') return 'decoder';
+  return stage === 'embed' ? 'embedding' : 'layers';
 }

@@ -179,7 +179,7 @@ export class SplitModel implements LanguageModel {
       );
     // The files are looked at here, once, so that what is odd about them is told once.
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
-    const files = await openModelFiles(source, options);
+    const files = await openModelFiles(source, { onNote: options.onNote });
     await files.checkpoint.close();
     const settled = isTied(files.config.description) ? config : untied(config);
     matchTensors(files.checkpoint, settled, options);

@@ -8,6 +8,7 @@
 
 import type { DType } from '../engine/index.ts';
 import { checkValue, one } from '../engine/options.ts';
+import type { Parameter } from './description.ts';
 import type { Dtype } from './safetensors.ts';
 
 /** Numbers of the weights on the device; arithmetic is float32 always. */
@@ -24,17 +25,16 @@ export function checkWeightDtype(dtype: string): WeightDtype {
   return dtype;
 }
 
-/** Format on the device of a tensor that the checkpoint stores as `stored`. */
+/** Format on the device of a parameter that the checkpoint stores as `stored`. */
 export function storedAs(
-  name: string,
-  shape: readonly number[],
+  { kind, stage, shape }: Pick<Parameter, 'kind' | 'stage' | 'shape'>,
   stored: Dtype,
   wanted: WeightDtype,
 ): Exclude<DType, 'u32'> {
   checkValue('storedAs', 'wanted', weightDtypeField, wanted);
-  if (shape.length !== 2 || wanted === 'f32') return 'f32';
+  if (kind === 'norm' || kind === 'bias' || wanted === 'f32') return 'f32';
   if (wanted === 'f16' || wanted === 'bf16') return wanted;
-  const inLayer = /\.layers?\.\d+\./.test(name);
-  if (inLayer && shape[0]! % 4 === 0 && shape[1]! % 4 === 0) return wanted;
+  const fourWide = shape.every((length) => length % 4 === 0);
+  if (kind === 'matrix' && typeof stage === 'number' && fourWide) return wanted;
   return stored === 'BF16' ? 'bf16' : 'f16';
 }

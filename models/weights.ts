@@ -1,8 +1,8 @@
 /**
- * Weights from a checkpoint to the device, tensor by tensor, through mapped staging buffers.
+ * Weights from a checkpoint to the device, parameter by parameter, through mapped staging buffers.
  *
- * File bytes are read straight into mapped memory and copied on the device; there they are widened, narrowed or quantised
- * as the dtype asked for wants them. Host memory stays at the staging size whatever the model's.
+ * File bytes are read straight into mapped memory and copied on the device; there they are widened, narrowed, quantised or
+ * transposed as the dtype asked for and the file want it. Of a tensor that parameters share, each reads its rows alone. Host memory stays at the staging size whatever the model's.
  */
 
 import { UserError } from '../engine/errors.ts';
@@ -17,11 +17,16 @@ import {
   tensor,
 } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
+import { transposeInto } from '../engine/ops/transposeInto.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT } from '../engine/storage.ts';
+import { QUANTISED_GROUP } from '../kernels/index.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
+import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
+import { parametersOf } from './description.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
+import { cutPart, type Runs, type StoredPart, type StoredTensor, storedTensors } from './stored.ts';
 
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
@@ -57,16 +62,16 @@ export const weightOptions = optionsSchema<WeightOptions>({
 });
 
 /**
- * Loads every expected tensor under its current name, in file order.
+ * Loads every parameter of a model, in file order.
  * @throws UserError as {@link matchTensors}, before anything is uploaded.
  */
 export async function loadWeights(
   device: Device,
   checkpoint: Checkpoint,
-  expected: ReadonlyMap<string, readonly number[]>,
+  config: Pick<ModelConfig, 'family' | 'description'>,
   options: WeightOptions = {},
 ): Promise<Map<string, Tensor>> {
-  const loader = new WeightLoader(device, checkpoint, expected, options);
+  const loader = new WeightLoader(device, checkpoint, config, options);
   try {
     const weights = await loader.loadAll(loader.names);
     await device.finish();
@@ -78,14 +83,20 @@ export async function loadWeights(
   }
 }
 
-/** Loads single tensors of a checkpoint that has been matched with a model's; the checkpoint stays open. */
+/** A parameter, where it lies in which stored tensor, and where that lies in a file. */
+interface Source {
+  readonly part: StoredPart;
+  readonly stored: StoredTensor;
+  readonly entry: TensorEntry;
+}
+
+/** Loads parameters of a checkpoint that has been matched with a model's; the checkpoint stays open. */
 export class WeightLoader {
-  /** Names of all tensors, in file order. */
+  /** Names of all parameters, in file order. */
   readonly names: readonly string[];
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
-  readonly #expected: ReadonlyMap<string, readonly number[]>;
-  readonly #entries: ReadonlyMap<string, TensorEntry>;
+  readonly #sources = new Map<string, Source>();
   readonly #options: WeightOptions;
   readonly #staging: Staging;
   readonly #total: number;
@@ -96,119 +107,41 @@ export class WeightLoader {
   constructor(
     device: Device,
     checkpoint: Checkpoint,
-    expected: ReadonlyMap<string, readonly number[]>,
+    config: Pick<ModelConfig, 'family' | 'description'>,
     options: WeightOptions = {},
     stagingBuffers = 4,
   ) {
     checkOptions('loadWeights', weightOptions, options);
     const { strict, onNote } = options;
-    this.#entries = matchTensors(checkpoint, expected, { strict, onNote });
+    const entries = matchTensors(checkpoint, config, { strict, onNote });
+    for (const stored of storedTensors(parametersOf(config.description)).values())
+      for (const part of stored.parts) {
+        const { name } = part.parameter;
+        this.#sources.set(name, { part, stored, entry: entries.get(name)! });
+      }
     this.#device = device;
     this.#checkpoint = checkpoint;
-    this.#expected = expected;
     this.#options = options;
-    this.names = [...this.#entries.keys()];
-    this.#total = [...this.#entries.values()].reduce((sum, e) => sum + e.end - e.begin, 0);
+    this.names = [...entries.keys()];
+    this.#total = [...new Set(entries.values())].reduce((sum, e) => sum + e.end - e.begin, 0);
     this.#staging = new Staging(device, stagingBuffers);
   }
 
-  /** One tensor, to be disposed of by the caller. @throws UserError where the file cannot be read. */
+  /** One parameter, to be disposed of by the caller. @throws UserError where the file cannot be read. */
   async load(name: string): Promise<Tensor> {
-    const entry = this.#entries.get(name)!;
-    const shape = this.#expected.get(name)!;
-    const kept = storedAs(name, shape, entry.dtype, this.#options.dtype ?? 'f32');
-    const dtype = ({ F32: 'f32', F16: 'f16', BF16: 'bf16' } as const)[entry.dtype as 'F32'];
-    if (!dtype) {
-      // float64 and the like: small in practice, decoded on the host.
-      const raw = new Uint8Array(entry.end - entry.begin);
-      await this.#checkpoint.readInto(entry, 0, raw);
-      this.#tell(name, raw.byteLength);
-      const wide = tensor(this.#device, decodeFloat32(entry.dtype, raw), shape, 'weights');
-      return keptAs(kept, wide);
-    }
-    const made = empty(this.#device, shape, kept, 'weights');
-    try {
-      if (kept === dtype) await this.#fill(made, name);
-      else await this.#convert(made, name, dtype);
-    } catch (error) {
-      made.dispose();
-      throw error;
-    }
-    return made;
+    return (await this.loadAll([name])).get(name)!;
   }
 
-  /** A tensor from its bytes in the file, from byte `from` of the entry on. */
-  async #fill(tensor: Tensor, name: string, from = 0): Promise<void> {
-    const entry = this.#entries.get(name)!;
-    const pieces: Promise<void>[] = [];
-    for (const segment of tensor.storage.segments) {
-      const begin = segment.begin * bytesOf(tensor.dtype);
-      const end = segment.end * bytesOf(tensor.dtype);
-      for (let at = begin; at < end; at += STAGING_BYTES) {
-        const size = Math.min(STAGING_BYTES, end - at);
-        const whole = Math.ceil(size / 4) * 4;
-        const piece = this.#staging.fill(
-          size,
-          (target) => this.#checkpoint.readInto(entry, from + at, target),
-          (staged) =>
-            this.#device.queue.copy(
-              { buffer: staged, offset: 0, size: whole },
-              { buffer: segment.buffer, offset: at - begin, size: whole },
-            ),
-        );
-        pieces.push(piece.then(() => this.#tell(name, size)));
-      }
-    }
-    // All of them, also after one has failed: buffers that are being read into must not go.
-    const failed = (await this.#device.wait(Promise.allSettled(pieces))).find((p) => p.status === 'rejected');
-    if (failed) throw failed.reason;
-  }
-
-  /** A tensor from numbers that the file has in another format: block by block, so that no more than one lies on the device. */
-  async #convert(to: Tensor, name: string, stored: Tensor['dtype']): Promise<void> {
-    const [count = 1, ...row] = to.shape;
-    const bytes = sizeOf(row) * bytesOf(stored);
-    const most = CUT * Math.max(1, Math.floor(STAGING_BYTES / bytes / CUT));
-    for (let first = 0; first < count; first += most) {
-      const rows = Math.min(most, count - first);
-      const block = empty(this.#device, [rows, ...row], stored, 'scratch');
-      try {
-        await this.#fill(block, name, first * bytes);
-        convertInto(block, to, first);
-      } finally {
-        block.dispose();
-      }
-    }
-  }
-
-  /**
-   * Some rows of a matrix, in the order given, to be disposed of by the caller: the same numbers as those of the whole.
-   * @throws UserError where the file cannot be read.
-   */
-  async loadRows(name: string, rows: readonly number[]): Promise<Tensor> {
-    const entry = this.#entries.get(name)!;
-    const [count, length] = this.#expected.get(name)! as [number, number];
-    const bytes = (entry.end - entry.begin) / count;
-    const raw = new Uint8Array(rows.length * bytes);
-    // Neighbours in the file that are neighbours here are one reading.
-    for (let from = 0, to = 0; from < rows.length; from = to) {
-      while (to < rows.length && rows[to] === rows[from]! + to - from) to++;
-      await this.#checkpoint.readInto(entry, rows[from]! * bytes, raw.subarray(from * bytes, to * bytes));
-    }
-    this.#tell(name, raw.byteLength);
-    const wide = tensor(this.#device, decodeFloat32(entry.dtype, raw), [rows.length, length], 'weights');
-    return keptAs(storedAs(name, [count, length], entry.dtype, this.#options.dtype ?? 'f32'), wide);
-  }
-
-  /** Several tensors: a second one is begun while the first arrives. @throws UserError; none is left then. */
+  /** Several parameters: a second one is begun while the first arrives. @throws UserError; none is left then. */
   async loadAll(names: readonly string[]): Promise<Map<string, Tensor>> {
     const weights = new Map<string, Tensor>();
-    const left = [...names];
+    const left = this.#together(names);
     let broken = false;
     const reader = async (): Promise<void> => {
-      for (let name = left.shift(); name !== undefined && !broken; name = left.shift())
+      for (let some = left.shift(); some !== undefined && !broken; some = left.shift())
         try {
-          weights.set(name, await this.load(name));
+          const loaded = await this.#load(some);
+          for (const [i, t] of loaded.entries()) weights.set(some[i]!.part.parameter.name, t);
         } catch (error) {
           broken = true;
           throw error;
@@ -221,6 +154,157 @@ export class WeightLoader {
     throw failed.reason;
   }
 
+  /** What is read at once: each parameter by itself, but all columns of a tensor, whose rows the file has them in. */
+  #together(names: readonly string[]): Source[][] {
+    const groups = new Map<unknown, Source[]>();
+    for (const name of names) {
+      const source = this.#sources.get(name)!;
+      const key = source.stored.transposed ? source.entry : name;
+      groups.set(key, [...(groups.get(key) ?? []), source]);
+    }
+    return [...groups.values()];
+  }
+
+  async #load(sources: readonly Source[]): Promise<Tensor[]> {
+    const { stored, entry } = sources[0]!;
+    const dtype = ({ F32: 'f32', F16: 'f16', BF16: 'bf16' } as const)[entry.dtype as 'F32'];
+    const kept = sources.map(({ part }) =>
+      storedAs(part.parameter, entry.dtype, this.#options.dtype ?? 'f32'),
+    );
+    // Two columns of 16 bits are a word, unless rows begin within one.
+    const odd = stored.transposed && stored.shape[0]! % 2 === 1 && kept.some((each) => bytesOf(each) === 2);
+    const made: Tensor[] = [];
+    try {
+      if (!dtype || odd) {
+        const values = await this.#decode(sources);
+        for (const [i, { part }] of sources.entries())
+          made.push(keptAs(kept[i]!, tensor(this.#device, values[i]!, part.parameter.shape, 'weights')));
+        return made;
+      }
+      for (const [i, { part }] of sources.entries())
+        made.push(empty(this.#device, part.parameter.shape, kept[i]!, 'weights'));
+      if (stored.transposed) await this.#transpose(made, sources, dtype);
+      else if (kept[0] === dtype) await this.#fill(made[0]!, sources[0]!);
+      else await this.#convert(made[0]!, sources[0]!, dtype);
+    } catch (error) {
+      for (const t of made) t.dispose();
+      throw error;
+    }
+    return made;
+  }
+
+  /** Numbers on the host: float64 and the like, and matrices of odd sizes that are stored the other way round, small in practice. */
+  async #decode(sources: readonly Source[]): Promise<Float32Array[]> {
+    const { stored, entry, part } = sources[0]!;
+    const { transposed } = stored;
+    const rows = transposed ? stored.shape[0]! : part.parameter.shape[0]!;
+    const raw = new Uint8Array(rows * rowBytes(sources[0]!));
+    await this.#read(sources[0]!, 0, raw);
+    this.#tell(part.parameter.name, raw.byteLength);
+    const values = decodeFloat32(entry.dtype, raw);
+    return sources.map((source) => (transposed ? cutPart(stored, source.part, values) : values));
+  }
+
+  /** A parameter's bytes in the file, as if its rows lay one after the other; of one that is transposed, the stored tensor's. */
+  async #read(source: Source, from: number, target: Uint8Array): Promise<void> {
+    const { stored, part, entry } = source;
+    const bytes = rowBytes(source);
+    const runs: Runs = stored.transposed ? [[0, stored.shape[0]!]] : part.runs;
+    let at = 0;
+    for (const [first, count] of runs) {
+      const [begin, end] = [Math.max(at, from), Math.min(at + count * bytes, from + target.byteLength)];
+      if (begin < end)
+        await this.#checkpoint.readInto(
+          entry,
+          first * bytes + begin - at,
+          target.subarray(begin - from, end - from),
+        );
+      at += count * bytes;
+    }
+  }
+
+  /** A tensor from the bytes of a parameter, from byte `from` on. */
+  async #fill(tensor: Tensor, source: Source, from = 0): Promise<void> {
+    const pieces: Promise<void>[] = [];
+    for (const segment of tensor.storage.segments) {
+      const begin = segment.begin * bytesOf(tensor.dtype);
+      const end = segment.end * bytesOf(tensor.dtype);
+      for (let at = begin; at < end; at += STAGING_BYTES) {
+        const size = Math.min(STAGING_BYTES, end - at);
+        const whole = Math.ceil(size / 4) * 4;
+        const piece = this.#staging.fill(
+          size,
+          (target) => this.#read(source, from + at, target),
+          (staged) =>
+            this.#device.queue.copy(
+              { buffer: staged, offset: 0, size: whole },
+              { buffer: segment.buffer, offset: at - begin, size: whole },
+            ),
+        );
+        pieces.push(piece.then(() => this.#tell(source.part.parameter.name, size)));
+      }
+    }
+    // All of them, also after one has failed: buffers that are being read into must not go.
+    const failed = (await this.#device.wait(Promise.allSettled(pieces))).find((p) => p.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  /** A tensor from numbers that the file has in another format: block by block, so that no more than one lies on the device. */
+  #convert(to: Tensor, source: Source, stored: Tensor['dtype']): Promise<void> {
+    return this.#blocks(to.shape, source, stored, CUT, (block, first) => convertInto(block, to, first));
+  }
+
+  /** Tensors whose rows are columns in the file: block by block, each read once for all of them. */
+  #transpose(to: readonly Tensor[], sources: readonly Source[], dtype: Tensor['dtype']): Promise<void> {
+    const { stored } = sources[0]!;
+    return this.#blocks(stored.shape, sources[0]!, dtype, QUANTISED_GROUP, (block, first) => {
+      for (const [i, { part }] of sources.entries()) transposeInto(block, to[i]!, part.runs, first);
+    });
+  }
+
+  /** Reads rows a block at a time, a multiple of `unit` of them. */
+  async #blocks(
+    [count = 1, ...row]: readonly number[],
+    source: Source,
+    dtype: Tensor['dtype'],
+    unit: number,
+    use: (block: Tensor, first: number) => void,
+  ): Promise<void> {
+    const bytes = sizeOf(row) * bytesOf(dtype);
+    const most = unit * Math.max(1, Math.floor(STAGING_BYTES / bytes / unit));
+    for (let first = 0; first < count; first += most) {
+      const rows = Math.min(most, count - first);
+      const block = empty(this.#device, [rows, ...row], dtype, 'scratch');
+      try {
+        await this.#fill(block, source, first * bytes);
+        use(block, first);
+      } finally {
+        block.dispose();
+      }
+    }
+  }
+
+  /**
+   * Some rows of a table, in the order given, to be disposed of by the caller: the same numbers as those of the whole.
+   * @throws UserError where the file cannot be read.
+   */
+  async loadRows(name: string, rows: readonly number[]): Promise<Tensor> {
+    const source = this.#sources.get(name)!;
+    const { parameter } = source.part;
+    const bytes = rowBytes(source);
+    const raw = new Uint8Array(rows.length * bytes);
+    // Neighbours in the file that are neighbours here are one reading.
+    for (let from = 0, to = 0; from < rows.length; from = to) {
+      while (to < rows.length && rows[to] === rows[from]! + to - from) to++;
+      await this.#read(source, rows[from]! * bytes, raw.subarray(from * bytes, to * bytes));
+    }
+    this.#tell(name, raw.byteLength);
+    const { dtype } = source.entry;
+    const shape = [rows.length, ...parameter.shape.slice(1)];
+    const wide = tensor(this.#device, decodeFloat32(dtype, raw), shape, 'weights');
+    return keptAs(storedAs(parameter, dtype, this.#options.dtype ?? 'f32'), wide);
+  }
+
   #tell(name: string, bytes: number): void {
     this.bytes += bytes;
     this.#options.onProgress?.({ bytes: this.bytes, total: this.#total, tensor: name });
@@ -231,6 +315,10 @@ export class WeightLoader {
     this.#staging.dispose();
   }
 }
+
+/** Bytes of a row of the stored tensor. */
+const rowBytes = ({ stored, entry }: Source): number => (entry.end - entry.begin) / stored.shape[0]!;
+
 /** A tensor in another format, in place of itself. */
 function keptAs(dtype: Tensor['dtype'], wide: Tensor): Tensor {
   try {

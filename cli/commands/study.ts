@@ -149,7 +149,7 @@ async function describeCost(
   shard: Shard,
   open: (number: number) => Promise<OpenedModel>,
 ): Promise<string> {
-  const { config, checkpoint } = await openModelFiles(card.folder, noteOnce);
+  const { config, checkpoint } = await openModelFiles(card.folder, { onNote: noteOnce });
   // Its headers have been read, which is all that a plan needs.
   await checkpoint.close();
   const memory = planMemory(config, checkpoint, { dtype: plan.dtype });

@@ -4,6 +4,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { fileMapFolder, localFolder } from '../../models/byteSource.ts';
 import { adoptNames, type Checkpoint, matchTensors, openCheckpoint } from '../../models/checkpoint.ts';
 import { readConfig } from '../../models/config.ts';
+import type { Description } from '../../models/description.ts';
+import { FAMILIES } from '../../models/families/index.ts';
 
 const root = join(import.meta.dirname, '../..');
 const golden = join(root, 'test/golden/models');
@@ -24,7 +26,7 @@ async function open(path: string): Promise<Checkpoint> {
 describe('the models at hand', () => {
   it.each(models)('%s opens, and every tensor is finite', async (path) => {
     const checkpoint = await open(path);
-    const { vocabulary, hidden } = await readConfig(await localFolder(path));
+    const { vocabulary, hidden } = (await readConfig(await localFolder(path))).description.sizes;
     expect(checkpoint.unindexed).toEqual([]);
     expect(checkpoint.notes).toEqual([]);
     const shapes = [...checkpoint.tensors.values()].map(({ shape }) => shape.join());
@@ -49,16 +51,15 @@ describe('the models at hand', () => {
 
   it('old names, and tensors that nobody needs', async () => {
     const [plain, legacy] = [await open(join(golden, 'bert-s')), await open(join(golden, 'bert-s-legacy'))];
-    const expected = shapesOf(plain);
-    const matched = matchTensors(legacy, expected);
-    expect([...matched.keys()].sort()).toEqual([...expected.keys()].sort());
+    const matched = matchTensors(legacy, await readConfig(await localFolder(legacy.name)));
+    expect([...matched.keys()].sort()).toEqual([...plain.tensors.keys()].sort());
     for (const [name, { name: stored }] of matched) {
       expect(await legacy.readFloat32(stored)).toEqual(await plain.readFloat32(name));
     }
     expect(matched.get('bert.embeddings.LayerNorm.weight')!.name).toBe('bert.embeddings.LayerNorm.gamma');
     const llama = await open(join(golden, 'llama-s'));
-    const needed = [...shapesOf(llama)].filter(([name]) => !name.endsWith('inv_freq'));
-    expect(matchTensors(llama, new Map(needed)).size).toBe(needed.length);
+    const needed = [...llama.tensors.keys()].filter((name) => !name.endsWith('inv_freq'));
+    expect(matchTensors(llama, await readConfig(await localFolder(llama.name))).size).toBe(needed.length);
   });
 
   it('16-bit files hold subnormals and a negative zero', async () => {
@@ -92,9 +93,17 @@ describe('the models at hand', () => {
   });
 });
 
-function shapesOf(checkpoint: Checkpoint): Map<string, readonly number[]> {
-  return new Map([...checkpoint.tensors.values()].map(({ name, shape }) => [name, shape]));
-}
+/** A BERT of a table [rows, hidden] under one name and, under another, a norm or a decoder's bias. */
+const tiny = ([rows, hidden]: readonly [number, number], word: string, rest: Partial<Description>) => ({
+  family: FAMILIES.bert,
+  description: {
+    sizes: { vocabulary: rows, hidden },
+    embedding: { word },
+    layers: [],
+    head: { decoder: { weight: word, out: rows, in: hidden } },
+    ...rest,
+  } as unknown as Description,
+});
 
 /** A safetensors file of zeros. */
 function shard(tensors: Record<string, number[]>, dtype = 'F32'): Blob {
@@ -122,7 +131,7 @@ const INDEX = 'model.safetensors.index.json';
 const [A, B] = ['a.safetensors', 'b.safetensors'];
 
 describe('hostile indexes', () => {
-  const two = { [A]: shard({ x: [1] }), [B]: shard({ y: [2] }) };
+  const two = { [A]: shard({ x: [2, 1] }), [B]: shard({ y: [1] }) };
   const index = (map: unknown, rest: object = {}) => ({ [INDEX]: { weight_map: map, ...rest } });
   it.each<[string, Record<string, Blob | object | string>, RegExp]>([
     ['no weights at all', {}, /neither model\.safetensors nor/],
@@ -148,16 +157,14 @@ describe('hostile indexes', () => {
   });
 
   it('notes a wrong total_size, and tensors that the index forgets', async () => {
-    const files = { ...two, [B]: shard({ y: [2], z: [1], 'bert.pooler.dense.bias': [1] }) };
+    const files = { ...two, [B]: shard({ y: [1], z: [1], 'bert.pooler.dense.bias': [1] }) };
     const checkpoint = await openCheckpoint(
       folder({ ...files, ...index({ x: A, y: B }, { metadata: { total_size: 99 } }) }),
     );
     expect(checkpoint.notes).toEqual([expect.stringMatching(/total_size 99, but its tensors have 12/)]);
     expect(checkpoint.unindexed).toEqual(['z', 'bert.pooler.dense.bias']);
-    const expected = new Map([
-      ['x', [1]],
-      ['y', [2]],
-    ]);
+    const norm = { kind: 'layer', weight: 'y', size: 1, eps: 0, hook: '' } as const;
+    const expected = tiny([2, 1], 'x', { embedding: { word: 'x', norm } });
     expect(() => matchTensors(checkpoint, expected, { strict: true })).toThrow(
       /^model: 1 tensor that model\.safetensors\.index\.json does not name: z$/,
     );
@@ -169,10 +176,8 @@ describe('hostile indexes', () => {
 });
 
 describe('matchTensors', () => {
-  const expected = new Map([
-    ['a.LayerNorm.weight', [4]],
-    ['b', [2, 3]],
-  ]);
+  const norm = { kind: 'layer', weight: 'a.LayerNorm.weight', size: 4, eps: 0, hook: '' } as const;
+  const expected = tiny([2, 3], 'b', { embedding: { word: 'b', norm } });
   const match = async (tensors: Record<string, number[]>, dtype?: string) =>
     matchTensors(await openCheckpoint(folder({ 'model.safetensors': shard(tensors, dtype) })), expected, {
       strict: true,
@@ -221,13 +226,16 @@ describe('matchTensors', () => {
   });
 
   it('adds a missing prefix and finds tied tensors under their other name', () => {
+    const adopt = (family: keyof typeof FAMILIES, names: string[], expected: Set<string>) => [
+      ...adoptNames(names, FAMILIES[family].checkpoint, expected).values(),
+    ];
     const bert = new Set(['bert.embeddings.LayerNorm.weight', 'cls.predictions.bias']);
-    expect([
-      ...adoptNames(['embeddings.LayerNorm.gamma', 'cls.predictions.decoder.bias'], bert).values(),
-    ]).toEqual([...bert]);
+    expect(adopt('bert', ['embeddings.LayerNorm.gamma', 'cls.predictions.decoder.bias'], bert)).toEqual([
+      ...bert,
+    ]);
     const llama = new Set(['model.embed_tokens.weight', 'model.norm.weight']);
-    expect([...adoptNames(['lm_head.weight', 'norm.weight'], llama).values()]).toEqual([...llama]);
-    expect([...adoptNames(['lm_head.weight', 'embed_tokens.weight'], llama).values()]).toEqual([
+    expect(adopt('llama', ['lm_head.weight', 'norm.weight'], llama)).toEqual([...llama]);
+    expect(adopt('llama', ['lm_head.weight', 'embed_tokens.weight'], llama)).toEqual([
       'lm_head.weight',
       'model.embed_tokens.weight',
     ]);

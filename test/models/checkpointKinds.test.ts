@@ -160,7 +160,7 @@ describe('tensors that the config calls one', () => {
       const onNote = () => {};
       const streamed = await streamModel(folder, device, { onNote });
       expect((await ends(streamed)).logits).toEqual(resident.logits);
-      const { config, checkpoint } = await openModelFiles(folder, onNote);
+      const { config, checkpoint } = await openModelFiles(folder, { onNote });
       await checkpoint.close();
       expect(planMemory(config, checkpoint).weights.decoder).toBe(4 * head.shape[0]! * head.shape[1]!);
       // What is written says what it holds, to transformers too.
