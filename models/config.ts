@@ -39,7 +39,7 @@ export const familiesField: Field<Families> = list(
 );
 
 const FILE = 'config.json';
-const GENERATION_FILE = 'generation_config.json';
+export const GENERATION_FILE = 'generation_config.json';
 
 /**
  * Reads and checks a folder's `config.json`, and of a causal model's `generation_config.json` where a text ends.

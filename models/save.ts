@@ -8,15 +8,33 @@ import { type AdamW, type Device, type Moments, type Tensor, tensor } from '../e
 import { show } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { openFile } from './byteSource.ts';
-import type { ModelConfig } from './config.ts';
+import { changed, GENERATION_FILE, type ModelConfig, untied } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
+import { type Description, isTied, parametersOf } from './description.ts';
+import { parseJson } from './json.ts';
 import type { LanguageModel } from './model.ts';
 import { readSafetensorsHeader, type TensorToWrite, writeSafetensors } from './safetensors.ts';
+import {
+  alone,
+  cutPart,
+  joinStored,
+  type Readable,
+  type StoredPart,
+  type StoredTensor,
+  storedOf,
+} from './stored.ts';
 
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'vocab.txt'];
+const TOKENIZER_FILES = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'vocab.txt',
+  'vocab.json',
+  'merges.txt',
+  'chat_template.jinja',
+];
 
-/** What a model that is not tied has besides its embedding. */
-const DECODERS = ['lm_head.weight', 'cls.predictions.decoder.weight'];
 /** Copies a tokenizer's files, those that there are, into a folder. @throws UserError */
 export async function copyTokenizer(from: ByteFolder, to: string): Promise<void> {
   const { writeWhole } = await import('../engine/disk.ts');
@@ -24,43 +42,44 @@ export async function copyTokenizer(from: ByteFolder, to: string): Promise<void>
     if (await from.has(file)) writeWhole(`${to}/${file}`, await from.readText(file));
 }
 
-/** What `config.json` says of a model, in the words of transformers' BertConfig and LlamaConfig. */
-export function configToJson(config: ModelConfig): Record<string, unknown> {
-  const common = {
-    vocab_size: config.vocabulary,
-    hidden_size: config.hidden,
-    num_hidden_layers: config.layers,
-    num_attention_heads: config.heads,
-    intermediate_size: config.width,
-    max_position_embeddings: config.positions,
-    tie_word_embeddings: config.tied,
-    torch_dtype: 'float32',
-  };
-  if (config.type === 'bert')
-    return {
-      architectures: ['BertForMaskedLM'],
-      model_type: 'bert',
-      ...common,
-      hidden_act: 'gelu',
-      type_vocab_size: config.tokenTypes,
-      layer_norm_eps: config.layerNormEpsilon,
-      hidden_dropout_prob: 0,
-      attention_probs_dropout_prob: 0,
-    };
+/** `config.json` as it was read, but for what the tensors written beside it are. */
+function configOf({ json, family }: ModelConfig): Record<string, unknown> {
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    ...common,
-    hidden_act: 'silu',
-    num_key_value_heads: config.keyValueHeads,
-    head_dim: config.headSize,
-    rms_norm_eps: config.rmsNormEpsilon,
-    rope_theta: config.ropeTheta,
-    ...(config.endIds.length > 0 ? { eos_token_id: config.endIds } : {}),
+    ...json,
+    architectures: [family.architecture],
+    model_type: family.type,
+    ...('dtype' in json ? { dtype: 'float32' } : {}),
+    ...('torch_dtype' in json || !('dtype' in json) ? { torch_dtype: 'float32' } : {}),
   };
 }
 
-const toWrite = (name: string, t: Tensor): TensorToWrite => ({
+/** The config of tensors that have, or have not, a decoder of their own. */
+function asTied(config: ModelConfig, parameters: ReadonlyMap<string, Tensor>): ModelConfig {
+  const own = untied(config);
+  if (parameters.has(own.description.head.decoder.weight)) return own;
+  return isTied(config.description) ? config : changed(config, { tie_word_embeddings: true });
+}
+
+/**
+ * `generation_config.json` as the model's folder has it; where a text ends, as the config says, whoever's folder it is and
+ * if there is none.
+ */
+async function writeGeneration(path: string, config: ModelConfig, folder?: ByteFolder): Promise<void> {
+  const { writeWhole } = await import('../engine/disk.ts');
+  const file = `${path}/${GENERATION_FILE}`;
+  const text = (await folder?.has(GENERATION_FILE)) ? await folder!.readText(GENERATION_FILE) : null;
+  const json = text === null ? {} : parseJson(text, `${folder!.name}: ${GENERATION_FILE}`, 'config');
+  const idsOf = (given: unknown): unknown[] =>
+    [(given as { eos_token_id?: unknown } | null)?.eos_token_id ?? []].flat();
+  const own = idsOf(json);
+  const ends = own.length > 0 ? own : idsOf(config.json);
+  if (!config.description.causal || `${ends}` === `${config.endIds}`) {
+    if (text !== null) writeWhole(file, text);
+  } else
+    writeWhole(file, `${JSON.stringify({ ...(json as object), eos_token_id: config.endIds }, null, 1)}\n`);
+}
+
+const toWrite = (name: string, t: Readable): TensorToWrite => ({
   name,
   dtype: 'F32',
   shape: t.shape,
@@ -70,8 +89,8 @@ const toWrite = (name: string, t: Tensor): TensorToWrite => ({
 /**
  * Writes a model's folder, which appears when it is whole; into one that is there, its files follow right after another when
  * all are written. Weights are float32.
- * @param tokenizer folder whose tokenizer files are copied.
- * @throws UserError `file` where the disk refuses.
+ * @param folder the model's, or a tokenizer's: tokenizer files and `generation_config.json` are copied.
+ * @throws UserError `file` where the disk refuses, `save` where the model's weights are not on the device.
  * @example
  * ```ts
  * import { mkdtemp } from 'node:fs/promises';
@@ -92,11 +111,11 @@ export async function saveModel(
   path: string,
   model: Pick<LanguageModel, 'parameters'>,
   config: ModelConfig,
-  tokenizer?: ByteFolder,
+  folder?: ByteFolder,
 ): Promise<void> {
   const { WholeFolder } = await import('../engine/disk.ts');
   using whole = new WholeFolder(path, 'merge');
-  await writeModel(whole.path, model, config, tokenizer);
+  await writeModel(whole.path, model, config, folder);
   whole.keep();
 }
 
@@ -105,25 +124,54 @@ export async function writeModel(
   path: string,
   model: Pick<LanguageModel, 'parameters'>,
   config: ModelConfig,
-  tokenizer?: ByteFolder,
+  folder?: ByteFolder,
 ): Promise<void> {
   const { writeWhole } = await import('../engine/disk.ts');
-  // As its tensors are, whatever the config they were read with says.
-  const tied = !DECODERS.some((name) => model.parameters.has(name));
-  writeWhole(`${path}/config.json`, `${JSON.stringify(configToJson({ ...config, tied }), null, 1)}\n`);
-  if (tokenizer) await copyTokenizer(tokenizer, path);
-  const tensors = [...model.parameters].map(([name, t]) => toWrite(name, t));
+  const settled = asTied(config, model.parameters);
+  const missing = parametersOf(settled.description).find(({ name }) => !model.parameters.has(name));
+  if (missing)
+    throw new UserError(
+      'save',
+      `${path}: the model's ${missing.name} is not on the device; save a model that is loaded as a whole`,
+    );
+  writeWhole(`${path}/config.json`, `${JSON.stringify(configOf(settled), null, 1)}\n`);
+  await writeGeneration(path, settled, folder);
+  if (folder) await copyTokenizer(folder, path);
+  const tensors = [...joinStored(settled.description, model.parameters)].map(([name, t]) => toWrite(name, t));
   // transformers refuses a file that does not say which framework wrote it.
   await writeSafetensors(`${path}/model.safetensors`, tensors, { format: 'pt' });
 }
 
-/** Writes the optimiser's moments under the parameters' names, sealed with their digest. @param names in the optimiser's order. */
-export async function saveOptimiser(path: string, optimiser: AdamW, names: readonly string[]): Promise<void> {
-  const tensors = optimiser.moments.flatMap(([first, second], i) => [
-    toWrite(`first.${names[i]}`, first),
-    toWrite(`second.${names[i]}`, second),
-  ]);
+/**
+ * Writes the optimiser's moments under the parameters' names, sealed with their digest.
+ * @param names in the optimiser's order.
+ * @param description of the model whose parameters they are: moments of parts are put together as the checkpoint has those
+ *   (joinStored); without one, each has its own name.
+ */
+export async function saveOptimiser(
+  path: string,
+  optimiser: AdamW,
+  names: readonly string[],
+  description?: Description,
+): Promise<void> {
+  const tensors = (['first', 'second'] as const).flatMap((which, i) => {
+    const moments = new Map(names.map((name, at) => [name, optimiser.moments[at]![i]!]));
+    const stored = description ? joinStored(description, moments) : moments;
+    return [...stored].map(([name, t]) => toWrite(`${which}.${name}`, t));
+  });
   await writeSafetensors(path, tensors, { steps: String(optimiser.steps) }, true);
+}
+
+/** What lies in an optimiser's file. */
+function storedMoments(
+  optimiser: AdamW,
+  names: readonly string[],
+  description: Description | undefined,
+): StoredTensor[] {
+  if (description) return storedOf(description, names);
+  return names.map((name, i) =>
+    alone({ name, shape: optimiser.moments[i]![0].shape, kind: 'matrix', stage: 'head', initial: null }),
+  );
 }
 
 /**
@@ -136,6 +184,7 @@ export async function loadOptimiser(
   device: Device,
   optimiser: AdamW,
   names: readonly string[],
+  description?: Description,
 ): Promise<void> {
   const source = await openFile(path);
   const bad = (what: string): UserError => new UserError('checkpoint', `${path}: ${what}`);
@@ -150,9 +199,10 @@ export async function loadOptimiser(
         `its number of steps is ${metadata.steps === undefined ? 'missing' : show(metadata.steps)}, not a whole number`,
       );
     const spans = new Map(tensors.map((span) => [span.name, span]));
-    const moment = async (name: string, { shape }: Tensor): Promise<Tensor> => {
+    const values = async (name: string, shape: readonly number[]): Promise<Float32Array> => {
       const span = spans.get(name);
       if (!span) throw bad(`has no tensor ${name}`);
+      spans.delete(name);
       if (span.dtype !== 'F32' || span.shape.join() !== shape.join())
         throw bad(`${name} is ${span.dtype} [${span.shape.join(', ')}], not F32 [${shape.join(', ')}]`);
       const values = decodeFloat32(span.dtype, await source.read(span.begin, span.end));
@@ -160,18 +210,23 @@ export async function loadOptimiser(
       const least = name.startsWith('second.') ? 0 : Number.NEGATIVE_INFINITY;
       const wrong = values.find((value) => !Number.isFinite(value) || value < least);
       if (wrong !== undefined) throw bad(`${name} holds ${wrong}`);
-      const made = tensor(device, values, shape, 'weights');
+      return values;
+    };
+    const put = (part: StoredPart, stored: StoredTensor, all: Float32Array): Tensor => {
+      const made = tensor(device, cutPart(stored, part, all), part.parameter.shape, 'weights');
       read.push(made);
       return made;
     };
-    const moments: Moments[] = [];
-    for (const [i, name] of names.entries()) {
-      const [first, second] = optimiser.moments[i]!;
-      moments.push([await moment(`first.${name}`, first), await moment(`second.${name}`, second)]);
+    const found = new Map<string, Moments>();
+    for (const stored of storedMoments(optimiser, names, description)) {
+      const first = await values(`first.${stored.name}`, stored.shape);
+      const second = await values(`second.${stored.name}`, stored.shape);
+      for (const part of stored.parts)
+        found.set(part.parameter.name, [put(part, stored, first), put(part, stored, second)]);
     }
-    const known = new Set(names.flatMap((name) => [`first.${name}`, `second.${name}`]));
-    const other = tensors.find(({ name }) => !known.has(name));
-    if (other) throw bad(`has ${other.name}, of which the model has no parameter`);
+    const other = spans.keys().next().value;
+    if (other !== undefined) throw bad(`has ${other}, of which the model has no parameter`);
+    const moments = names.map((name) => found.get(name)!);
     optimiser.restore(steps, moments);
   } catch (error) {
     for (const t of read) t.dispose();

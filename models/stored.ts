@@ -46,8 +46,7 @@ export function storedTensors(parameters: readonly Parameter[]): Map<string, Sto
 
 function storedTensor(name: string, parameters: readonly Parameter[]): StoredTensor {
   const { shape, stored } = parameters[0]!;
-  if (!stored && parameters.length === 1)
-    return { name, shape, transposed: false, parts: [{ parameter: parameters[0]!, runs: [[0, shape[0]!]] }] };
+  if (!stored && parameters.length === 1) return alone(parameters[0]!);
   const rows = stored?.of ?? 0;
   const transposed = stored?.transposed ?? false;
   const fits = ({ shape: [count, ...row], stored: other }: Parameter): boolean =>
@@ -148,30 +147,47 @@ export function joinStored(
   description: Description,
   tensors: ReadonlyMap<string, Readable>,
 ): Map<string, Readable> {
-  const parameters = parametersOf(description);
-  const shapes = new Map(parameters.map(({ name, shape }) => [name, shape]));
-  for (const [name, { shape }] of tensors) {
-    const own = shapes.get(name);
-    if (!own) throw new UserError('tensor-extra', `joinStored: ${name} is no parameter of this model`);
-    if (own.join() !== shape.join())
-      throw new ShapeError('joinStored', `${name} is [${shape.join(', ')}], should be [${own.join(', ')}]`);
-  }
   const result = new Map<string, Readable>();
-  for (const stored of storedTensors(parameters).values()) {
-    const given = stored.parts.flatMap(({ parameter }) => tensors.get(parameter.name) ?? []);
-    if (given.length === stored.parts.length)
-      result.set(
-        stored.name,
-        isWhole(stored) ? given[0]! : { shape: stored.shape, read: () => join(stored, given) },
-      );
-    else
-      for (const { parameter } of stored.parts) {
-        const own = tensors.get(parameter.name);
-        if (own) result.set(parameter.name, own);
-      }
+  for (const stored of storedOf(description, [...tensors.keys()])) {
+    const given = stored.parts.map(({ parameter: { name, shape } }) => {
+      const t = tensors.get(name)!;
+      if (t.shape.join() !== shape.join())
+        throw new ShapeError(
+          'joinStored',
+          `${name} is [${t.shape.join(', ')}], should be [${shape.join(', ')}]`,
+        );
+      return t;
+    });
+    const own = isWhole(stored) ? given[0]! : { shape: stored.shape, read: () => join(stored, given) };
+    result.set(stored.name, own);
   }
   return result;
 }
+
+/**
+ * The tensors that {@link joinStored} makes of those with these names, in a checkpoint's order.
+ * @throws UserError for a name that is no parameter's
+ */
+export function storedOf(description: Description, names: readonly string[]): StoredTensor[] {
+  const parameters = parametersOf(description);
+  const given = new Set(names);
+  const known = new Set(parameters.map(({ name }) => name));
+  const other = names.find((name) => !known.has(name));
+  if (other !== undefined)
+    throw new UserError('tensor-extra', `joinStored: ${other} is no parameter of this model`);
+  return [...storedTensors(parameters).values()].flatMap((stored) => {
+    const parts = stored.parts.filter(({ parameter }) => given.has(parameter.name));
+    return parts.length === stored.parts.length ? [stored] : parts.map(({ parameter }) => alone(parameter));
+  });
+}
+
+/** A tensor that a parameter is by itself. */
+export const alone = (parameter: Parameter): StoredTensor => ({
+  name: parameter.name,
+  shape: parameter.shape,
+  transposed: false,
+  parts: [{ parameter, runs: [[0, parameter.shape[0] ?? 1]] }],
+});
 
 async function join(stored: StoredTensor, given: readonly Readable[]): Promise<Float32Array> {
   const values = new Float32Array(stored.shape.reduce((a, b) => a * b, 1));

@@ -1,7 +1,7 @@
 /**
- * Checkpoints with the names, shapes and shards of Llama 2 and no knowledge, to try loading, planning and streaming with.
+ * Checkpoints with the names, shapes and shards of published models and no knowledge, to try loading, planning and streaming with.
  *
- * Sparse by default: matrices are holes in the file, which read as zeros and take no room on the disk; norms are ones. With a
+ * Sparse by default: matrices are holes in the file, which read as zeros and take no room on the disk; norms do nothing. With a
  * seed they are drawn as for training (uniform, standard deviation 0.02). Shards are cut as Hugging Face `save_pretrained` cuts
  * them: in the order of the modules, a new one where 10 GB would be exceeded.
  */
@@ -20,22 +20,27 @@ import {
   whole,
 } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
-
-import { type LlamaConfig, parseConfig } from './config.ts';
-import { llamaShapes } from './llama.ts';
+import { parseConfig } from './config.ts';
+import { parametersOf } from './description.ts';
+import type { Family } from './families/family.ts';
+import { FAMILIES } from './families/index.ts';
 import { copyTokenizer } from './save.ts';
+import { type StoredTensor, storedTensors } from './stored.ts';
 
-/** Llama 2's sizes. */
-export const PRESETS = ['llama2-7b', 'llama2-13b', 'llama2-70b'] as const;
-/** One of {@link PRESETS}. */
-export type Preset = (typeof PRESETS)[number];
+/** A published model's sizes. */
+export interface Preset {
+  readonly family: Family;
+  /** `config.json`, but for what every one of the family says alike. */
+  readonly json: Readonly<Record<string, unknown>>;
+}
 
-const SIZES: Record<Preset, { hidden: number; width: number; layers: number; heads: number; keys: number }> =
-  {
-    'llama2-7b': { hidden: 4096, width: 11008, layers: 32, heads: 32, keys: 32 },
-    'llama2-13b': { hidden: 5120, width: 13824, layers: 40, heads: 40, keys: 40 },
-    'llama2-70b': { hidden: 8192, width: 28672, layers: 80, heads: 64, keys: 8 },
-  };
+/** The presets of all families, by name. */
+export const PRESETS: ReadonlyMap<string, Preset> = new Map(
+  Object.values<Family>(FAMILIES).flatMap((family) =>
+    Object.entries(family.presets).map(([name, json]) => [name, { family, json }] as const),
+  ),
+);
+
 const BYTES = { bf16: 2, f16: 2, f32: 4 } as const;
 /** Numbers of a checkpoint without knowledge. */
 export type SynthDtype = keyof typeof BYTES;
@@ -47,8 +52,8 @@ const CHUNK = 2 ** 20;
 
 /** Which checkpoint to write. */
 export interface SynthOptions {
-  /** A preset, or the `config.json` of any Llama. */
-  readonly preset: Preset | object;
+  /** One of {@link PRESETS}, or the `config.json` of any model. */
+  readonly preset: string | object;
   /** Instead of the preset's. */
   readonly layers?: number | undefined;
   readonly dtype: SynthDtype;
@@ -61,15 +66,16 @@ export interface SynthOptions {
   readonly onProgress?: (bytes: number, total: number) => void;
 }
 
-const presetField = one(Object.keys(SIZES) as Preset[]);
+const presetField = like<string>(
+  (value) => typeof value === 'string' && PRESETS.has(value),
+  [...PRESETS.keys()].map((name) => `'${name}'`).join(', '),
+);
 const dtypeField = one(Object.keys(BYTES) as SynthDtype[]);
 const synthOptions = optionsSchema<SynthOptions>({
   preset: required(
-    like<Preset | object>(
-      (value) => isPlain(value) || Object.hasOwn(SIZES, String(value)),
-      `${Object.keys(SIZES)
-        .map((name) => `'${name}'`)
-        .join(', ')}, or the config.json of a Llama`,
+    like<string | object>(
+      (value) => isPlain(value) || (typeof value === 'string' && PRESETS.has(value)),
+      `${[...PRESETS.keys()].map((name) => `'${name}'`).join(', ')}, or a model's config.json`,
     ),
   ),
   layers: whole(1),
@@ -90,43 +96,59 @@ export interface Synthesised {
   readonly bytes: number;
 }
 
-/** The `config.json` of a preset. */
-export function presetConfig(preset: Preset, layers?: number, dtype: SynthDtype = 'bf16'): object {
+/** The `config.json` of a preset, perhaps with fewer or more layers. @throws UserError for what is none. */
+export function presetConfig(
+  preset: string,
+  layers?: number,
+  dtype: SynthDtype = 'bf16',
+): Record<string, unknown> {
   checkValue('presetConfig', 'preset', presetField, preset);
   checkValue('presetConfig', 'dtype', dtypeField, dtype);
-  const { hidden, width, layers: all, heads, keys } = SIZES[preset];
+  const { family, json } = PRESETS.get(preset)!;
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: 'llama',
-    hidden_size: hidden,
-    intermediate_size: width,
-    num_hidden_layers: layers ?? all,
-    num_attention_heads: heads,
-    num_key_value_heads: keys,
-    vocab_size: 32000,
-    max_position_embeddings: 4096,
-    rms_norm_eps: 1e-5,
-    rope_scaling: null,
-    hidden_act: 'silu',
-    tie_word_embeddings: false,
-    bos_token_id: 1,
-    eos_token_id: 2,
+    architectures: [family.architecture],
+    model_type: family.type,
+    ...(layers === undefined ? json : withLayers(family, json, layers)),
     torch_dtype: { bf16: 'bfloat16', f16: 'float16', f32: 'float32' }[dtype],
   };
 }
 
+/** With another number of layers, whatever the family calls it, and as many in lists that have one entry a layer. */
+function withLayers({ describe }: Family, json: Preset['json'], layers: number): Record<string, unknown> {
+  const all = describe(json, 'config.json').sizes.layers;
+  const changed = Object.fromEntries(
+    Object.entries(json).map(([field, value]) => [
+      field,
+      Array.isArray(value) && value.length === all
+        ? Array.from({ length: layers }, (_, i) => value[i % all] as unknown)
+        : value,
+    ]),
+  );
+  const isCount = (field: string): boolean => {
+    if (json[field] !== all) return false;
+    try {
+      return describe({ ...changed, [field]: layers }, 'config.json').sizes.layers === layers;
+    } catch {
+      // As many heads, say, and another number of them does not divide.
+      return false;
+    }
+  };
+  const field = Object.keys(json).find(isCount);
+  return field === undefined ? changed : { ...changed, [field]: layers };
+}
+
 interface Shard {
-  readonly tensors: { name: string; shape: readonly number[]; begin: number; end: number }[];
+  readonly tensors: { stored: StoredTensor; begin: number; end: number }[];
   bytes: number;
 }
 
-function cut(shapes: ReadonlyMap<string, readonly number[]>, itemBytes: number, limit: number): Shard[] {
+function cut(tensors: Iterable<StoredTensor>, itemBytes: number, limit: number): Shard[] {
   const shards: Shard[] = [{ tensors: [], bytes: 0 }];
-  for (const [name, shape] of shapes) {
-    const bytes = shape.reduce((a, b) => a * b, 1) * itemBytes;
+  for (const stored of tensors) {
+    const bytes = stored.shape.reduce((a, b) => a * b, 1) * itemBytes;
     let shard = shards.at(-1)!;
     if (shard.bytes > 0 && shard.bytes + bytes > limit) shards.push((shard = { tensors: [], bytes: 0 }));
-    shard.tensors.push({ name, shape, begin: shard.bytes, end: shard.bytes + bytes });
+    shard.tensors.push({ stored, begin: shard.bytes, end: shard.bytes + bytes });
     shard.bytes += bytes;
   }
   return shards;
@@ -145,8 +167,8 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
     typeof options.preset === 'object'
       ? options.preset
       : presetConfig(options.preset, options.layers, options.dtype);
-  const shapes = llamaShapes(parseConfig(json) as LlamaConfig);
-  const shards = cut(shapes, BYTES[options.dtype], options.shardBytes ?? SHARD_BYTES);
+  const tensors = storedTensors(parametersOf(parseConfig(json).description));
+  const shards = cut(tensors.values(), BYTES[options.dtype], options.shardBytes ?? SHARD_BYTES);
   const total = shards.reduce((sum, s) => sum + s.bytes, 0);
   const number = (i: number) => String(i).padStart(5, '0');
   const names = shards.map((_, i) =>
@@ -168,7 +190,7 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
   }
   if (shards.length > 1) {
     const map = Object.fromEntries(
-      shards.flatMap((s, i) => s.tensors.map((t) => [t.name, names[i]!] as const)),
+      shards.flatMap((s, i) => s.tensors.map(({ stored }) => [stored.name, names[i]!] as const)),
     );
     write('model.safetensors.index.json', { metadata: { total_size: total }, weight_map: map });
   }
@@ -186,9 +208,9 @@ async function writeShard(
   before: number,
 ): Promise<number> {
   const dtype = { bf16: 'BF16', f16: 'F16', f32: 'F32' }[options.dtype];
-  const entries = shard.tensors.map(({ name, shape, begin, end }) => [
-    name,
-    { dtype, shape, data_offsets: [begin, end] },
+  const entries = shard.tensors.map(({ stored, begin, end }) => [
+    stored.name,
+    { dtype, shape: stored.shape, data_offsets: [begin, end] },
   ]);
   const text = new TextEncoder().encode(
     JSON.stringify({ __metadata__: { format: 'pt' }, ...Object.fromEntries(entries) }),
@@ -199,9 +221,11 @@ async function writeShard(
   file.write(header, 0);
   file.resize(header.length + shard.bytes);
   let done = before;
-  for (const { name, shape, begin, end } of shard.tensors) {
-    const draw =
-      shape.length === 1 ? ones : options.seed === undefined ? null : uniform(options.seed, name, 0.02);
+  for (const { stored, begin, end } of shard.tensors) {
+    // Parts of one tensor begin alike. Zeros are a hole in the file.
+    const { initial } = stored.parts[0]!.parameter;
+    const drawn = initial === null && options.seed !== undefined;
+    const draw = initial === 1 ? ones : drawn ? uniform(options.seed!, stored.name, 0.02) : null;
     if (draw) {
       const item = BYTES[options.dtype];
       for (let at = begin; at < end; at += CHUNK * item) {

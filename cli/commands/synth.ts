@@ -1,14 +1,14 @@
-/** `neurgrad synth`: a checkpoint with Llama 2's names and shapes and no knowledge, to try loading and streaming with. */
+/** `neurgrad synth`: a checkpoint with a published model's names and shapes and no knowledge, to try loading and streaming with. */
 
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import { localFolder, PRESETS, type Preset, type SynthDtype, synthesise } from '../../models/index.ts';
+import { localFolder, PRESETS, type SynthDtype, synthesise } from '../../models/index.ts';
 import { integer, jsonOption } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 
 interface Options {
-  readonly preset: Preset;
+  readonly preset: string;
   readonly layers?: number;
   readonly dtype: SynthDtype;
   readonly out: string;
@@ -21,8 +21,8 @@ interface Options {
 export function addSynth(program: Command): void {
   program
     .command('synth')
-    .description("a checkpoint with Llama 2's names, shapes and shards, sparse or random")
-    .addOption(new Option('--preset <name>', 'sizes').choices(PRESETS).makeOptionMandatory())
+    .description("a checkpoint with a published model's names, shapes and shards, sparse or random")
+    .addOption(new Option('--preset <name>', 'sizes').choices([...PRESETS.keys()]).makeOptionMandatory())
     .addOption(new Option('--out <dir>', 'empty or new folder').makeOptionMandatory())
     .addOption(new Option('--layers <n>', "instead of the preset's").argParser(integer(1)))
     .addOption(new Option('--dtype <type>', 'stored numbers').choices(['bf16', 'f16', 'f32']).default('bf16'))
