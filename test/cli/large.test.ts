@@ -100,7 +100,7 @@ it('runs in the memory that it is given as plan says, or not at all', async () =
   const refused = await neurgrad('predict', '--model', bert, '--prompt', 'a [MASK]', '--memory', '0.01');
   expect(refused).toMatchObject({ code: 2, out: '' });
   expect(refused.err).toMatch(
-    /needs 14\.60 MB, and only a Llama can be streamed from disk; --memory gives 10\.00 MB/,
+    /needs 14\.60 MB, and only a causal model can be streamed from disk; --memory gives 10\.00 MB/,
   );
 }, 60_000);
 

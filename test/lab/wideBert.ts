@@ -2,7 +2,7 @@
 
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { bertShapes, parseConfig, writeSafetensors } from '../../models/index.ts';
+import { parametersOf, parseConfig, writeSafetensors } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
 
 export async function writeWideBert(folder: string, bundled: string): Promise<void> {
@@ -17,10 +17,8 @@ export async function writeWideBert(folder: string, bundled: string): Promise<vo
     intermediate_size: 3072,
   };
   writeFileSync(join(folder, 'config.json'), JSON.stringify(json));
-  const config = parseConfig(json);
-  if (config.type !== 'bert') throw new Error('not a BERT');
   const random = seededRandom(1);
-  const tensors = [...bertShapes(config)].map(([name, shape]) => {
+  const tensors = parametersOf(parseConfig(json).description).map(({ name, shape }) => {
     const size = shape.reduce((a, b) => a * b, 1);
     const data = Float32Array.from({ length: size }, () => (random() - 0.5) * 0.4);
     return { name, shape, dtype: 'F32' as const, data };

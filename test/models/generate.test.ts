@@ -5,7 +5,6 @@ import {
   chooseToken,
   fileMapFolder,
   generate,
-  type Llama,
   type LoadedModel,
   loadModel,
   readChatTemplate,
@@ -26,7 +25,7 @@ const STORY =
 describe('stories260k', () => {
   test('continues "Once upon a time" greedily, streamed as it comes', async () => {
     const { tokenizer } = loaded;
-    const model = loaded.model as Llama;
+    const model = loaded.model;
     const prompt = tokenizer.encode('Once upon a time');
     const held = device.memory.activations;
     const stream = streamText((ids) => tokenizer.decode(ids, { skipSpecialTokens: true }), prompt);
@@ -47,7 +46,7 @@ describe('stories260k', () => {
   });
 
   test('each greedy token is the argmax of the full forward', async () => {
-    const model = loaded.model as Llama;
+    const model = loaded.model;
     const prompt = loaded.tokenizer.encode('The dog');
     const { ids, end } = await generate(model, prompt, { maxTokens: 12 });
     expect(end).toBe('length');
@@ -62,7 +61,7 @@ describe('stories260k', () => {
   });
 
   test('ends at a stop token and at the last position', async () => {
-    const model = loaded.model as Llama;
+    const model = loaded.model;
     const prompt = loaded.tokenizer.encode('Once upon a time');
     const first = await generate(model, prompt, { maxTokens: 5 });
     const stopped = await generate(model, prompt, { stopIds: [first.ids[3]!] });

@@ -6,7 +6,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice, type Tensor } from '../../engine/index.ts';
-import { type Llama, loadModelWeights, localFolder } from '../../models/index.ts';
+import { loadModelWeights, localFolder, type Transformer } from '../../models/index.ts';
 import { GOLDEN } from './goldenFiles.ts';
 
 let device: Device;
@@ -37,7 +37,7 @@ function distance(got: ArrayLike<number>, want: ArrayLike<number>): number {
 
 for (const folder of folders)
   describe(folder, () => {
-    let model: Llama;
+    let model: Transformer;
     const last = PROMPT.at(-1)!;
     const end = PROMPT.length - 1;
     const hooks = () =>
@@ -51,7 +51,7 @@ for (const folder of folders)
     };
 
     beforeAll(async () => {
-      model = (await loadModelWeights(await localFolder(folder), device)) as Llama;
+      model = await loadModelWeights(await localFolder(folder), device);
     });
     afterAll(() => model?.dispose());
 
@@ -238,7 +238,7 @@ for (const folder of folders)
   });
 
 test('mistakes are told before any GPU work, and nothing is left on the device', async () => {
-  const model = (await loadModelWeights(await localFolder(folders[0]!), device)) as Llama;
+  const model = await loadModelWeights(await localFolder(folders[0]!), device);
   const held = device.memory.activations;
   const { dispatches } = device.queue;
   using none = model.prefill([]);

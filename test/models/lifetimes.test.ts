@@ -9,15 +9,12 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Device, OutOfMemoryError, openDevice } from '../../engine/index.ts';
 import {
-  type Bert,
   generate,
-  type Llama,
-  type LlamaConfig,
   loadModel,
   loadModelWeights,
   localFolder,
   readConfig,
-  SplitLlama,
+  SplitModel,
   streamModel,
 } from '../../models/index.ts';
 import { checkInput } from '../../models/run.ts';
@@ -67,7 +64,7 @@ async function failEverywhere(on: Device, work: () => Promise<unknown>, stride =
 
 describe('openBundle', () => {
   test.each([LLAMA, BERT])('%s: nothing is left, whichever step fails', async (folder) => {
-    const model = (await loadModelWeights(await localFolder(folder), device)) as Llama | Bert;
+    const model = await loadModelWeights(await localFolder(folder), device);
     const cases = [2, 4].map((position) => ({
       probe: { ids: INPUT.ids[0]!, position },
       at: position,
@@ -88,7 +85,7 @@ describe('a run', () => {
   } as const;
 
   test('of a model on the device, rows behind a cache, text', async () => {
-    const model = (await loadModelWeights(await localFolder(LLAMA), device)) as Llama;
+    const model = await loadModelWeights(await localFolder(LLAMA), device);
     const works: [() => Promise<unknown>, number][] = [
       [async () => model.run(INPUT, options).dispose(), 3],
       [async () => model.prefill(INPUT.ids[0]!, { logits: true }).dispose(), 2],
@@ -153,11 +150,11 @@ test('a model that is disposed of says so, also to a run that is under way', asy
 });
 
 describe('a process of a split model', () => {
-  const config = async () => (await readConfig(await localFolder(LLAMA))) as LlamaConfig;
+  const config = async () => await readConfig(await localFolder(LLAMA));
   const load = async (worker: Worker): Promise<void> => {
-    const sizes = await config();
-    const layers = { first: 0, end: sizes.layers };
-    await worker.answer({ do: 'load', folder: LLAMA, config: sizes, dtype: 'f32', ...layers });
+    const { json, description } = await config();
+    const layers = { first: 0, end: description.sizes.layers };
+    await worker.answer({ do: 'load', folder: LLAMA, config: json, dtype: 'f32', ...layers });
   };
 
   test('closes its device where loading fails', async () => {
@@ -185,7 +182,7 @@ describe('a process of a split model', () => {
     const own = await openDevice();
     const worker = new Worker(async () => own);
     await load(worker);
-    const input = checkInput(INPUT, await config());
+    const input = checkInput(INPUT, (await config()).description.sizes);
     const name = 'blocks.0.mlp.hook_post';
     const grad = { at: [name], of: { of: 'prob', target: [3], position: [4] } } as const;
     const forward = { do: 'forward', input, options: { capture: [name], grad }, lowest: 0 } as const;
@@ -212,7 +209,7 @@ describe('a process of a split model', () => {
   });
 
   test('rejects what it was asked where it is ended', async () => {
-    const split = await SplitLlama.open(LLAMA, await config(), device, 2);
+    const split = await SplitModel.open(LLAMA, await config(), device, 2);
     const held = heldBytes(device);
     const running = [split.runAsync(INPUT), split.runAsync(INPUT, options())];
     const text = split.openText();
@@ -229,7 +226,7 @@ describe('a process of a split model', () => {
   const options = () => ({ capture: ['blocks.0.mlp.hook_post'] });
 
   test('ended in the middle of a run', async () => {
-    const split = await SplitLlama.open(LLAMA, await config(), device, 2);
+    const split = await SplitModel.open(LLAMA, await config(), device, 2);
     const running = split.runAsync(INPUT);
     await new Promise((resolve) => setTimeout(resolve, 5));
     split.dispose();

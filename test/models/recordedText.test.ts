@@ -5,12 +5,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { cachedText } from '../../models/generate.ts';
 import {
+  changed,
   generate,
-  Llama,
-  type LlamaConfig,
   loadModelWeights,
   localFolder,
   readConfig,
+  Transformer,
 } from '../../models/index.ts';
 import { recordedText } from '../../models/recordedText.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
@@ -31,7 +31,7 @@ const CASES: [folder: string, tokens: number, after: number][] = [
 test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {
   // Both ways of passing parameters.
   const device = await openDevice({ mask: { immediates: count > 1 } });
-  const model = (await loadModelWeights(await localFolder(folder), device)) as Llama;
+  const model = await loadModelWeights(await localFolder(folder), device);
   const held = heldBytes(device);
   const id = (i: number): number => (i * 31 + 7) % model.sizes.vocabulary;
   const prompt = Array.from({ length: count }, (_, i) => id(i));
@@ -49,12 +49,12 @@ test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {
 test('a context whose table of positions lies in several buffers changes no bit', async () => {
   const device = await openDevice({ mask: { bindingBytes: 2 ** 20 } });
   const stories = await localFolder('examples/models/stories260k');
-  const config = (await readConfig(stories)) as LlamaConfig;
+  const config = await readConfig(stories);
   const logits: Float32Array[][] = [];
-  for (const positions of [config.positions, 2 ** 18]) {
-    const model = new Llama(
+  for (const positions of [config.description.sizes.positions, 2 ** 18]) {
+    const model = new Transformer(
       device,
-      { ...config, positions },
+      changed(config, { max_position_embeddings: positions }),
       (await loadModelWeights(stories, device)).parameters,
     );
     const text = recordedText(model, 80);
@@ -72,10 +72,10 @@ test('a context whose table of positions lies in several buffers changes no bit'
 
 describe('generation', () => {
   let device: Device;
-  let model: Llama;
+  let model: Transformer;
   beforeAll(async () => {
     device = await openDevice();
-    model = (await loadModelWeights(await localFolder('examples/models/stories260k'), device)) as Llama;
+    model = await loadModelWeights(await localFolder('examples/models/stories260k'), device);
   });
   afterAll(() => device?.destroy());
 

@@ -7,14 +7,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import {
   generate,
-  type Llama,
-  type LlamaConfig,
   layerRanges,
   loadModelWeights,
   localFolder,
   type RunOptions,
   readConfig,
-  SplitLlama,
+  SplitModel,
+  type Transformer,
   type WeightDtype,
 } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
@@ -40,9 +39,9 @@ test('processes read a model behind an address themselves', async () => {
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model`;
-  const config = (await readConfig(await localFolder(STORIES))) as LlamaConfig;
+  const config = await readConfig(await localFolder(STORIES));
   try {
-    const split = await SplitLlama.open(address, config, device, 2);
+    const split = await SplitModel.open(address, config, device, 2);
     const { ids } = await generate(split, [1, 403, 407, 261, 378], { maxTokens: 1 }).finally(() =>
       split.dispose(),
     );
@@ -66,11 +65,11 @@ for (const [folder, count, dtype] of [
   ['test/golden/models/llama-tied', 2, 'bf16'],
 ] as const satisfies readonly (readonly [string, number, WeightDtype])[])
   describe(`${folder} over ${count} processes`, () => {
-    let whole: Llama;
-    let split: SplitLlama;
+    let whole: Transformer;
+    let split: SplitModel;
     beforeAll(async () => {
-      whole = (await loadModelWeights(await localFolder(folder), device, { dtype })) as Llama;
-      split = await SplitLlama.open(folder, whole.sizes as LlamaConfig, device, count, dtype);
+      whole = await loadModelWeights(await localFolder(folder), device, { dtype });
+      split = await SplitModel.open(folder, whole.config, device, count, dtype);
     });
     afterAll(() => {
       whole?.dispose();
@@ -108,8 +107,8 @@ for (const [folder, count, dtype] of [
   });
 
 test('text and integrated gradients over three processes are those of one', async () => {
-  const whole = (await loadModelWeights(await localFolder(STORIES), device)) as Llama;
-  const split = await SplitLlama.open(STORIES, whole.sizes, device, 3);
+  const whole = await loadModelWeights(await localFolder(STORIES), device);
+  const split = await SplitModel.open(STORIES, whole.config, device, 3);
   const prompt = [1, 403, 407, 261, 378];
   for (const temperature of [0, 0.9]) {
     const options = () => ({ maxTokens: 12, temperature, random: seededRandom(4) });
@@ -142,9 +141,9 @@ test('mistakes', async () => {
     [3, 5],
   ]);
   expect(() => layerRanges(2, 3)).toThrow('3 devices for 2 layers');
-  const { sizes } = (await loadModelWeights(await localFolder(STORIES), device)) as Llama;
-  await expect(SplitLlama.open('no/such/folder', sizes, device, 2)).rejects.toThrow('no/such/folder');
-  const split = await SplitLlama.open(STORIES, sizes, device, 2);
+  const { config } = await loadModelWeights(await localFolder(STORIES), device);
+  await expect(SplitModel.open('no/such/folder', config, device, 2)).rejects.toThrow('no/such/folder');
+  const split = await SplitModel.open(STORIES, config, device, 2);
   await expect(split.runAsync({ ids: [[512]] })).rejects.toThrow('outside 0..511');
   await expect(split.runAsync(INPUT, { edit: { hook_embed: (x) => x } })).rejects.toThrow('functions');
   split.dispose();

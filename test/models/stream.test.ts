@@ -7,14 +7,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { affine, type Device, openDevice } from '../../engine/index.ts';
 import {
   type Checkpoint,
-  type Llama,
   loadModelWeights,
   localFolder,
   openCheckpoint,
   type RunOptions,
   type RunResult,
-  type StreamedLlama,
+  type StreamedModel,
   streamModel,
+  type Transformer,
   type WeightDtype,
 } from '../../models/index.ts';
 import { neuronGradients, sweep } from '../../neurgrad/index.ts';
@@ -56,13 +56,13 @@ for (const [folder, dtype] of [
   ['test/golden/models/llama-tied', 'int4'],
 ] as const satisfies readonly (readonly [string, WeightDtype])[])
   describe(`${folder} in ${dtype}`, () => {
-    let resident: Llama;
-    let streamed: StreamedLlama;
+    let resident: Transformer;
+    let streamed: StreamedModel;
     let shapes: Checkpoint['tensors'];
     let size = 0;
     beforeAll(async () => {
       const from = await localFolder(folder);
-      resident = (await loadModelWeights(from, device, { dtype })) as Llama;
+      resident = await loadModelWeights(from, device, { dtype });
       streamed = await streamModel(from, device, { dtype });
       const checkpoint = await openCheckpoint(from);
       shapes = checkpoint.tensors;

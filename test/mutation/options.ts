@@ -51,7 +51,7 @@ vi.mock('../../engine/options.ts', async (original) => {
 /** Arguments beside the options. */
 const BESIDES = new Set([
   'integrateNeurons.neurons',
-  'SplitLlama.open.dtype',
+  'SplitModel.open.dtype',
   'AdamW.parameters',
   'encode.text',
   'singleToken.word',

@@ -31,12 +31,12 @@ const SAYS: readonly (readonly [RegExp, string])[] = [
   [/ModelInput$/, 'run: input'],
   [/^runModel|runAsync|^run /, 'run'],
   [/^AdamW readonly/, 'AdamW: a group'],
-  [/^StreamedLlama$|^WeightLoader$/, 'loadWeights'],
+  [/^StreamedModel$|^WeightLoader$/, 'loadWeights'],
   [/prefill/, 'prefill'],
-  [/runRows|^StreamedLlama.runLastAsync$/, 'runRows'],
+  [/runRows|^StreamedModel.runLastAsync$/, 'runRows'],
   [/^checkSampling|^chooseToken/, 'generate'],
-  [/^SplitLlama.open$/, 'SplitLlama.open'],
-  [/^SplitLlama.open dtype$/, 'model'],
+  [/^SplitModel.open$/, 'SplitModel.open'],
+  [/^SplitModel.open dtype$/, 'model'],
   [/^normLinear/, 'normLinear: norm'],
   [/^rowNorm/, 'rowNorm: norm'],
   [/^(Storage|empty|full|tensor|zeros) /, 'tensor'],
@@ -51,17 +51,24 @@ const settings = { ...reading, ...prompts, variant: 'paper', splits: 'clean', pe
 const patch = { name: 'x', position: 0, neuron: 0, op: 'add', value: 1 };
 const objective = { of: 'prob', target: [0], position: [0] };
 const input = { ids: [[1]] };
-/** A model of no layers, and a method of one that has not been opened. */
-const empty = new models.Bert(none, { layers: 0 } as Any, new Map());
+/** A model without weights, and a method of one that has not been opened. */
+const BARE = models.parseConfig({
+  model_type: 'bert',
+  vocab_size: 1,
+  hidden_size: 1,
+  num_hidden_layers: 1,
+  num_attention_heads: 1,
+  intermediate_size: 1,
+});
+const empty = new models.Transformer(none, BARE, new Map());
 const method = (of: Any, name: string): Any => of.prototype[name].bind(name === 'run' ? empty : none);
 const tensor = Object.create(engine.Tensor.prototype);
 const runs = {
-  'Bert.run': method(models.Bert, 'run'),
-  'Llama.run': method(models.Llama, 'run'),
-  'StreamedLlama.runAsync': method(models.StreamedLlama, 'runAsync'),
-  'SplitLlama.runAsync': method(models.SplitLlama, 'runAsync'),
+  'Transformer.run': method(models.Transformer, 'run'),
+  'StreamedModel.runAsync': method(models.StreamedModel, 'runAsync'),
+  'SplitModel.runAsync': method(models.SplitModel, 'runAsync'),
   runModel: (given: Any, options: Any) =>
-    neurgrad_runModel({ run: method(models.Llama, 'run') }, given, options),
+    neurgrad_runModel({ run: method(models.Transformer, 'run') }, given, options),
 };
 const neurgrad_runModel: Any = models.runModel;
 
@@ -90,7 +97,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     loadModel: { call: (o) => models.loadModel(NOWHERE, o) },
     loadModelWeights: { call: (o) => models.loadModelWeights(none, none, o) },
     streamModel: { call: (o) => models.streamModel(none, none, o) },
-    StreamedLlama: { call: (o) => new models.StreamedLlama(none, none, none, o) },
+    StreamedModel: { call: (o) => new models.StreamedModel(none, none, none, o) },
     loadWeights: { call: (o) => models.loadWeights(none, none, none, o) },
     WeightLoader: { call: (o) => new models.WeightLoader(none, none, none, o) },
     matchTensors: { call: (o) => models.matchTensors(none, none, o) },
@@ -102,8 +109,8 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     urlFolder: { call: (o) => models.urlFolder('http://localhost', o) },
     hubFolder: { call: (o) => models.hubFolder('org/name', o) },
     resolveModelFolder: { call: (o) => models.resolveModelFolder(NOWHERE, o) },
-    'SplitLlama.open': {
-      call: (o) => (models.SplitLlama.open as Any)(NOWHERE, none, none, 2, 'f32', o),
+    'SplitModel.open': {
+      call: (o) => (models.SplitModel.open as Any)(NOWHERE, none, none, 2, 'f32', o),
     },
     ...Object.fromEntries(
       Object.entries(runs).flatMap(([name, run]) => [
@@ -111,24 +118,24 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
         [`${name} RunOptions`, { call: (o: Any) => run(input, o) }],
       ]),
     ),
-    'Llama.prefill': { call: (o) => method(models.Llama, 'prefill')([1], o) },
-    'StreamedLlama.prefillAsync': {
-      call: (options) => method(models.StreamedLlama, 'prefillAsync')([{ ids: [1], options }]),
+    'Transformer.prefill': { call: (o) => method(models.Transformer, 'prefill')([1], o) },
+    'StreamedModel.prefillAsync': {
+      call: (options) => method(models.StreamedModel, 'prefillAsync')([{ ids: [1], options }]),
     },
-    'Llama.runRows RowOptions': { call: (o) => method(models.Llama, 'runRows')([], o) },
-    'Llama.runRows RowGroup | readonly RowGroup[]': {
-      call: (o) => method(models.Llama, 'runRows')([o], {}),
+    'Transformer.runRows RowOptions': { call: (o) => method(models.Transformer, 'runRows')([], o) },
+    'Transformer.runRows RowGroup | readonly RowGroup[]': {
+      call: (o) => method(models.Transformer, 'runRows')([o], {}),
       right: { prefix: { segments: 0 } },
     },
-    'StreamedLlama.runRowsAsync RowOptions': {
-      call: (o) => method(models.StreamedLlama, 'runRowsAsync')([], o),
+    'StreamedModel.runRowsAsync RowOptions': {
+      call: (o) => method(models.StreamedModel, 'runRowsAsync')([], o),
     },
-    'StreamedLlama.runRowsAsync RowGroup | readonly RowGroup[]': {
-      call: (o) => method(models.StreamedLlama, 'runRowsAsync')([o], {}),
+    'StreamedModel.runRowsAsync RowGroup | readonly RowGroup[]': {
+      call: (o) => method(models.StreamedModel, 'runRowsAsync')([o], {}),
       right: { prefix: { segments: 0 } },
     },
-    'StreamedLlama.runLastAsync': { call: (o) => method(models.StreamedLlama, 'runLastAsync')([1], o) },
-    'SplitLlama.runLastAsync': { call: (o) => method(models.SplitLlama, 'runLastAsync')([1], o) },
+    'StreamedModel.runLastAsync': { call: (o) => method(models.StreamedModel, 'runLastAsync')([1], o) },
+    'SplitModel.runLastAsync': { call: (o) => method(models.SplitModel, 'runLastAsync')([1], o) },
     checkSampling: { call: (o) => models.checkSampling(o) },
     chooseToken: { call: (o) => models.chooseToken([0], o) },
     generate: { call: (o) => models.generate(none, [1], o) },
@@ -183,10 +190,13 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
 
 /** Objects within options that lists or functions hide from the schema's own names. */
 export const innerCases: Record<string, OptionsCase> = {
-  'run patch': { call: (o) => runs['Llama.run'](input, { patch: [o] }), right: patch },
-  'run objective': { call: (of) => runs['Llama.run'](input, { grad: { at: [], of } }), right: objective },
+  'run patch': { call: (o) => runs['Transformer.run'](input, { patch: [o] }), right: patch },
+  'run objective': {
+    call: (of) => runs['Transformer.run'](input, { grad: { at: [], of } }),
+    right: objective,
+  },
   'runRows patch': {
-    call: (o) => method(models.Llama, 'runRows')([], { patch: [o] }),
+    call: (o) => method(models.Transformer, 'runRows')([], { patch: [o] }),
     right: { name: 'x', neuron: 0, op: 'add', value: 1 },
   },
   'rowNorm norm': {
@@ -216,7 +226,7 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'full purpose': (w) => engine.full(none, [1], 0, w),
   'tensor purpose': (w) => engine.tensor(none, [1], [1], w),
   'zeros purpose': (w) => engine.zeros(none, [1], w),
-  'SplitLlama.open dtype': (w) => (models.SplitLlama.open as Any)(NOWHERE, none, none, 2, w),
+  'SplitModel.open dtype': (w) => (models.SplitModel.open as Any)(NOWHERE, none, none, 2, w),
   'storedAs wanted': (w) => models.storedAs('x', [1, 1], 'F32', w),
   'presetConfig preset': (w) => models.presetConfig(w),
   'presetConfig dtype': (w) => models.presetConfig('llama2-7b', 1, w),
@@ -241,8 +251,6 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'leakShare from': (w) => probing.leakShare(none, w, 'test'),
   'leakShare other': (w) => probing.leakShare(none, 'test', w),
   'leakShare by': (w) => probing.leakShare(none, 'test', 'train', w),
-  'estimate architecture': (w) => probing.estimate(w, none, none),
-  'workloadOf architecture': (w) => probing.workloadOf([], w, 1),
   'Trainer variant': (w) => new probing.Trainer(none, 1, w),
   'train variant': (w) => probing.train(none, none, none, 1, [], w),
   'evaluateTask variant': (w) => (probing.evaluateTask as Any)(none, none, 1, w, 0),

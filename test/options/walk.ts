@@ -14,7 +14,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 type Node = { readonly type: string } & Readonly<Record<string, unknown>>;
 
 export interface Door {
-  /** As its users call it: `sweep`, `AdamW`, `Llama.prefill`. */
+  /** As its users call it: `sweep`, `AdamW`, `Transformer.prefill`. */
   readonly name: string;
   readonly file: string;
   /** What the parameter's type is called, or its text where it has no name. */

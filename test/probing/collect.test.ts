@@ -1,7 +1,7 @@
 /** Readings behind a cache against full passes, on the bundled models. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Llama, localFolder, streamModel } from '../../models/index.ts';
+import { localFolder, streamModel, type Transformer } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
 import {
   type Device,
@@ -72,7 +72,7 @@ describe('a Llama behind its prefix', () => {
   });
 
   const cached = async (prefix: number[], some = prompts): Promise<Reading[]> => {
-    using reader = cachedReader(llama.model as Llama, conventions('pre_linear'));
+    using reader = cachedReader(llama.model as Transformer, conventions('pre_linear'));
     return await reader.read(some, candidates, prefix);
   };
 
@@ -123,7 +123,7 @@ describe('a Llama behind its prefix', () => {
   ] as const)('agrees for $of, $direction, $sign', async (choice) => {
     const chosen: ReadingConventions = { site: 'post', ...choice };
     const prefix = sharedPrefix(prompts.map(({ ids }) => ids));
-    using one = cachedReader(llama.model as Llama, chosen);
+    using one = cachedReader(llama.model as Transformer, chosen);
     using other = fullReader(llama.model, chosen);
     const [got] = await one.read(prompts.slice(0, 1), candidates, prefix);
     const [want] = await other.read(prompts.slice(0, 1), candidates, []);
@@ -194,7 +194,7 @@ describe('prompts', () => {
 
   it('ask in the language of their rows, each with demonstrations of its own', () => {
     const { tokenizer } = llama;
-    const roomy = { architecture: 'llama', sizes: { positions: 4096 } } as const;
+    const roomy = { causal: true, sizes: { positions: 4096 } } as const;
     const spoken = (count: number, from: number) =>
       sortRows(
         task('mLAMA'),
@@ -221,7 +221,7 @@ describe('prompts', () => {
 
   it('count rows that are too long, and say so where none is left', () => {
     const { tokenizer } = llama;
-    const short = { architecture: 'llama', sizes: { positions: 120 } } as const;
+    const short = { causal: true, sizes: { positions: 120 } } as const;
     const long = sortRows(task('FEVER'), [...claims(8), { claim: 'long '.repeat(200), label: 1 }]).rows;
     const letters = { ...task('FEVER'), labels: ['a', 'b'] };
     const plan = planTask(

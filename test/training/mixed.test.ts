@@ -178,7 +178,7 @@ test('the loss scale halves on overflow, doubles after finite steps up to a limi
   }).toThrow(/not finite at any loss scale/);
 });
 
-describe.each([bert, llama])('$type in mixed precision', (config) => {
+describe.each([bert, llama])('$family.type in mixed precision', (config) => {
   const begin = (options: Partial<TrainerOptions> = {}, on = device): Trainer =>
     new Trainer(initialise(on, config, seededRandom(1)), { schedule, precision: 'mixed', ...options });
 
@@ -203,7 +203,7 @@ describe.each([bert, llama])('$type in mixed precision', (config) => {
       );
     }
     const word =
-      config.type === 'bert' ? 'bert.embeddings.word_embeddings.weight' : 'model.embed_tokens.weight';
+      config.family.type === 'bert' ? 'bert.embeddings.word_embeddings.weight' : 'model.embed_tokens.weight';
     const apart = Math.hypot(...got.get(word)!.map((v, i) => v - want.get(word)![i]!));
     expect(apart / Math.hypot(...want.get(word)!)).toBeLessThan(2e-2);
   });
@@ -230,7 +230,7 @@ describe.each([bert, llama])('$type in mixed precision', (config) => {
       reports.push(await straight.step(losses(straight.model, step, 2), 6));
     const first = begin({ lossScale });
     for (let step = 0; step < 3; step++) await first.step(losses(first.model, step, 2), 6);
-    const out = join(folder, config.type);
+    const out = join(folder, config.family.type);
     await first.save(out, config, await localFolder('examples/models/facts-bert'), {});
     const loaded = await loadModelWeights(await localFolder(join(out, 'latest')), device);
     const rest = new Trainer(loaded, { schedule, precision: 'mixed', lossScale: { interval: 2 } });

@@ -2,37 +2,25 @@
 
 import { crossEntropyRows, sum, type Tensor, warmupCosine } from '../../engine/index.ts';
 import { passRandom } from '../../examples/training/order.ts';
-import type { LanguageModel, ModelConfig } from '../../models/index.ts';
+import { type LanguageModel, parseConfig } from '../../models/index.ts';
 
-export const bert: ModelConfig = {
-  type: 'bert',
-  layers: 2,
-  hidden: 16,
-  width: 24,
-  heads: 2,
-  keyValueHeads: 2,
-  headSize: 8,
-  vocabulary: 30,
-  positions: 12,
-  tokenTypes: 2,
-  layerNormEpsilon: 1e-12,
-  tied: true,
+const sizes = {
+  num_hidden_layers: 2,
+  hidden_size: 16,
+  intermediate_size: 24,
+  vocab_size: 30,
+  max_position_embeddings: 12,
 };
-export const llama: ModelConfig = {
-  type: 'llama',
-  layers: 2,
-  hidden: 16,
-  width: 24,
-  heads: 4,
-  keyValueHeads: 2,
-  headSize: 4,
-  vocabulary: 30,
-  positions: 12,
-  rmsNormEpsilon: 1e-5,
-  ropeTheta: 10000,
-  tied: true,
-  endIds: [2],
-};
+export const bert = parseConfig({ model_type: 'bert', num_attention_heads: 2, ...sizes });
+export const llama = parseConfig({
+  model_type: 'llama',
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  rms_norm_eps: 1e-5,
+  tie_word_embeddings: true,
+  eos_token_id: 2,
+  ...sizes,
+});
 
 /** Rows of step s: a fixed function of the step. */
 export function rows(step: number): { ids: number[][]; position: number[]; label: number[] } {

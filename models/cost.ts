@@ -1,0 +1,190 @@
+/**
+ * The words of a block by counting: numbers that a pass makes, numbers that its tape keeps for a backward, and operations.
+ * What memory is planned by, how many rows a pass may have, and what a run will take all come from here.
+ */
+
+import { FUSED_KEYS } from '../engine/index.ts';
+import {
+  type AttentionSpec,
+  decode,
+  finish,
+  type HeadSpec,
+  type LayerSpec,
+  type LinearSpec,
+  layer,
+  type NormSpec,
+  type Words,
+} from './block.ts';
+import type { Description } from './description.ts';
+
+/** Of one token. */
+export interface Cost {
+  /** Numbers of all values that are made; they live until the layer ends. */
+  readonly made: number;
+  /** Numbers that a tape to the activations keeps. */
+  readonly saved: number;
+  /** Additions and multiplications. */
+  readonly operations: number;
+}
+
+export interface CostOptions {
+  /** Keys that each token attends to. */
+  readonly keys: number;
+  /** Whether a tape is made: then no two words are one kernel. */
+  readonly tape?: boolean;
+}
+
+/** A value of a token: how wide it is, whether it lies in memory of its own, and whether a tape keeps it. */
+class Counted {
+  readonly width: number;
+  made: boolean;
+  kept = false;
+
+  constructor(width: number, made: boolean) {
+    this.width = width;
+    this.made = made;
+  }
+}
+
+class Count implements Words<Counted> {
+  made = 0;
+  saved = 0;
+  operations = 0;
+  readonly #keys: number;
+  readonly #tape: boolean;
+
+  constructor({ keys, tape = false }: CostOptions) {
+    this.#keys = keys;
+    this.#tape = tape;
+  }
+
+  /** A value that a kernel writes. */
+  #make(width: number): Counted {
+    this.made += width;
+    return new Counted(width, true);
+  }
+
+  /** A product waits for what follows it. */
+  #use(x: Counted): Counted {
+    if (!x.made) {
+      x.made = true;
+      this.made += x.width;
+    }
+    return x;
+  }
+
+  #keep(x: Counted): void {
+    if (x.kept || !this.#tape) return;
+    x.kept = true;
+    this.saved += this.#use(x).width;
+  }
+
+  /** What follows a product takes its place. */
+  #after(x: Counted, operations: number): Counted {
+    this.operations += operations * x.width;
+    if (this.#tape) this.#use(x);
+    return this.#make(x.width);
+  }
+
+  at(_: string, x: Counted): Counted {
+    return x;
+  }
+
+  linear(x: Counted, { out, in: size }: LinearSpec): Counted {
+    this.#keep(this.#use(x));
+    this.operations += 2 * out * size;
+    return new Counted(out, false);
+  }
+
+  norm(x: Counted, _: NormSpec): Counted {
+    this.#keep(this.#use(x));
+    this.operations += 8 * x.width;
+    return this.#make(x.width);
+  }
+
+  activate(x: Counted): Counted {
+    this.#keep(x);
+    return this.#after(x, 20);
+  }
+
+  gated(gate: Counted, up: Counted): Counted {
+    this.#use(gate);
+    if (!this.#tape) return this.#after(up, 20);
+    this.#keep(gate);
+    const active = this.#make(gate.width);
+    this.#keep(active);
+    this.#keep(up);
+    return this.#after(up, 20);
+  }
+
+  add(x: Counted, y: Counted): Counted {
+    this.#use(x);
+    return this.#after(y, 1);
+  }
+
+  split(x: Counted): Counted {
+    return this.#use(x);
+  }
+
+  rotate(x: Counted): Counted {
+    this.#use(x);
+    this.operations += 3 * x.width;
+    return this.#make(x.width);
+  }
+
+  attend(q: Counted, k: Counted, v: Counted, { heads, cap }: AttentionSpec): Counted {
+    this.operations += 4 * q.width * this.#keys;
+    if (this.#keys >= FUSED_KEYS) {
+      for (const x of [q, k, v]) this.#keep(x);
+      const z = this.#make(q.width);
+      this.#keep(z);
+      return z;
+    }
+    // Heads before tokens, and back.
+    for (const x of [q, k, v]) this.#keep(this.#make(x.width));
+    for (let i = cap === undefined ? 1 : 3; i > 0; i--) this.#make(heads * this.#keys);
+    this.#keep(this.#make(heads * this.#keys));
+    this.#make(q.width);
+    return this.#make(q.width);
+  }
+
+  cap(x: Counted): Counted {
+    this.#keep(this.#use(x));
+    this.operations += 10 * x.width;
+    return this.#make(x.width);
+  }
+
+  asked(x: Counted): Counted {
+    return x;
+  }
+
+  queries(x: Counted): Counted {
+    return x;
+  }
+}
+
+const costOf = ({ made, saved, operations }: Count): Cost => ({ made, saved, operations });
+
+/** A layer's, of a token. */
+export function layerCost(spec: LayerSpec, hidden: number, options: CostOptions): Cost {
+  const count = new Count(options);
+  layer(count, spec, new Counted(hidden, true));
+  return costOf(count);
+}
+
+/** The head's, of a token whose logits are wanted. */
+export function headCost(spec: HeadSpec, hidden: number, tape = false): Cost {
+  const count = new Count({ keys: 0, tape });
+  const logits = decode(count, spec, finish(count, spec, new Counted(hidden, true)));
+  return { ...costOf(count), made: count.made + (logits.made ? 0 : logits.width) };
+}
+
+/** Of all layers: the most that one makes, what the tapes of all keep, and their operations, of a token. */
+export function layersCost({ sizes, layers }: Description, options: CostOptions): Cost {
+  const costs = layers.map((spec) => layerCost(spec, sizes.hidden, options));
+  return {
+    made: Math.max(...costs.map(({ made }) => made)),
+    saved: costs.reduce((sum, { saved }) => sum + saved, 0),
+    operations: costs.reduce((sum, { operations }) => sum + operations, 0),
+  };
+}
