@@ -67,7 +67,10 @@ export interface EmbeddingSpec {
   readonly word: string;
   /** What its rows are multiplied by (Gemma: the root of hidden). */
   readonly scale?: number | undefined;
-  /** By position. `first`: row of the first real token; `padding`: row of tokens that are none, where they have one of their own. */
+  /**
+   * By position. `first`: row of the first token. `padding`: id of the padding token and its row, both; padding is told by that id
+   * then, whatever the mask says, and not counted (RoBERTa).
+   */
   readonly position?: (TableSpec & { readonly first?: number; readonly padding?: number }) | undefined;
   readonly type?: TableSpec | undefined;
   /** Of the sum. */

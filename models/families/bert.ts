@@ -1,155 +1,220 @@
 /**
- * BERT for masked language modelling (Devlin et al. 2019), as Hugging Face `BertForMaskedLM` computes it: base, large and
- * whole-word masking differ in sizes alone. A norm around each half; hook_resid_mid and hook_resid_post are the sums before.
+ * BERT for masked language modelling (Devlin et al. 2019), as Hugging Face `BertForMaskedLM` computes it, and what its relatives
+ * share: a norm around each half, hook_resid_mid and hook_resid_post being the sums before; a transform before the decoder.
  */
 
 import * as v from 'valibot';
 import type { LayerSpec } from '../block.ts';
-import type { Description } from '../description.ts';
-import { family } from './family.ts';
+import type { Description, EmbeddingSpec, ModelSizes } from '../description.ts';
+import { type CheckpointNames, family } from './family.ts';
 import {
   activation,
   commonFields,
   divides,
+  emptyField,
   epsilon,
   forbidden,
+  layerModules,
   linearSpec,
   normSpec,
   only,
   positionsField,
+  presetSizes,
   size,
   yesNo,
 } from './fields.ts';
 
+export const bertSchema = v.object({
+  ...commonFields,
+  max_position_embeddings: v.optional(positionsField, 512),
+  type_vocab_size: v.optional(size(2 ** 16), 2),
+  layer_norm_eps: epsilon(1e-12),
+  hidden_act: activation('gelu'),
+  position_embedding_type: only(['absolute'], 'absolute'),
+  is_decoder: forbidden,
+  add_cross_attention: forbidden,
+  pruned_heads: emptyField,
+  tie_word_embeddings: yesNo(true),
+});
+
+/** What is not refused. */
+export type BertJson = Omit<
+  v.InferOutput<typeof bertSchema>,
+  'position_embedding_type' | 'is_decoder' | 'add_cross_attention' | 'pruned_heads'
+>;
+
+/** Where a relative has what BERT has; parts of a layer below the layer. */
+export const BERT_MODULES = {
+  embeddings: 'bert.embeddings',
+  layers: 'bert.encoder.layer',
+  q: 'attention.self.query',
+  k: 'attention.self.key',
+  v: 'attention.self.value',
+  out: 'attention.output.dense',
+  attentionNorm: 'attention.output.LayerNorm',
+  up: 'intermediate.dense',
+  down: 'output.dense',
+  feedForwardNorm: 'output.LayerNorm',
+  dense: 'cls.predictions.transform.dense',
+  norm: 'cls.predictions.transform.LayerNorm',
+  decoder: 'cls.predictions.decoder',
+  /** Of its bias. */
+  bias: 'cls.predictions',
+};
+export type BertModules = typeof BERT_MODULES;
+
+/** Its other modules in a layer; '' is the layer. */
+export const BERT_OUTPUTS = {
+  'attention.self': 'attn.hook_z',
+  'attention.output': 'ln1.hook_normalized',
+  attention: 'ln1.hook_normalized',
+  intermediate: 'mlp.hook_post',
+  'intermediate.intermediate_act_fn': 'mlp.hook_post',
+  '': 'hook_normalized_resid_post',
+  output: 'hook_normalized_resid_post',
+};
+
+/** Names in checkpoints of BERT and its relatives. */
+export const bertCheckpoint = (
+  root: string,
+  { embeddings, decoder, bias }: BertModules,
+): CheckpointNames => ({
+  prefix: `${root}.`,
+  needless: [new RegExp(`^(${root}\\.)?pooler\\.`), /^cls\.seq_relationship\./, /(^|\.)position_ids$/],
+  copies: {
+    [`${decoder}.weight`]: `${embeddings}.word_embeddings.weight`,
+    ...(decoder === bias ? {} : { [`${decoder}.bias`]: `${bias}.bias` }),
+  },
+  renamed: [
+    [/LayerNorm\.gamma$/, 'LayerNorm.weight'],
+    [/LayerNorm\.beta$/, 'LayerNorm.bias'],
+  ],
+});
+
+/** Published sizes. */
+export const BASE = presetSizes(768, 3072, 12, 12);
+export const LARGE = presetSizes(1024, 4096, 24, 16);
+
+const uncased = {
+  vocab_size: 30522,
+  max_position_embeddings: 512,
+  type_vocab_size: 2,
+  layer_norm_eps: 1e-12,
+};
+
 export const bert = family({
   type: 'bert',
   architecture: 'BertForMaskedLM',
-  checkpoint: {
-    prefix: 'bert.',
-    needless: [/^(bert\.)?pooler\./, /^cls\.seq_relationship\./, /(^|\.)position_ids$/],
-    copies: {
-      'cls.predictions.decoder.bias': 'cls.predictions.bias',
-      'cls.predictions.decoder.weight': 'bert.embeddings.word_embeddings.weight',
-    },
-    renamed: [
-      [/LayerNorm\.gamma$/, 'LayerNorm.weight'],
-      [/LayerNorm\.beta$/, 'LayerNorm.bias'],
-    ],
+  checkpoint: bertCheckpoint('bert', BERT_MODULES),
+  presets: {
+    'bert-base-uncased': { ...BASE, ...uncased },
+    'bert-large-uncased': { ...LARGE, ...uncased },
+    'bert-large-uncased-whole-word-masking': { ...LARGE, ...uncased },
   },
-  presets: {},
-  schema: v.object({
-    ...commonFields,
-    max_position_embeddings: v.nullish(positionsField, 512),
-    type_vocab_size: v.nullish(size(2 ** 16), 2),
-    layer_norm_eps: epsilon(1e-12),
-    hidden_act: activation('gelu'),
-    position_embedding_type: only(['absolute'], 'absolute'),
-    is_decoder: forbidden,
-    tie_word_embeddings: yesNo(true),
-  }),
-  describe(json, name): Description {
-    const { hidden_size: hidden, num_attention_heads: heads, layer_norm_eps: eps, hidden_act } = json;
-    divides(name, 'hidden_size', hidden, 'num_attention_heads', heads);
-    const norm = (module: string, hook: string) => normSpec('layer', module, hidden, eps, hook);
-    const embeddings = 'bert.embeddings';
-    const transform = 'cls.predictions.transform';
-    const word = `${embeddings}.word_embeddings.weight`;
-    return {
-      sizes: {
-        layers: json.num_hidden_layers,
-        hidden,
-        width: json.intermediate_size,
-        heads,
-        keyValueHeads: heads,
-        headSize: hidden / heads,
-        vocabulary: json.vocab_size,
-        positions: json.max_position_embeddings,
-      },
-      causal: false,
-      embedding: {
-        word,
-        position: { weight: `${embeddings}.position_embeddings.weight`, rows: json.max_position_embeddings },
-        type: { weight: `${embeddings}.token_type_embeddings.weight`, rows: json.type_vocab_size },
-        norm: norm(`${embeddings}.LayerNorm`, 'hook_full_embed'),
-      },
-      layers: Array.from({ length: json.num_hidden_layers }, (_, i) =>
-        bertLayer(`bert.encoder.layer.${i}`, {
-          hidden,
-          heads,
-          width: json.intermediate_size,
-          eps,
-          activation: hidden_act,
-        }),
-      ),
-      head: {
-        transform: {
-          dense: linearSpec(`${transform}.dense`, hidden, hidden, true),
-          activation: hidden_act,
-          norm: norm(`${transform}.LayerNorm`, 'ln_final.hook_normalized'),
-        },
-        decoder: {
-          weight: json.tie_word_embeddings ? word : 'cls.predictions.decoder.weight',
-          bias: 'cls.predictions.bias',
-          out: json.vocab_size,
-          in: hidden,
-        },
-      },
-      modules: new Map([
-        [embeddings, 'hook_full_embed'],
-        [transform, 'ln_final.hook_normalized'],
-        ...bertModules(json.num_hidden_layers),
-      ]),
-    };
-  },
+  schema: bertSchema,
+  describe: (json, name) =>
+    describeBert(json, name, BERT_MODULES, BERT_OUTPUTS, [
+      ['cls.predictions.transform', 'ln_final.hook_normalized'],
+    ]),
 });
 
-/** What BERT's layers and their relatives' are made of. */
-export interface BertSizes {
-  readonly hidden: number;
-  readonly heads: number;
-  readonly width: number;
-  readonly eps: number;
-  readonly activation: LayerSpec['feedForward']['activation'];
+/**
+ * BERT's description, which relatives spread.
+ * @param json with `type_vocab_size` 0: no token types.
+ * @param outputs other modules of a layer, and the hook points at their outputs.
+ * @param modules those outside the layers.
+ */
+export function describeBert(
+  json: BertJson,
+  name: string,
+  at: BertModules,
+  outputs: Readonly<Record<string, string>>,
+  modules: readonly [string, string][] = [],
+): Description {
+  const { max_position_embeddings: positions, type_vocab_size: types, layer_norm_eps: eps } = json;
+  const sizes = encoderSizes(json, name, positions);
+  const { hidden, layers, vocabulary } = sizes;
+  const table = (kind: string) => `${at.embeddings}.${kind}_embeddings.weight`;
+  const norm = (module: string, hook: string) => normSpec('layer', module, hidden, eps, hook);
+  const embedding: EmbeddingSpec = {
+    word: table('word'),
+    position: { weight: table('position'), rows: positions },
+    type: types === 0 ? undefined : { weight: table('token_type'), rows: types },
+    norm: norm(`${at.embeddings}.LayerNorm`, 'hook_full_embed'),
+  };
+  const decoder = json.tie_word_embeddings ? embedding.word : `${at.decoder}.weight`;
+  return {
+    sizes,
+    causal: false,
+    embedding,
+    layers: Array.from({ length: layers }, (_, i) => bertLayer(`${at.layers}.${i}`, at, sizes, json)),
+    head: {
+      transform: {
+        dense: linearSpec(at.dense, hidden, hidden, true),
+        activation: json.hidden_act,
+        norm: norm(at.norm, 'ln_final.hook_normalized'),
+      },
+      decoder: { weight: decoder, bias: `${at.bias}.bias`, out: vocabulary, in: hidden },
+    },
+    modules: new Map([
+      [at.embeddings, 'hook_full_embed'],
+      ...modules,
+      ...layerModules(layers, at.layers, outputs),
+      ...lensNames(embedding),
+      ...layerModules(layers, 'blocks', { 'ln2.hook_normalized': 'hook_normalized_resid_post' }),
+    ]),
+  };
 }
 
-/** A layer under BERT's names. */
-export function bertLayer(at: string, { hidden, heads, width, eps, activation }: BertSizes): LayerSpec {
-  const dense = (module: string, out: number, size: number) => linearSpec(`${at}.${module}`, out, size, true);
-  const norm = (module: string, hook: string) => normSpec('layer', `${at}.${module}`, hidden, eps, hook);
+/** @throws UserError where heads do not divide the hidden size. */
+export function encoderSizes(
+  json: { readonly [Field in keyof typeof commonFields]: number },
+  name: string,
+  positions: number,
+): ModelSizes {
+  const { hidden_size: hidden, num_attention_heads: heads } = json;
+  divides(name, 'hidden_size', hidden, 'num_attention_heads', heads);
   return {
-    attention: {
-      q: dense('attention.self.query', hidden, hidden),
-      k: dense('attention.self.key', hidden, hidden),
-      v: dense('attention.self.value', hidden, hidden),
-      out: dense('attention.output.dense', hidden, hidden),
-      heads,
-      keyHeads: heads,
-      size: hidden / heads,
-    },
-    feedForward: {
-      activation,
-      up: dense('intermediate.dense', width, hidden),
-      down: dense('output.dense', hidden, width),
-    },
+    layers: json.num_hidden_layers,
+    hidden,
+    width: json.intermediate_size,
+    heads,
+    keyValueHeads: heads,
+    headSize: hidden / heads,
+    vocabulary: json.vocab_size,
+    positions,
+  };
+}
+
+/** A layer under the names of `part`, below `at`. */
+export function bertLayer(
+  at: string,
+  part: BertModules,
+  { hidden, heads, headSize, width }: ModelSizes,
+  { layer_norm_eps, hidden_act }: Pick<BertJson, 'layer_norm_eps' | 'hidden_act'>,
+): LayerSpec {
+  const dense = (module: string, out = hidden, size = hidden) =>
+    linearSpec(`${at}.${module}`, out, size, true);
+  const norm = (module: string, hook: string) => ({
+    around: normSpec('layer', `${at}.${module}`, hidden, layer_norm_eps, hook),
+  });
+  const [q, k, v, out] = [dense(part.q), dense(part.k), dense(part.v), dense(part.out)];
+  const [up, down] = [dense(part.up, width), dense(part.down, hidden, width)];
+  return {
+    attention: { q, k, v, out, heads, keyHeads: heads, size: headSize },
+    feedForward: { activation: hidden_act, up, down },
     norms: {
-      attention: { around: norm('attention.output.LayerNorm', 'ln1.hook_normalized') },
-      feedForward: { around: norm('output.LayerNorm', 'hook_normalized_resid_post') },
+      attention: norm(part.attentionNorm, 'ln1.hook_normalized'),
+      feedForward: norm(part.feedForwardNorm, 'hook_normalized_resid_post'),
     },
   };
 }
 
-/** The other modules of those layers, below `encoder`. */
-export function bertModules(layers: number, encoder = 'bert.encoder'): [string, string][] {
-  return Array.from({ length: layers }, (_, i): [string, string][] => {
-    const [module, at] = [`${encoder}.layer.${i}`, `blocks.${i}`];
-    return [
-      [`${module}.attention.self`, `${at}.attn.hook_z`],
-      [`${module}.attention.output`, `${at}.ln1.hook_normalized`],
-      [`${module}.attention`, `${at}.ln1.hook_normalized`],
-      [`${module}.intermediate`, `${at}.mlp.hook_post`],
-      [`${module}.intermediate.intermediate_act_fn`, `${at}.mlp.hook_post`],
-      [module, `${at}.hook_normalized_resid_post`],
-      [`${module}.output`, `${at}.hook_normalized_resid_post`],
-    ];
-  }).flat();
-}
+/** TransformerLens's names (HookedEncoder) outside the layers, where others stand for them here. */
+export const lensNames = ({ position, type }: EmbeddingSpec): [string, string][] => [
+  ['embed.hook_embed', 'hook_embed'],
+  ...(type ? [['embed.hook_token_type_embed', 'hook_token_type_embed'] as [string, string]] : []),
+  ...(position ? [['embed.hook_pos_embed', 'hook_pos_embed'] as [string, string]] : []),
+  ['embed.ln.hook_normalized', 'hook_full_embed'],
+  ['mlm_head.ln.hook_normalized', 'ln_final.hook_normalized'],
+];

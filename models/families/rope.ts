@@ -9,13 +9,12 @@ import { show } from '../../engine/options.ts';
 import { positiveField } from './fields.ts';
 
 /** The base of the angles: below 1 they would grow along the head, at 0 or less they are no numbers. */
-export const thetaField = v.nullish(
-  v.pipe(
-    v.number('must be a number'),
-    v.minValue(1, 'must be at least 1'),
-    v.finite('must be a finite number'),
-  ),
+export const theta = v.pipe(
+  v.number('must be a number'),
+  v.minValue(1, 'must be at least 1'),
+  v.finite('must be a finite number'),
 );
+export const thetaField = v.nullish(theta);
 
 const positive = v.nullish(positiveField);
 
