@@ -382,7 +382,7 @@ ${[
   tile(percent(model.activations.negative), 'of activations are negative'),
 ]}
 </ul>
-<p class="meta">${model.stamp.architecture}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
+<p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
 <h3>Table 1: estimates against G_E</h3>${table1(model, summary).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
 ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">

@@ -21,6 +21,7 @@ import {
 } from '../engine/options.ts';
 import { checkLogits } from './finite.ts';
 import type { Prefix } from './kvCache.ts';
+import type { LanguageModel } from './model.ts';
 import { recordedText } from './recordedText.ts';
 import { SplitModel } from './split.ts';
 import { keepsKeys, prefillAll, type StreamedModel } from './stream.ts';

@@ -20,7 +20,6 @@ import {
   loadModelWeights,
   localFolder,
   openCheckpoint,
-  type Preset,
   planMemory,
   readConfig,
   StreamedModel,
@@ -137,7 +136,7 @@ export const loadSuite: Suite = async (context) => {
   const { device, small, only, progress } = context;
   const rows: Row[] = [];
   const scratch = mkdtempSync(join(tmpdir(), 'neurgrad-load-'));
-  const cases: readonly (readonly [Preset, WeightDtype, 'resident' | 'streamed'])[] = [
+  const cases: readonly (readonly [string, WeightDtype, 'resident' | 'streamed'])[] = [
     ['llama2-7b', 'int4', 'resident'],
     ['llama2-7b', 'bf16', 'streamed'],
     ['llama2-70b', 'bf16', 'streamed'],

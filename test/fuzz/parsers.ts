@@ -346,7 +346,7 @@ function lines(name: string, valid: readonly string[], parse: (line: string) => 
 }
 
 const SPACE = {
-  architecture: 'bert',
+  family: 'bert',
   sizes: { layers: 4, width: 512 },
   sites: ['pre', 'post'],
   paperSite: 'post',

@@ -23,7 +23,7 @@ import {
   readChatTemplate,
   readConfig,
   runModel,
-  SplitLlama,
+  SplitModel,
   saveModel,
   streamModel,
 } from '../../models/index.ts';
@@ -185,7 +185,7 @@ describe('tensors that the config calls one', () => {
     // As a caller has it who has read the config alone.
     const config = parseConfig(readConfigJson(path));
     if (config.type !== 'llama') throw new Error('is a Llama');
-    const split = await SplitLlama.open(path, config, device, 2, 'f32', {
+    const split = await SplitModel.open(path, config, device, 2, 'f32', {
       onNote: (note) => notes.push(note),
     });
     expect(offBy(await ends(split), head)).toBeLessThan(1e-5);

@@ -87,12 +87,14 @@ test('a row behind a cache, prompts and batches of any length have the same bits
 });
 
 test('what is kept how', () => {
-  const q = 'model.layers.3.self_attn.q_proj.weight';
-  expect(storedAs(q, [64, 64], 'BF16', 'int4')).toBe('int4');
-  expect(storedAs(q, [64, 62], 'F32', 'int4')).toBe('f16');
-  expect(storedAs('model.embed_tokens.weight', [100, 64], 'BF16', 'int8')).toBe('bf16');
-  expect(storedAs('model.embed_tokens.weight', [100, 64], 'F32', 'bf16')).toBe('bf16');
-  expect(storedAs('model.norm.weight', [64], 'BF16', 'int8')).toBe('f32');
+  const q = (shape: [number, number]) => ({ kind: 'matrix', stage: 3, shape }) as const;
+  expect(storedAs(q([64, 64]), 'BF16', 'int4')).toBe('int4');
+  expect(storedAs(q([64, 62]), 'F32', 'int4')).toBe('f16');
+  const embedding = { kind: 'embedding', stage: 'embed', shape: [100, 64] } as const;
+  expect(storedAs(embedding, 'BF16', 'int8')).toBe('bf16');
+  expect(storedAs(embedding, 'F32', 'bf16')).toBe('bf16');
+  expect(storedAs({ ...q([64, 64]), stage: 'head' }, 'F32', 'int8')).toBe('f16');
+  expect(storedAs({ kind: 'norm', stage: 'head', shape: [64] }, 'BF16', 'int8')).toBe('f32');
   expect(() => checkWeightDtype('f64')).toThrow("expected 'f32', 'f16', 'bf16', 'int8' or 'int4'");
 });
 

@@ -34,14 +34,14 @@ describe('facts-bert', () => {
   });
 
   it('target words', () => {
-    expect(facts.tokenOf(facts.singleToken('Paris', { kind: 'bert' }))).toBe('paris');
-    expect(facts.singleToken(' paris ', { kind: 'bert' })).toBe(facts.idOf('paris'));
-    expect(() => facts.singleToken('Parisians', { kind: 'bert' })).toThrow(
+    expect(facts.tokenOf(facts.singleToken('Paris', { kind: 'masked' }))).toBe('paris');
+    expect(facts.singleToken(' paris ', { kind: 'masked' })).toBe(facts.idOf('paris'));
+    expect(() => facts.singleToken('Parisians', { kind: 'masked' })).toThrow(
       /"Parisians" is not one known.*paris ##/,
     );
-    expect(() => facts.singleToken('New York', { kind: 'bert' })).toThrow(/pieces: new york/);
-    expect(() => facts.singleToken('你', { kind: 'bert' })).toThrow(/\[UNK\] \(unknown\)/);
-    expect(() => facts.singleToken(' ', { kind: 'bert' })).toThrow(/empty/);
+    expect(() => facts.singleToken('New York', { kind: 'masked' })).toThrow(/pieces: new york/);
+    expect(() => facts.singleToken('你', { kind: 'masked' })).toThrow(/\[UNK\] \(unknown\)/);
+    expect(() => facts.singleToken(' ', { kind: 'masked' })).toThrow(/empty/);
   });
 
   it('decodes', () => {
@@ -81,10 +81,10 @@ describe('stories260k', () => {
   });
 
   it('target words carry their leading space', () => {
-    expect(stories.tokenOf(stories.singleToken('was', { kind: 'llama' }))).toBe('▁was');
-    expect(() => stories.singleToken('Paris', { kind: 'llama' })).toThrow(/pieces: ␣ P ar is/);
-    expect(stories.tokenOf(stories.singleToken('a', { kind: 'llama', after: 'Answer:' }))).toBe('a');
-    expect(stories.tokenOf(stories.singleToken(' a', { kind: 'llama', after: 'Answer:' }))).toBe('▁a');
+    expect(stories.tokenOf(stories.singleToken('was', { kind: 'causal' }))).toBe('▁was');
+    expect(() => stories.singleToken('Paris', { kind: 'causal' })).toThrow(/pieces: ␣ P ar is/);
+    expect(stories.tokenOf(stories.singleToken('a', { kind: 'causal', after: 'Answer:' }))).toBe('a');
+    expect(stories.tokenOf(stories.singleToken(' a', { kind: 'causal', after: 'Answer:' }))).toBe('▁a');
   });
 
   it('continuation: what follows, or an error where the border moves', () => {

@@ -80,7 +80,7 @@ it('prompts are encoded first, neurons may have names', async () => {
 });
 
 it('neurons, targets and results are what they are said to be', () => {
-  const space = { ...neuronSpace('bert', { layers: 4, width: 512 }) };
+  const space = neuronSpace(model);
   const wrong = (call: () => unknown, message: string): void => expect(call).toThrow(message);
   const any = undefined as never;
   wrong(() => formatNeuron({ layer: 'a' } as never), 'formatNeuron: neuron is { layer }, expected a neuron');
