@@ -52,7 +52,7 @@ async function refusal(read: () => unknown): Promise<string> {
 describe('values that are none', () => {
   it.each(STRANGE)('as the name of a fact: %.30s', async (value) => {
     const path = place('uuid.jsonl', `{"prompt":"a [MASK]","answer":"b","uuid":${value}}`);
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path }, 'bert'))).toMatch(
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path }, '[MASK]'))).toMatch(
       /uuid\.jsonl:1: uuid is /,
     );
   });
@@ -169,7 +169,7 @@ describe('folders', () => {
       // A disk that has no such names.
       return;
     }
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: prompts }, 'bert'))).toContain(
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: prompts }, '[MASK]'))).toContain(
       'is not UTF-8',
     );
   });
@@ -177,10 +177,10 @@ describe('folders', () => {
   it('that are files, and files that are folders', async () => {
     const pararel = { ...QUESTIONS, format: 'pararel' } as const;
     const path = place('file', '');
-    expect(await refusal(() => readQuestions({ ...pararel, path }, 'bert'))).toContain('file');
+    expect(await refusal(() => readQuestions({ ...pararel, path }, '[MASK]'))).toContain('file');
     mkdirSync(join(folder, 'odd', 'rows.jsonl'), { recursive: true });
     const odd = join(folder, 'odd');
-    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: odd }, 'bert'))).toMatch(
+    expect(await refusal(() => readQuestions({ ...QUESTIONS, path: odd }, '[MASK]'))).toMatch(
       /rows\.jsonl: is a folder/,
     );
     mkdirSync(join(odd, 'fact', 'fever', 'train.json'), { recursive: true });

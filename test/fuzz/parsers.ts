@@ -441,7 +441,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
         ).join('\n'),
       },
       async read(folder) {
-        const found = readQuestions({ ...QUESTIONS, path: join(folder, 'prompts.jsonl') }, 'bert');
+        const found = readQuestions({ ...QUESTIONS, path: join(folder, 'prompts.jsonl') }, '[MASK]');
         for (let i = 0; i < found.count; i++) found.at(i);
       },
     },
@@ -453,7 +453,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
         'templates/P1.jsonl': '{"pattern":"[X] is in [Y]."}\n{"pattern":"[X] lies in [Y]."}',
       },
       async read(folder) {
-        const found = readQuestions({ ...QUESTIONS, format: 'pararel', path: folder }, 'bert');
+        const found = readQuestions({ ...QUESTIONS, format: 'pararel', path: folder }, '[MASK]');
         for (let i = 0; i < found.count; i++) found.at(i);
       },
     },

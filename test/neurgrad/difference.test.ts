@@ -13,7 +13,6 @@ import type { Tokenizer } from '../../models/tokenizer.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import {
   type FeedForward,
-  feedForwardOf,
   injection,
   injectionCondition,
   outputDerivative,
@@ -353,12 +352,13 @@ describe('injection', () => {
     expect(normalDistribution(0)).toBe(0.5);
     expect(normalDistribution(-1.959963984540054)).toBeCloseTo(0.025, 15);
     expect(normalDistribution(-6) / 9.865876450376981e-10 - 1).toBeCloseTo(0, 12);
-    const [bert, llama] = (['bert', 'llama'] as const).map((architecture) => feedForwardOf({ architecture }));
-    expect(injection(bert!, 'post', -1, 0, 0.25)).toBe(0.25);
-    expect(injection(llama!, 'act', 2, 3, 0.5)).toBe(1.5);
-    expect(injection(llama!, 'pre_linear', 0, 3, 0.5)).toBe(0);
+    const bert: FeedForward = { activation: 'gelu', gated: false };
+    const llama: FeedForward = { activation: 'silu', gated: true };
+    expect(injection(bert, 'post', -1, 0, 0.25)).toBe(0.25);
+    expect(injection(llama, 'act', 2, 3, 0.5)).toBe(1.5);
+    expect(injection(llama, 'pre_linear', 0, 3, 0.5)).toBe(0);
     const uncertain = (site: 'post' | 'pre_linear' | 'act', pre: number, up: number): number =>
-      injectionCondition(llama!, site, { pre, up }, { pre: 1, up: 2 }, 0.5);
+      injectionCondition(llama, site, { pre, up }, { pre: 1, up: 2 }, 0.5);
     expect(uncertain('post', 0.01, 1)).toBe(0);
     // c = d u: 2 / |u|; c = d silu(g), and silu(g) is about g / 2 + g^2 / 4 near 0.
     expect(uncertain('act', 5, 0.1)).toBeCloseTo(20, 9);
@@ -505,7 +505,7 @@ describe.each(MODELS)('%s', (name, texts) => {
     using bundle = await openBundle(model as never, cases);
     const lines = await rowChanges(bundle, rows);
     const waves = await rowChanges(bundle, rows, { lines: false });
-    if (model.architecture === 'bert') return void expect(lines).toEqual(waves);
+    if (!model.causal) return void expect(lines).toEqual(waves);
     const plainP = reference(prompt);
     const plainZ = await probeLogits(model, prompt);
     const logs = targetValues(plainZ, 300);
@@ -545,7 +545,7 @@ describe.each(MODELS)('%s', (name, texts) => {
     expect(still.neurons[0]).toMatchObject({ flat: true, r: 0, noise: 0, polarity: 0 });
     // Nor does a causal model read what comes after, in any layer.
     const end = prompt.ids.length - 1;
-    if (model.architecture === 'llama')
+    if (model.causal)
       for (const points of [true, false]) {
         const before = { ...prompt, position: 1 };
         const after = await sweep(model, before, { neurons, shifts: [-1, 1], neuronPosition: end, points });
@@ -603,7 +603,7 @@ describe('waves of one shape', () => {
         expect(replays).toHaveBeenCalledTimes(0);
         expect(await rowChanges(bundle, rows, { rowsPerPass: 8 })).toEqual(eager);
         // Six waves a layer, of which the first is recorded; at Llama's last layer they are lines.
-        const layers = model.architecture === 'bert' ? 3 : 2;
+        const layers = model.causal ? 2 : 3;
         expect(replays).toHaveBeenCalledTimes(5 * layers);
         replays.mockClear();
         // Waves over the ends of layers, of several shapes.

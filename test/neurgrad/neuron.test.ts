@@ -11,13 +11,13 @@ import {
 } from '../../neurgrad/neuron.ts';
 
 const bert: NeuronSpace = {
-  architecture: 'bert',
+  family: 'bert',
   sites: ['pre', 'post'],
   paperSite: 'post',
   sizes: { layers: 24, width: 4096 },
 };
 const llama: NeuronSpace = {
-  architecture: 'llama',
+  family: 'llama',
   sites: ['pre', 'pre_linear', 'act', 'post'],
   paperSite: 'pre_linear',
   sizes: { layers: 2, width: 80 },

@@ -23,16 +23,16 @@ beforeAll(async () => {
 afterAll(() => device.destroy());
 
 /** Parameters of the norm before the decoder: their factor is one on all logits but the decoder's bias. */
-const FINAL = {
-  bert: ['weight', 'bias'].map((name) => `cls.predictions.transform.LayerNorm.${name}`),
-  llama: ['model.norm.weight'],
+const finalNorm = ({ description: { head } }: LanguageModel): string[] => {
+  const { weight, bias } = head.transform?.norm ?? head.norm!;
+  return bias === undefined ? [weight] : [weight, bias];
 };
 
 /** The model with its final norm times `scale`. */
 async function scaled(folder: string, scale: number): Promise<LanguageModel> {
   const model = await loadModelWeights(await localFolder(folder), device);
   const parameters = model.parameters as Map<string, Tensor>;
-  for (const name of FINAL[model.architecture]) {
+  for (const name of finalNorm(model)) {
     const before = parameters.get(name)!;
     parameters.set(name, affine(before, scale, 0).detach());
     before.dispose();
@@ -211,7 +211,7 @@ describe.each(['bert-s', 'bert-m', 'llama-s', 'llama-gqa'])('the golden %s', (na
     const model = await scaled(`test/golden/models/${name}`, 3);
     try {
       const reference = await referenceOf(model);
-      const probe: Probe = { ids: [5, 17, 4, 33, 60, 9], position: model.architecture === 'bert' ? 2 : 5 };
+      const probe: Probe = { ids: [5, 17, 4, 33, 60, 9], position: model.causal ? 5 : 2 };
       const p = reference(probe);
       for (const target of [argmax(p), argmin(p)])
         await compare(model, reference, probe, { target, of: 'prob', neurons: draw(model, 6) });

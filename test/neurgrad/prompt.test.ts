@@ -13,8 +13,8 @@ const sizes = {
   vocabulary: 99_999,
   positions: 64,
 };
-const bertModel = { architecture: 'bert', sizes } as const;
-const llamaModel = { architecture: 'llama', sizes } as const;
+const bertModel = { causal: false, sizes } as const;
+const llamaModel = { causal: true, sizes } as const;
 let bert: Tokenizer;
 let llama: Tokenizer;
 

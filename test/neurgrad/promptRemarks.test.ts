@@ -1,13 +1,12 @@
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { fileMapFolder, localFolder } from '../../models/byteSource.ts';
-import { checkInput } from '../../models/run.ts';
 import { loadTokenizer } from '../../models/tokenizer.ts';
 import { promptRemarks, unknownRemark } from '../../neurgrad/promptRemarks.ts';
 
 const bert = await loadTokenizer(await localFolder('examples/models/facts-bert'));
 const llama = await loadTokenizer(await localFolder('examples/models/stories260k'));
-const ofBert = (text: string) => promptRemarks({ architecture: 'bert' }, bert, text);
-const ofLlama = (text: string) => promptRemarks({ architecture: 'llama' }, llama, text);
+const ofBert = (text: string) => promptRemarks({ causal: false }, bert, text);
+const ofLlama = (text: string) => promptRemarks({ causal: true }, llama, text);
 
 describe('what is odd about a prompt', () => {
   it.each(['The capital of France is [MASK].', '[MASK]'])('nothing: %j', (text) => {
@@ -53,7 +52,7 @@ describe('what is odd about a prompt', () => {
     const model = { type: 'BPE', unk_token: null, merges: [], vocab: { a: 0 } };
     const file = new Blob([JSON.stringify({ added_tokens: [], model })]);
     const tokenizer = await loadTokenizer(fileMapFolder(new Map([['tokenizer.json', file]]), 'm'));
-    const of = (text: string) => promptRemarks({ architecture: 'llama' }, tokenizer, text);
+    const of = (text: string) => promptRemarks({ causal: true }, tokenizer, text);
     expect(of('aя')).toEqual(['1 character has no token and is left out: "я"']);
     expect(of('x\u009ba')).toEqual(['2 characters have no token and are left out: "x<U+009B>"']);
   });
@@ -67,68 +66,4 @@ it('of many prompts it is told how many have unknown words', () => {
     );
   expect(of('Rome is [MASK].', 'Paris is [MASK].')).toBeNull();
   expect(of('你好 [MASK]', 'Rome [MASK]', '[MASK] мир')).toMatch(/^2 of 3 prompts have \[UNK\]/);
-});
-
-it('padding on the left without positions is told once a model; on the right, or with positions, not', () => {
-  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
-  const sizes = () =>
-    ({
-      layers: 1,
-      hidden: 8,
-      width: 8,
-      heads: 1,
-      keyValueHeads: 1,
-      headSize: 8,
-      vocabulary: 9,
-      positions: 8,
-    }) as const;
-  const ids = [
-    [1, 2, 3],
-    [0, 0, 1],
-  ];
-  const left = [
-    [1, 1, 1],
-    [0, 0, 1],
-  ];
-  const model = sizes();
-  checkInput({ ids, attentionMask: left }, model);
-  checkInput({ ids, attentionMask: left }, model);
-  expect(warn.mock.calls).toEqual([
-    [expect.stringMatching(/^note: row 1 is padded on the left.*at position 2, not 0/)],
-  ]);
-  expect(warn.mock.calls[0]![0]).not.toContain('\n');
-  warn.mockClear();
-  checkInput(
-    {
-      ids,
-      attentionMask: [
-        [1, 1, 1],
-        [1, 0, 0],
-      ],
-    },
-    sizes(),
-  );
-  checkInput(
-    {
-      ids,
-      attentionMask: [
-        [1, 1, 1],
-        [0, 0, 0],
-      ],
-    },
-    sizes(),
-  );
-  checkInput(
-    {
-      ids,
-      attentionMask: left,
-      positionIds: [
-        [0, 1, 2],
-        [0, 0, 0],
-      ],
-    },
-    sizes(),
-  );
-  expect(warn).not.toHaveBeenCalled();
-  warn.mockRestore();
 });

@@ -5,6 +5,7 @@
 
 import { normalDistribution } from '../../kernels/activation.ts';
 import type { LanguageModel } from '../../models/model.ts';
+import type { Transformer } from '../../models/transformer.ts';
 import type { Neuron } from '../../neurgrad/neuron.ts';
 import type { Probe } from '../../neurgrad/predict.ts';
 
@@ -29,14 +30,12 @@ const logistic = (x: number): number => 1 / (1 + Math.exp(-x));
 export async function referenceOf(model: LanguageModel): Promise<Reference> {
   const weights = new Map<string, Float32Array>();
   for (const [name, tensor] of model.parameters) weights.set(name, await tensor.read());
-  const sizes = model.sizes as LanguageModel['sizes'] & {
-    tied: boolean;
-    layerNormEpsilon: number;
-    rmsNormEpsilon: number;
-    ropeTheta: number;
-  };
-  const { layers, heads, headSize, keyValueHeads, hidden } = sizes;
-  const bert = model.architecture === 'bert';
+  const { layers, heads, headSize, keyValueHeads, hidden } = model.sizes;
+  const bert = !model.causal;
+  const json = (model as Transformer).config.json as Readonly<Record<string, number | boolean | undefined>>;
+  const tied = json.tie_word_embeddings ?? bert;
+  const epsilon = Number(bert ? (json.layer_norm_eps ?? 1e-12) : (json.rms_norm_eps ?? 1e-6));
+  const theta = Number(json.rope_theta ?? 10000);
   const w = (name: string): Float32Array => weights.get(name)!;
 
   const dense = (x: Rows, name: string): Rows => {
@@ -53,7 +52,7 @@ export async function referenceOf(model: LanguageModel): Promise<Reference> {
     x.map((row) => {
       const mean = bert ? row.reduce((a, b) => a + b, 0) / row.length : 0;
       const variance = row.reduce((a, b) => a + (b - mean) ** 2, 0) / row.length;
-      const scale = 1 / Math.sqrt(variance + (bert ? sizes.layerNormEpsilon : sizes.rmsNormEpsilon));
+      const scale = 1 / Math.sqrt(variance + epsilon);
       const [weight, bias] = [w(`${name}.weight`), weights.get(`${name}.bias`)];
       return row.map((v, i) => (v - mean) * scale * weight[i]! + (bias?.[i] ?? 0));
     });
@@ -65,7 +64,7 @@ export async function referenceOf(model: LanguageModel): Promise<Reference> {
       const half = headSize / 2;
       for (let h = 0; h < count; h++)
         for (let i = 0; i < half; i++) {
-          const angle = position * sizes.ropeTheta ** ((-2 * i) / headSize);
+          const angle = position * theta ** ((-2 * i) / headSize);
           const [c, s] = [Math.cos(angle), Math.sin(angle)];
           const low = h * headSize + i;
           y[low] = row[low]! * c - row[low + half]! * s;
@@ -160,10 +159,10 @@ export async function referenceOf(model: LanguageModel): Promise<Reference> {
       x = norm([x[probe.position]!], 'model.norm');
     }
     const decoder = bert
-      ? sizes.tied
+      ? tied
         ? w('bert.embeddings.word_embeddings.weight')
         : w('cls.predictions.decoder.weight')
-      : w(sizes.tied ? 'model.embed_tokens.weight' : 'lm_head.weight');
+      : w(tied ? 'model.embed_tokens.weight' : 'lm_head.weight');
     const bias = bert ? w('cls.predictions.bias') : undefined;
     const logits = Float64Array.from(
       { length: decoder.length / hidden },

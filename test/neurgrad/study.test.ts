@@ -79,7 +79,7 @@ afterAll(() => device.destroy());
 
 const stamp = {
   source: MODEL,
-  architecture: 'bert',
+  family: 'bert',
   layers: 4,
   hidden: 128,
   width: 512,
@@ -152,10 +152,10 @@ describe('plans', () => {
 
 describe('prompts', () => {
   it('opens templates at their object', () => {
-    expect(fill('[X] was born in [Y].', 'Ada $& Co', 'bert')).toBe('Ada $& Co was born in [MASK].');
-    expect(fill('[X] was born in [Y] .', 'Ada', 'llama')).toBe('Ada was born in');
-    expect(fill('[Y] is where [X] was born.', 'Ada', 'llama')).toBeNull();
-    expect(fill('nothing', 'Ada', 'bert')).toBeNull();
+    expect(fill('[X] was born in [Y].', 'Ada $& Co', '[MASK]')).toBe('Ada $& Co was born in [MASK].');
+    expect(fill('[X] was born in [Y] .', 'Ada', null)).toBe('Ada was born in');
+    expect(fill('[Y] is where [X] was born.', 'Ada', null)).toBeNull();
+    expect(fill('nothing', 'Ada', '[MASK]')).toBeNull();
   });
   it('reads facts and templates of a folder, and rows of templates', () => {
     const folder = join(root, 'relations');
@@ -168,22 +168,22 @@ describe('prompts', () => {
       join(folder, 'templates', 'P1.jsonl'),
       '{"pattern":"[X] was born in [Y]."}\n{"pattern":"In [Y], [X] was born."}\n',
     );
-    const questions = readQuestions({ ...plan().prompts, path: folder, format: 'pararel' }, 'bert');
+    const questions = readQuestions({ ...plan().prompts, path: folder, format: 'pararel' }, '[MASK]');
     expect(questions.count).toBe(4);
     expect(questions.at(3)).toMatchObject({ prompt: 'In [MASK], Kurt was born.', answer: 'Brno' });
-    expect(readQuestions({ ...plan().prompts, path: folder, format: 'pararel' }, 'llama').count).toBe(2);
+    expect(readQuestions({ ...plan().prompts, path: folder, format: 'pararel' }, null).count).toBe(2);
     const rows = join(root, 'rows.jsonl');
     writeFileSync(rows, '{"template":"[X] lies in [Y].","sub_ent":"Oslo","obj_ent":["Norway"]}\n');
     expect(
-      readQuestions({ ...plan().prompts, path: rows, format: 'myriadlama' }, 'bert').at(0),
+      readQuestions({ ...plan().prompts, path: rows, format: 'myriadlama' }, '[MASK]').at(0),
     ).toMatchObject({ prompt: 'Oslo lies in [MASK].', answer: 'Norway' });
     writeFileSync(rows, '{"prompt":\n');
-    expect(() => readQuestions({ ...plan().prompts, path: rows }, 'bert')).toThrow(
+    expect(() => readQuestions({ ...plan().prompts, path: rows }, '[MASK]')).toThrow(
       'rows.jsonl:1: is not JSON',
     );
     for (const line of ['null', '[]', '"text"']) {
       writeFileSync(rows, `\n${line}\n`);
-      expect(() => readQuestions({ ...plan().prompts, path: rows }, 'bert')).toThrow(
+      expect(() => readQuestions({ ...plan().prompts, path: rows }, '[MASK]')).toThrow(
         'rows.jsonl:2: is not an object',
       );
     }
@@ -191,9 +191,9 @@ describe('prompts', () => {
       rows,
       '\ufeff{"prompt":"a [MASK]","answer":"b","uuid":7}\r\n{"prompt":"c [MASK]","answer":"b","uuid":7}\r\n',
     );
-    const marked = readQuestions({ ...plan().prompts, path: rows }, 'bert');
+    const marked = readQuestions({ ...plan().prompts, path: rows }, '[MASK]');
     expect([marked.at(0).prompt, marked.at(0).fact, marked.at(1).fact]).toEqual(['a [MASK]', '7', '7']);
-    expect(() => readQuestions({ ...plan().prompts, path: 'nowhere' }, 'bert')).toThrow('nowhere');
+    expect(() => readQuestions({ ...plan().prompts, path: 'nowhere' }, '[MASK]')).toThrow('nowhere');
   });
   it('draws neurons once for all prompts, or anew', () => {
     const model = { sizes: { layers: 4, width: 512 } } as Parameters<typeof drawNeurons>[0];

@@ -60,7 +60,10 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
   }
 
   const model = {
-    architecture: 'bert',
+    family: 'toy',
+    causal: false,
+    running: 'resident',
+    description: { layers: [{ feedForward: { activation: 'gelu' } }] },
     sizes: {
       layers: activations.length,
       width,

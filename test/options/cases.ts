@@ -141,7 +141,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     generate: { call: (o) => models.generate(none, [1], o) },
     'Tokenizer.encode': { call: (o) => tokenizer.encode('x', o) },
     'Tokenizer.decode': { call: (o) => tokenizer.decode([1], o) },
-    'Tokenizer.singleToken': { call: (o) => tokenizer.singleToken('x', o), right: { kind: 'bert' } },
+    'Tokenizer.singleToken': { call: (o) => tokenizer.singleToken('x', o), right: { kind: 'masked' } },
 
     neuronGradients: { call: (o) => neurgrad.neuronGradients(none, none, o) },
     integrateLayers: { call: (o) => neurgrad.integrateLayers(none, none, o) },
@@ -245,8 +245,6 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'meanAbsoluteR sampling': (w) => (study as Any).meanAbsoluteR([], 3, w),
   'pooled sampling': (w) => (study as Any).pooled(none, [], w),
   'share sampling': (w) => (study as Any).share([], w),
-  'readQuestions mask': (w) => study.readQuestions(none, w),
-  'fill mask': (w) => study.fill('', '', w),
   'leakShare from': (w) => probing.leakShare(none, w, 'test'),
   'leakShare other': (w) => probing.leakShare(none, 'test', w),
   'leakShare by': (w) => probing.leakShare(none, 'test', 'train', w),
