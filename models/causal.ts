@@ -19,6 +19,8 @@ export interface AttendOptions {
 export interface Tokens {
   /** u32, one a token; of models that rotate queries and keys. */
   readonly positions?: Tensor;
+  /** No token stands at this position, or behind it. */
+  readonly reach: number;
   /** Tokens that are none, where there are such: held here for its owner. */
   readonly keyMask?: Tensor;
   /** Tokens that the last layer is wanted of, one a row, as row * length + position; absent: all. */
@@ -48,6 +50,8 @@ export interface LayeredModel extends Architecture {
   readonly description: Description;
   /** Rows of the table of positions, or angles, of an input's tokens. */
   positions(input: CheckedInput): readonly number[];
+  /** Cosines and sines of positions below `reach` at least, before a recording that needs them. */
+  extend(reach: number): void;
   /** The tokens of a whole prompt. */
   tokens(input: CheckedInput): Tokens;
   /** The residual before layer 0 [rows, length, H]. */

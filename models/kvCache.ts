@@ -239,6 +239,7 @@ export function remembering(
   const positions = loose(() => integers(device, places));
   const tokens: Tokens = {
     positions,
+    reach: past + count,
     attend: (layer, q, k, v) =>
       attendCausally(q, ...remember(layer, k, v), count === 1 ? positions : undefined),
   };
@@ -522,8 +523,10 @@ export function rowTokens(
   groups: readonly Pick<RowGroup, 'prefix'>[],
   counts: readonly number[],
 ): Tokens {
+  const positions = positionsAfter(groups, counts);
   return {
-    positions: integers(device, positionsAfter(groups, counts)),
+    positions: integers(device, positions),
+    reach: Math.max(...positions) + 1,
     attend: attendToPrefixes(groups, counts),
   };
 }

@@ -39,8 +39,9 @@ export function recordedText(model: LayeredModel, most: number) {
   let room = 0;
   let plan: Plan<Tensor> | null = null;
 
-  const tokens: Tokens = {
+  const tokens = (): Tokens => ({
     positions: position,
+    reach: Math.min(room, sizes.positions),
     attend: (layer, q, k, v) => {
       const [keys, values] = [kept.keys.get(layer)!, kept.values.get(layer)!];
       for (const [table, row] of [
@@ -50,13 +51,14 @@ export function recordedText(model: LayeredModel, most: number) {
         writeRow(table, reshape(row, [sizes.keyValueHeads, sizes.headSize]), position);
       return attendCausally(q, keys, values, position);
     },
-  };
+  });
 
   /** Room for one more token at least; a multiple of four, so that products load four numbers at a time. */
   const grow = (): void => {
     plan?.dispose();
     plan = null;
     room = 4 * Math.ceil(Math.max(length + 1, Math.min(most, Math.max(LEAST_ROOM, 2 * length))) / 4);
+    model.extend(Math.min(room, sizes.positions));
     for (const layers of [kept.keys, kept.values])
       for (const [layer, before] of layers) {
         const [heads, , headSize] = before.shape as [number, number, number];
@@ -78,11 +80,12 @@ export function recordedText(model: LayeredModel, most: number) {
 
   const step = (): Tensor =>
     noGrad(() => {
+      const behind = tokens();
       const taps = new Taps(hooks, 1, 1, {});
       const x = model.embed({ rows: 1, length: 1, ids: token, positions: position }, taps);
       return decodeLast(
         model,
-        model.layers(0, x, () => tokens, taps),
+        model.layers(0, x, () => behind, taps),
         taps,
       );
     });

@@ -12,12 +12,12 @@ import {
   type Device,
   gatherRows,
   integers,
+  RotaryAngles,
   type RotaryTable,
   recompute,
   reshape,
   scope,
   type Tensor,
-  tensor,
 } from '../engine/index.ts';
 import { decode, enter, finish, keysAndValues, layer, leave } from './block.ts';
 import type { LayeredModel, TokenIds, Tokens } from './causal.ts';
@@ -52,7 +52,7 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
   readonly hooks: HookTable;
   /** The row of each token, while the embedding's weight has those of some tokens only (stream.ts). */
   embeddingRows: ReadonlyMap<number, number> | null = null;
-  readonly #tables = new Map<Float64Array, RotaryTable>();
+  readonly #angles = new Map<Float64Array, RotaryAngles>();
   #disposed = false;
 
   /** Takes over the weights. @param weights under the names of {@link parametersOf}. */
@@ -68,8 +68,8 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
     ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(description));
     this.hooks = hooksOf(description);
     for (const { attention } of description.layers)
-      if (attention.rotary && !this.#tables.has(attention.rotary))
-        this.#tables.set(attention.rotary, angleTable(device, this.sizes.positions, attention.rotary));
+      if (attention.rotary && !this.#angles.has(attention.rotary))
+        this.#angles.set(attention.rotary, new RotaryAngles(device, attention.rotary, this.sizes.positions));
   }
 
   /** See {@link LanguageModel.hookNames}. */
@@ -114,8 +114,12 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
   }
 
   /** See {@link Constants.rotaryTable}. */
-  rotaryTable(rotary: Float64Array): RotaryTable {
-    return this.#tables.get(rotary)!;
+  rotaryTable(rotary: Float64Array, reach: number): RotaryTable {
+    return this.#angles.get(rotary)!.table(reach);
+  }
+
+  extend(reach: number): void {
+    for (const angles of this.#angles.values()) angles.table(reach);
   }
 
   /** How matrices of the layers are kept. */
@@ -135,7 +139,7 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
 
   /** Whether any layer rotates queries and keys by their positions. */
   get #rotates(): boolean {
-    return this.#tables.size > 0;
+    return this.#angles.size > 0;
   }
 
   /** Residual after the last layer [B, S, H]; [B, 1, H] where the input says which tokens are read. */
@@ -170,6 +174,7 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
     const keyMask = mask && integers(device, mask, [rows, length]);
     const places = this.#rotates ? this.positions(input) : null;
     return {
+      reach: places ? Math.max(...places) + 1 : 0,
       ...(places ? { positions: integers(device, places) } : {}),
       ...(keyMask ? { keyMask } : {}),
       ...(read ? { read } : {}),
@@ -263,22 +268,6 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
   dispose(): void {
     this.#disposed = true;
     for (const t of this.parameters.values()) t.dispose();
-    for (const { cosine, sine } of this.#tables.values()) {
-      cosine.dispose();
-      sine.dispose();
-    }
+    for (const angles of this.#angles.values()) angles.dispose();
   }
-}
-
-/** Cosines and sines of position * angle, computed in float64. */
-function angleTable(device: Device, positions: number, angles: Float64Array): RotaryTable {
-  const half = angles.length;
-  const table = (of: (angle: number) => number): Tensor =>
-    tensor(
-      device,
-      Float32Array.from({ length: positions * half }, (_, i) => of(Math.floor(i / half) * angles[i % half]!)),
-      [positions, half],
-      'weights',
-    );
-  return { cosine: table(Math.cos), sine: table(Math.sin) };
 }

@@ -31,8 +31,8 @@ import type { Taps } from './hooks.ts';
 /** What the words need of the model: its parameters and tables. */
 export interface Constants {
   readonly parameters: ReadonlyMap<string, Tensor>;
-  /** Cosines and sines of the angles that an attention rotates by. */
-  rotaryTable(rotary: Float64Array): RotaryTable;
+  /** Cosines and sines of the angles that an attention rotates by, of positions below `reach` at least. */
+  rotaryTable(rotary: Float64Array, reach: number): RotaryTable;
 }
 
 /** A tensor, or one that is not made yet. */
@@ -200,9 +200,9 @@ export class TensorWords implements Words<Value> {
 
   rotate(value: Value, angles: Float64Array): Value {
     const x = made(value);
-    const { positions, readPositions } = this.#tokens!;
+    const { positions, readPositions, reach } = this.#tokens!;
     const all = x.dim(0) * x.dim(1) === positions!.size;
-    return rotary(x, all ? positions! : readPositions!, this.#constants.rotaryTable(angles));
+    return rotary(x, all ? positions! : readPositions!, this.#constants.rotaryTable(angles, reach));
   }
 
   attend(qValue: Value, kValue: Value, vValue: Value, spec: AttentionSpec): Value {

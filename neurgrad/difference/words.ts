@@ -171,7 +171,7 @@ export class DifferenceWords implements Words<Difference> {
     const turned = rotary(
       reshape(x, [tokens, heads, width / heads]),
       of.positions(),
-      this.#bundle.model.rotaryTable(angles),
+      this.#bundle.model.rotaryTable(angles, this.#bundle.keys),
     );
     return new Change(reshape(turned, x.shape), of, heads);
   }
