@@ -20,7 +20,7 @@ import type { PooledBuffer } from '../engine/memory.ts';
 import { transposeInto } from '../engine/ops/transposeInto.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT } from '../engine/storage.ts';
-import { QUANTISED_GROUP } from '../kernels/index.ts';
+import { transposedUnit, type WeightFormat } from '../kernels/index.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
@@ -257,7 +257,8 @@ export class WeightLoader {
   /** Tensors whose rows are columns in the file: block by block, each read once for all of them. */
   #transpose(to: readonly Tensor[], sources: readonly Source[], dtype: Tensor['dtype']): Promise<void> {
     const { stored } = sources[0]!;
-    return this.#blocks(stored.shape, sources[0]!, dtype, QUANTISED_GROUP, (block, first) => {
+    const unit = Math.max(...to.map((t) => transposedUnit(t.dtype as WeightFormat)));
+    return this.#blocks(stored.shape, sources[0]!, dtype, unit, (block, first) => {
       for (const [i, { part }] of sources.entries()) transposeInto(block, to[i]!, part.runs, first);
     });
   }
@@ -271,7 +272,8 @@ export class WeightLoader {
     use: (block: Tensor, first: number) => void,
   ): Promise<void> {
     const bytes = sizeOf(row) * bytesOf(dtype);
-    const most = unit * Math.max(1, Math.floor(STAGING_BYTES / bytes / unit));
+    const room = Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes);
+    const most = unit * Math.max(1, Math.floor(room / bytes / unit));
     for (let first = 0; first < count; first += most) {
       const rows = Math.min(most, count - first);
       const block = empty(this.#device, [rows, ...row], dtype, 'scratch');
