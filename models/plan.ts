@@ -46,11 +46,12 @@ export interface MemoryPlan {
     readonly embedding: number;
     readonly layers: number;
     readonly decoder: number;
-    /** Norms, biases and tables of positions. */
+    /** Norms and biases. */
     readonly small: number;
   };
   /** Keys and values of all prompts, where they are kept (generation, sweeps). */
   readonly cache: number;
+  /** Values of a run, and tables of the angles of positions. */
   readonly activations: number;
   /** What a backward through all layers saves. */
   readonly backward: number;
@@ -96,7 +97,8 @@ export function planMemory(
     weights[placeOf(parameter)] += sizeOf(storedShape(kept, parameter.shape)) * bytesOf(kept);
   }
   const rotaries = new Set(description.layers.flatMap(({ attention }) => attention.rotary ?? []));
-  for (const { length } of rotaries) weights.small += 2 * sizes.positions * length * 4;
+  const reach = Math.min(sizes.positions, Math.max(tokens, 256));
+  const angles = [...rotaries].reduce((sum, { length }) => sum + 2 * 4 * length * reach, 0);
   const { hidden: H, width: I, heads, keyValueHeads, headSize, layers, vocabulary } = sizes;
   const all = rows * tokens;
   const qkv = (heads + 2 * keyValueHeads) * headSize;
@@ -106,7 +108,7 @@ export function planMemory(
   const saved = 4 * all * (6 * H + 3 * qkv + ff + I + 2 * heads * tokens);
   const logits = 4 * rows * vocabulary * 4;
   const cache = description.causal ? 4 * all * 2 * layers * keyValueHeads * headSize : 0;
-  const activations = alive + logits;
+  const activations = alive + logits + angles;
   const backward = layers * saved;
   const { embedding, decoder, small } = weights;
   const layer = weights.layers / layers;
