@@ -34,7 +34,7 @@ import {
   windowField,
   yesNo,
 } from './fields.ts';
-import { ropeByLayerField, thetaField } from './rope.ts';
+import { ropeByLayerField, sameAngles, thetaField } from './rope.ts';
 
 function gemmaFields(positions: number) {
   // A `hidden_act` stands in some files, too; nobody reads it.
@@ -74,7 +74,7 @@ export const gemma2 = family({
   schema: schema2,
   describe(json, name) {
     const cap = json.attn_logit_softcapping;
-    const slides = sliding(json, name, (layer) => layer % 2 === 0);
+    const slides = slidingOf(json, name, (layer) => layer % 2 === 0);
     const own = cap === null ? {} : { cap };
     return describeGemma(json, name, slides, decoderRotary(json, name), () => own);
   },
@@ -100,7 +100,7 @@ export const gemma3 = family({
   },
   schema: schema3,
   describe({ rope_parameters: ropes, ...json }, name) {
-    const slides = sliding(json, name, (layer) => (layer + 1) % json.sliding_window_pattern !== 0);
+    const slides = slidingOf(json, name, (layer) => (layer + 1) % json.sliding_window_pattern !== 0);
     const full = decoderRotary(json, name, {
       theta: { fields: { rope_theta: json.rope_theta }, absent: 1e6 },
       scalings: {
@@ -112,8 +112,9 @@ export const gemma3 = family({
       theta: { fields: { rope_local_base_freq: json.rope_local_base_freq }, absent: 10000 },
       scalings: { 'rope_parameters.sliding_attention': ropes?.sliding_attention },
     });
+    const sliding = sameAngles(full, local);
     return describeGemma(json, name, slides, full, (norm, layer) => ({
-      rotary: slides[layer] ? local : full,
+      rotary: slides[layer] ? sliding : full,
       norms: {
         q: norm('self_attn.q_norm', 'attn.q_norm', json.head_dim),
         k: norm('self_attn.k_norm', 'attn.k_norm', json.head_dim),
@@ -125,7 +126,7 @@ export const gemma3 = family({
 type GemmaJson = Omit<v.InferOutput<typeof schema2>, 'rope_parameters' | 'attn_logit_softcapping'>;
 type Norm = (module: string, hook: string, size: number) => NormSpec;
 
-const sliding = (
+const slidingOf = (
   { num_hidden_layers, layer_types, sliding_window: window }: GemmaJson,
   name: string,
   rule: (layer: number) => boolean,

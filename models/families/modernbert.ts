@@ -25,7 +25,16 @@ import {
   slidingLayers,
   yesNo,
 } from './fields.ts';
-import { agreed, ropeByLayerField, ropeField, rotaryAngles, type Said, theta, wholeField } from './rope.ts';
+import {
+  agreed,
+  ropeByLayerField,
+  ropeField,
+  rotaryAngles,
+  type Said,
+  sameAngles,
+  theta,
+  wholeField,
+} from './rope.ts';
 
 const schema = v.object({
   ...commonFields,
@@ -175,5 +184,5 @@ function rotaryOf(json: Json, name: string, headSize: number) {
     'sliding_attention',
     local_rope_theta === null ? global : { fields: { local_rope_theta }, absent: 10000 },
   );
-  return { full, local: local.every((angle, i) => angle === full[i]) ? full : local };
+  return { full, local: sameAngles(full, local) };
 }

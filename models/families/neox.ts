@@ -34,7 +34,7 @@ export const neox = family({
   checkpoint: {
     prefix: 'gpt_neox.',
     needless: [/\.attention\.((masked_)?bias|rotary_emb\.inv_freq)$/],
-    copies: { 'lm_head.weight': NAMES.word },
+    copies: { 'lm_head.weight': NAMES.word, 'embed_out.weight': NAMES.word },
     renamed: [[/^embed_out\./, 'lm_head.']],
   },
   presets: {

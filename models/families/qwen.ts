@@ -23,7 +23,14 @@ const fields = {
   ...decoderFields({ positions: 32768, keyHeads: 32 }),
   use_sliding_window: yesNo(false),
   sliding_window: windowField(4096),
-  max_window_layers: v.nullish(v.pipe(v.number(), v.integer(), v.minValue(0, 'must not be negative')), 28),
+  max_window_layers: v.nullish(
+    v.pipe(
+      v.number('must be a number'),
+      v.integer('must be a whole number'),
+      v.minValue(0, 'must not be negative'),
+    ),
+    28,
+  ),
   layer_types: layerTypesField,
 };
 const schema2 = v.object(fields);

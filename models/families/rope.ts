@@ -159,3 +159,7 @@ export function rotaryAngles(
     return kept * f + ((1 - kept) * f) / factor;
   });
 }
+
+/** The known angles where others are the same, so that both have one table. */
+export const sameAngles = (known: Float64Array, other: Float64Array): Float64Array =>
+  known.length === other.length && known.every((angle, i) => angle === other[i]) ? known : other;
