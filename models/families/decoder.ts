@@ -61,7 +61,7 @@ export interface DecoderJson
 
 export const decoderCheckpoint: CheckpointNames = {
   prefix: 'model.',
-  needless: [/(^|\.)rotary_emb\.inv_freq$/],
+  needless: [/\.rotary_emb\.inv_freq$/],
   copies: { 'lm_head.weight': 'model.embed_tokens.weight' },
 };
 
