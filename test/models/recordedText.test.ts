@@ -32,6 +32,7 @@ test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {
   // Both ways of passing parameters.
   const device = await openDevice({ mask: { immediates: count > 1 } });
   const model = await loadModelWeights(await localFolder(folder), device);
+  model.extend(model.sizes.positions);
   const held = heldBytes(device);
   const id = (i: number): number => (i * 31 + 7) % model.sizes.vocabulary;
   const prompt = Array.from({ length: count }, (_, i) => id(i));
@@ -76,6 +77,7 @@ describe('generation', () => {
   beforeAll(async () => {
     device = await openDevice();
     model = await loadModelWeights(await localFolder('examples/models/stories260k'), device);
+    model.extend(model.sizes.positions);
   });
   afterAll(() => device?.destroy());
 
