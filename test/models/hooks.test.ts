@@ -83,7 +83,7 @@ describe('names by value', () => {
   test('BERT: every alias is its module and every module follows from its input', async () => {
     const model = models.get('bert')!;
     const { layers } = model.sizes;
-    const eps = (model.sizes as unknown as { layerNormEpsilon: number }).layerNormEpsilon;
+    const eps = model.description.embedding.norm!.eps;
     const got = await capture(model, model.hookNames);
     const at = (name: string) => got.get(name)!;
     for (let l = 0; l < layers; l++) {
@@ -166,7 +166,7 @@ describe('names by value', () => {
 
   test('Llama: every alias is its module and every module follows from its input', async () => {
     const model = models.get('llama')!;
-    const eps = (model.sizes as unknown as { rmsNormEpsilon: number }).rmsNormEpsilon;
+    const eps = model.description.head.norm!.eps;
     const got = await capture(model, model.hookNames);
     const at = (name: string) => got.get(name)!;
     for (let l = 0; l < model.sizes.layers; l++) {

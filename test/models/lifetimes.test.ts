@@ -65,6 +65,7 @@ async function failEverywhere(on: Device, work: () => Promise<unknown>, stride =
 describe('openBundle', () => {
   test.each([LLAMA, BERT])('%s: nothing is left, whichever step fails', async (folder) => {
     const model = await loadModelWeights(await localFolder(folder), device);
+    model.extend(INPUT.ids[0]!.length);
     const cases = [2, 4].map((position) => ({
       probe: { ids: INPUT.ids[0]!, position },
       at: position,
@@ -86,6 +87,7 @@ describe('a run', () => {
 
   test('of a model on the device, rows behind a cache, text', async () => {
     const model = await loadModelWeights(await localFolder(LLAMA), device);
+    model.extend(model.sizes.positions);
     const works: [() => Promise<unknown>, number][] = [
       [async () => model.run(INPUT, options).dispose(), 3],
       [async () => model.prefill(INPUT.ids[0]!, { logits: true }).dispose(), 2],
@@ -190,6 +192,8 @@ describe('a process of a split model', () => {
       await worker.answer(forward);
       await worker.answer({ do: 'backward' });
     };
+    // Makes the table of positions, which stays.
+    await both();
     // What a forward keeps for a backward that never comes goes with the next request; here it comes after each failure.
     const before = heldBytes(own);
     for (let after = 0, failed = true; failed; after += 4) {
