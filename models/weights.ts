@@ -273,7 +273,9 @@ export class WeightLoader {
   ): Promise<void> {
     const bytes = sizeOf(row) * bytesOf(dtype);
     const room = Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes);
-    const most = unit * Math.max(1, Math.floor(room / bytes / unit));
+    const fitting = unit * Math.max(1, Math.floor(room / bytes / unit));
+    // As even as can be: the room of one is then that of the next.
+    const most = unit * Math.ceil(count / Math.ceil(count / fitting) / unit);
     for (let first = 0; first < count; first += most) {
       const rows = Math.min(most, count - first);
       const block = empty(this.#device, [rows, ...row], dtype, 'scratch');

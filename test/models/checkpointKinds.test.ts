@@ -429,7 +429,7 @@ describe('generation_config.json', () => {
   });
 
   it.each<[object | string, RegExp]>([
-    ['{', /generation_config\.json is not JSON/],
+    ['{', /generation_config\.json: is not JSON/],
     [[], /generation_config\.json: the file must hold an object/],
     [
       { eos_token_id: 'x' },
