@@ -21,6 +21,8 @@ export interface ModelConfig {
   readonly family: Family;
   /** `config.json`. */
   readonly json: Readonly<Record<string, unknown>>;
+  /** Text that it was read from: to Python, 5.0 is another number than 5. */
+  readonly text?: string;
   readonly description: Description;
   /** Ids that end a text: of `generation_config.json`, else of `config.json`; may be empty. */
   readonly endIds: readonly number[];
@@ -49,15 +51,15 @@ export async function readConfig(folder: ByteFolder, families: Families = []): P
   if (!(await folder.has(FILE))) {
     throw new UserError('config', `${folder.name}: has no ${FILE}; is it a model's folder?`);
   }
-  const config = parseConfig(await readJson(folder, FILE), `${folder.name}: ${FILE}`, families);
+  const text = await folder.readText(FILE);
+  const name = `${folder.name}: ${FILE}`;
+  const config: ModelConfig = { ...parseConfig(parseJson(text, name, 'config'), name, families), text };
   if (!config.description.causal || !(await folder.has(GENERATION_FILE))) return config;
-  const name = `${folder.name}: ${GENERATION_FILE}`;
-  const endIds = endIdsOf(await readJson(folder, GENERATION_FILE), name, config.description);
+  const other = `${folder.name}: ${GENERATION_FILE}`;
+  const generation = parseJson(await folder.readText(GENERATION_FILE), other, 'config');
+  const endIds = endIdsOf(generation, other, config.description);
   return endIds.length > 0 ? { ...config, endIds } : config;
 }
-
-const readJson = async (folder: ByteFolder, file: string): Promise<unknown> =>
-  parseJson(await folder.readText(file), `${folder.name}: ${file}`, 'config');
 
 const object = v.custom<object>(
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),

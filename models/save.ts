@@ -9,6 +9,7 @@ import { show } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { openFile } from './byteSource.ts';
 import { changed, GENERATION_FILE, type ModelConfig, untied } from './config.ts';
+import { configText } from './configText.ts';
 import { decodeFloat32 } from './decode.ts';
 import { type Description, isTied, parametersOf } from './description.ts';
 import { parseJson } from './json.ts';
@@ -134,7 +135,7 @@ export async function writeModel(
       'save',
       `${path}: the model's ${missing.name} is not on the device; save a model that is loaded as a whole`,
     );
-  writeWhole(`${path}/config.json`, `${JSON.stringify(configOf(settled), null, 1)}\n`);
+  writeWhole(`${path}/config.json`, configText(configOf(settled), settled.text));
   await writeGeneration(path, settled, folder);
   if (folder) await copyTokenizer(folder, path);
   const tensors = [...joinStored(settled.description, model.parameters)].map(([name, t]) => toWrite(name, t));

@@ -21,6 +21,7 @@ import {
 } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
 import { parseConfig } from './config.ts';
+import { configText } from './configText.ts';
 import { parametersOf } from './description.ts';
 import type { Family } from './families/family.ts';
 import { FAMILIES } from './families/index.ts';
@@ -178,9 +179,8 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
   );
   using whole = new WholeFolder(folder, 'refuse', options.seed === undefined ? 0 : total);
   using lock = Lock.take(`${resolve(folder)}.neurgrad-lock`, folder);
-  const write = (name: string, value: object): void =>
-    writeWhole(join(whole.path, name), `${JSON.stringify(value, null, 2)}\n`);
-  write('config.json', json);
+  const write = (name: string, text: string): void => writeWhole(join(whole.path, name), text);
+  write('config.json', configText(json as Record<string, unknown>));
   if (options.tokenizer) await copyTokenizer(options.tokenizer, whole.path);
   let done = 0;
   for (const [i, shard] of shards.entries()) {
@@ -192,7 +192,8 @@ export async function synthesise(folder: string, options: SynthOptions): Promise
     const map = Object.fromEntries(
       shards.flatMap((s, i) => s.tensors.map(({ stored }) => [stored.name, names[i]!] as const)),
     );
-    write('model.safetensors.index.json', { metadata: { total_size: total }, weight_map: map });
+    const index = { metadata: { total_size: total }, weight_map: map };
+    write('model.safetensors.index.json', `${JSON.stringify(index, null, 2)}\n`);
   }
   // First the lock: its name beside a folder that is there would be all that a kill between the two leaves to clear.
   lock[Symbol.dispose]();

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { AdamW, type Device, grad, openDevice, scope, sum, type Tensor } from '../../engine/index.ts';
 import { openFile } from '../../models/byteSource.ts';
 import { adoptNames } from '../../models/checkpoint.ts';
+import { configText } from '../../models/configText.ts';
 import {
   initialise,
   joinStored,
@@ -141,6 +142,64 @@ describe('config.json', () => {
     expect(await tieOf(own!, with_(own!.config, true))).toBe(false);
     expect(await tieOf(own!, own!.config)).toBe(own!.config.json.tie_word_embeddings);
     for (const model of [tied, own]) model!.dispose();
+  });
+});
+
+describe('the text of a config', () => {
+  const written = (text: string, changes: object = {}) =>
+    configText({ ...JSON.parse(text), ...changes }, text);
+
+  test('what has not changed is spelled as it was', () => {
+    const text =
+      '{"a": 5.0,"b":[1.0, 2e0 ,{"c":"}, \\" :"}], "b2" : {"b": 1e400},\n "d": null, "\\u0065": -0.0, "f": "x", "g":{}}';
+    expect(written(text, { d: 7, f: undefined, h: { i: [1] } })).toBe(`{
+  "a": 5.0,
+  "b": [1.0, 2e0 ,{"c":"}, \\" :"}],
+  "b2": {"b": 1e400},
+  "d": 7,
+  "e": -0.0,
+  "g": {},
+  "h": {
+    "i": [
+      1
+    ]
+  }
+}
+`);
+    const twice = written(text);
+    expect(written(twice)).toBe(twice);
+    expect(JSON.parse(twice)).toEqual(JSON.parse(text));
+  });
+
+  test('numbers that transformers wants as floats are such', () => {
+    const json = { final_logit_softcapping: 30, rms_norm_eps: 1e-6, layer_norm_eps: 0, vocab_size: 30 };
+    expect(configText({ ...json, attn_logit_softcapping: null })).toBe(`{
+  "final_logit_softcapping": 30.0,
+  "rms_norm_eps": 0.000001,
+  "layer_norm_eps": 0.0,
+  "vocab_size": 30,
+  "attn_logit_softcapping": null
+}
+`);
+    expect(written('{"final_logit_softcapping": 30.0}', { final_logit_softcapping: 50 })).toContain(': 50.0');
+  });
+
+  test('as it was read, through loading and saving', async () => {
+    const from = 'test/golden/models/llama-tied';
+    const path = writeModel(fresh(), {}, await readTensors(from), {
+      'config.json':
+        `{"rope_theta": 10000.0, "some_factor": 8.0, ${JSON.stringify(readConfigJson(from)).slice(1)}`.replace(
+          /,"rope_theta":\d+/,
+          '',
+        ),
+    });
+    const model = await load(path);
+    const saved = fresh();
+    await saveModel(saved, model, model.config);
+    const text = readFileSync(join(saved, 'config.json'), 'utf8');
+    expect(text).toContain('"rope_theta": 10000.0');
+    expect(text).toContain('"some_factor": 8.0');
+    model.dispose();
   });
 });
 
