@@ -26,10 +26,10 @@ import {
 import {
   type ByteFolder,
   halved,
-  type LanguageModel,
   loadOptimiser,
   type ModelConfig,
   saveOptimiser,
+  type Transformer,
 } from '../../models/index.ts';
 import { writeModel } from '../../models/save.ts';
 import { checkCheckpoint, type Notes, saveCheckpoint, writeNotes } from './folder.ts';
@@ -73,9 +73,9 @@ export interface StepReport {
 /** A model being trained. */
 export class Trainer {
   /** The model that losses are computed with: the one given, or in mixed precision its f16 copy. */
-  readonly model: LanguageModel;
+  readonly model: Transformer;
   /** The one given: f32, what checkpoints hold. */
-  readonly master: LanguageModel;
+  readonly master: Transformer;
   readonly precision: Exclude<Precision, 'auto'>;
   readonly #names: string[];
   readonly #parameters: Tensor[];
@@ -84,7 +84,7 @@ export class Trainer {
   readonly #scale: LossScale | null;
 
   /** @throws UserError for mixed precision on a device without f16. */
-  constructor(model: LanguageModel, options: TrainerOptions) {
+  constructor(model: Transformer, options: TrainerOptions) {
     const { f16 } = model.device.capabilities;
     const { precision = 'f32' } = options;
     if (precision === 'mixed' && !f16)
@@ -176,7 +176,12 @@ export class Trainer {
   save(folder: string, config: ModelConfig, tokenizer: ByteFolder, notes: Partial<Notes>): Promise<string> {
     return saveCheckpoint(folder, this.steps, async (path) => {
       await writeModel(path, this.master, config, tokenizer);
-      await saveOptimiser(join(path, 'optimizer.safetensors'), this.#optimiser, this.#names);
+      await saveOptimiser(
+        join(path, 'optimizer.safetensors'),
+        this.#optimiser,
+        this.#names,
+        this.master.description,
+      );
       const lossScale = this.#scale && { lossScale: this.#scale.state };
       writeNotes(path, { step: this.steps, ...lossScale, ...notes });
     });
@@ -188,7 +193,9 @@ export class Trainer {
    */
   async resume(path: string): Promise<void> {
     const { step, lossScale } = checkCheckpoint(path);
-    await loadOptimiser(join(path, 'optimizer.safetensors'), this.model.device, this.#optimiser, this.#names);
+    const file = join(path, 'optimizer.safetensors');
+    const { device, description } = this.master;
+    await loadOptimiser(file, device, this.#optimiser, this.#names, description);
     if (step !== this.steps)
       throw new UserError(
         'checkpoint',

@@ -39,7 +39,8 @@ afterAll(() => {
   rmSync(scratch, { recursive: true });
 });
 
-const MODELS = ['test/golden/models', '/work/shared/golden-families/models'].flatMap((root) =>
+const FAMILIES_GOLDEN = process.env.NEURGRAD_GOLDEN_FAMILIES || 'test/golden-families';
+const MODELS = ['test/golden/models', `${FAMILIES_GOLDEN}/models`].flatMap((root) =>
   readdirSync(root).map((name) => join(root, name)),
 );
 let count = 0;
