@@ -188,3 +188,27 @@ export function layersCost({ sizes, layers }: Description, options: CostOptions)
     operations: costs.reduce((sum, { operations }) => sum + operations, 0),
   };
 }
+
+/** What one row of a pass takes, and how much all may. */
+export interface PassShape {
+  /** Tokens of a row that go through the layers, and the keys that each attends to. */
+  readonly tokens: number;
+  readonly keys: number;
+  /** Whether a tape is kept through all layers. */
+  readonly backward?: boolean;
+  /** Memory that all rows may take. */
+  readonly bytes: number;
+  /** Most rows, whatever they take. */
+  readonly most: number;
+}
+
+/** Rows of one pass, logits wanted of one token each: at least one. */
+export function rowsThatFit(description: Description, shape: PassShape): number {
+  const { tokens, keys, backward = false, bytes, most } = shape;
+  const { hidden } = description.sizes;
+  const layers = layersCost(description, { keys, tape: true });
+  const head = headCost(description.head, hidden, true);
+  const kept = backward ? { layers: layers.saved, head: head.saved } : { layers: 0, head: 0 };
+  const row = 4 * (tokens * (layers.made + 2 * hidden + kept.layers) + head.made + kept.head);
+  return Math.max(1, Math.min(most, Math.floor(bytes / row)));
+}

@@ -1,17 +1,19 @@
 /**
  * What a model will take of the device, purpose by purpose, known from `config.json` and the files' headers alone.
  *
- * Weights are exact. Activations and what a backward saves are counted from the values that a layer makes, as float32; the
- * pool keeps size classes of an eighth, so real figures are a little larger (a test holds them together).
+ * Weights are exact, in the size classes of the device's pool. Activations and what a backward saves are counted by the words of
+ * the model's blocks (cost.ts), as float32; a test holds them together with what a device takes.
  */
 
 import { UserError } from '../engine/errors.ts';
 import { sizeOf } from '../engine/index.ts';
+import { sizeClass } from '../engine/memory.ts';
 import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
 import { bytesOf, storedShape } from '../engine/storage.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { feedForwardOf, type Parameter, parametersOf } from './description.ts';
+import { headCost, layersCost } from './cost.ts';
+import { type Parameter, parametersOf } from './description.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { CONVERSION_BYTES } from './weights.ts';
 
@@ -94,22 +96,22 @@ export function planMemory(
   const entries = matchTensors(checkpoint, config, { strict, onNote });
   for (const parameter of parametersOf(description)) {
     const kept = storedAs(parameter, entries.get(parameter.name)!.dtype, dtype);
-    weights[placeOf(parameter)] += sizeOf(storedShape(kept, parameter.shape)) * bytesOf(kept);
+    weights[placeOf(parameter)] += sizeClass(sizeOf(storedShape(kept, parameter.shape)) * bytesOf(kept));
   }
   const rotaries = new Set(description.layers.flatMap(({ attention }) => attention.rotary ?? []));
   const reach = Math.min(sizes.positions, Math.max(tokens, 256));
   const angles = [...rotaries].reduce((sum, { length }) => sum + 2 * 4 * length * reach, 0);
-  const { hidden: H, width: I, heads, keyValueHeads, headSize, layers, vocabulary } = sizes;
+  const { hidden: H, width: I, keyValueHeads, headSize, layers, vocabulary } = sizes;
   const all = rows * tokens;
-  const qkv = (heads + 2 * keyValueHeads) * headSize;
-  const ff = (feedForwardOf(description).gated ? 4 : 2) * I;
-  // Values of one layer that live at once, and those that its backward reads again.
-  const alive = 4 * all * (4 * H + 2 * qkv + ff + 2 * heads * tokens);
-  const saved = 4 * all * (6 * H + 3 * qkv + ff + I + 2 * heads * tokens);
-  const logits = 4 * rows * vocabulary * 4;
+  const plain = layersCost(description, { keys: tokens });
+  const taped = layersCost(description, { keys: tokens, tape: true });
+  const head = { plain: headCost(description.head, H), taped: headCost(description.head, H, true) };
   const cache = description.causal ? 4 * all * 2 * layers * keyValueHeads * headSize : 0;
-  const activations = alive + logits + angles;
-  const backward = layers * saved;
+  // A layer's values beside what it reads and gives, and logits at one token a row.
+  const activations = 4 * (all * (plain.made + 2 * H) + rows * head.plain.made) + angles;
+  const more = 4 * (all * (taped.made - plain.made) + rows * (head.taped.saved + 2 * vocabulary));
+  const backward = 4 * all * taped.saved + more;
+  const saved = (4 * all * taped.saved) / layers + more;
   const { embedding, decoder, small } = weights;
   const layer = weights.layers / layers;
   return {

@@ -20,6 +20,7 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
+import { rowsThatFit } from '../models/cost.ts';
 import { jointsOf } from '../models/description.ts';
 import { outlive, Taps } from '../models/hooks.ts';
 import { rowTokens } from '../models/kvCache.ts';
@@ -288,11 +289,14 @@ export class Suffix implements Disposable {
   }
 
   #rowsThatFit(): number {
-    const { hidden, width, heads, layers, vocabulary } = this.model.sizes;
     const { length } = this.#probe.ids;
-    const tokens = this.plain.prefix ? 1 : length;
-    const row = 4 * (tokens * layers * (16 * hidden + 5 * width + 3 * heads * length) + 3 * vocabulary);
-    return Math.max(1, Math.min(MOST_ROWS, Math.floor(TAPE_BYTES / row)));
+    return rowsThatFit(this.model.description, {
+      tokens: this.plain.prefix ? 1 : length,
+      keys: length,
+      backward: true,
+      bytes: TAPE_BYTES,
+      most: MOST_ROWS,
+    });
   }
 
   dispose(): void {

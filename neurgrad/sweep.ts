@@ -16,6 +16,7 @@ import {
   required,
   whole,
 } from '../engine/options.ts';
+import { rowsThatFit } from '../models/cost.ts';
 import { type LanguageModel, type Patch, type Quantity, runModel } from '../models/model.ts';
 import { StreamedModel } from '../models/stream.ts';
 import {
@@ -139,15 +140,8 @@ export interface Sweep {
   readonly fit: Required<FitOptions>;
 }
 
-/** Memory that the activations of one pass may take, about. */
-const PASS_BYTES = 128 * 2 ** 20;
-
-function rowsThatFit(model: LanguageModel, length: number): number {
-  const { hidden, width, heads, vocabulary } = model.sizes;
-  // A layer's live values and one row of logits, in float32.
-  const row = 4 * (length * (8 * hidden + 4 * width + 2 * heads * length) + vocabulary);
-  return Math.max(1, Math.min(64, Math.floor(PASS_BYTES / row)));
-}
+/** Memory that the activations of one pass may take, and its rows at most. */
+const PASS = { bytes: 128 * 2 ** 20, most: 64 } as const;
 
 function ascendingWithZero(shifts: readonly number[]): number[] {
   for (const shift of shifts) checkShift(shift);
@@ -323,7 +317,9 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   const fit = { range, includeZero, withIntercept };
   const shifts = ascendingWithZero(options.shifts ?? paperGrid());
   const neurons = neuronsOf('sweep', options.neurons, model);
-  const rowsPerPass = options.rowsPerPass ?? rowsThatFit(model, probe.ids.length);
+  const rowsPerPass =
+    options.rowsPerPass ??
+    rowsThatFit(model.description, { tokens: probe.ids.length, keys: probe.ids.length, ...PASS });
   if (neurons.length === 0) throw new UserError('neuron', 'no neurons to sweep');
   checkFitRange(shifts, fit.range);
   const at = neuronPosition(probe, options.neuronPosition);

@@ -4,6 +4,7 @@
  * a few percent.
  */
 
+import { headCost, layersCost } from '../models/cost.ts';
 import { type Description, parametersOf, parseConfig, presetConfig } from '../models/index.ts';
 import { SPLITS } from './data.ts';
 import type { TaskPlan } from './prompts.ts';
@@ -60,6 +61,8 @@ export function estimate(description: Description, work: Workload): Estimate {
   const neurons = sizes.layers * sizes.width;
   const cache = 2 * 4 * sizes.layers * sizes.keyValueHeads * sizes.headSize * work.longest;
   const rows = causal ? 8 * candidates : candidates * work.longest;
+  const taped = layersCost(description, { keys: work.longest, tape: true });
+  const head = headCost(description.head, sizes.hidden, true);
   const counters = (1 + work.permutations) * 4 * 4 * neurons + 8 * (candidates + 1) * neurons;
   return {
     prompts,
@@ -67,7 +70,7 @@ export function estimate(description: Description, work: Workload): Estimate {
     deviceBytes:
       4 * (layers + (causal ? 2 : 1) * decoder) +
       (causal ? 3 * cache : 0) +
-      4 * rows * (6 * neurons + 12 * sizes.layers * sizes.hidden + 2 * sizes.vocabulary),
+      4 * (rows * (taped.made + taped.saved) + candidates * (head.made + head.saved)),
     hostBytes: counters,
     diskBytes: work.kept * neurons * (candidates / 2 + 2) + work.keptTasks * counters,
   };

@@ -21,6 +21,7 @@ import {
 } from '../../engine/index.ts';
 import { CURVE_FIELDS } from '../../kernels/curve.ts';
 import { body, decode, enter, finish, leave } from '../../models/block.ts';
+import { rowsThatFit } from '../../models/cost.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Neuron } from '../neuron.ts';
 import { Repeated, type RunTensors, WORTH } from '../repeated.ts';
@@ -75,10 +76,13 @@ const WAVE_ROWS = 512;
 
 /** Rows that one wave takes. */
 export function waveRows(bundle: Bundle): number {
-  const { hidden, width, heads, vocabulary } = bundle.model.sizes;
   const tokens = Math.max(...bundle.cases.map(({ low, high }) => high - low));
-  const row = 4 * (tokens * (8 * hidden + 4 * width + heads * bundle.keys) + 2 * vocabulary);
-  return Math.max(1, Math.min(WAVE_ROWS, Math.floor(WAVE_BYTES / row)));
+  return rowsThatFit(bundle.model.description, {
+    tokens,
+    keys: bundle.keys,
+    bytes: WAVE_BYTES,
+    most: WAVE_ROWS,
+  });
 }
 
 /** Changes of the targets for any number of rows, in waves of neighbouring layers. */

@@ -40,7 +40,8 @@ describe('sparse presets', () => {
     expect(taken).toBeLessThan(30e6);
     const plan = planMemory(config, checkpoint, { dtype: 'bf16' });
     const { embedding, layers, decoder } = plan.weights;
-    expect(embedding + layers + decoder).toBeLessThanOrEqual(made.bytes);
+    // Size classes of the pool: an eighth more at most.
+    expect(embedding + layers + decoder).toBeLessThan(1.125 * made.bytes);
     expect(embedding + layers + decoder).toBeGreaterThan(0.999 * made.bytes);
     expect(plan.streamed).toBeLessThan(8e9);
     await checkpoint.close();
