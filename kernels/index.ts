@@ -44,4 +44,4 @@ export * from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';
-export * from './transpose.ts';
+export { transposeBlock } from './transpose.ts';

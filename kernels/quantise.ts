@@ -14,7 +14,7 @@ import { flag, optional, takes, word } from './variant.ts';
 export type QuantisedFormat = 'int8' | 'int4';
 /** How a tensor of real numbers may be stored. */
 export type WeightFormat = 'f32' | HalfFormat | QuantisedFormat;
-const REAL = word<'f32' | HalfFormat>(['f32', 'f16', 'bf16']);
+export const REAL = word<'f32' | HalfFormat>(['f32', 'f16', 'bf16']);
 const QUANTISED = word<QuantisedFormat>(['int8', 'int4']);
 export const WEIGHT = word<WeightFormat>(['f32', 'f16', 'bf16', 'int8', 'int4']);
 

@@ -9,10 +9,13 @@ import {
   NARROW_BF16,
   NARROW_F16,
   QUANTISED_GROUP,
+  REAL,
+  WEIGHT,
   type WeightFormat,
   writeGroup,
 } from './quantise.ts';
 import { shipped } from './shipped.ts';
+import { takes } from './variant.ts';
 
 /** Numbers along a row of the result that one invocation writes: a whole word, or a whole group. */
 export const transposedUnit = (to: WeightFormat): number =>
@@ -24,7 +27,12 @@ export const transposedUnit = (to: WeightFormat): number =>
  * {@link transposedUnit}. The same bits as widening, narrowing and quantising what is stored the right way round.
  * Grid: linear over n = rows * units of count.
  */
-export const transposeBlock = shipped((from: 'f32' | HalfFormat, to: WeightFormat): Kernel => {
+export const transposeBlock = shipped(
+  makeTransposeBlock,
+  takes('transposeBlock', ['from', REAL], ['to', WEIGHT]),
+);
+
+function makeTransposeBlock(from: 'f32' | HalfFormat, to: WeightFormat): Kernel {
   const unit = transposedUnit(to);
   const write = isQuantised(to)
     ? `let count = min(${unit}u, p.count - k);
@@ -67,4 +75,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   ${write}
 }`,
   };
-});
+}

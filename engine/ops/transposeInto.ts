@@ -2,7 +2,9 @@
  * Blocks of a matrix that is stored as [in, out] into one of rows, [out, in], whatever its format: a checkpoint's Conv1D.
  */
 
-import { linearGrid, storedRow, transposeBlock, transposedUnit } from '../../kernels/index.ts';
+import { linearGrid, transposeBlock } from '../../kernels/index.ts';
+import { storedRow } from '../../kernels/quantise.ts';
+import { transposedUnit } from '../../kernels/transpose.ts';
 import { ShapeError } from '../errors.ts';
 import { oneDevice, show, type Tensor } from '../tensor.ts';
 

@@ -448,7 +448,6 @@ function layerTokens(
       ),
       inputs: queries,
       base: records.map(({ base }) => base),
-      // An index out of range gathers zeros.
       queryOf: records.map(({ query }) => query),
     },
   };

@@ -5,7 +5,17 @@
  * slots (bundle.ts).
  */
 
-import { add, gatherRows, integers, linear, reshape, rotary, type Tensor } from '../../engine/index.ts';
+import {
+  add,
+  concat,
+  gatherRows,
+  integers,
+  linear,
+  reshape,
+  rotary,
+  type Tensor,
+  zeros,
+} from '../../engine/index.ts';
 import type { ActivationName } from '../../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from '../../models/block.ts';
 import type { Bundle } from './bundle.ts';
@@ -14,6 +24,7 @@ import {
   addOwnChange,
   attentionDifference,
   gatedDifference,
+  NONE,
   normDifference,
   projectedAttentionDifference,
 } from './ops.ts';
@@ -35,7 +46,7 @@ export interface LayerTokens {
     /** Those of the inputs that are read, and which rows they are: none for an empty list. */
     readonly queries: ChangedTokens;
     readonly inputs: readonly number[];
-    /** Rows of each output among the base's, and among the queries: for none a row out of range. */
+    /** Rows of each output among the base's, and among the queries: NONE for none. */
     readonly base: readonly number[];
     readonly queryOf: readonly number[];
   } | null;
@@ -227,7 +238,11 @@ export class DifferenceWords implements Words<Difference> {
   }
 }
 
-/** a plus rows of d: of those out of range nothing. */
+/** a plus rows of d, NONE for none. */
 function addRows(a: Tensor, d: Tensor, rows: readonly number[]): Tensor {
-  return rows.every((row, i) => row === i) ? add(a, d) : add(a, gatherRows(d, integers(a.device, rows)));
+  if (rows.every((row, i) => row === i)) return add(a, d);
+  const [count, width] = [d.dim(0), d.dim(1)];
+  const still = concat([d, zeros(d.device, [1, width])], 0);
+  const which = rows.map((row) => (row === NONE ? count : row));
+  return add(a, gatherRows(still, integers(a.device, which)));
 }

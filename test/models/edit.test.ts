@@ -20,10 +20,10 @@ import {
 } from '../../engine/index.ts';
 import {
   type LanguageModel,
-  type Transformer,
   loadModelWeights,
   localFolder,
   streamModel,
+  type Transformer,
 } from '../../models/index.ts';
 import { heldBytes, normal, upload } from '../engine/support.ts';
 import { CASES, named, openCase } from './goldenCases.ts';

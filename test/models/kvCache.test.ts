@@ -5,7 +5,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice, type Tensor } from '../../engine/index.ts';
-import { type Transformer, loadModelWeights, localFolder } from '../../models/index.ts';
+import { loadModelWeights, localFolder, type Transformer } from '../../models/index.ts';
 import { siteHook } from '../../neurgrad/neuron.ts';
 import { CAUSAL_CASES } from './goldenCases.ts';
 

@@ -7,14 +7,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import {
   generate,
-  type Transformer,
-  type ModelConfig,
   layerRanges,
   loadModelWeights,
   localFolder,
+  type ModelConfig,
   type RunOptions,
   readConfig,
   SplitModel,
+  type Transformer,
   type WeightDtype,
 } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
@@ -42,7 +42,7 @@ test('processes read a model behind an address themselves', async () => {
   }).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model`;
-  const config = (await readConfig(await localFolder(STORIES)));
+  const config = await readConfig(await localFolder(STORIES));
   try {
     const split = await SplitModel.open(address, config, device, 2);
     const { ids } = await generate(split, [1, 403, 407, 261, 378], { maxTokens: 1 }).finally(() =>

@@ -7,7 +7,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { affine, type Device, openDevice } from '../../engine/index.ts';
 import {
   type Checkpoint,
-  type Transformer,
   loadModelWeights,
   localFolder,
   openCheckpoint,
@@ -15,6 +14,7 @@ import {
   type RunResult,
   type StreamedModel,
   streamModel,
+  type Transformer,
   type WeightDtype,
 } from '../../models/index.ts';
 import { neuronGradients, siteHook, sweep } from '../../neurgrad/index.ts';
@@ -181,10 +181,8 @@ test('holds two layers at most, and nothing afterwards', async () => {
       },
     ]),
   );
-  {
-    // Makes the table of positions, which stays.
-    (await streamed.runAsync({ ids: IDS })).dispose();
-  }
+  // Makes the table of positions, which stays.
+  (await streamed.runAsync({ ids: IDS })).dispose();
   const rotary = own.memory.weights;
   {
     using run = await streamed.runAsync(
@@ -239,7 +237,9 @@ test('mistakes come before anything is read, and a file that ends says so', asyn
   ).rejects.toThrow('1 targets for 2 rows');
   expect(streamed.bytesRead).toBe(0);
   streamed.dispose();
-  await expect(streamModel(await localFolder('examples/models/facts-bert'), device)).rejects.toThrow('a bert fits');
+  await expect(streamModel(await localFolder('examples/models/facts-bert'), device)).rejects.toThrow(
+    'a bert fits',
+  );
 
   const cut = join(scratch, 'cut');
   cpSync(STORIES, cut, { recursive: true });
