@@ -6,7 +6,7 @@ import { linearGrid, transposeBlock } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/quantise.ts';
 import { transposedUnit } from '../../kernels/transpose.ts';
 import { ShapeError } from '../errors.ts';
-import { oneDevice, show, type Tensor } from '../tensor.ts';
+import { oneDevice, showShape, type Tensor } from '../tensor.ts';
 
 /**
  * Columns of x [count, width] (f32, f16 or bf16) become rows of y [out, in], from its column `column` on: the runs of x's columns
@@ -33,7 +33,7 @@ export function transposeInto(
     (count % unit === 0 || (column + count === length && unit !== 2)) &&
     (unit !== 2 || length % 2 === 0);
   if (to === 'u32' || (from !== 'f32' && from !== 'f16' && from !== 'bf16') || !fits)
-    throw new ShapeError('transposeInto', `${from} ${show(x)} into ${to} ${show(y)} at column ${column}`);
+    throw new ShapeError('transposeInto', `${from} ${showShape(x)} into ${to} ${showShape(y)} at column ${column}`);
   const taken = storedRow(to, length);
   for (const { begin, end } of y.storage.segments) {
     if (begin % taken !== 0)

@@ -23,7 +23,7 @@ import {
   loadModelWeights,
   localFolder,
   streamModel,
-  type Transformer,
+
 } from '../../models/index.ts';
 import { heldBytes, normal, upload } from '../engine/support.ts';
 import { CASES, named, openCase } from './goldenCases.ts';

@@ -19,7 +19,7 @@ import {
 import { cachedText } from '../../models/generate.ts';
 import {
   type Checkpoint,
-  type Llama,
+  type Transformer,
   localFolder,
   openCheckpoint,
   readConfig,
@@ -206,7 +206,7 @@ const legacyName = (name: string): string =>
 
 describe.each(named(CAUSAL_CASES))('%s, token by token', (_, golden) => {
   test('each token behind the cache has the logits of the whole text read at once', async () => {
-    const model = (await openCase(golden, device)) as Llama;
+    const model = (await openCase(golden, device)) as Transformer;
     const inputs = await inputsOf(golden);
     const prompts = inputs.input.ids.map((_, row) => inputs.prompt(row).ids);
     const { vocabulary } = model.sizes;

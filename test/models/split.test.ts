@@ -10,7 +10,7 @@ import {
   layerRanges,
   loadModelWeights,
   localFolder,
-  type ModelConfig,
+
   type RunOptions,
   readConfig,
   SplitModel,

@@ -31,7 +31,7 @@ describe.each(named(CASES))('%s', { timeout: 120_000 }, (name, golden) => {
   afterAll(() => model?.dispose());
 
   it('knows its sites before its weights are read', () => {
-    expect(neuronSpace(model.architecture, model.sizes)).toMatchObject({
+    expect(neuronSpace(model)).toMatchObject({
       sites: model.sites,
       paperSite: model.paperSite,
     });
