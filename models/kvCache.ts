@@ -376,13 +376,13 @@ export function runRows(
   options: RowOptions = {},
 ): RunResult {
   const rows = prepareRows(model, groups, options);
-  const { device, sizes, hooks } = model;
+  const { device, sizes, description, hooks } = model;
   const { head, decode } = { head: model.head.bind(model), decode: model.decode.bind(model) };
   const forward = (_: CheckedInput, taps: Taps): Tensor => {
     const tokens = rows.tokens();
     return model.layers(rows.from, rows.start(taps), () => tokens, taps);
   };
-  return runChecked({ device, sizes, hooks, forward, head, decode }, rows.input, rows.options);
+  return runChecked({ device, sizes, description, hooks, forward, head, decode }, rows.input, rows.options);
 }
 
 /** Rows that have been checked, and what a run of them consists of. */

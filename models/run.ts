@@ -20,6 +20,7 @@ import {
   type Tensor,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
+import type { Description } from './description.ts';
 import { type HookTable, type Keep, Taps } from './hooks.ts';
 import type { ModelInput, ModelSizes, Objective, RunOptions, RunResult } from './model.ts';
 import { checkGiven, checkRun } from './runOptions.ts';
@@ -28,6 +29,7 @@ import { checkGiven, checkRun } from './runOptions.ts';
 export interface Architecture {
   readonly device: Device;
   readonly sizes: ModelSizes;
+  readonly description: Description;
   readonly hooks: HookTable;
   /** Whether `forward` heeds `read`. */
   readonly canReadOne?: boolean;
@@ -55,7 +57,10 @@ export interface CheckedInput {
 }
 
 /** @throws UserError naming what is wrong and where. */
-export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
+export function checkInput(
+  input: ModelInput,
+  { sizes, embedding }: Pick<Description, 'sizes' | 'embedding'>,
+): CheckedInput {
   const rows = input.ids.length;
   const length = input.ids[0]?.length ?? 0;
   if (rows === 0 || length === 0)
@@ -82,13 +87,15 @@ export function checkInput(input: ModelInput, sizes: ModelSizes): CheckedInput {
     );
   };
   const mask = flat('attentionMask', input.attentionMask, 2);
+  if (input.tokenTypeIds && !embedding.type)
+    throw new UserError('input', 'tokenTypeIds: this model has no token types; leave them out');
   return {
     rows,
     length,
     ids: flat('ids', input.ids, sizes.vocabulary)!,
     mask: mask?.includes(0) ? mask : undefined,
-    positionIds: flat('positionIds', input.positionIds, sizes.positions),
-    tokenTypeIds: flat('tokenTypeIds', input.tokenTypeIds, 2 ** 31),
+    positionIds: flat('positionIds', input.positionIds, embedding.position?.rows ?? sizes.positions),
+    tokenTypeIds: flat('tokenTypeIds', input.tokenTypeIds, embedding.type?.rows ?? 0),
   };
 }
 
@@ -154,7 +161,7 @@ export function checkOptions(
 /** One run of a model. Everything is checked before the first dispatch. */
 export function run(model: Architecture, modelInput: ModelInput, options: RunOptions): RunResult {
   checkRun(modelInput, options);
-  return runChecked(model, checkInput(modelInput, model.sizes), options);
+  return runChecked(model, checkInput(modelInput, model.description), options);
 }
 
 /** A run of an input that has been checked: {@link run}, or rows behind a cache. @param keep see {@link Keep}. */

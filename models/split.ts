@@ -277,7 +277,7 @@ export class SplitModel implements LanguageModel {
   }
 
   async #run(modelInput: ModelInput, options: RunOptions, text?: number): Promise<RunResult> {
-    const input = checkInput(modelInput, this.sizes);
+    const input = checkInput(modelInput, this.description);
     checkOptions(input, this.sizes, options);
     new Taps(this.hooks, input.rows, input.length, options).dispose();
     if (options.edit || typeof options.grad?.of === 'function')

@@ -76,12 +76,12 @@ export function runHead(
   residual: Tensor,
   options: RunOptions,
 ): RunResult {
-  const { device, sizes, hooks } = model;
+  const { device, sizes, description, hooks } = model;
   const end = residualName(model);
   const parts = { head: model.head.bind(model), decode: model.decode.bind(model) };
   const forward = (_: CheckedInput, t: Taps): Tensor => t.at(end, residual.detach());
   const at = (options.grad?.at ?? []).filter((name) => isFinal(model, name));
-  return runChecked({ device, sizes, hooks, forward, ...parts }, input, {
+  return runChecked({ device, sizes, description, hooks, forward, ...parts }, input, {
     ...partOf(model, options, true),
     ...(options.logits === undefined ? {} : { logits: options.logits }),
     ...(options.grad ? { grad: { at: [end, ...at], of: options.grad.of } } : {}),
@@ -294,7 +294,7 @@ export class StreamedModel implements LanguageModel {
   /** As {@link LanguageModel.run}, layer by layer. @throws UserError before anything is read. */
   async runAsync(input: ModelInput, options: RunOptions = {}): Promise<RunResult> {
     checkRun(input, options);
-    const checked = checkInput(input, this.sizes);
+    const checked = checkInput(input, this.description);
     const entry = {
       from: 0,
       embeds: true,

@@ -152,17 +152,23 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
 
   /**
    * Rows of the table of positions, or angles: as given, else counted from a row's first real token, at padding behind the text,
-   * too; a family may have a row of its own for padding.
+   * too; a family may have a row of its own for padding, which it tells by its id.
    */
   positions({ length, ids, mask, positionIds }: CheckedInput): readonly number[] {
     if (positionIds) return positionIds;
     const { first = 0, padding } = this.description.embedding.position ?? {};
+    if (padding !== undefined) {
+      let next = first;
+      return ids.map((id, i) => {
+        if (i % length === 0) next = first;
+        return id === padding ? padding : next++;
+      });
+    }
     if (!mask) return ids.map((_, i) => first + (i % length));
     let begin = 0;
     return ids.map((_, i) => {
       const column = i % length;
       if (column === 0) begin = Math.max(0, mask.indexOf(1, i) - i);
-      if (padding !== undefined && mask[i] === 0) return padding;
       return first + Math.max(0, column - begin);
     });
   }

@@ -33,7 +33,10 @@ export function transposeInto(
     (count % unit === 0 || (column + count === length && unit !== 2)) &&
     (unit !== 2 || length % 2 === 0);
   if (to === 'u32' || (from !== 'f32' && from !== 'f16' && from !== 'bf16') || !fits)
-    throw new ShapeError('transposeInto', `${from} ${showShape(x)} into ${to} ${showShape(y)} at column ${column}`);
+    throw new ShapeError(
+      'transposeInto',
+      `${from} ${showShape(x)} into ${to} ${showShape(y)} at column ${column}`,
+    );
   const taken = storedRow(to, length);
   for (const { begin, end } of y.storage.segments) {
     if (begin % taken !== 0)

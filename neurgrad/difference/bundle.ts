@@ -130,7 +130,7 @@ async function makeBundle(
       kept[layer]!.set(slot, hold(part));
     };
     using run = noGrad(() =>
-      runChecked(model, checkInput(probeRows(input), sizes), { logits: [read] }, keep),
+      runChecked(model, checkInput(probeRows(input), model.description), { logits: [read] }, keep),
     );
     logitRows.push(hold(run.logits.detach()));
     parts.push(kept);

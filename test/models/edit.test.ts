@@ -18,13 +18,7 @@ import {
   tensor,
   zeros,
 } from '../../engine/index.ts';
-import {
-  type LanguageModel,
-  loadModelWeights,
-  localFolder,
-  streamModel,
-
-} from '../../models/index.ts';
+import { type LanguageModel, loadModelWeights, localFolder, streamModel } from '../../models/index.ts';
 import { heldBytes, normal, upload } from '../engine/support.ts';
 import { CASES, named, openCase } from './goldenCases.ts';
 

@@ -19,11 +19,11 @@ import {
 import { cachedText } from '../../models/generate.ts';
 import {
   type Checkpoint,
-  type Transformer,
   localFolder,
   openCheckpoint,
   readConfig,
   saveModel,
+  type Transformer,
 } from '../../models/index.ts';
 import type { LanguageModel, ModelInput, RunOptions, RunResult } from '../../models/model.ts';
 import { expectSameBits } from '../engine/support.ts';

@@ -184,7 +184,7 @@ describe('a process of a split model', () => {
     const own = await openDevice();
     const worker = new Worker(async () => own);
     await load(worker);
-    const input = checkInput(INPUT, (await config()).description.sizes);
+    const input = checkInput(INPUT, (await config()).description);
     const name = 'blocks.0.mlp.hook_post';
     const grad = { at: [name], of: { of: 'prob', target: [3], position: [4] } } as const;
     const forward = { do: 'forward', input, options: { capture: [name], grad }, lowest: 0 } as const;

@@ -3,12 +3,11 @@
  * names of hook points in the order in which they come.
  */
 
-import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { matchTensors } from '../../models/checkpoint.ts';
 import { hooksOf, parametersOf } from '../../models/description.ts';
 import { localFolder, openModelFiles } from '../../models/index.ts';
-import { GOLDEN, manifest, readGolden } from './goldenFiles.ts';
+import { ALL, named } from './goldenCases.ts';
 import { parameterOf, runNaive, type Table } from './naiveModel.ts';
 
 const SITES: Readonly<Record<string, string>> = {
@@ -21,9 +20,8 @@ const SITES: Readonly<Record<string, string>> = {
 
 describe('golden cases in float64', () => {
   // Brief ones are float32, and of some tokens alone.
-  const cases = Object.entries(manifest.cases).filter(([, { brief }]) => !brief);
-  it.each(cases)('%s', async (name, golden) => {
-    const folder = await localFolder(join(GOLDEN, golden.model));
+  it.each(named(ALL.filter(({ brief }) => !brief)))('%s', async (_, golden) => {
+    const folder = await localFolder(golden.model);
     const { config, checkpoint } = await openModelFiles(folder, { onNote: () => {} });
     const { description } = config;
     const entries = matchTensors(checkpoint, config);
@@ -34,11 +32,10 @@ describe('golden cases in float64', () => {
       weights.set(parameter.name, parameterOf(parameter, { shape, data }));
     }
     await checkpoint.close();
-    const inputs = await readGolden(`${name}/inputs`);
-    const [rows, length] = inputs.get('input_ids')!.shape as [number, number];
-    const of = (tensor: string, row: number): number[] =>
-      Array.from(inputs.get(tensor)!.data.subarray(row * length, (row + 1) * length));
-    const types = description.embedding.type && inputs.has('token_type_ids');
+    const inputs = await golden.read('inputs');
+    const [rows, length] = inputs.of('input_ids').shape as [number, number];
+    const of = (tensor: string, row: number): number[] => inputs.of(tensor).row(row).slice(0, length);
+    const types = description.embedding.type && inputs.names.includes('token_type_ids');
     const runs = Array.from({ length: rows }, (_, row) =>
       runNaive(description, weights, {
         ids: of('input_ids', row),
@@ -51,8 +48,10 @@ describe('golden cases in float64', () => {
     expect([...runs[0]!.hooks.keys()]).toEqual(names);
     const last = (layer: number): string =>
       names.filter((each) => each.startsWith(`blocks.${layer}.`)).at(-1)!;
-    for (const [tensor, { data, shape }] of await readGolden(`${name}/forward`)) {
+    const forward = await golden.read('forward');
+    for (const tensor of forward.names) {
       if (tensor === 'p_target') continue;
+      const { data, shape } = forward.of(tensor);
       const [kind, number] = tensor.split('.') as [string, string?];
       const layer = Number(number);
       const values = runs.map(({ hooks, logits }) => {

@@ -10,7 +10,6 @@ import {
   layerRanges,
   loadModelWeights,
   localFolder,
-
   type RunOptions,
   readConfig,
   SplitModel,
