@@ -171,12 +171,12 @@ export const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']
  */
 export function adoptNames(
   stored: Iterable<string>,
-  { prefix, renamed = [], copies = {} }: CheckpointNames,
+  { prefix, renamed, copies = {} }: CheckpointNames,
   expected: { has(name: string): boolean },
 ): Map<string, string> {
   const adopted = new Map<string, string>();
   for (const name of stored) {
-    const current = renamed.reduce((text, [old, now]) => text.replace(old, now), name);
+    const current = present(name, renamed);
     const bare = !expected.has(current) && expected.has(prefix + current);
     adopted.set(name, bare ? prefix + current : current);
   }
@@ -187,6 +187,10 @@ export function adoptNames(
   }
   return adopted;
 }
+
+/** A name as it is today. */
+const present = (name: string, renamed: CheckpointNames['renamed'] = []): string =>
+  renamed.reduce((text, [old, now]) => text.replace(old, now), name);
 
 /** What a checkpoint may hold besides its model. */
 export interface MatchOptions {
@@ -227,9 +231,9 @@ export function matchTensors(
   const needless = [...(names.needless ?? []), ...ignore];
   const copies = new Map(Object.entries(names.copies ?? {}));
   const ignored = (name: string): boolean =>
-    [name, names.prefix + name].some(
-      (each) => needless.some((pattern) => pattern.test(each)) || expected.has(copies.get(each) ?? ''),
-    );
+    [name, present(name, names.renamed)]
+      .flatMap((each) => [each, names.prefix + each])
+      .some((each) => needless.some((pattern) => pattern.test(each)) || expected.has(copies.get(each) ?? ''));
   const found = new Map<string, TensorEntry>();
   const entries = new Map<string, TensorEntry>();
   const shape: string[] = [];
