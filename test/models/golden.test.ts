@@ -4,16 +4,8 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import {
-  crossEntropy,
-  type Device,
-  grad,
-  openDevice,
-  reshape,
-  scope,
-  slice,
-  type Tensor,
-} from '../../engine/index.ts';
+import { crossEntropy, type Device, grad, openDevice, reshape, scope, slice } from '../../engine/index.ts';
+import { joinStored } from '../../models/index.ts';
 import type { LanguageModel, ModelInput, Patch } from '../../models/model.ts';
 import { fitCurve } from '../../neurgrad/statistics.ts';
 import {
@@ -33,9 +25,6 @@ beforeAll(async () => {
   device = await openDevice();
 });
 afterAll(() => device.destroy());
-
-/** Gradients by the names of the checkpoint's tensors, in their shapes. */
-const storedGradients = (_: LanguageModel, gradients: ReadonlyMap<string, Tensor>) => gradients;
 
 describe.each(named(CASES))('%s', (_, golden) => {
   let model: LanguageModel;
@@ -178,7 +167,7 @@ describe.each(named(CASES))('%s', (_, golden) => {
       check('loss', [await loss!.item()], want.of('loss').data, atol('loss', 'loss'));
       const seen = new Set(['loss']);
       const byName = new Map(parameters.map(([name], i) => [name, gradients[i]!]));
-      for (const [parameter, gradient] of storedGradients(trained, byName)) {
+      for (const [parameter, gradient] of joinStored(trained.description, byName)) {
         const got = await gradient.read();
         const [exact, norm] = [`grad.${parameter}`, `grad_norm.${parameter}`];
         if (want.names.includes(exact)) {
