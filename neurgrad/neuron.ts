@@ -97,9 +97,9 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
  * @example
  * ```ts
  * import { flatIndex, formatNeuron, neuronSpace, parseNeuron } from 'neurgrad';
- * import { FAMILIES, parseConfig } from 'neurgrad/models';
+ * import { parseConfig, presetConfig } from 'neurgrad/models';
  *
- * const config = parseConfig({ model_type: 'llama', ...FAMILIES.llama.presets['llama2-7b'] });
+ * const config = parseConfig(presetConfig('llama2-7b'));
  * const neuron = parseNeuron('L20.N3781@post', neuronSpace(config));
  * console.log(flatIndex(neuron, 11008), formatNeuron(neuron)); // → 223941 L20.N3781@post
  * ```
