@@ -15,7 +15,7 @@ import { isCentred, NORM, type Norm, normFactor } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
 import { SUMMED_APART } from './softmax.ts';
-import { flag, optional, powerOfTwo, takes } from './variant.ts';
+import { flag, optional, powerOfTwo, takes, word } from './variant.ts';
 
 /** Integers of one token record, in order. */
 export const TOKEN_FIELDS = [
@@ -459,10 +459,12 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
-/** y = a + d of the same token where it had changed before the layer. Grid: linear over n. */
-export const addOwn = shipped((): Kernel => {
+/** y = a + d of the same token where it is among the layer's changed inputs, or their queries. Grid: linear over n. */
+export const addOwn = shipped(makeAddOwn, takes('addOwn', ['of', word(['own', 'query'])]));
+
+function makeAddOwn(of: 'own' | 'query'): Kernel {
   return {
-    name: 'difference.add_own',
+    name: `difference.add_${of}`,
     bindings: [
       { name: 'a', element: 'f32', access: 'read' },
       { name: 'token', element: 'u32', access: 'read' },
@@ -475,13 +477,13 @@ export const addOwn = shipped((): Kernel => {
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
-  let own = ${field('own', 'i / p.length')};
+  let own = ${field(of, 'i / p.length')};
   var value = a[i];
   if (own != ${NONE}u) { value += d[own * p.length + i % p.length]; }
   y[i] = value;
 }`,
   };
-}, takes('addOwn'));
+}
 
 /** Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width]. Grid: linear over n. */
 export const injectColumns = shipped((): Kernel => {

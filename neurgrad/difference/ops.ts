@@ -305,10 +305,10 @@ export function projectedAttentionDifference(
   });
 }
 
-/** a plus the change that the token already had before the layer. */
-export function addOwnChange(a: Tensor, token: Tensor, d: Tensor): Tensor {
+/** a plus the change that the token already had before the layer; d has a row a changed input (`own`), or a changed query. */
+export function addOwnChange(a: Tensor, token: Tensor, d: Tensor, of: 'own' | 'query'): Tensor {
   const y = empty(a.device, a.shape);
-  run(addOwn(), [a, token, d, y], [a.size, a.dim(1)], linearGrid(a.size), a.size);
+  run(addOwn(of), [a, token, d, y], [a.size, a.dim(1)], linearGrid(a.size), a.size);
   return y;
 }
 

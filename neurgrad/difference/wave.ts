@@ -448,7 +448,6 @@ function layerTokens(
       ),
       inputs: queries,
       base: records.map(({ base }) => base),
-      queryOf: records.map(({ query }) => query),
     },
   };
 }

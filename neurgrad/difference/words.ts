@@ -5,17 +5,7 @@
  * slots (bundle.ts).
  */
 
-import {
-  add,
-  concat,
-  gatherRows,
-  integers,
-  linear,
-  reshape,
-  rotary,
-  type Tensor,
-  zeros,
-} from '../../engine/index.ts';
+import { add, gatherRows, linear, reshape, rotary, type Tensor } from '../../engine/index.ts';
 import type { ActivationName } from '../../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from '../../models/block.ts';
 import type { Bundle } from './bundle.ts';
@@ -23,8 +13,8 @@ import {
   activationDifference,
   addOwnChange,
   attentionDifference,
+  capDifference,
   gatedDifference,
-  NONE,
   normDifference,
   projectedAttentionDifference,
 } from './ops.ts';
@@ -46,9 +36,8 @@ export interface LayerTokens {
     /** Those of the inputs that are read, and which rows they are: none for an empty list. */
     readonly queries: ChangedTokens;
     readonly inputs: readonly number[];
-    /** Rows of each output among the base's, and among the queries: NONE for none. */
+    /** Row of each output among the base's. */
     readonly base: readonly number[];
-    readonly queryOf: readonly number[];
   } | null;
 }
 
@@ -158,15 +147,11 @@ export class DifferenceWords implements Words<Difference> {
       Change,
     ];
     if (a.of === b.of) return new Change(a.x && b.x ? add(a.x, b.x) : (a.x ?? b.x), a.of);
-    const { input, output, reading } = this.#tokens!;
+    const { input, output } = this.#tokens!;
     const [sum, own] = a.of === output ? [a, b] : [b, a];
     if (!own.x || !sum.x) return sum;
-    return new Change(
-      own.of === input
-        ? addOwnChange(sum.x, output.records(), own.x)
-        : addRows(sum.x, own.x, reading!.queryOf),
-      output,
-    );
+    const of = own.of === input ? 'own' : 'query';
+    return new Change(addOwnChange(sum.x, output.records(), own.x, of), output);
   }
 
   split(value: Difference, count: number): Difference {
@@ -189,14 +174,14 @@ export class DifferenceWords implements Words<Difference> {
 
   attend(q: Difference, k: Difference, v: Difference, spec: AttentionSpec): Difference {
     const { output, reading } = this.#tokens!;
-    const { heads, keyHeads, size } = spec;
-    const shape = { heads, keyValueHeads: keyHeads, headSize: size, keys: this.#bundle.keys };
+    const { heads, keyHeads, size, scale, cap } = spec;
+    const shape = { heads, keyValueHeads: keyHeads, headSize: size, keys: this.#bundle.keys, scale, cap };
     const value = (slot: string): Tensor => this.#base.get(slot)!;
     const base = { q: value('q'), k: value('k'), v: value('v'), pattern: value('pattern') };
     const { x: dq } = this.made(q);
     if (reading && k instanceof Mapped && v instanceof Mapped && this.#moves(spec, k, v)) {
       const plain = gatherRows(base.q, reading.base);
-      const query = dq ? addRows(plain, dq, reading.queryOf) : plain;
+      const query = dq ? addOwnChange(plain, output.records(), dq, 'query') : plain;
       const weights = { k: k.weight, v: v.weight };
       const d = k.d.x!;
       return new Change(
@@ -213,18 +198,18 @@ export class DifferenceWords implements Words<Difference> {
    * Whether the maps of keys and values go to the queries' side: where all tokens change and few are read, nothing stands between
    * the maps and the attention, and the weights split by head as they lie.
    */
-  #moves({ heads, keyHeads, cap }: AttentionSpec, k: Mapped, v: Mapped): boolean {
+  #moves({ heads, keyHeads }: AttentionSpec, k: Mapped, v: Mapped): boolean {
     return (
       !this.#bundle.model.causal &&
-      cap === undefined &&
       heads === keyHeads &&
       k.d === v.d &&
       [k.weight, v.weight].every((w) => w.dtype === 'f32' && w.storage.segments.length === 1)
     );
   }
 
-  cap(): Difference {
-    throw new Error('not yet');
+  cap(value: Difference, cap: number): Difference {
+    const { x, of } = this.made(value);
+    return new Change(x && capDifference(cap, this.#base.get('cap')!, of.records(), x), of);
   }
 
   asked(value: Difference): Difference {
@@ -236,13 +221,4 @@ export class DifferenceWords implements Words<Difference> {
   queries(value: Difference): Difference {
     return this.#tokens!.reading ? this.#read(this.made(value)) : value;
   }
-}
-
-/** a plus rows of d, NONE for none. */
-function addRows(a: Tensor, d: Tensor, rows: readonly number[]): Tensor {
-  if (rows.every((row, i) => row === i)) return add(a, d);
-  const [count, width] = [d.dim(0), d.dim(1)];
-  const still = concat([d, zeros(d.device, [1, width])], 0);
-  const which = rows.map((row) => (row === NONE ? count : row));
-  return add(a, gatherRows(still, integers(a.device, which)));
 }

@@ -262,7 +262,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   capDifference: BOTH.map((wide) => kernels.capDifference(wide)),
   cappedScoreDifference: BOTH.map((wide) => kernels.cappedScoreDifference(wide)),
   patternDifference: [kernels.patternDifference()],
-  addOwn: [kernels.addOwn()],
+  addOwn: [kernels.addOwn('own'), kernels.addOwn('query')],
   injectColumns: [kernels.injectColumns()],
   targetDifference: LANES.map((lanes) => kernels.targetDifference(lanes)),
   lineDifference: LANES.map((lanes) => kernels.lineDifference(lanes)),
