@@ -706,6 +706,8 @@ describe('waves of one shape', () => {
       const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
       const probes = texts.map((text) => encodePrompt(model, tokenizer, text));
       const cases = probes.map((probe) => ({ probe, at: probe.position, target: 300 }));
+      // Tables of angles are made as long as prompts ask for, and stay.
+      for (const probe of probes) await probeLogits(model, probe);
       const before = device.memory;
       replays.mockClear();
       for (const count of [1, 2]) {
