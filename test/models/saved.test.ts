@@ -28,6 +28,7 @@ import {
 import { storedTensors } from '../../models/stored.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
 import { readConfigJson, readTensors, writeModel } from './checkpointFiles.ts';
+import { FOLDERS } from './goldenFiles.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'neurgrad-saved-'));
 let device: Device;
@@ -39,8 +40,7 @@ afterAll(() => {
   rmSync(scratch, { recursive: true });
 });
 
-const FAMILIES_GOLDEN = process.env.NEURGRAD_GOLDEN_FAMILIES || 'test/golden-families';
-const MODELS = ['test/golden/models', `${FAMILIES_GOLDEN}/models`].flatMap((root) =>
+const MODELS = FOLDERS.map((folder) => join(folder, 'models')).flatMap((root) =>
   readdirSync(root).map((name) => join(root, name)),
 );
 let count = 0;

@@ -10,9 +10,14 @@ import {
   localFolder,
   matchTensors,
   openCheckpoint,
+  openModelFiles,
+  PRESETS,
+  parametersOf,
+  parseConfig,
   planMemory,
   presetConfig,
   readConfig,
+  storedName,
   synthesise,
   WEIGHT_DTYPES,
 } from '../../models/index.ts';
@@ -44,6 +49,58 @@ describe('sparse presets', () => {
     expect(embedding + layers + decoder).toBeLessThan(1.125 * made.bytes);
     expect(embedding + layers + decoder).toBeGreaterThan(0.999 * made.bytes);
     expect(plan.streamed).toBeLessThan(8e9);
+    await checkpoint.close();
+  });
+});
+
+describe('presets of all families', () => {
+  test.each([...PRESETS])('%s has as many layers as asked for', (name, { family, json }) => {
+    const whole = parseConfig(presetConfig(name));
+    expect(whole.family).toBe(family);
+    expect(whole.json).toEqual({
+      ...json,
+      model_type: family.type,
+      architectures: [family.architecture],
+      torch_dtype: 'bfloat16',
+    });
+    for (const layers of [1, 3, whole.description.sizes.layers, 99]) {
+      const { description } = parseConfig(presetConfig(name, layers, 'f16'));
+      expect(description.layers).toHaveLength(layers);
+      expect({ ...description.sizes, layers: 0 }).toEqual({ ...whole.description.sizes, layers: 0 });
+    }
+  });
+
+  test.each(['gpt2', 'bert-base-uncased', 'gemma-2-2b', 'pythia-70m', 'phi-3-mini', 'modernbert-base'])(
+    '%s: norms that do nothing, zeros that take no room, shapes as the published checkpoint stores them',
+    async (preset) => {
+      const out = join(scratch, preset);
+      const { files, bytes } = await synthesise(out, { preset, dtype: 'bf16', layers: 2 });
+      const { config, checkpoint } = await openModelFiles(await localFolder(out));
+      const parameters = parametersOf(config.description);
+      expect(bytes).toBe(
+        2 * parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      );
+      expect(matchTensors(checkpoint, config, { strict: true }).size).toBe(parameters.length);
+      for (const { name, kind, initial } of parameters)
+        if (kind === 'norm' || kind === 'bias')
+          expect(new Set(await checkpoint.readFloat32(storedName(name))), name).toEqual(new Set([initial]));
+      const some = parameters.find(({ kind, stage }) => kind === 'matrix' && stage === 1)!;
+      expect(new Set(await checkpoint.readFloat32(storedName(some.name)))).toEqual(new Set([0]));
+      const taken = files.reduce((sum, file) => sum + statSync(join(out, file)).blocks * 512, 0);
+      expect(taken).toBeLessThan(2e6);
+      const { weights } = planMemory(config, checkpoint, { dtype: 'bf16' });
+      const planned = weights.embedding + weights.layers + weights.decoder;
+      expect(planned).toBeLessThan(1.125 * bytes);
+      expect(planned).toBeGreaterThan(0.99 * bytes);
+      await checkpoint.close();
+    },
+  );
+
+  test('matrices of [in, out] are stored so', async () => {
+    const { checkpoint } = await openModelFiles(await localFolder(join(scratch, 'gpt2')));
+    expect(checkpoint.tensors.get('transformer.h.0.attn.c_attn.weight')!.shape).toEqual([768, 2304]);
+    expect(checkpoint.tensors.get('transformer.h.0.attn.c_attn.bias')!.shape).toEqual([2304]);
+    expect(checkpoint.tensors.get('transformer.h.0.mlp.c_fc.weight')!.shape).toEqual([768, 3072]);
     await checkpoint.close();
   });
 });

@@ -101,6 +101,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     loadWeights: { call: (o) => models.loadWeights(none, none, none, o) },
     WeightLoader: { call: (o) => new models.WeightLoader(none, none, none, o) },
     matchTensors: { call: (o) => models.matchTensors(none, none, o) },
+    openModelFiles: { call: (o) => models.openModelFiles(none, o) },
     planMemory: { call: (o) => models.planMemory(none, none, o) },
     synthesise: {
       call: (o) => models.synthesise(NOWHERE, o),

@@ -13,6 +13,7 @@ import { type Door, entries, findDoors } from './walk.ts';
 /** Types that are things, not options: what of them is not as it must be, shows. */
 const THINGS = new Set([
   'LanguageModel',
+  'ModelConfig',
   'Task',
   'Kernel',
   'Kernel<Params>',

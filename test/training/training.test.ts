@@ -34,6 +34,7 @@ import {
   openCheckpoint,
   parametersOf,
   parseConfig,
+  presetConfig,
   saveModel,
 } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/index.ts';
@@ -181,6 +182,46 @@ test('initial weights are seeded, of the right spread, norms 1 and biases 0', as
   const norms = await values(initialise(device, llama, seededRandom(1)));
   expect(new Set(norms.get('model.norm.weight'))).toEqual(new Set([1]));
 });
+
+test.each(['gpt2', 'gemma-3-1b', 'phi-3-mini', 'modernbert-base'])(
+  '%s: weights are drawn in the order of the parameters, norms do nothing',
+  async (preset) => {
+    const json = presetConfig(preset, 2);
+    const small = Object.fromEntries(
+      Object.entries(json).map(([field, value]) => [
+        field,
+        /^(hidden_size|n_embd)$/.test(field)
+          ? 48
+          : /^(vocab_size|intermediate_size)$/.test(field)
+            ? 40
+            : value,
+      ]),
+    );
+    const heads = { num_attention_heads: 4, num_key_value_heads: 2, n_head: 4, pad_token_id: 0 };
+    const config = parseConfig({
+      ...small,
+      ...heads,
+      eos_token_id: null,
+      max_position_embeddings: 64,
+      n_positions: 64,
+    });
+    const model = initialise(device, config, seededRandom(9));
+    const parameters = parametersOf(config.description);
+    expect([...model.parameters.keys()]).toEqual(parameters.map(({ name }) => name));
+    const random = seededRandom(9);
+    for (const { name, shape, initial } of parameters) {
+      const drawn = new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(initial ?? 0);
+      for (let i = 0; initial === null && i < drawn.length; i += 2) {
+        const [u, v] = [random(), random()];
+        const radius = 0.02 * Math.sqrt(-2 * Math.log(1 - u));
+        drawn[i] = radius * Math.cos(2 * Math.PI * v);
+        if (i + 1 < drawn.length) drawn[i + 1] = radius * Math.sin(2 * Math.PI * v);
+      }
+      expect(await model.parameters.get(name)!.read(), name).toEqual(drawn);
+    }
+    model.dispose();
+  },
+);
 
 test('recomputed parts give the same values and gradients and save only their input', async () => {
   const x = upload(device, normal([64, 16], 1)).requireGrad();
