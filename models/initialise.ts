@@ -20,7 +20,7 @@ import { Transformer } from './transformer.ts';
  * const device = await openDevice();
  * const config = await readConfig(await localFolder('examples/models/stories260k'));
  * const model = initialise(device, changed(config, { num_hidden_layers: 2 }), seededRandom(0));
- * console.log(model.sizes.layers, model.hookNames.length); // → 2 34
+ * console.log(model.sizes.layers, model.hookNames.length); // → 2 38
  * device.destroy();
  * ```
  */
