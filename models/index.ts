@@ -1,11 +1,31 @@
 /** Models: files, tokenizers, families of transformers with hook points. */
 
-export * from './block.ts';
+export type {
+  AttentionSpec,
+  FeedForwardSpec,
+  HalfNorms,
+  HeadSpec,
+  LayerSpec,
+  LinearSpec,
+  NormSpec,
+  StoredRows,
+} from './block.ts';
 export * from './byteSource.ts';
 export * from './chat.ts';
 export { type Checkpoint, type MatchOptions, matchTensors, openCheckpoint } from './checkpoint.ts';
 export * from './config.ts';
-export * from './description.ts';
+export {
+  type Description,
+  type EmbeddingSpec,
+  feedForwardOf,
+  hooksOf,
+  isTied,
+  type Parameter,
+  parametersOf,
+  sitesOf,
+  storedName,
+  type TableSpec,
+} from './description.ts';
 export { type CheckpointNames, type Family, family } from './families/family.ts';
 export { FAMILIES, type FamilyName } from './families/index.ts';
 export * from './generate.ts';

@@ -60,6 +60,7 @@ const BARE = models.parseConfig({
   num_attention_heads: 1,
   intermediate_size: 1,
 });
+const CAUSAL = models.parseConfig({ ...BARE.json, model_type: 'gpt2', n_embd: 1, n_layer: 1, n_head: 1 });
 const empty = new models.Transformer(none, BARE, new Map());
 const method = (of: Any, name: string): Any => of.prototype[name].bind(name === 'run' ? empty : none);
 const tensor = Object.create(engine.Tensor.prototype);
@@ -97,7 +98,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     loadModel: { call: (o) => models.loadModel(NOWHERE, o) },
     loadModelWeights: { call: (o) => models.loadModelWeights(none, none, o) },
     streamModel: { call: (o) => models.streamModel(none, none, o) },
-    StreamedModel: { call: (o) => new models.StreamedModel(none, none, none, o) },
+    StreamedModel: { call: (o) => new models.StreamedModel(none, CAUSAL, none, o) },
     loadWeights: { call: (o) => models.loadWeights(none, none, none, o) },
     WeightLoader: { call: (o) => new models.WeightLoader(none, none, none, o) },
     matchTensors: { call: (o) => models.matchTensors(none, none, o) },

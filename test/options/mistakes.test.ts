@@ -132,5 +132,7 @@ it('what is run is a list of ids', async () => {
   const gone = 'this model has been disposed of';
   expect(() => llama.prefill([1])).toThrow(gone);
   await expect(generate(llama, [1])).rejects.toThrow(gone);
-  await expect(generate(model as never, [1])).rejects.toThrow('generate: model is a expected a causal model');
+  await expect(generate(model as never, [1])).rejects.toThrow(
+    'generate: model is a Transformer, expected a causal model',
+  );
 });

@@ -24,7 +24,8 @@ const THINGS = new Set([
   // Made by the package for itself.
   'CheckedInput',
   'Tokens',
-  'BertTokens',
+  'TokenIds',
+  'NeuronSpace | ModelConfig',
   'Asked',
   // The implementations of the interface are doors.
   'RunOptions LanguageModel',
