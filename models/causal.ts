@@ -2,13 +2,13 @@
  * The parts of a model that run by themselves: what the key/value cache, streaming and splitting build their passes of.
  */
 
-import type { Tensor } from '../engine/index.ts';
+import type { ScoreOptions, Tensor } from '../engine/index.ts';
 import type { Description } from './description.ts';
 import type { Taps } from './hooks.ts';
 import type { Architecture, CheckedInput } from './run.ts';
 
 /** How an attention is done, whoever's keys it sees. */
-export interface AttendOptions {
+export interface AttendOptions extends ScoreOptions {
   /** See fusesAttention in hooks.ts. */
   readonly fused?: boolean;
   /** Sees, and may replace, the pattern, where `fused` is false. */

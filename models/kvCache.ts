@@ -20,6 +20,7 @@
 
 import { ShapeError, UserError } from '../engine/errors.ts';
 import {
+  attentionPattern,
   concat,
   type Device,
   integers,
@@ -29,9 +30,9 @@ import {
   permute,
   prefixAttention,
   reshape,
+  type ScoreOptions,
   scope,
   slice,
-  softmax,
   Tensor,
 } from '../engine/index.ts';
 import {
@@ -240,8 +241,8 @@ export function remembering(
   const tokens: Tokens = {
     positions,
     reach: past + count,
-    attend: (layer, q, k, v) =>
-      attendCausally(q, ...remember(layer, k, v), count === 1 ? positions : undefined),
+    attend: (layer, q, k, v, how) =>
+      attendCausally(q, ...remember(layer, k, v), how, count === 1 ? positions : undefined),
   };
   return { own, remember, places, tokens };
 }
@@ -264,16 +265,24 @@ function byKeyHead(x: Tensor): Tensor {
  * q [1, Q, heads, D] over keys and values [keyHeads, K, D] of which the last Q are its own tokens: as `attention`. With `lastKey`
  * one query, over the keys up to that one: with the same bits whatever room the cache has behind it.
  */
-export function attendCausally(q: Tensor, keys: Tensor, values: Tensor, lastKey?: Tensor): Tensor {
+export function attendCausally(
+  q: Tensor,
+  keys: Tensor,
+  values: Tensor,
+  { scale, window, cap }: ScoreOptions,
+  lastKey?: Tensor,
+): Tensor {
   const [, queries, heads, headSize] = q.shape as [number, number, number, number];
   const [keyHeads, length] = keys.shape as [number, number];
   const rows = (heads / keyHeads) * queries;
   const scores = matmul(reshape(permute(q, [0, 2, 1, 3]), [keyHeads, rows, headSize]), keys, {
     transB: true,
   });
-  const pattern = softmax(reshape(scores, [1, heads, queries, length]), {
-    scale: 1 / Math.sqrt(headSize),
+  const pattern = attentionPattern(reshape(scores, [1, heads, queries, length]), headSize, {
     causal: true,
+    ...(scale === undefined ? {} : { scale }),
+    ...(window === undefined ? {} : { window }),
+    ...(cap === undefined ? {} : { cap }),
     ...(lastKey ? { lastKey } : {}),
   });
   const mixed = matmul(reshape(pattern, [keyHeads, rows, length]), values);

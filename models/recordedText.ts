@@ -42,14 +42,14 @@ export function recordedText(model: LayeredModel, most: number) {
   const tokens = (): Tokens => ({
     positions: position,
     reach: Math.min(room, sizes.positions),
-    attend: (layer, q, k, v) => {
+    attend: (layer, q, k, v, how) => {
       const [keys, values] = [kept.keys.get(layer)!, kept.values.get(layer)!];
       for (const [table, row] of [
         [keys, k],
         [values, v],
       ] as const)
         writeRow(table, reshape(row, [sizes.keyValueHeads, sizes.headSize]), position);
-      return attendCausally(q, keys, values, position);
+      return attendCausally(q, keys, values, how, position);
     },
   });
 

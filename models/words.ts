@@ -20,6 +20,7 @@ import {
   reshape,
   rotary,
   rowNorm,
+  softcap,
   Tensor,
   type Then,
 } from '../engine/index.ts';
@@ -217,15 +218,21 @@ export class TensorWords implements Words<Value> {
       this.#keep('pattern', y);
       return y;
     };
+    const { scale, window, cap } = spec;
     const z = this.#tokens!.attend(this.#layer, q, k, v, {
+      ...(scale === undefined ? {} : { scale }),
+      ...(window === undefined ? {} : { window }),
+      ...(cap === undefined ? {} : { cap }),
       ...(fused === undefined ? {} : { fused }),
       ...(seen ? { fused: false, onPattern } : {}),
     });
-    return spec.window && this.#read && z.dim(1) > 1 ? this.asked(z) : z;
+    return window && this.#read && z.dim(1) > 1 ? this.asked(z) : z;
   }
 
-  cap(): Value {
-    throw new Error('not yet');
+  cap(value: Value, cap: number): Value {
+    const x = made(value);
+    this.#keep('cap', x);
+    return softcap(x, cap);
   }
 
   asked(value: Value): Value {
