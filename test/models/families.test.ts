@@ -166,7 +166,11 @@ describe.each(named(CASES))('%s', (_, golden) => {
     const config = await readConfig(source);
     await saveModel(paths[0]!, model, config);
     const saved = await localFolder(paths[0]!);
-    expect(await readConfig(saved)).toEqual(config);
+    const { json, description, endIds } = await readConfig(saved);
+    expect({ description, endIds }).toEqual({ description: config.description, endIds: config.endIds });
+    // All that was in config.json, but for the numbers' format.
+    const { torch_dtype: _, dtype: __, ...kept } = config.json;
+    expect(json).toMatchObject(kept);
     const second = await openCase({ model: paths[0]! }, device);
     try {
       await saveModel(paths[1]!, second, await readConfig(saved));
@@ -194,13 +198,17 @@ describe.each(named(CASES))('%s', (_, golden) => {
 async function expectSameTensors(got: Checkpoint, want: Checkpoint, more: boolean): Promise<void> {
   for (const [name, { shape }] of got.tensors) {
     // Older names of what is stored.
-    const stored = want.tensors.get(name) ?? want.tensors.get(legacyName(name));
+    const stored = [name, legacyName(name), ...bare(name)]
+      .map((each) => want.tensors.get(each))
+      .find(Boolean);
     expect(stored, name).toBeDefined();
     expect(shape, name).toEqual(stored!.shape);
     expectSameBits(await got.readFloat32(name), await want.readFloat32(stored!.name), name);
   }
   if (!more) expect([...got.tensors.keys()].sort()).toEqual([...want.tensors.keys()].sort());
 }
+/** As the Hub's gpt2 has them. */
+const bare = (name: string): string[] => (name.startsWith('transformer.') ? [name.slice(12)] : []);
 const legacyName = (name: string): string =>
   name.replace(/LayerNorm\.weight$/, 'LayerNorm.gamma').replace(/LayerNorm\.bias$/, 'LayerNorm.beta');
 
