@@ -73,7 +73,7 @@ it('runs in the memory that it is given as plan says, or not at all', async () =
   };
   const { resident, streamed } = await plan(STORIES);
   for (const [bytes, fit, code, said] of [
-    [streamed - 1, 'no', 2, /needs 1\.86 MB even with its weights on disk; --memory gives 1\.86 MB/],
+    [streamed - 1, 'no', 2, /needs 1\.72 MB even with its weights on disk; --memory gives 1\.72 MB/],
     [streamed / 100, 'no', 2, /even with its weights on disk; --memory gives 0\.02 MB \(see neurgrad plan\)/],
     [streamed, 'streamed', 0, /streamed from disk instead/],
     [resident, 'resident', 0, /^$/],
@@ -100,7 +100,7 @@ it('runs in the memory that it is given as plan says, or not at all', async () =
   const refused = await neurgrad('predict', '--model', bert, '--prompt', 'a [MASK]', '--memory', '0.01');
   expect(refused).toMatchObject({ code: 2, out: '' });
   expect(refused.err).toMatch(
-    /needs 14\.60 MB, and only a causal model can be streamed from disk; --memory gives 10\.00 MB/,
+    /needs 13\.57 MB, and only a causal model can be streamed from disk; --memory gives 10\.00 MB/,
   );
 }, 60_000);
 
