@@ -20,7 +20,7 @@ export interface Table {
 }
 
 /** Numbers of each token; of heads joined. */
-type Rows = readonly Float64Array[];
+export type Rows = readonly Float64Array[];
 
 /** A parameter's numbers, in its own shape, out of the tensor that holds them. */
 export function parameterOf({ shape, stored }: Parameter, { data }: Table): Table {
@@ -43,6 +43,8 @@ export interface NaiveInput {
   /** 0: a key that nobody sees. */
   readonly mask?: readonly number[];
   readonly types?: readonly number[];
+  /** What flows on from a hook point. */
+  readonly edit?: (hook: string, x: Rows) => Rows;
 }
 
 export interface NaiveRun {
@@ -104,8 +106,10 @@ class NaiveWords implements Words<Rows> {
   }
 
   at(hook: string, x: Rows): Rows {
-    this.#hooks.set(this.#prefix + hook, x);
-    return x;
+    const name = this.#prefix + hook;
+    const y = this.#input.edit?.(name, x) ?? x;
+    this.#hooks.set(name, y);
+    return y;
   }
 
   linear(x: Rows, { weight, bias, out, in: size }: LinearSpec): Rows {

@@ -507,6 +507,24 @@ describe('a study', () => {
     expect(() => StudyFolder.read(folder)).toThrow(UserError);
   });
 
+  it('goes on in a folder of before, whose stamps call the family architecture', () => {
+    const folder = fresh();
+    mkdirSync(folder, { recursive: true });
+    const manifest = JSON.parse(readFileSync(join(whole, 'manifest.json'), 'utf8'));
+    const models = manifest.models.map(({ family, ...rest }: { family: string }) => ({
+      ...rest,
+      architecture: family,
+    }));
+    const text = canonical({ hash: manifest.planHash, models });
+    expect(manifest.study).toBe(createHash('sha256').update(text).digest('hex'));
+    writeFileSync(
+      join(folder, 'manifest.json'),
+      sealJson(JSON.stringify({ ...manifest, models, ...SEALED })),
+    );
+    expect(StudyFolder.read(folder).manifest.models).toEqual([stamp]);
+    open(folder)[Symbol.dispose]();
+  });
+
   it('has one choice of prompts: the first that came, and none where shares chose otherwise', async () => {
     const [one, two] = [fresh(), fresh()];
     for (const index of [0, 1]) await run([one, two][index]!, { index, count: 2 });
