@@ -49,7 +49,7 @@ export const modelOption = () =>
 export const promptOption = () =>
   new Option(
     '--prompt <text>',
-    'BERT: a sentence with one [MASK]; Llama: the text to go on from',
+    'masked models: a sentence with one mask, such as [MASK]; causal ones: the text to go on from',
   ).makeOptionMandatory();
 export const targetOption = () =>
   new Option('--target <word>', "target word, one token; default the model's answer");
@@ -58,7 +58,7 @@ export const targetIdOption = () =>
 export const siteOption = () =>
   new Option(
     '--site <name>',
-    'feed-forward value: post, pre, pre_linear, act, or paper (BERT post, Llama pre_linear)',
+    'feed-forward value: post, pre, pre_linear, act, or paper (pre_linear where it is gated, else post)',
   ).default('paper');
 const ofOption = () =>
   new Option('--of <quantity>', 'what is differentiated').choices(QUANTITIES).default('prob');
@@ -75,15 +75,15 @@ export const dtypeOption = () =>
     .choices(WEIGHT_DTYPES)
     .default('f32');
 const streamOption = () =>
-  new Option('--stream', 'leave the weights on disk and read each layer when its turn comes (Llama)');
+  new Option('--stream', 'leave the weights on disk and read each layer when its turn comes (causal models)');
 const devicesOption = () =>
-  new Option('--devices <n>', 'split the layers over this many processes, each with a device (Llama)')
+  new Option('--devices <n>', 'split the layers over this many processes, each with a device (causal models)')
     .argParser(integer(2))
     .conflicts(['stream', 'memory']);
 export const memoryOption = () =>
   new Option(
     '--memory <GB>',
-    "the device's memory; a Llama that needs more is streamed, what needs more even so is refused",
+    "the device's memory; a causal model that needs more is streamed, what needs more even so is refused",
   ).argParser(positive);
 export const strictOption = () =>
   new Option('--strict', 'refuse a checkpoint with tensors that the model does not use; else they are named');

@@ -23,7 +23,7 @@ import { version } from './package.ts';
 /** The parser, its errors thrown instead of ending the process. */
 export function buildProgram(): Command {
   const program = new Command('neurgrad')
-    .description('Neuron empirical gradients of BERT and Llama on WebGPU.')
+    .description('Neuron empirical gradients of language models on WebGPU.')
     .version(version)
     .exitOverride()
     .configureOutput({

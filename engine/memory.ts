@@ -10,7 +10,7 @@ import { OutOfMemoryError, PlanError } from './errors.ts';
 
 /** What device memory is held for. */
 export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'] as const;
-/** One of {@link PURPOSES}. */
+/** One of the purposes. */
 export type Purpose = (typeof PURPOSES)[number];
 
 /** One GPU buffer of the pool. `id` names it in bind group keys; it is never reused by another buffer. */

@@ -17,7 +17,10 @@ export { isPlain, show } from '../kernels/show.ts';
  * A valibot schema of values X, whose messages say what is expected ("true or false"). It is invariant in X: a schema that
  * takes more or less than the type says does not compile.
  */
-export type Field<X> = v.GenericSchema<X> & { readonly takes?: (value: X) => X };
+export type Field<X> = v.GenericSchema<X> & {
+  /** Never there: makes the type invariant. */
+  readonly takes?: (value: X) => X;
+};
 
 /** An option that has no default. */
 export interface RequiredField<X> {

@@ -4,6 +4,7 @@
 
 import { between, checkOptions, optionsSchema, positive, required, whole } from './options.ts';
 
+/** A learning rate's course. */
 export interface ScheduleOptions {
   /** The highest rate. */
   readonly peak: number;

@@ -386,7 +386,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }
 
 /**
- * Keys and values of a layer whose queries are few need not be computed token by token (BERT's last layer): with
+ * Keys and values of a layer whose queries are few need not be computed token by token (an encoder's last layer): with
  * t = W_k^T (q + dq) of each head, (q + dq) . W_k dx_j is t . dx_j. Adds that to the scores' change where a key changed;
  * t [heads, tokens, width], y [tokens, heads, stride]. Grid: linear over tokens * heads * stride.
  */

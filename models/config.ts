@@ -41,6 +41,7 @@ export const familiesField: Field<Families> = list(
 );
 
 const FILE = 'config.json';
+/** Where a text ends, among other things. */
 export const GENERATION_FILE = 'generation_config.json';
 
 /**

@@ -62,6 +62,7 @@ export interface TableSpec {
   readonly rows: number;
 }
 
+/** From tokens to the first layer's input. */
 export interface EmbeddingSpec {
   /** Parameter [vocabulary, hidden]. */
   readonly word: string;
@@ -91,10 +92,12 @@ export interface Description {
 
 /** A tensor that a model computes with. */
 export interface Parameter {
+  /** In Hugging Face's `state_dict`; of a part of a tensor there, `tensor[part]`. */
   readonly name: string;
+  /** A matrix is [out, in], however it is stored. */
   readonly shape: readonly number[];
   readonly kind: 'embedding' | 'matrix' | 'bias' | 'norm';
-  /** Where it is read first; the decoder's may be read there, too ({@link parametersOfStage}). */
+  /** Where it is read first; the decoder's may be read there, too. */
   readonly stage: Stage;
   /** Before training; null: drawn. */
   readonly initial: 0 | 1 | null;

@@ -28,6 +28,7 @@ export interface HttpOptions {
   readonly token?: string | undefined;
   /** For messages; default the URL. */
   readonly name?: string | undefined;
+  /** In place of the global one. */
   readonly fetch?: typeof fetch | undefined;
   /** Attempts in a row that bring no byte before giving up; default 5. */
   readonly attempts?: number | undefined;

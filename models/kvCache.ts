@@ -10,8 +10,8 @@
  *
  * Example: p of three targets and their gradients at the last token of a prompt.
  *
- *     using prefix = llama.prefill(ids.slice(0, -1));
- *     using run = llama.runRows({ prefix, ids: [last, last, last] }, {
+ *     using prefix = model.prefill(ids.slice(0, -1));
+ *     using run = model.runRows({ prefix, ids: [last, last, last] }, {
  *       capture: ['blocks.4.mlp.hook_pre_linear'],                                                 // [3, 1, I]
  *       grad: { at: ['blocks.4.mlp.hook_pre_linear'], of: { of: 'prob', target: [a, b, c] } },     // [3, 1, I]
  *     });

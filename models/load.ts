@@ -41,7 +41,7 @@ export const loadOptions = optionsSchema<LoadOptions>(
 
 /**
  * Opens a causal model whose weights stay in the folder and are read as they are needed: for models larger than the device.
- * @throws UserError naming the file, tensor or field that is wrong.
+ * @throws UserError naming the file, tensor or field that is wrong, and for a model that is not causal.
  * @example
  * ```ts
  * import { openDevice } from 'neurgrad/engine';

@@ -18,7 +18,7 @@ export type Quantity = (typeof QUANTITIES)[number];
 
 /**
  * Token rows of one length S. `attentionMask` 1 = real token (default all 1). `positionIds` count by default from a row's first
- * real token, at padding behind the text, too: a prompt gives the same numbers wherever it is padded. Given, they are rows of the
+ * real token, at padding behind the text, too: a prompt has the same ones wherever it is padded. Given, they are rows of the
  * table of positions, as transformers takes them (RoBERTa's begin at its padding's id + 1).
  */
 export interface ModelInput {
@@ -97,7 +97,7 @@ export interface RunOptions {
    * Products normalise rows as they load them (true), where nobody asks for the normalised rows: the same bits. Default
    * false: on narrow subgroups the forward of 12 layers x 768 takes 0.99 times as long with 1 row and 1.03 times with 128,
    * medians of 15 rounds that spread by 9 to 15% (`npm run bench -- --suite prologue --rounds 15`); wide subgroups are not
-   * measured. RMS norms alone: those that BERT normalises are residuals, too.
+   * measured. RMS norms of whole rows alone.
    */
   readonly fusedNorm?: boolean;
   /** Gradients of the objective at these names, with respect to the value after patching. */
@@ -155,7 +155,10 @@ export interface LanguageModel {
   runAsync?(input: ModelInput, options?: RunOptions): Promise<RunResult>;
   /** How matrices of the layers are kept; default f32. */
   readonly weightDtype?: WeightDtype;
-  /** Parameters under their current Hugging Face names. Call `requireGrad()` on those to be trained. */
+  /**
+   * Parameters under Hugging Face's names, matrices [out, in]; one that a checkpoint has as a part of a tensor is `tensor[part]`, see
+   * joinStored. Call `requireGrad()` on those to be trained.
+   */
   readonly parameters: ReadonlyMap<string, Tensor>;
   /** Frees the weights. */
   dispose(): void;

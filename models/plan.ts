@@ -24,8 +24,9 @@ export interface PlanOptions {
   readonly tokens?: number;
   /** Prompts in one pass; default 1. */
   readonly rows?: number;
-  /** As when loading; notes are told to nobody by default. */
+  /** As when loading. */
   readonly strict?: boolean | undefined;
+  /** As when loading; default nobody. */
   readonly onNote?: (note: string) => void;
 }
 

@@ -157,6 +157,8 @@ export class SplitModel implements LanguageModel {
   /**
    * Starts the processes and loads their layers at the same time.
    * @param folder path or address.
+   * @param device where results are put.
+   * @param count of processes, at most as many as layers.
    * @throws UserError as loading does, and for a model that is not causal or of a family from outside.
    */
   static async open(
@@ -175,7 +177,7 @@ export class SplitModel implements LanguageModel {
     if (!Object.values(FAMILIES).includes(family))
       throw new UserError(
         'split',
-        `${folder}: the processes do not know ${family.type}, a family from outside`,
+        `${folder}: the processes do not know ${family.type}, a family from outside; stream it instead`,
       );
     // The files are looked at here, once, so that what is odd about them is told once.
     const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);

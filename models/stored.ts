@@ -122,6 +122,7 @@ export function cutPart(stored: StoredTensor, part: StoredPart, values: Float32A
 /** Whatever has a shape and numbers, such as a tensor on the device. */
 export interface Readable {
   readonly shape: readonly number[];
+  /** Its numbers, row-major. */
   read(): Promise<Float32Array>;
 }
 

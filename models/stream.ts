@@ -257,7 +257,7 @@ export class StreamedModel implements LanguageModel {
     if (!config.description.causal)
       throw new UserError(
         'stream',
-        `${checkpoint.name}: only causal models can be streamed; a ${config.family.type} fits`,
+        `${checkpoint.name}: only causal models can be streamed; load this ${config.family.type} as a whole`,
       );
     this.device = device;
     this.config = config;

@@ -113,7 +113,7 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
     return this.parameters.get(this.description.layers[layer]!.feedForward.down.weight)!;
   }
 
-  /** See {@link Constants.rotaryTable}. */
+  /** Cosines and sines of the angles that an attention rotates by, of positions below `reach` at least. */
   rotaryTable(rotary: Float64Array, reach: number): RotaryTable {
     return this.#angles.get(rotary)!.table(reach);
   }

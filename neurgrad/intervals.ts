@@ -48,7 +48,9 @@ export function tooFew(count: number, parts: string): string | null {
 
 /** A scale on which a statistic is nearly normal, and back. */
 export interface Scale {
+  /** From the statistic. */
   readonly to: (value: number) => number;
+  /** To it. */
   readonly from: (value: number) => number;
 }
 

@@ -12,7 +12,7 @@ import { conventionFields } from './conventions.ts';
 export interface Probe {
   readonly ids: readonly number[];
   readonly position: number;
-  /** Of models that have embeddings of them (BERT): 0 for the first of two sentences, 1 for the second; default all 0. */
+  /** Of models that have a table of them (BERT, some RoBERTas): 0 for the first of two sentences, 1 for the second; default all 0. */
   readonly tokenTypeIds?: readonly number[];
 }
 

@@ -188,7 +188,7 @@ export function nullOf(accuracies: readonly number[], real: number): NullResult 
   };
 }
 
-/** @param training prompts of each label; the first of equals. */
+/** The most frequent label, the first of equals, and its accuracy. @param training prompts of each label. */
 export function majorityOf(training: ArrayLike<number>, gold: readonly number[]): Majority {
   const label = argmax(training);
   return { label, accuracy: gold.filter((one) => one === label).length / gold.length };

@@ -34,7 +34,7 @@ const number =
 
 export function addGenerate(program: Command): void {
   withOptions(
-    program.command('generate').description('text that a causal model (Llama) writes after a prompt'),
+    program.command('generate').description('text that a causal model writes after a prompt'),
     modelOption(),
     new Option('--prompt <text>', 'the text to go on from').makeOptionMandatory(),
     new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),

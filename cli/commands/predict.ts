@@ -18,7 +18,7 @@ interface Options extends WeightsOptions {
 
 export function addPredict(program: Command): void {
   withOptions(
-    program.command('predict').description('the most probable tokens at [MASK], or after the prompt'),
+    program.command('predict').description('the most probable tokens at the mask, or after the prompt'),
     modelOption(),
     promptOption(),
     new Option('--top <n>', 'how many').argParser(integer(1)).default(5),

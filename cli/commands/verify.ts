@@ -25,7 +25,7 @@ interface Options {
 
 /** How to make a reference with the program most people trust. */
 const RECIPE = `
-  from transformers import AutoTokenizer, AutoModelForMaskedLM as Model   # Llama: AutoModelForCausalLM
+  from transformers import AutoTokenizer, AutoModelForMaskedLM as Model   # causal: AutoModelForCausalLM
   from safetensors.numpy import save_file
   import torch
   ids = AutoTokenizer.from_pretrained(DIR)(PROMPT, return_tensors="pt").input_ids

@@ -20,6 +20,7 @@ export interface CheckpointNames {
   readonly renamed?: readonly (readonly [RegExp, string])[];
 }
 
+/** Models of one `model_type`. */
 export interface Family {
   /** `model_type` in config.json. */
   readonly type: string;

@@ -26,7 +26,9 @@ export type Terms = readonly (readonly (readonly number[])[])[];
 
 /** A function of sums of terms, and how its interval is made. */
 export interface Statistic {
+  /** Its value. */
   readonly of: (sums: Sums) => number;
+  /** Its interval, of the values without each part. */
   readonly estimate: (value: number, leftOut: readonly (readonly number[])[], parts: string) => Estimate;
 }
 

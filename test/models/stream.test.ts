@@ -238,7 +238,7 @@ test('mistakes come before anything is read, and a file that ends says so', asyn
   expect(streamed.bytesRead).toBe(0);
   streamed.dispose();
   await expect(streamModel(await localFolder('examples/models/facts-bert'), device)).rejects.toThrow(
-    'a bert fits',
+    'load this bert as a whole',
   );
 
   const cut = join(scratch, 'cut');
