@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
-import { localFolder } from '../../models/byteSource.ts';
+import { fileMapFolder, localFolder } from '../../models/byteSource.ts';
 import { loadTokenizer, type Tokenizer } from '../../models/tokenizer.ts';
 import { encodePrompt, resolveTarget } from '../../neurgrad/prompt.ts';
 
@@ -68,5 +68,44 @@ describe('resolveTarget', () => {
     expect(next(',')).toBe(',');
     expect(next('▁there')).toBe('▁there');
     expect(() => next('elephant')).toThrow(/␣e le p h an t/);
+  });
+});
+
+describe('a masked model of another family (RoBERTa)', () => {
+  let tokenizer: Tokenizer;
+  beforeAll(async () => {
+    const mask = { id: 4, content: '<mask>', single_word: false, lstrip: true, rstrip: false };
+    const json = {
+      added_tokens: [{ ...mask, normalized: false, special: true }],
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+      model: {
+        type: 'BPE',
+        unk_token: null,
+        merges: ['Ġ a'],
+        vocab: { a: 0, b: 1, Ġ: 2, Ġa: 3, '<mask>': 4 },
+      },
+    };
+    const file = new Blob([JSON.stringify(json)]);
+    tokenizer = await loadTokenizer(fileMapFolder(new Map([['tokenizer.json', file]]), 'm'));
+  });
+
+  it('has a mask of its own, which takes the space before it along', () => {
+    expect(encodePrompt(bertModel, tokenizer, 'b <mask>a').tokens).toEqual(['b', '<mask>', 'a']);
+    expect(() => encodePrompt(bertModel, tokenizer, 'a b')).toThrow('the prompt has no <mask>');
+  });
+  it('so that a target has it, where the prompt does', () => {
+    const target = (text: string): string =>
+      tokenizer.tokenOf(resolveTarget(bertModel, tokenizer, { text }, 'a'));
+    expect(target('b <mask>b')).toBe('Ġa');
+    expect(target('<mask> b')).toBe('a');
+    expect(() => resolveTarget(bertModel, tokenizer, { text: 'b <mask>' }, 'b')).toThrow(
+      '"b" is not one known token of m; its pieces: ',
+    );
+  });
+  it('needs a mask token', async () => {
+    const json = { added_tokens: [], model: { type: 'BPE', unk_token: null, merges: [], vocab: { a: 0 } } };
+    const file = new Blob([JSON.stringify(json)]);
+    const none = await loadTokenizer(fileMapFolder(new Map([['tokenizer.json', file]]), 'm'));
+    expect(() => encodePrompt(bertModel, none, 'a')).toThrow('the tokenizer has no mask token');
   });
 });
