@@ -3,7 +3,8 @@
  *
  * A product, or a norm that products read, is not made before it is known what follows it: the residual that is added, the
  * activation and the gate become the product's epilogue, the norm its prologue, unless somebody asked for what lies between
- * (`at`), or the values are kept for differences.
+ * (`at`), or the values are kept for differences. Where a tape is made nothing waits: cotangents are added in the order of the
+ * products, which must not depend on who looks.
  */
 
 import {
@@ -24,6 +25,7 @@ import {
   Tensor,
   type Then,
 } from '../engine/index.ts';
+import { isRecording } from '../engine/tensor.ts';
 import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from './block.ts';
 import type { Tokens } from './causal.ts';
@@ -136,10 +138,15 @@ export class TensorWords implements Words<Value> {
   }
 
   linear(value: Value, map: LinearSpec): Value {
-    if (value instanceof Normed) return new Product(this, value, map);
-    const x = made(value);
-    if (x.dim(-1) === map.in) return new Product(this, x, map);
-    return new Product(this, reshape(x, [...x.shape.slice(0, -2), map.in]), map);
+    const x = value instanceof Normed ? value : this.#joined(made(value), map.in);
+    const product = new Product(this, x, map);
+    const source = x instanceof Normed ? x.x : x;
+    return isRecording([source, this.parameter(map.weight)]) ? product.make() : product;
+  }
+
+  /** Heads as one row. */
+  #joined(x: Tensor, width: number): Tensor {
+    return x.dim(-1) === width ? x : reshape(x, [...x.shape.slice(0, -2), width]);
   }
 
   norm(value: Value, norm: NormSpec): Value {

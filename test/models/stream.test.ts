@@ -98,7 +98,7 @@ describe.each(CASES)('$name in $dtype', ({ model: folder, family, dtype }) => {
       { name: late, position: 6, neuron: 1, op: 'add' as const, value: 1, along: 'outward' as const },
       { name: 'ln_final.hook_normalized', position: 6, neuron: 1, op: 'scale' as const, value: 3 },
     ];
-    const edit = { 'blocks.1.hook_resid_mid': (x: Parameters<typeof affine>[0]) => affine(x, 1.5, 0.1) };
+    const edit = { 'blocks.1.attn.hook_z': (x: Parameters<typeof affine>[0]) => affine(x, 1.5, 0.1) };
     const of = { of: 'logit', target: [3, 50], position: [6, 4] } as const;
     await both({ patch, edit, grad: { at: ['blocks.0.hook_resid_pre', late], of } });
     await both({ grad: { at: [late, 'ln_final.hook_normalized'], of: (logits) => affine(logits, 2, 0) } });
