@@ -51,7 +51,15 @@ export {
   where,
 } from './ops/elementwise.ts';
 export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32 } from './ops/matmul.ts';
-export * from './ops/norm.ts';
+export {
+  layerNorm,
+  normBackwardTwin,
+  normStatistics,
+  type RowNorm,
+  rmsNorm,
+  rowNorm,
+  standardiseTwin,
+} from './ops/norm.ts';
 export * from './ops/normLinear.ts';
 export * from './ops/patch.ts';
 export * from './ops/prefixAttention.ts';

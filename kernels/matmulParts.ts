@@ -13,7 +13,7 @@
 import { ACTIVATIONS, type ActivationName, activationValue, type GatedName, gateOf } from './activation.ts';
 import { F16_BITS, type HalfFormat } from './copy.ts';
 import type { Binding, ScalarType } from './kernel.ts';
-import type { Norm } from './norm.ts';
+import { isCentred, type NormVectors, normFactor } from './norm.ts';
 import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
 
 /**
@@ -114,7 +114,7 @@ fn act4(x: vec4f) -> vec4f { return ${activationValue(name)}; }`,
 /** What a kernel does to the rows of A as it loads them, and with its sums. */
 export interface Fusion {
   /** The norm that rows of A, which is not transposed, pass through; its statistics are worked out before (norm.ts). */
-  readonly prologue?: Norm | undefined;
+  readonly prologue?: NormVectors | undefined;
   readonly bias: boolean;
   /** C += instead of C =, for a K axis cut into windows; without bias, prologue and epilogue. */
   readonly accumulate: boolean;
@@ -140,20 +140,18 @@ interface PrologueParts {
 }
 
 /** @param transA for the check only: rows are normalised, and those of a transposed A are columns in memory. */
-export function prologueParts(prologue: Norm | undefined, transA: boolean): PrologueParts {
+export function prologueParts(prologue: NormVectors | undefined, transA: boolean): PrologueParts {
   if (!prologue) return { row: () => [], column: () => [], load: (value) => value };
   if (transA) throw new Error('matmul: a transposed A has no prologue');
-  const layer = prologue === 'layer';
+  const biased = prologue === 'layer';
   return {
     row: (m, row) => [`let row_norm${m} = statistics[p.statistics_first + ${row}];`],
     column: (k, at) => [
-      `let norm_weight${k} = norm_weight[${at}];`,
-      ...(layer ? [`let norm_bias${k} = norm_bias[${at}];`] : []),
+      `let norm_weight${k} = ${normFactor(prologue, `norm_weight[${at}]`)};`,
+      ...(biased ? [`let norm_bias${k} = norm_bias[${at}];`] : []),
     ],
     load: (value, m, k) =>
-      layer
-        ? `(${value} - row_norm${m}.x) * row_norm${m}.y * norm_weight${k} + norm_bias${k}`
-        : `${value} * row_norm${m}.y * norm_weight${k}`,
+      `${isCentred(prologue) ? `(${value} - row_norm${m}.x)` : value} * row_norm${m}.y * norm_weight${k}${biased ? ` + norm_bias${k}` : ''}`,
   };
 }
 

@@ -12,24 +12,34 @@ import { groupReduction, ROW_MAIN } from './reduce.ts';
 import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
 import { shipped } from './shipped.ts';
 
-export type Norm = 'layer' | 'rms';
+/** `rms1`: an RMS norm that multiplies by 1 + weight (Gemma): weights near 0, which 1 + weight as stored would round. */
+export type Norm = 'layer' | 'rms' | 'rms1';
+/** The same by what is read of a row's vectors: a layer norm's bias or none. */
+export type NormVectors = Norm | 'layer_no_bias';
+
+/** Whether a row's mean is taken off; its statistics depend on nothing else. */
+export const isCentred = (kind: NormVectors): boolean => kind === 'layer' || kind === 'layer_no_bias';
+
+/** WGSL of the factor that a stored weight stands for. */
+export const normFactor = (kind: NormVectors, weight: string): string =>
+  kind === 'rms1' ? `(1.0 + ${weight})` : weight;
 
 /** WGSL that leaves the `mean` (0 for RMS) of the row's elements `x`. */
-const mean = (kind: Norm, { type, each, sum }: RowSweep<'x'>): string =>
-  kind === 'layer'
+const mean = (kind: NormVectors, { type, each, sum }: RowSweep<'x'>): string =>
+  isCentred(kind)
     ? `var all = ${type.f32}();
   ${each(({ x }) => `all += ${x};`)}
   let mean = reduce_total(${sum('all')}, lane) / f32(p.length);`
     : 'let mean = 0.0;';
 
 /** The same, and `rstd`. */
-const statistics = (kind: Norm, row: RowSweep<'x'>): string => `${mean(kind, row)}
+const statistics = (kind: NormVectors, row: RowSweep<'x'>): string => `${mean(kind, row)}
   var squares = ${row.type.f32}();
   ${row.each(({ x }) => `{ let d = ${x} - mean; squares += d * d; }`)}
   let rstd = 1.0 / sqrt(reduce_total(${row.sum('squares')}, lane) / f32(p.length) + p.eps);`;
 
-/** y = (a - mean) * rstd * weight + bias (RMS has no bias). Grid: groups, rows. */
-export const norm = shipped((kind: Norm, share: RowShare): Kernel => {
+/** y = (a - mean) * rstd * weight + bias (a bias where `kind` has one). Grid: groups, rows. */
+export const norm = shipped((kind: NormVectors, share: RowShare): Kernel => {
   const bias = kind === 'layer';
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   const element = row.type.f32;
@@ -48,7 +58,7 @@ ${groupReduction('total', 'u + v', share.lanes)}
 ${ROW_MAIN}
 ${row.read}
   ${statistics(kind, row)}
-  ${row.each(({ x, i }) => `y[base + ${i}] = (${x} - mean) * rstd * weight[${i}]${bias ? ` + bias[${i}]` : ''};`)}
+  ${row.each(({ x, i }) => `y[base + ${i}] = (${x} - mean) * rstd * ${normFactor(kind, `weight[${i}]`)}${bias ? ` + bias[${i}]` : ''};`)}
 }`,
   };
 });
@@ -58,10 +68,10 @@ ${row.read}
  * Grid: groups, rows.
  */
 export const normBackward = shipped((kind: Norm, share: RowShare): Kernel => {
-  const layer = kind === 'layer';
+  const layer = isCentred(kind);
   const row = sweepRow(share, {
     x: (i) => `a[base + ${i}]`,
-    g: (i) => `dy[base + ${i}] * weight[${i}]`,
+    g: (i) => `dy[base + ${i}] * ${normFactor(kind, `weight[${i}]`)}`,
   });
   const element = row.type.f32;
   return {
@@ -95,7 +105,7 @@ ${row.read}
 });
 
 /** Mean (0 for RMS) and rstd of each row, those of {@link norm}, to statistics[first + row]. Grid: groups, rows. */
-export const normStatistics = shipped((kind: Norm, share: RowShare): Kernel => {
+export const normStatistics = shipped((kind: 'layer' | 'rms', share: RowShare): Kernel => {
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   return {
     name: `norm_statistics.${kind}.${row.name}`,

@@ -13,7 +13,7 @@ import {
   isQuantised,
   linearGrid,
   MAX_GROUPS,
-  type Norm,
+  type NormVectors,
   storedRow,
 } from '../../kernels/index.ts';
 import { ShapeError, UserError } from '../errors.ts';
@@ -216,7 +216,7 @@ export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then:
 
 /** A norm that a product's kernel puts the rows of its left side through as it loads them. */
 interface Prologue {
-  readonly kind: Norm;
+  readonly kind: NormVectors;
   /** Mean and rstd of each row, [rows, 2]. */
   readonly statistics: Tensor;
   /** Weight, and bias where there is one, [K] each. */

@@ -1,20 +1,21 @@
 /**
- * Layer norm and RMS norm over the last axis.
+ * Layer norm and RMS norm over the last axis, forward and backward.
  */
 
 import {
   groupGrid,
   type Kernel,
   type Norm,
+  type NormVectors,
   normBackward,
   norm as normKernel,
   normParameters,
   normStatistics as normStatisticsKernel,
   type RowShare,
 } from '../../kernels/index.ts';
-import { ShapeError } from '../errors.ts';
+import { ShapeError, UserError } from '../errors.ts';
 import type { BufferWindow } from '../memory.ts';
-import { between, checkValue, one } from '../options.ts';
+import { between, checkOptions, checkValue, one, optionsSchema, required } from '../options.ts';
 import { rowShare } from '../rowShare.ts';
 import { commonRows } from '../storage.ts';
 import {
@@ -28,6 +29,7 @@ import {
   show,
   sizeOf,
   type Tensor,
+  tensorField,
 } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, mul, rsqrt, square, sub } from './elementwise.ts';
@@ -36,7 +38,7 @@ import { broadcastTo } from './shape.ts';
 import { throughTwin } from './twin.ts';
 
 /** A norm's kind, as a field of options. */
-export const normField = one<Norm>(['layer', 'rms']);
+export const normField = one<Norm>(['layer', 'rms', 'rms1']);
 
 function dispatch(
   op: string,
@@ -66,19 +68,86 @@ function dispatch(
 const epsField = between(0, 1);
 const checkEps = (op: string, eps: unknown): void => checkValue(op, 'eps', epsField, eps);
 
-function check(op: string, eps: number, x: Tensor, weight: Tensor, bias?: Tensor): void {
-  checkTensors(op, { x, weight });
-  const vectors = bias ? [weight, bias] : [weight];
+/** A norm over the last axis, weight and bias [K]. */
+export interface RowNorm {
+  /**
+   * `layer` (Ba et al. 2016): (x - mean) / sqrt(variance + eps) * weight + bias, population variance. `rms` (Zhang & Sennrich
+   * 2019): x / sqrt(mean(x^2) + eps) * weight. `rms1`: the same times 1 + weight (Gemma).
+   */
+  readonly kind: Norm;
+  readonly weight: Tensor;
+  /** Of a layer norm that has one. */
+  readonly bias?: Tensor | undefined;
+  readonly eps: number;
+}
+
+/** Fields of the options {@link RowNorm}. */
+export const normFields = {
+  kind: required(normField),
+  weight: required(tensorField),
+  bias: tensorField,
+  eps: required(epsField),
+};
+const normOptions = optionsSchema<RowNorm>(normFields);
+
+/** @throws UserError where an RMS norm has a bias. */
+export function checkBias(op: string, { kind, bias }: RowNorm): void {
+  if (kind !== 'layer' && bias)
+    throw new UserError('option', `${op}: norm.bias is there, but '${kind}' has none`);
+}
+
+/** Weight, and bias where there is one, as kernels take them. */
+export const vectorsOf = ({ weight, bias }: RowNorm): Tensor[] => (bias ? [weight, bias] : [weight]);
+/** What the kernels call a norm. */
+export const kernelNorm = ({ kind, bias }: Pick<RowNorm, 'kind' | 'bias'>): NormVectors =>
+  kind === 'layer' && !bias ? 'layer_no_bias' : kind;
+
+function normalised(op: string, x: Tensor, norm: RowNorm): Tensor {
+  const { kind, weight, bias, eps } = norm;
+  const vectors = vectorsOf(norm);
+  checkTensors(op, { x, weight, ...(bias ? { bias } : {}) });
   checkEps(op, eps);
   oneDevice(op, x, ...vectors);
   for (const t of [x, ...vectors])
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype}`);
   if (x.rank === 0 || vectors.some((v) => v.rank !== 1 || v.dim(0) !== x.dim(-1)))
     throw new ShapeError(op, `x ${show(x)} with ${vectors.map(show).join(', ')}`);
+  const y = empty(x.device, x.shape);
+  dispatch(op, (share) => normKernel(kernelNorm(norm), share), [], vectors, x, y, eps);
+  return operation('rowNorm', [x, ...vectors], y, [x, weight], (dy, saved, needs) => {
+    const [x, weight] = saved as [Tensor, Tensor];
+    const [ofX, ofWeight, ofBias = false] = needs;
+    const [dWeight, dBias] = ofWeight ? parameters(kind, x, dy, eps, ofBias) : [];
+    return [
+      ofX ? backward(kind, x, weight, dy, eps) : null,
+      dWeight ?? null,
+      ...(bias ? [ofBias ? (dBias ?? sumTo(dy, weight.shape)) : null] : []),
+    ];
+  });
+}
+
+/**
+ * A norm over the last axis: of the rows of x [..., K], or of parts of them, x [..., heads, D] with weight [D].
+ * @throws UserError for a norm that there is not; ShapeError
+ * @example
+ * ```ts
+ * import { openDevice, rowNorm, tensor, zeros } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const y = rowNorm(tensor(device, [3, -3], [1, 2]), { kind: 'rms1', weight: zeros(device, [2]), eps: 0 });
+ * console.log([...(await y.read())]); // → [ 1, -1 ]
+ * device.destroy();
+ * ```
+ */
+export function rowNorm(x: Tensor, norm: RowNorm): Tensor {
+  checkOptions('rowNorm: norm', normOptions, norm);
+  checkBias('rowNorm', norm);
+  return normalised('rowNorm', x, norm);
 }
 
 /**
  * (x - mean) / sqrt(variance + eps) * weight + bias over the last axis (population variance).
+ * @throws ShapeError
  * @example
  * ```ts
  * import { full, layerNorm, openDevice, tensor, zeros } from 'neurgrad/engine';
@@ -90,33 +159,13 @@ function check(op: string, eps: number, x: Tensor, weight: Tensor, bias?: Tensor
  * ```
  */
 export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor {
-  checkTensors('layerNorm', { x, weight, bias });
-  check('layerNorm', eps, x, weight, bias);
-  const y = empty(x.device, x.shape);
-  dispatch('layerNorm', (share) => normKernel('layer', share), [], [weight, bias], x, y, eps);
-  return operation('layerNorm', [x, weight, bias], y, [x, weight], (dy, saved, needs) => {
-    const [x, weight] = saved as [Tensor, Tensor];
-    const [dWeight, dBias] = needs[1] ? parameters('layer', x, dy, eps, needs[2]!) : [];
-    return [
-      needs[0] ? backward('layer', x, weight, dy, eps) : null,
-      dWeight ?? null,
-      needs[2] ? (dBias ?? sumTo(dy, weight.shape)) : null,
-    ];
-  });
+  checkTensors('layerNorm', { bias });
+  return normalised('layerNorm', x, { kind: 'layer', weight, bias, eps });
 }
 
-/** x / sqrt(mean(x^2) + eps) * weight over the last axis. */
+/** x / sqrt(mean(x^2) + eps) * weight over the last axis. @throws ShapeError */
 export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
-  check('rmsNorm', eps, x, weight);
-  const y = empty(x.device, x.shape);
-  dispatch('rmsNorm', (share) => normKernel('rms', share), [], [weight], x, y, eps);
-  return operation('rmsNorm', [x, weight], y, [x, weight], (dy, saved, needs) => {
-    const [x, weight] = saved as [Tensor, Tensor];
-    return [
-      needs[0] ? backward('rms', x, weight, dy, eps) : null,
-      needs[1] ? parameters('rms', x, dy, eps, false)[0]! : null,
-    ];
-  });
+  return normalised('rmsNorm', x, { kind: 'rms', weight, eps });
 }
 
 /** The norm without weight and bias, in primitive operations. */
@@ -143,7 +192,7 @@ export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
       { storage: x.storage, rowLength: length },
     ]))
       x.device.dispatch(
-        normStatisticsKernel(kind, rowShare(length, x.device)),
+        normStatisticsKernel(kind === 'layer' ? 'layer' : 'rms', rowShare(length, x.device)),
         [x.storage.window(begin * length, end * length), y.storage.window()],
         [end - begin, length, eps, begin],
         groupGrid(end - begin),
@@ -195,13 +244,16 @@ function backward(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number
   );
 }
 
-/** The backward kernel in primitive operations: rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight; RMS without mean(g). */
+/**
+ * The backward kernel in primitive operations: rstd (g - mean(g) - xhat mean(g xhat)), g = dy weight (`rms1`: 1 + weight); RMS
+ * without mean(g).
+ */
 export function normBackwardTwin(kind: Norm, x: Tensor, weight: Tensor, dy: Tensor, eps: number): Tensor {
   checkValue('normBackwardTwin', 'kind', normField, kind);
   const deviation = kind === 'layer' ? sub(x, mean(x, -1, true)) : x;
   const rstd = rsqrt(affine(mean(square(deviation), -1, true), 1, eps));
   const standard = mul(deviation, rstd);
-  const g = mul(dy, weight);
+  const g = mul(dy, kind === 'rms1' ? affine(weight, 1, 1) : weight);
   const along = mul(standard, mean(mul(g, standard), -1, true));
   const level = kind === 'layer' ? sub(g, mean(g, -1, true)) : g;
   return mul(rstd, sub(level, along));

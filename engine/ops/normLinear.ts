@@ -3,8 +3,8 @@
  * never written, only their mean and rstd, once for all the layers that read the same rows.
  */
 
-import { ShapeError, UserError } from '../errors.ts';
-import { between, checkOptions, optionsSchema, required } from '../options.ts';
+import { ShapeError } from '../errors.ts';
+import { checkOptions, optionsSchema } from '../options.ts';
 import {
   checkTensors,
   isRecording,
@@ -15,46 +15,28 @@ import {
   tensorField,
 } from '../tensor.ts';
 import { checkThen, followed, linearKernel, linearThen, matmul, type Then } from './matmul.ts';
-import { layerNorm, normField, normStatistics, rmsNorm } from './norm.ts';
+import {
+  checkBias,
+  kernelNorm,
+  normFields,
+  normStatistics,
+  type RowNorm,
+  rowNorm,
+  vectorsOf,
+} from './norm.ts';
 import { sumTo } from './reduce.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
 
-/** A norm over the last axis, weight and bias [K]: {@link layerNorm} or {@link rmsNorm}. */
-export type RowNorm = (
-  | { readonly kind: 'layer'; readonly weight: Tensor; readonly bias: Tensor }
-  | { readonly kind: 'rms'; readonly weight: Tensor }
-) & {
-  readonly eps: number;
+/** A norm whose rows a product reads. */
+export interface FusedNorm extends RowNorm {
   /** {@link normStatistics} of the rows, where several layers read them; default: worked out for this one. */
-  readonly statistics?: Tensor;
-};
+  readonly statistics?: Tensor | undefined;
+}
 
-interface AnyNorm {
-  readonly kind: RowNorm['kind'];
-  readonly weight: Tensor;
-  readonly bias?: Tensor;
-  readonly eps: number;
-  readonly statistics?: Tensor;
-}
-const normOptions = optionsSchema<AnyNorm>({
-  kind: required(normField),
-  weight: required(tensorField),
-  bias: tensorField,
-  eps: required(between(0, 1)),
-  statistics: tensorField,
-});
-/** A layer norm has a bias, an RMS norm has none. */
-function checkNorm(norm: RowNorm): void {
-  checkOptions('normLinear: norm', normOptions, norm);
-  if (norm.kind === 'layer') checkTensors('normLinear', { 'norm.bias': norm.bias });
-  else if ('bias' in norm)
-    throw new UserError('option', "normLinear: norm.bias is there, but 'rms' has none");
-}
+const normOptions = optionsSchema<FusedNorm>({ ...normFields, statistics: tensorField });
 
 const show = (t: Tensor): string => `${t.dtype} [${t.shape.join(', ')}]`;
-const vectorsOf = (norm: RowNorm): Tensor[] =>
-  norm.kind === 'layer' ? [norm.weight, norm.bias] : [norm.weight];
 
 /**
  * {@link linearThen} of the norm of x [..., K], normalised as the product loads it: the bits of the operations apart. With
@@ -73,12 +55,13 @@ const vectorsOf = (norm: RowNorm): Tensor[] =>
  */
 export function normLinear(
   x: Tensor,
-  norm: RowNorm,
+  norm: FusedNorm,
   w: Tensor,
   bias?: Tensor,
   then: Then = { op: 'none' },
 ): Tensor {
-  checkNorm(norm);
+  checkOptions('normLinear: norm', normOptions, norm);
+  checkBias('normLinear', norm);
   checkThen('normLinear', then);
   checkTensors('normLinear', { x, w });
   const { kind, eps } = norm;
@@ -94,13 +77,12 @@ export function normLinear(
       'normLinear',
       `x ${show(x)} with ${[...vectors, ...(norm.statistics ? [norm.statistics] : [])].map(show).join(', ')}`,
     );
-  const apply = (x: Tensor, weight: Tensor, shift?: Tensor): Tensor =>
-    shift ? layerNorm(x, weight, shift, eps) : rmsNorm(x, weight, eps);
+  const apply = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor => rowNorm(x, { kind, weight, bias, eps });
   if (x.size === 0) return linearThen(apply(x, norm.weight, vectors[1]), w, bias, then);
   const inputs = [x, ...vectors, w, ...(bias ? [bias] : [])];
   const statistics = norm.statistics ?? normStatistics(x, kind, eps);
   const kernel = (then: Then): Tensor => {
-    const y = linearKernel(x, w, bias, then, { kind, statistics, vectors });
+    const y = linearKernel(x, w, bias, then, { kind: kernelNorm(norm), statistics, vectors });
     if (!norm.statistics) statistics.dispose();
     return y;
   };

@@ -758,6 +758,22 @@ function softmaxCases(): Case[] {
   return cases;
 }
 
+/** Of heads, one weight for all: queries and keys of Qwen 3 and Gemma 3. */
+function normOfHeadsCases(): Case[] {
+  const parts = [normal([2, 3, 4, 5], 9250), normal([5], 9251)];
+  return (['rms', 'rms1', 'layer'] as const).map((kind) => ({
+    name: `rowNorm ${kind} of heads`,
+    inputs: parts,
+    run: ([x, weight]) => engine.rowNorm(x!, { kind, weight: weight!, eps: 1e-3 }),
+    reference: ([x, w]) =>
+      kind === 'layer'
+        ? reference.layerNorm(x!, w!, zeroLike(w!), 1e-3)
+        : reference.rmsNorm(x!, kind === 'rms1' ? onePlus(w!) : w!, 1e-3),
+    tolerance: { ulps: 24, floor: 1 },
+    gradient: [0, 1],
+  }));
+}
+
 function normCases(): Case[] {
   const shapes = [[1, 1], [1, 5], [7], [3, 4], [2, 3, 13], [5, 65], [2, 300], [0, 4]] as const;
   return shapes.flatMap((shape, i): Case[] => {
@@ -781,12 +797,31 @@ function normCases(): Case[] {
         tolerance: { ulps: 24, floor: 1 },
         ...(small ? { gradient: [0, 1] } : {}),
       },
+      {
+        name: `rowNorm rms1 ${show(shape)}`,
+        inputs: inputs.slice(0, 2),
+        run: ([x, weight]) => engine.rowNorm(x!, { kind: 'rms1', weight: weight!, eps: 1e-5 }),
+        reference: ([x, w]) => reference.rmsNorm(x!, onePlus(w!), 1e-5),
+        tolerance: { ulps: 24, floor: 1 },
+        ...(small ? { gradient: [0, 1] } : {}),
+      },
+      {
+        name: `rowNorm layer without bias ${show(shape)}`,
+        inputs: inputs.slice(0, 2),
+        run: ([x, weight]) => engine.rowNorm(x!, { kind: 'layer', weight: weight!, eps: 1e-3 }),
+        reference: ([x, w]) => reference.layerNorm(x!, w!, zeroLike(w!), 1e-3),
+        tolerance: { ulps: 24, floor: 1 },
+        ...(small ? { gradient: [0, 1] } : {}),
+      },
       ...normLinearCases(inputs, small),
     ];
   });
 }
 
-/** Linear layers to 3 after either norm; the last without a bias, and with a residual added. */
+const onePlus = (w: Ref): Ref => reference.map(w, (v) => 1 + v);
+const zeroLike = (w: Ref): Ref => reference.map(w, () => 0);
+
+/** Linear layers to 3 after each norm; some without a bias, and with a residual added. */
 function normLinearCases([x, weight, shift]: Ref[], small: boolean): Case[] {
   const { shape } = x!;
   const inputs = [x!, weight!, normal([3, shape.at(-1)!], 9210), shift!];
@@ -802,6 +837,24 @@ function normLinearCases([x, weight, shift]: Ref[], small: boolean): Case[] {
         reference.linear(reference.layerNorm(x!, weight!, shift!, 1e-3), w!, b!),
       tolerance,
       ...(small ? { gradient: [0, 1, 2, 3, 4] } : {}),
+    },
+    {
+      name: `normLinear layer without bias ${show(shape)}`,
+      inputs: inputs.slice(0, 3),
+      run: ([x, weight, w]) => engine.normLinear(x!, { kind: 'layer', weight: weight!, eps: 1e-3 }, w!),
+      reference: ([x, weight, w]) =>
+        reference.linear(reference.layerNorm(x!, weight!, zeroLike(weight!), 1e-3), w!),
+      tolerance,
+      ...(small ? { gradient: [0, 1, 2] } : {}),
+    },
+    {
+      name: `normLinear rms1 ${show(shape)}`,
+      inputs: [...inputs.slice(0, 3), bias],
+      run: ([x, weight, w, b]) => engine.normLinear(x!, { kind: 'rms1', weight: weight!, eps: 1e-3 }, w!, b!),
+      reference: ([x, weight, w, b]) =>
+        reference.linear(reference.rmsNorm(x!, onePlus(weight!), 1e-3), w!, b!),
+      tolerance,
+      ...(small ? { gradient: [0, 1, 2, 3] } : {}),
     },
     {
       name: `normLinear rms ${show(shape)}`,
@@ -954,6 +1007,7 @@ export const CASES: readonly Case[] = [
   ...rowCases(),
   ...softmaxCases(),
   ...normCases(),
+  ...normOfHeadsCases(),
   ...attentionCases(),
   ...prefixAttentionCases(),
   ...patchCases(),

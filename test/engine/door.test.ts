@@ -135,6 +135,14 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
   ],
   layerNorm: entry(LAYER, (x, w, b) => engine.layerNorm(x!, w!, b!, 1e-5)),
   rmsNorm: entry(LAYER.slice(0, 2), (x, w) => engine.rmsNorm(x!, w!, 1e-5)),
+  rowNorm: [
+    entry(LAYER, (x, weight, bias) =>
+      engine.rowNorm(x!, { kind: 'layer', weight: weight!, bias: bias!, eps: 1e-5 }),
+    ),
+    ...(['layer', 'rms1'] as const).map((kind) =>
+      entry([[3, 2, 4], [4]], (x, weight) => engine.rowNorm(x!, { kind, weight: weight!, eps: 1e-5 })),
+    ),
+  ],
   normStatistics: entry([[3, 4]], (x) => engine.normStatistics(x!, 'rms', 1e-5)),
   standardiseTwin: entry([[3, 4]], (x) => engine.standardiseTwin('layer', x!, 1e-5)),
   normBackwardTwin: entry([[3, 4], [4], [3, 4]], (x, w, dy) =>

@@ -29,6 +29,7 @@ import {
   rmsNorm,
   rotary,
   rotaryTable,
+  rowNorm,
   ShapeError,
   scope,
   slice,
@@ -85,6 +86,10 @@ const SEVERAL: Record<
     run: (x, w, b) => layerNorm(x!, w!, b!, 1e-5),
   },
   rmsNorm: { make: [(d) => ones(d, 2, 4), (d) => ones(d, 4)], run: (x, w) => rmsNorm(x!, w!, 1e-5) },
+  rowNorm: {
+    make: [(d) => ones(d, 2, 4), (d) => ones(d, 4), (d) => ones(d, 4)],
+    run: (x, weight, bias) => rowNorm(x!, { kind: 'layer', weight: weight!, bias, eps: 1e-5 }),
+  },
   'softmax with a mask': {
     make: [(d) => ones(d, 1, 1, 2, 4), (d) => ids(d, 1, 4)],
     run: (x, m) => softmax(x!, { keyMask: m! }),

@@ -11,7 +11,7 @@ import {
   layerNorm,
   logSoftmax,
   normBackwardTwin,
-  rmsNorm,
+  rowNorm,
   softmax,
   softmaxBackwardTwin,
   type Tensor,
@@ -55,14 +55,17 @@ interface Operation {
   readonly twin: (x: Tensor, y: Tensor, dy: Tensor) => Tensor;
 }
 
-function norm(kind: 'layer' | 'rms', length: number): Operation {
+function norm(kind: 'layer' | 'rms' | 'rms1', length: number): Operation {
   const [w, b] = [normal([length], 3), normal([length], 4)];
   return {
     forward: (x) => {
       const [weight, bias] = [upload(x.device, w), upload(x.device, b)];
-      return kind === 'layer' ? layerNorm(x, weight, bias, 1e-3) : rmsNorm(x, weight, 1e-3);
+      return kind === 'layer' ? layerNorm(x, weight, bias, 1e-3) : rowNorm(x, { kind, weight, eps: 1e-3 });
     },
-    reference: (x) => (kind === 'layer' ? reference.layerNorm(x, w, b, 1e-3) : reference.rmsNorm(x, w, 1e-3)),
+    reference: (x) =>
+      kind === 'layer'
+        ? reference.layerNorm(x, w, b, 1e-3)
+        : reference.rmsNorm(x, kind === 'rms1' ? reference.map(w, (v) => 1 + v) : w, 1e-3),
     tolerance: { ulps: 24, floor: 1 },
     twin: (x, _, dy) => normBackwardTwin(kind, x, upload(x.device, w), dy, 1e-3),
   };
@@ -81,6 +84,7 @@ function softmaxOf(log: boolean, length: number): Operation {
 const CASES: readonly (readonly [string, readonly number[], (length: number) => Operation])[] = [
   ['layer norm', [1, 7, 64, 100, 190, 768, 1000, 4096, 8192, 11008], (length) => norm('layer', length)],
   ['RMS norm', [7, 768, 4096], (length) => norm('rms', length)],
+  ['RMS norm with 1 + weight', [7, 768], (length) => norm('rms1', length)],
   ['softmax', [1, 7, 64, 100, 190, 768, 4096, 11008], (length) => softmaxOf(false, length)],
   ['log softmax', [7, 100, 768, 11008], (length) => softmaxOf(true, length)],
 ];

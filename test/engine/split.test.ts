@@ -200,6 +200,10 @@ const PROGRAMS: { name: string; program: Program; exact?: boolean; gradients?: b
   { name: 'layerNorm', program: (x) => [engine.layerNorm(x([R, C], 1), x([C], 2), x([C], 3), 1e-5)] },
   { name: 'rmsNorm', program: (x) => [engine.rmsNorm(x([R, C], 1), x([C], 2), 1e-5)] },
   {
+    name: 'rowNorm',
+    program: (x) => [engine.rowNorm(x([R, C], 1), { kind: 'rms1', weight: x([C], 2), eps: 1e-5 })],
+  },
+  {
     name: 'slice of rows and of columns',
     program: (x) => [engine.slice(x([R, C], 1), [120], [390]), engine.slice(x([R, C], 2), [3, 5], [499, 98])],
     exact: true,

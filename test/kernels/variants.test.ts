@@ -54,7 +54,7 @@ const LAYOUTS: readonly kernels.BinaryLayout[] = [
 ];
 const BOTH = [false, true] as const;
 const LANES = [8, 64] as const;
-const NORMS = ['layer', 'rms'] as const;
+const NORMS = ['layer', 'layer_no_bias', 'rms', 'rms1'] as const;
 /** Read again in each sweep, held, and as much held as there can be. */
 const SHARES: readonly kernels.RowShare[] = ([1, 4] as const).flatMap((vector) => [
   { lanes: 8, vector, held: 0 },
@@ -142,7 +142,7 @@ const BLOCKS = [
   { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
 ] as const;
 /** Those that a left side of this layout may have. */
-const prologues = (transA: boolean): readonly kernels.Norm[] => (transA ? [] : NORMS);
+const prologues = (transA: boolean): readonly kernels.NormVectors[] => (transA ? [] : NORMS);
 const EPILOGUES: readonly kernels.Epilogue[] = [
   'none',
   'add',
@@ -266,11 +266,15 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     ),
   ),
   norm: NORMS.flatMap((norm) => SHARES.map((share) => kernels.norm(norm, share))),
-  normBackward: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normBackward(norm, share))),
+  normBackward: (['layer', 'rms', 'rms1'] as const).flatMap((norm) =>
+    SHARES.map((share) => kernels.normBackward(norm, share)),
+  ),
   normParameters: BOTH.flatMap((bias) =>
     COLUMN_SHARES.flatMap((share) => BOTH.map((more) => kernels.normParameters(bias, share, more))),
   ),
-  normStatistics: NORMS.flatMap((norm) => SHARES.map((share) => kernels.normStatistics(norm, share))),
+  normStatistics: (['layer', 'rms'] as const).flatMap((norm) =>
+    SHARES.map((share) => kernels.normStatistics(norm, share)),
+  ),
   patch: [kernels.patch()],
   pick: [kernels.pick()],
   reduceColumns: (['sum', 'max'] as const).flatMap((r) =>

@@ -38,6 +38,7 @@ const SAYS: readonly (readonly [RegExp, string])[] = [
   [/^SplitLlama.open$/, 'SplitLlama.open'],
   [/^SplitLlama.open dtype$/, 'model'],
   [/^normLinear/, 'normLinear: norm'],
+  [/^rowNorm/, 'rowNorm: norm'],
   [/^(Storage|empty|full|tensor|zeros) /, 'tensor'],
   [/ sampling$/, 'agreement'],
   [/^ProberKind.count/, 'polar.count'],
@@ -188,9 +189,13 @@ export const innerCases: Record<string, OptionsCase> = {
     call: (o) => method(models.Llama, 'runRows')([], { patch: [o] }),
     right: { name: 'x', neuron: 0, op: 'add', value: 1 },
   },
+  'rowNorm norm': {
+    call: (o) => engine.rowNorm(none, o),
+    right: { kind: 'layer', weight: tensor, eps: 0 },
+  },
   'normLinear norm': {
     call: (o) => engine.normLinear(none, o, none),
-    right: { kind: 'layer', weight: tensor, bias: tensor, eps: 0 },
+    right: { kind: 'layer', weight: tensor, eps: 0 },
   },
 };
 
