@@ -3,6 +3,13 @@
  * Staats 2021), and a backward that computes the probabilities again from the logarithm of each row's sum
  * (FlashAttention; Dao et al. 2022): gradients of queries by rows, of keys and values by columns, without atomics.
  *
+ * A row's cotangents of its scores are dS = P (dP - sum P dP), dP = dy . v, of which nothing is left in float32 where one P is
+ * nearly 1. As they do not see a constant taken from all dP, take that of the dominating key r, c = dP_r:
+ *
+ *     delta = A - c B,  A = sum P dP and B = sum P over all other keys;  dS = P (dP - c - delta),  dS_r = -P_r delta,
+ *
+ * so that 1 - P_r is never formed, and dS_r is minus the sum of the others. A pass of its own finds A, B, c and r, first.
+ *
  * A workgroup owns `tile` rows of one side (queries, or keys) and walks over the other side in blocks, in order. Weights of
  * a block: lanes take rows of the other side, whose products with the own rows go to workgroup memory. Sums over a block:
  * lanes take columns, and the weights are handed round. So every number loaded is used `tile` times. Where a workgroup is one
@@ -74,12 +81,12 @@ function parts(v: AttentionVariant) {
     ofOwn,
     ofTaken,
     ofBoth,
-    /** Workgroup memory of the own rows of bindings, and of the weights of a block. */
-    shared: (rows: readonly string[], weights: readonly string[]): string =>
+    /** Workgroup memory of the own rows of bindings, and of the weights of a block and their sums. */
+    shared: (rows: readonly string[], weights: readonly string[] = []): string =>
       [
         ...(shuffles ? [] : rows.map((of) => `var<workgroup> own_${of}: array<f32, ${tile * D}>;`)),
         ...weights.map((of) => `var<workgroup> all_${of}: array<f32, ${tile * block}>;`),
-        `var<workgroup> all_sums: array<f32, ${tile * L * each}>;`,
+        ...(weights.length > 0 ? [`var<workgroup> all_sums: array<f32, ${tile * L * each}>;`] : []),
       ].join('\n'),
     /** Lays the own rows of a binding, which begin at at{m}, ready for {@link dots}. */
     hold: (of: string): string =>
@@ -212,6 +219,23 @@ const backwardBindings = (masked: boolean, ...results: string[]): Kernel['bindin
 ];
 const SUBGROUPS = (v: AttentionVariant) => (v.shuffles ? { enable: ['subgroups'] } : {});
 
+/** Numbers of a row that its backward starts from: lse, A, B, c, and r as a number, -1 for none. */
+export const ATTENTION_STATISTICS = 5;
+/**
+ * A key with more than this dominates. Of a row without one 1 - P is no small number; and of two keys that share a row none has
+ * as much, not even by the rounding of lse.
+ */
+export const DOMINATES = 0.75;
+/** What a key's dS is made of, of row `query`. */
+const STATISTICS = `
+  let lse = stats[query];
+  let surest = stats[3u * p.count + query];
+  let delta = stats[p.count + query] - surest * stats[2u * p.count + query];
+  let at_surest = stats[4u * p.count + query];`;
+/** dS of a key from its P and dP. */
+const scoreCotangent = (probability: string, d: string, key: string): string =>
+  `${probability} * (select(${d} - surest, 0.0, f32(${key}) == at_surest) - delta) * p.scale`;
+
 /**
  * y = softmax(q k^T scale + masks) v, and lse, the logarithm of each row's sum of exponentials (a large negative number for a
  * row that sees nothing, which is uniform over all keys). With `causal`, query t sees keys up to t + past.
@@ -289,14 +313,79 @@ ${MAIN(tile)}
 );
 
 /** A probability computed again from the row's `lse`; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
-const again = (masked: boolean, score: string, shown: string, inside: string): string => {
-  const seen = `select(0.0, exp(${score} * p.scale - lse), ${shown})`;
-  return masked ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), lse < ${NOTHING_SEEN}), ${inside})` : seen;
+const again = (masked: boolean, score: string, shown: string, inside: string, lse = 'lse'): string => {
+  const seen = `select(0.0, exp(${score} * p.scale - ${lse}), ${shown})`;
+  return masked
+    ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), ${lse} < ${NOTHING_SEEN}), ${inside})`
+    : seen;
 };
 
 /**
- * Cotangent of q from that of y: dq = sum over keys of P (dy v^T - delta) scale k, delta = sum y dy of each row; P comes
- * from lse. `stats` are lse, then delta, of all rows. Grid: as the forward's.
+ * The {@link ATTENTION_STATISTICS} of all rows, one after another, from the cotangent of y and the forward's lse: A, B, c, r as above.
+ * Grid: as the forward's.
+ */
+export const attentionStatistics = shipped(
+  (v: AttentionVariant): Kernel => {
+    const { lanes: L, tile, each, block, masked } = v;
+    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, reduce, lanesShared } = parts(v);
+    const key = (n: number): string => `begin + ${n * L}u + lane`;
+    const shown = (m: number, n: number): string => `${key(n)} < seen${m}${masked ? ` && shown${n}` : ''}`;
+    const add = (a: string, b: string): string => `${a} + ${b}`;
+    return {
+      name: name(v, 'statistics'),
+      ...SUBGROUPS(v),
+      bindings: [
+        ...FLOATS('read', 'q', 'k', 'v'),
+        ...MASK(masked),
+        ...FLOATS('read', 'dy', 'lse'),
+        ...FLOATS('read_write', 'stats'),
+      ],
+      params: PARAMS,
+      workgroup: [L, 1, 1],
+      body: `
+${PLACES}
+${shared(['q', 'dy'])}
+${lanesShared}
+${MAIN(tile)}
+  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
+  ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size; let lse${m} = lse[query${m}];`)}
+  ${ofOwn((m) => `var others${m} = 0.0; var rest${m} = 0.0; var surest${m} = 0.0; var place${m} = -1.0;`)}
+  ${hold('q')}
+  ${hold('dy')}
+  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
+  for (var base = 0u; base < end; base += ${block}u) {
+  // Of a block by themselves: added to the sums one by one, many small ones would vanish.
+  ${ofOwn((m) => `var terms${m} = 0.0; var shares${m} = 0.0;`)}
+  for (var begin = base; begin < min(base + ${block}u, end); begin += ${L * each}u) {
+  ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
+  ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
+  ${dots('s', 'q', 'k')}
+  ${dots('d', 'dy', 'v')}
+  ${ofBoth(
+    (m, n) => `let p${m}_${n} = ${again(masked, `s${m}_${n}`, shown(m, n), `${key(n)} < p.keys`, `lse${m}`)};
+  if (p${m}_${n} > ${DOMINATES}) { surest${m} = d${m}_${n}; place${m} = f32(key${n}); }
+  else { terms${m} = fma(p${m}_${n}, d${m}_${n}, terms${m}); shares${m} += p${m}_${n}; }`,
+  )}
+  }
+  ${ofOwn((m) => `others${m} += terms${m}; rest${m} += shares${m};`)}
+  }
+  ${['others', 'rest', 'surest'].map((of) => reduce(of, add)).join('\n  ')}
+  ${reduce('place', (a, b) => `max(${a}, ${b})`)}
+  if (lane == 0u) {
+  ${ofOwn(
+    (m) => `if (first + ${m}u < p.rows) {
+  ${['lse', 'others', 'rest', 'surest', 'place'].map((of, i) => `stats[${i}u * p.count + query${m}] = ${of}${m};`).join(' ')}
+  }`,
+  )}
+  }
+}`,
+    };
+  },
+  (v) => name(v, 'statistics'),
+);
+
+/**
+ * Cotangent of q from that of y: dq = sum over keys of dS scale k, from the {@link ATTENTION_STATISTICS}. Grid: as the forward's.
  */
 export const attentionBackwardQueries = shipped(
   (v: AttentionVariant): Kernel => {
@@ -329,14 +418,13 @@ ${MAIN(tile)}
   }
   for (var m = 0u; m < own; m++) {
   let query = query_of(batch, head, first + m);
-  let seen = seen_by(first + m);
-  let lse = stats[query];
-  let delta = stats[p.count + query];
+  let seen = seen_by(first + m);${STATISTICS}
   for (var i = lane; i < width; i += ${L}u) {
   let at = m * ${block}u + i;
   let key = base + i;
   ${masked ? 'let shown = mask[batch * p.keys + min(key, p.keys - 1u)] != 0u;' : ''}
-  all_s[at] = ${again(masked, 'all_s[at]', `key < seen${masked ? ' && shown' : ''}`, 'key < p.keys')} * (all_d[at] - delta) * p.scale;
+  let probability = ${again(masked, 'all_s[at]', `key < seen${masked ? ' && shown' : ''}`, 'key < p.keys')};
+  all_s[at] = ${scoreCotangent('probability', 'all_d[at]', 'key')};
   }
   }
   workgroupBarrier();
@@ -357,8 +445,8 @@ ${MAIN(tile)}
 );
 
 /**
- * Cotangents of k and v: dv = sum over queries of P dy, dk of P (dy v^T - delta) scale q, over all heads that share the key
- * head. Grid: (ceil(keys / tile), key heads, batches).
+ * Cotangents of k and v: dv = sum over queries of P dy, dk of dS scale q, over all heads that share the key head.
+ * Grid: (ceil(keys / tile), key heads, batches).
  */
 export const attentionBackwardKeys = shipped(
   (v: AttentionVariant): Kernel => {
@@ -398,15 +486,13 @@ ${MAIN(tile)}
   let row = min(base + i, p.rows - 1u);
   let inside = base + i < p.rows;
   let seen = select(0u, seen_by(row), inside);
-  let query = query_of(batch, head, row);
-  let lse = stats[query];
-  let delta = stats[p.count + query];
+  let query = query_of(batch, head, row);${STATISTICS}
   for (var m = 0u; m < own; m++) {
   let at = m * ${block}u + i;
   ${masked ? 'let shown = mask[batch * p.keys + first + m] != 0u;' : ''}
   let probability = ${again(masked, 'all_s[at]', `first + m < seen${masked ? ' && shown' : ''}`, 'inside')};
   all_s[at] = probability;
-  all_d[at] = probability * (all_d[at] - delta) * p.scale;
+  all_d[at] = ${scoreCotangent('probability', 'all_d[at]', 'first + m')};
   }
   }
   workgroupBarrier();

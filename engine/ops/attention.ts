@@ -3,10 +3,12 @@
  */
 
 import {
+  ATTENTION_STATISTICS,
   type AttentionVariant,
   attentionBackwardKeys,
   attentionBackwardQueries,
   attentionForward,
+  attentionStatistics,
   linearGrid,
   MAX_GROUPS,
   rotary as rotaryKernel,
@@ -21,7 +23,6 @@ import {
   checkTensors,
   empty,
   isRecording,
-  noGrad,
   oneDevice,
   operation,
   show,
@@ -29,11 +30,9 @@ import {
   tensor,
   tensorField,
 } from '../tensor.ts';
-import { mul } from './elementwise.ts';
 import { matmul } from './matmul.ts';
-import { sum } from './reduce.ts';
 import { checkIndices } from './rows.ts';
-import { concat, permute, reshape } from './shape.ts';
+import { permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
 
@@ -256,7 +255,7 @@ export function kernelVariant(headSize: number, masked: boolean, c: Capabilities
   };
 }
 
-/** One kernel over q, k and v as they lie; saved are its result and a number a row. */
+/** One kernel over q, k and v as they lie; saved is a number a row. */
 function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
   const { keyMask, causal = false } = options;
   const mask = keyMask ? [keyMask] : [];
@@ -266,10 +265,10 @@ function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tens
   const lse = empty(q.device, [q.size / q.dim(3)]);
   const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
   call(attentionForward(made), [q, k, v, ...mask, y, lse], made.tile, 'queries', 2);
-  const result = operation('attention', [q, k, v], y, [q, k, v, y, lse, ...mask], (dy, saved, needs) => {
-    const [q, k, v, y, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor?];
+  const result = operation('attention', [q, k, v], y, [q, k, v, lse, ...mask], (dy, saved, needs) => {
+    const [q, k, v, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
     const again = { causal, ...(keyMask ? { keyMask } : {}) };
-    return backward([q, k, v, dy], y, lse, again, needs);
+    return backward([q, k, v, dy], lse, again, needs);
   });
   lse.dispose();
   return result;
@@ -302,7 +301,6 @@ export function kernelCalls(ofQueries: readonly number[], ofKeys: readonly numbe
 /** Cotangents of q, k, v as needed, each an operation of its own, whose gradient comes through the twin. */
 function backward(
   inputs: readonly [Tensor, Tensor, Tensor, Tensor],
-  y: Tensor,
   lse: Tensor,
   options: AttentionOptions,
   needs: readonly boolean[],
@@ -312,7 +310,8 @@ function backward(
   const mask = keyMask ? [keyMask] : [];
   const call = kernelCalls(q.shape, k.shape, causal);
   const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
-  const stats = noGrad(() => concat([lse, reshape(sum(mul(y, dy), -1), [lse.size])], 0));
+  const stats = empty(q.device, [ATTENTION_STATISTICS, lse.size]);
+  call(attentionStatistics(made), [q, k, v, ...mask, dy, lse, stats], made.tile, 'queries', 2);
   const operands = [q, k, v, ...mask, dy, stats];
   const [dq, dk, dv] = [needs[0] ? q : null, ...(needs[1] || needs[2] ? [k, v] : [null, null])].map(
     (t) => t && empty(t.device, t.shape),

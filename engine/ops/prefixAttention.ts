@@ -7,7 +7,13 @@
  * the keys are one by the logarithms of their sums (Milakov & Gimelshein 2018).
  */
 
-import { attentionBackwardQueries, attentionForward } from '../../kernels/index.ts';
+import {
+  ATTENTION_STATISTICS,
+  attentionBackwardQueries,
+  attentionForward,
+  attentionStatistics,
+  DOMINATES,
+} from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
@@ -22,7 +28,20 @@ import {
   type Tensor,
 } from '../tensor.ts';
 import { FUSED_KEYS, fitGrid, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
-import { abs, add, affine, exp, log, maximum, mul, neg, sigmoid, sub } from './elementwise.ts';
+import {
+  abs,
+  add,
+  affine,
+  exp,
+  greater,
+  log,
+  maximum,
+  mul,
+  neg,
+  sigmoid,
+  sub,
+  where,
+} from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
 import { broadcastTo, concat, permute, reshape, slice } from './shape.ts';
@@ -123,7 +142,7 @@ function places(q: Tensor, k: Tensor) {
 /** a . b of each head, [R, heads, 1]. */
 const dots = (a: Tensor, b: Tensor): Tensor => sum(mul(a, b), -1, true);
 
-/** Saved are the result and a number a head: the logarithm of the sum over all keys. */
+/** Saved is a number a head: the logarithm of the sum over all keys. */
 function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
   const { gather, scatter, perHead, scale } = places(q, k);
   const size = q.dim(2);
@@ -145,10 +164,10 @@ function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
     }),
   );
   if (!lse) return y;
-  const saved = [q, k, v, y, lse, prefix.keys, prefix.values];
+  const saved = [q, k, v, lse, prefix.keys, prefix.values];
   const result = operation('prefixAttention', [q, k, v], y, saved, (dy, saved, needs) => {
-    const [q, k, v, y, lse, keys, values] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-    return backward([q, k, v, dy], y, lse, { keys, values }, needs);
+    const [q, k, v, lse, keys, values] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+    return backward([q, k, v, dy], lse, { keys, values }, needs);
   });
   lse.dispose();
   return result;
@@ -162,10 +181,12 @@ function kernels(q: Tensor, k: Tensor, { keys, values }: SharedPrefix) {
   return { call, made: kernelVariant(size, false, q.device.capabilities), keys, values };
 }
 
-/** Cotangents of q, k, v as needed; the prefix is a constant. P of any key is e^(score - lse). */
+/**
+ * Cotangents of q, k, v as needed; the prefix is a constant. P of any key is e^(score - lse), and what its score's cotangent is
+ * made of (kernels/attention.ts) are sums over the past, which a kernel finds, and the row's own key.
+ */
 function backward(
   inputs: readonly [Tensor, Tensor, Tensor, Tensor],
-  y: Tensor,
   lse: Tensor,
   prefix: SharedPrefix,
   needs: readonly boolean[],
@@ -175,22 +196,34 @@ function backward(
   const size = q.dim(2);
   const results = noGrad(() =>
     scope(() => {
-      const delta = dots(y, dy);
       const own = exp(sub(affine(dots(q, perHead(k)), scale, 0), lse));
-      const score = mul(own, affine(sub(dots(dy, perHead(v)), delta), scale, 0));
-      const past = (): Tensor => {
-        const { call, made, keys, values } = kernels(q, k, prefix);
-        const [queries, cotangents] = [gather(q, size), gather(dy, size)];
-        const stats = concat([gather(lse, 1), gather(delta, 1)], 0);
+      const dv = needs[2] ? perKeyHead(mul(own, dy)) : null;
+      if (!needs[0] && !needs[1]) return [null, null, dv];
+      const { call, made, keys, values } = kernels(q, k, prefix);
+      const [queries, cotangents] = [gather(q, size), gather(dy, size)];
+      const past = empty(q.device, [ATTENTION_STATISTICS, lse.size]);
+      const seen = [queries, keys, values, cotangents];
+      call(attentionStatistics(made), [...seen, gather(lse, 1), past], made.tile, 'queries', 2);
+      const ofPast = (i: number): Tensor => scatter(slice(past, [i], [i + 1]), 1);
+      const dOwn = dots(dy, perHead(v));
+      const sure = greater(own, DOMINATES);
+      const unsure = where(sure, 0, own);
+      const others = add(ofPast(1), mul(unsure, dOwn));
+      const rest = add(ofPast(2), unsure);
+      const surest = where(sure, dOwn, ofPast(3));
+      const delta = sub(others, mul(surest, rest));
+      const score = mul(own, affine(sub(sub(dOwn, surest), delta), scale, 0));
+      const ofQueries = (): Tensor => {
+        const all = [others, rest, surest].map((x) => reshape(gather(x, 1), [1, lse.size]));
+        const stats = concat([slice(past, [0], [1]), ...all, slice(past, [4], [5])], 0);
         const dq = empty(q.device, queries.shape);
-        const operands = [queries, keys, values, cotangents, stats, dq];
-        call(attentionBackwardQueries(made), operands, made.tile, 'queries', 3);
+        call(attentionBackwardQueries(made), [...seen, stats, dq], made.tile, 'queries', 3);
         return scatter(dq, size);
       };
       return [
-        needs[0] ? add(past(), mul(score, perHead(k))) : null,
+        needs[0] ? add(ofQueries(), mul(score, perHead(k))) : null,
         needs[1] ? perKeyHead(mul(score, q)) : null,
-        needs[2] ? perKeyHead(mul(own, dy)) : null,
+        dv,
       ];
     }),
   );

@@ -59,6 +59,7 @@ it('does not copy keys and values, and keeps nothing of their length', async () 
   expect(large.map(({ kernel }) => kernel.split('.').slice(0, 2).join('.')).sort()).toEqual([
     'attention.backward_queries',
     'attention.forward',
+    'attention.statistics',
   ]);
 });
 

@@ -198,6 +198,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   attentionForward: attentions(kernels.attentionForward),
   attentionBackwardQueries: attentions(kernels.attentionBackwardQueries),
   attentionBackwardKeys: attentions(kernels.attentionBackwardKeys),
+  attentionStatistics: attentions(kernels.attentionStatistics),
   clipFactor: [kernels.clipFactor()],
   copyCeiling: [kernels.copyCeiling()],
   fill: [kernels.fill()],
