@@ -14,9 +14,6 @@ export {
   attentionBackwardTwin,
   attentionTwin,
   FUSED_KEYS,
-  type RotaryTable,
-  rotary,
-  rotaryTable,
 } from './ops/attention.ts';
 export {
   abs,
@@ -65,6 +62,7 @@ export * from './ops/patch.ts';
 export * from './ops/prefixAttention.ts';
 export * from './ops/quantise.ts';
 export * from './ops/reduce.ts';
+export { RotaryAngles, type RotaryTable, rotary, rotarySpeeds, rotaryTable } from './ops/rotary.ts';
 export { gatherRows, pick, scatterAddRows, unpick, writeRow } from './ops/rows.ts';
 export * from './ops/shape.ts';
 export * from './ops/softmax.ts';

@@ -1,5 +1,5 @@
 /**
- * Rotary positions and scaled dot-product attention (Vaswani et al. 2017), with grouped key/value heads (Ainslie et al. 2023).
+ * Scaled dot-product attention (Vaswani et al. 2017), with grouped key/value heads (Ainslie et al. 2023).
  */
 
 import {
@@ -9,111 +9,17 @@ import {
   attentionBackwardQueries,
   attentionForward,
   attentionStatistics,
-  linearGrid,
   MAX_GROUPS,
-  rotary as rotaryKernel,
 } from '../../kernels/index.ts';
-import type { Capabilities, Device } from '../device.ts';
-import { GradientError, ShapeError } from '../errors.ts';
+import type { Capabilities } from '../device.ts';
+import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
-import { callback, checkOptions, checkValue, flag, one, optionsSchema } from '../options.ts';
-import { checkDevice, commonRows, rowsWindow } from '../storage.ts';
-import {
-  checkNumber,
-  checkTensors,
-  empty,
-  isRecording,
-  oneDevice,
-  operation,
-  show,
-  type Tensor,
-  tensor,
-  tensorField,
-} from '../tensor.ts';
+import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
+import { checkTensors, empty, oneDevice, operation, show, type Tensor, tensorField } from '../tensor.ts';
 import { matmul } from './matmul.ts';
-import { checkIndices } from './rows.ts';
 import { permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
-
-/** Cosines and sines of position * theta^(-2i / D), [positions, D / 2] each, computed in float64. */
-export interface RotaryTable {
-  readonly cosine: Tensor;
-  readonly sine: Tensor;
-}
-
-/** A table for `positions` positions of heads of an even size; one too large for a buffer lies in several. @throws ShapeError */
-export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
-  checkDevice('rotaryTable', device);
-  for (const [name, value] of Object.entries({ positions, headSize, theta }))
-    checkNumber('rotaryTable', name, value);
-  const half = headSize / 2;
-  if (![positions, half].every((n) => Number.isSafeInteger(n) && n >= 0) || !(theta > 0))
-    throw new ShapeError('rotaryTable', `${positions} positions of heads of ${headSize}, theta ${theta}`);
-  const cosine = new Float32Array(positions * half);
-  const sine = new Float32Array(positions * half);
-  const speeds = Float64Array.from({ length: half }, (_, i) => theta ** ((-2 * i) / headSize));
-  for (let position = 0; position < positions; position++)
-    for (let i = 0; i < half; i++) {
-      const angle = position * speeds[i]!;
-      cosine[position * half + i] = Math.cos(angle);
-      sine[position * half + i] = Math.sin(angle);
-    }
-  return {
-    cosine: tensor(device, cosine, [positions, half], 'weights'),
-    sine: tensor(device, sine, [positions, half], 'weights'),
-  };
-}
-
-const turn = one([1, -1]);
-
-/**
- * x [tokens..., heads, D] turned by its tokens' positions (u32, one a token). `direction` -1 turns back. The table is a constant.
- * @throws ShapeError, also for a position outside the table; GradientError for a table whose gradient is wanted
- */
-export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
-  checkValue('rotary', 'direction', turn, direction);
-  checkTensors('rotary', { x, positions, 'table.cosine': table?.cosine, 'table.sine': table?.sine });
-  oneDevice('rotary', x, positions, table.cosine, table.sine);
-  const [heads, headSize] = [x.dim(-2), x.dim(-1)];
-  if (
-    headSize % 2 !== 0 ||
-    headSize / 2 !== table.cosine.dim(1) ||
-    positions.size * heads * headSize !== x.size ||
-    [x, table.cosine, table.sine].some((t) => t.dtype !== 'f32') ||
-    positions.dtype !== 'u32' ||
-    table.cosine.shape.join() !== table.sine.shape.join()
-  )
-    throw new ShapeError(
-      'rotary',
-      `x ${x.dtype} ${show(x)}, positions ${positions.dtype} ${show(positions)}, table ${show(table.cosine)}`,
-    );
-  if (isRecording([table.cosine, table.sine]))
-    throw new GradientError('rotary: its table is a constant, and the gradient of it would be lost');
-  checkIndices('rotary', positions, table.cosine.dim(0));
-  const y = empty(x.device, x.shape);
-  const [n, half] = [x.size / 2, headSize / 2];
-  const tables = [table.cosine, table.sine].map(({ storage }) => ({ storage, rowLength: half }));
-  // Where the tokens are is known to the device alone: every part of the table turns those of its positions.
-  if (n > 0)
-    for (const [begin, end] of commonRows('rotary', table.cosine.dim(0), tables))
-      x.device.dispatch(
-        rotaryKernel(),
-        [
-          x.storage.window(),
-          positions.storage.window(),
-          ...tables.map((rows) => rowsWindow(rows, begin, end)),
-          y.storage.window(),
-        ],
-        [n, heads, half, begin, end - begin, direction],
-        linearGrid(n),
-        6 * n,
-      );
-  return operation('rotary', [x], y, [positions, table.cosine, table.sine], (dy, saved) => {
-    const [positions, cosine, sine] = saved as [Tensor, Tensor, Tensor];
-    return [rotary(dy, positions, { cosine, sine }, direction === 1 ? -1 : 1)];
-  });
-}
 
 /** What a query may see, and how it is computed. */
 export interface AttentionOptions {

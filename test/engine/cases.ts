@@ -874,23 +874,29 @@ function normLinearCases([x, weight, shift]: Ref[], small: boolean): Case[] {
 
 function attentionCases(): Case[] {
   const cases: Case[] = [];
-  for (const [tokens, heads, size, positions] of [
-    [1, 1, 2, [0]],
-    [3, 2, 4, [5, 0, 63]],
-    [5, 3, 6, [0, 1, 2, 3, 3]],
+  // The last two turn a part of each head; speeds may be any.
+  const slow = [0.7, 0.05];
+  for (const [tokens, heads, size, positions, speeds] of [
+    [1, 1, 2, [0], [1]],
+    [3, 2, 4, [5, 0, 63], [1, 10000 ** (-2 / 4)]],
+    [5, 3, 6, [0, 1, 2, 3, 3], [1, 10000 ** (-2 / 6), 10000 ** (-4 / 6)]],
+    [3, 2, 8, [5, 0, 63], slow],
+    [2, 3, 5, [7, 40], slow],
   ] as const)
     for (const direction of [1, -1] as const)
       cases.push({
-        name: `rotary ${show([tokens, heads, size])} direction ${direction}`,
+        name: `rotary ${show([tokens, heads, size])} of ${2 * speeds.length} direction ${direction}`,
         inputs: [normal([tokens, heads, size], 9300 + tokens)],
         run: ([x], device) =>
           engine.rotary(
             x!,
             engine.integers(device, positions),
-            engine.rotaryTable(device, 64, size, 10000),
+            2 * speeds.length === size
+              ? engine.rotaryTable(device, 64, size, 10000)
+              : new engine.RotaryAngles(device, Float64Array.from(speeds), 64).table(64),
             direction,
           ),
-        reference: ([x]) => reference.rotary(x!, positions, 10000, direction),
+        reference: ([x]) => reference.rotary(x!, positions, speeds, direction),
         tolerance: { ulps: 4, floor: 2 },
         gradient: [0],
       });

@@ -270,6 +270,7 @@ const OTHERS = [
   'openDevice',
   'ratesOf',
   'record',
+  'rotarySpeeds',
   'rotaryTable',
   'rowMajor',
   'scope',

@@ -142,6 +142,7 @@ describe('gradients and their gradients', () => {
       'normStatistics',
       'openDevice',
       'record',
+      'rotarySpeeds',
       'rotaryTable',
       'rowMajor',
       'scope',

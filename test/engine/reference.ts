@@ -337,18 +337,19 @@ export const rmsNorm = (x: Ref, weight: Ref, eps: number): Ref =>
 
 // Attention
 
-/** x [tokens..., heads, D] turned by angle position theta^(-2i/D), halves as pairs. */
-export function rotary(x: Ref, positions: readonly number[], theta: number, direction = 1): Ref {
-  const [heads, size] = [x.shape.at(-2)!, x.shape.at(-1)!];
-  return rows(x, (row, r) => {
-    const half = size / 2;
-    return row.map((v, i) => {
-      const angle = direction * positions[Math.floor(r / heads)]! * theta ** ((-2 * (i % half)) / size);
+/** x [tokens..., heads, D], whose first numbers turn by position * speed, halves of them as pairs. */
+export function rotary(x: Ref, positions: readonly number[], speeds: ArrayLike<number>, direction = 1): Ref {
+  const heads = x.shape.at(-2)!;
+  const half = speeds.length;
+  return rows(x, (row, r) =>
+    row.map((v, i) => {
+      if (i >= 2 * half) return v;
+      const angle = direction * positions[Math.floor(r / heads)]! * speeds[i % half]!;
       return i < half
         ? v * Math.cos(angle) - row[i + half]! * Math.sin(angle)
         : v * Math.cos(angle) + row[i - half]! * Math.sin(angle);
-    });
-  });
+    }),
+  );
 }
 
 /** q [B, Q, heads, D]; k, v [B, K, keyHeads, D]. */

@@ -284,8 +284,11 @@ describe('tensors in several buffers', () => {
       if (device === split) expect(table.cosine.storage.segments.length).toBe(3);
       const made = await compute(() => {
         const x = upload(device, normal([6, 3, 8], 1)).requireGrad();
-        const y = engine.rotary(x, engine.integers(device, positions), table);
-        return [y, ...engine.grad(y, [x], { cotangent: upload(device, normal([6, 3, 8], 2)) })];
+        const at = engine.integers(device, positions);
+        const y = engine.rotary(x, at, table);
+        // And of a part of each head.
+        const part = engine.rotary(upload(device, normal([6, 3, 11], 3)), at, table);
+        return [y, part, ...engine.grad(y, [x], { cotangent: upload(device, normal([6, 3, 8], 2)) })];
       });
       results.push(made.map(({ data }) => data));
       table.cosine.dispose();

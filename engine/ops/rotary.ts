@@ -1,0 +1,195 @@
+/**
+ * Rotary position embedding (Su et al. 2021): pairs of a head turned by angles that grow with the position, each pair at a
+ * speed of its own. What scales speeds (Llama 3, linear) or turns a part of each head only (GPT-NeoX, Phi) is other speeds.
+ */
+
+import { linearGrid, rotary as rotaryKernel } from '../../kernels/index.ts';
+import type { Device } from '../device.ts';
+import { GradientError, PlanError, ShapeError } from '../errors.ts';
+import { checkValue, instance, one, whole } from '../options.ts';
+import { disown, scope } from '../scope.ts';
+import { checkDevice, commonRows, rowsWindow } from '../storage.ts';
+import {
+  checkNumber,
+  checkTensors,
+  empty,
+  isRecording,
+  oneDevice,
+  operation,
+  show,
+  type Tensor,
+  tensor,
+} from '../tensor.ts';
+import { checkIndices } from './rows.ts';
+
+/** Cosines and sines of position * speed, [positions, speeds] each, computed in float64. */
+export interface RotaryTable {
+  readonly cosine: Tensor;
+  readonly sine: Tensor;
+}
+
+/** theta^(-2i / size), the speeds of `size` numbers in radians a position (Hugging Face: `inv_freq`). @throws ShapeError */
+export function rotarySpeeds(size: number, theta: number): Float64Array {
+  for (const [name, value] of Object.entries({ size, theta })) checkNumber('rotarySpeeds', name, value);
+  const half = size / 2;
+  if (!Number.isSafeInteger(half) || half < 0 || !(theta > 0))
+    throw new ShapeError('rotarySpeeds', `${size} numbers, theta ${theta}`);
+  return Float64Array.from({ length: half }, (_, i) => theta ** ((-2 * i) / size));
+}
+
+function tableOf(device: Device, positions: number, speeds: Float64Array): RotaryTable {
+  const half = speeds.length;
+  const cosine = new Float32Array(positions * half);
+  const sine = new Float32Array(positions * half);
+  for (let position = 0; position < positions; position++)
+    for (let i = 0; i < half; i++) {
+      const angle = position * speeds[i]!;
+      cosine[position * half + i] = Math.cos(angle);
+      sine[position * half + i] = Math.sin(angle);
+    }
+  return {
+    cosine: tensor(device, cosine, [positions, half], 'weights'),
+    sine: tensor(device, sine, [positions, half], 'weights'),
+  };
+}
+
+/**
+ * A table for `positions` positions of heads of an even size, at {@link rotarySpeeds}; one too large for a buffer lies in
+ * several. @throws ShapeError
+ */
+export function rotaryTable(device: Device, positions: number, headSize: number, theta: number): RotaryTable {
+  checkDevice('rotaryTable', device);
+  for (const [name, value] of Object.entries({ positions, headSize, theta }))
+    checkNumber('rotaryTable', name, value);
+  if (![positions, headSize / 2].every((n) => Number.isSafeInteger(n) && n >= 0) || !(theta > 0))
+    throw new ShapeError('rotaryTable', `${positions} positions of heads of ${headSize}, theta ${theta}`);
+  return tableOf(device, positions, rotarySpeeds(headSize, theta));
+}
+
+const speedsField = instance(Float64Array, 'a Float64Array of radians a position');
+const positionsField = whole();
+/** Rows that the smallest table has. */
+const FEWEST_ROWS = 256;
+
+/**
+ * The angles of some speeds, whose table is as long as has been asked for: a context of 131,072 positions is seldom used up.
+ * @example
+ * ```ts
+ * import { integers, openDevice, RotaryAngles, rotary, rotarySpeeds, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * using angles = new RotaryAngles(device, rotarySpeeds(2, 10000), 131072);
+ * // One token of one head of three numbers, of which the first two turn.
+ * const y = rotary(tensor(device, [[[1, 0, 5]]]), integers(device, [1]), angles.table(2));
+ * console.log((await y.read()).map((v) => Math.round(100 * v))); // → Float32Array(3) [ 54, 84, 500 ]
+ * device.destroy();
+ * ```
+ */
+export class RotaryAngles implements Disposable {
+  /** Radians a position, a pair each: the first 2 * speeds.length numbers of a head turn. */
+  readonly speeds: Float64Array;
+  /** Positions that there are at most. */
+  readonly positions: number;
+  readonly #device: Device;
+  /** Each at least twice as long as the one before, which stays: plans name its buffers. */
+  readonly #tables: RotaryTable[] = [];
+
+  /** @throws ShapeError for no speeds, or one that is no number */
+  constructor(device: Device, speeds: Float64Array, positions: number) {
+    checkDevice('RotaryAngles', device);
+    checkValue('RotaryAngles', 'speeds', speedsField, speeds);
+    checkValue('RotaryAngles', 'positions', positionsField, positions);
+    if (speeds.length === 0 || !speeds.every(Number.isFinite))
+      throw new ShapeError('RotaryAngles', `speeds [${speeds.join(', ')}]`);
+    this.#device = device;
+    this.speeds = speeds;
+    this.positions = positions;
+  }
+
+  /**
+   * A table of the positions 0 ... positions - 1 and more, which lives until `dispose`, whatever scope is open. The same
+   * numbers however long it is.
+   * @throws ShapeError for more positions than there are; PlanError where a longer table would have to be made in a recording
+   */
+  table(positions: number): RotaryTable {
+    checkValue('RotaryAngles', 'positions', positionsField, positions);
+    if (positions > this.positions)
+      throw new ShapeError('RotaryAngles', `${positions} positions of ${this.positions}`);
+    const last = this.#tables.at(-1);
+    if (last && last.cosine.dim(0) >= positions) return last;
+    if (this.#device.queue.recorder)
+      throw new PlanError(
+        `a table of rotary positions is made inside a recording; ask for table(${positions}) before it`,
+      );
+    const rows = Math.min(this.positions, 2 ** Math.ceil(Math.log2(Math.max(FEWEST_ROWS, positions))));
+    const made = scope(() => tableOf(this.#device, rows, this.speeds));
+    disown(made.cosine);
+    disown(made.sine);
+    this.#tables.push(made);
+    return made;
+  }
+
+  /** Frees the tables. */
+  dispose(): void {
+    for (const { cosine, sine } of this.#tables.splice(0)) {
+      cosine.dispose();
+      sine.dispose();
+    }
+  }
+  /** For `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+const turn = one([1, -1]);
+
+/**
+ * x [tokens..., heads, D] turned by its tokens' positions (u32, one a token): i and i + r / 2 are a pair, for the first r numbers
+ * of a head, two a speed of the table; the others stay as they are. `direction` -1 turns back. The table is a constant.
+ * @throws ShapeError, also for a position outside the table; GradientError for a table whose gradient is wanted
+ */
+export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
+  checkValue('rotary', 'direction', turn, direction);
+  checkTensors('rotary', { x, positions, 'table.cosine': table?.cosine, 'table.sine': table?.sine });
+  oneDevice('rotary', x, positions, table.cosine, table.sine);
+  const [heads, headSize] = [x.dim(-2), x.dim(-1)];
+  if (
+    table.cosine.rank !== 2 ||
+    2 * table.cosine.dim(1) > headSize ||
+    positions.size * heads * headSize !== x.size ||
+    [x, table.cosine, table.sine].some((t) => t.dtype !== 'f32') ||
+    positions.dtype !== 'u32' ||
+    table.cosine.shape.join() !== table.sine.shape.join()
+  )
+    throw new ShapeError(
+      'rotary',
+      `x ${x.dtype} ${show(x)}, positions ${positions.dtype} ${show(positions)}, table ${show(table.cosine)}`,
+    );
+  if (isRecording([table.cosine, table.sine]))
+    throw new GradientError('rotary: its table is a constant, and the gradient of it would be lost');
+  checkIndices('rotary', positions, table.cosine.dim(0));
+  const y = empty(x.device, x.shape);
+  const half = table.cosine.dim(1);
+  const n = (x.size / headSize) * (headSize - half);
+  const tables = [table.cosine, table.sine].map(({ storage }) => ({ storage, rowLength: half }));
+  // Where the tokens are is known to the device alone: every part of the table turns those of its positions.
+  if (x.size > 0)
+    for (const [begin, end] of commonRows('rotary', table.cosine.dim(0), tables))
+      x.device.dispatch(
+        rotaryKernel(),
+        [
+          x.storage.window(),
+          positions.storage.window(),
+          ...tables.map((rows) => rowsWindow(rows, begin, end)),
+          y.storage.window(),
+        ],
+        [n, heads, half, headSize, begin, end - begin, direction],
+        linearGrid(n),
+        6 * n,
+      );
+  return operation('rotary', [x], y, [positions, table.cosine, table.sine], (dy, saved) => {
+    const [positions, cosine, sine] = saved as [Tensor, Tensor, Tensor];
+    return [rotary(dy, positions, { cosine, sine }, direction === 1 ? -1 : 1)];
+  });
+}

@@ -1,0 +1,96 @@
+/**
+ * Tables of rotary angles as long as has been asked for. What turning does: the table of operations (cases.ts).
+ */
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type Device,
+  integers,
+  noGrad,
+  RotaryAngles,
+  record,
+  rotary,
+  rotarySpeeds,
+  rotaryTable,
+  scope,
+} from '../../engine/index.ts';
+import { expectSameBits, heldBytes, normal, open, upload } from './support.ts';
+
+let device: Device;
+beforeAll(async () => {
+  device = await open();
+});
+afterAll(() => device?.destroy());
+
+describe('rotary angles', () => {
+  it('make a table of the next power of two, up to all positions, with the same numbers however long', async () => {
+    using angles = new RotaryAngles(device, rotarySpeeds(8, 500), 1500);
+    const whole = rotaryTable(device, 1500, 8, 500);
+    const [cosine, sine] = await Promise.all([whole.cosine.read(), whole.sine.read()]);
+    for (const [asked, rows] of [
+      [0, 256],
+      [1, 256],
+      [256, 256],
+      [257, 512],
+      [3, 512],
+      [1400, 1500],
+      [1500, 1500],
+    ] as const) {
+      const table = angles.table(asked);
+      expect(table.cosine.shape).toEqual([rows, 4]);
+      expectSameBits(await table.cosine.read(), cosine.slice(0, 4 * rows));
+      expectSameBits(await table.sine.read(), sine.slice(0, 4 * rows));
+    }
+    expect(() => angles.table(1501)).toThrow('RotaryAngles: 1501 positions of 1500');
+    whole.cosine.dispose();
+    whole.sine.dispose();
+  });
+
+  it('outlive the scope that asks first, and are freed at the end', () => {
+    const before = heldBytes(device);
+    const angles = new RotaryAngles(device, Float64Array.of(0.5, 0.25), 1000);
+    const first = scope(() => void angles.table(10)) ?? angles.table(1);
+    expect(first.cosine.disposed).toBe(false);
+    angles.table(1000);
+    expect(heldBytes(device)).toBeGreaterThan(before);
+    angles.dispose();
+    expect(first.cosine.disposed).toBe(true);
+    expect(heldBytes(device)).toBe(before);
+  });
+
+  it('keep what a plan names when they grow, and do not grow inside a recording', async () => {
+    using angles = new RotaryAngles(device, Float64Array.of(0.5, 0.25), 4096);
+    const x = upload(device, normal([1, 3, 5], 1));
+    const position = integers(device, [7]);
+    const turned = () => noGrad(() => rotary(x, position, angles.table(200)));
+    const want = await turned().read();
+    {
+      using plan = record(device, turned);
+      angles.table(4000);
+      position.write([9]);
+      plan.replay();
+      const moved = await plan.result.read();
+      expect(moved).not.toEqual(want);
+      expectSameBits(moved, await turned().read());
+      position.write([7]);
+      plan.replay();
+      expectSameBits(await plan.result.read(), want);
+    }
+    using fresh = new RotaryAngles(device, Float64Array.of(1), 10);
+    expect(() => record(device, () => fresh.table(3))).toThrow(
+      'a table of rotary positions is made inside a recording; ask for table(3) before it',
+    );
+  });
+
+  it('are of speeds that are numbers', () => {
+    for (const [speeds, says] of [
+      [new Float64Array(), 'speeds []'],
+      [Float64Array.of(1, Number.NaN), 'speeds [1, NaN]'],
+      [[1], 'speeds is [1], expected a Float64Array of radians a position'],
+    ] as const)
+      expect(() => new RotaryAngles(device, speeds as Float64Array, 8)).toThrow(`RotaryAngles: ${says}`);
+    expect(() => rotarySpeeds(3, 10)).toThrow('rotarySpeeds: 3 numbers, theta 10');
+    expect(() => rotarySpeeds(4, 0)).toThrow('rotarySpeeds: 4 numbers, theta 0');
+    expect([...rotarySpeeds(4, 100)]).toEqual([1, 0.1]);
+  });
+});
