@@ -5,29 +5,15 @@
  * and exits with 2. Everything else is ours: one line as well, and exit code 1.
  */
 
-/** The user's mistake: a bad file, option, prompt or machine. `code` is stable and machine-readable. */
-export class UserError extends Error {
-  override readonly name: string = 'UserError';
-  readonly code: string;
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
+import { UserError } from '../kernels/errors.ts';
+
+export { KernelError, UserError } from '../kernels/errors.ts';
 
 /** Shapes or dtypes that an operation does not accept; the message names the op and the shapes. */
 export class ShapeError extends UserError {
   override readonly name = 'ShapeError';
   constructor(op: string, message: string) {
     super('shape', `${op}: ${message}`);
-  }
-}
-
-/** A kernel that does not compile, or that is called with what it does not take: the mistake of its author or caller. */
-export class KernelError extends UserError {
-  override readonly name = 'KernelError';
-  constructor(kernel: string, message: string, options?: ErrorOptions) {
-    super('kernel', `kernel "${kernel}": ${message}`, options);
   }
 }
 

@@ -6,7 +6,8 @@
  * pieces on which all their operands lie in one buffer each.
  */
 
-import { groupWords, isQuantised, QUANTISED_GROUP, storedRow, type WeightFormat } from '../kernels/index.ts';
+import { isQuantised, QUANTISED_GROUP, type WeightFormat } from '../kernels/index.ts';
+import { groupWords, storedRow } from '../kernels/quantise.ts';
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
 import { type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';

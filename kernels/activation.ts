@@ -6,6 +6,7 @@
  */
 
 import { EXPM1, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { word } from './variant.ts';
 
 export type ActivationName = 'gelu' | 'gelu_tanh' | 'silu';
 /** Linear units by their gate (Shazeer 2020, GLU Variants Improve Transformer). */
@@ -186,6 +187,7 @@ fn distribution_step(x: vec4f, d: vec4f, s: vec4f) -> vec4f { return logistic_st
 };
 
 export const ACTIVATION_NAMES = Object.keys(ACTIVATIONS) as ActivationName[];
+export const ACTIVATION = word(ACTIVATION_NAMES);
 
 const GATES: ReadonlyMap<string, ActivationName> = new Map(
   ACTIVATION_NAMES.map((name) => [ACTIVATIONS[name].gated, name]),

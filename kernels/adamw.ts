@@ -7,6 +7,7 @@ import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { WIDEN4 } from './matmulParts.ts';
 import { NARROW_F16 } from './quantise.ts';
 import { shipped } from './shipped.ts';
+import { flag, takes, variant, word } from './variant.ts';
 
 export interface AdamWVariant {
   /** How the gradient is stored. */
@@ -15,11 +16,15 @@ export interface AdamWVariant {
   readonly copy: boolean;
 }
 
+const ADAMW = variant<AdamWVariant>({ gradient: word(['f32', 'f16']), copy: flag });
+
 /**
  * The gradient is multiplied by factor[0]; where that is 0 nothing changes. `correction1`, `correction2`: 1 / (1 - beta^step).
  * Grid: linear over n / 4.
  */
-export const adamw = shipped(({ gradient, copy }: AdamWVariant): Kernel => {
+export const adamw = shipped(makeAdamw, takes('adamw', ['variant', ADAMW]));
+
+function makeAdamw({ gradient, copy }: AdamWVariant): Kernel {
   const half = gradient === 'f16';
   return {
     name: `adamw.${gradient}${copy ? '.copy' : ''}`,
@@ -63,4 +68,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 ${copy ? '  rounded[i] = vec2u(word(w.x, w.y), word(w.z, w.w));' : ''}
 }`,
   };
-});
+}

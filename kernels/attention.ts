@@ -22,6 +22,7 @@
 
 import type { Kernel } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, powerOfTwo, takes, variant } from './variant.ts';
 
 export interface AttentionVariant {
   /** Sizes workgroup memory; with shuffles it does not matter. */
@@ -39,6 +40,16 @@ export interface AttentionVariant {
   /** A workgroup is one subgroup. */
   readonly shuffles: boolean;
 }
+
+const ATTENTION = variant<AttentionVariant>({
+  headSize: count,
+  masked: flag,
+  lanes: powerOfTwo,
+  tile: count,
+  each: count,
+  block: count,
+  shuffles: flag,
+});
 
 const name = (v: AttentionVariant, pass: string): string =>
   `attention.${pass}${v.shuffles ? '' : `.${v.headSize}`}${v.masked ? '.masked' : ''}.${v.tile}x${v.each}.${v.block}.${v.shuffles ? 'lanes' : 'group'}${v.lanes}`;
@@ -309,6 +320,7 @@ ${MAIN(tile)}
 }`,
     };
   },
+  takes('attentionForward', ['variant', ATTENTION]),
   (v) => name(v, 'forward'),
 );
 
@@ -381,6 +393,7 @@ ${MAIN(tile)}
 }`,
     };
   },
+  takes('attentionStatistics', ['variant', ATTENTION]),
   (v) => name(v, 'statistics'),
 );
 
@@ -441,6 +454,7 @@ ${MAIN(tile)}
 }`,
     };
   },
+  takes('attentionBackwardQueries', ['variant', ATTENTION]),
   (v) => name(v, 'backward_queries'),
 );
 
@@ -503,5 +517,6 @@ ${MAIN(tile)}
 }`,
     };
   },
+  takes('attentionBackwardKeys', ['variant', ATTENTION]),
   (v) => name(v, 'backward_keys'),
 );

@@ -5,6 +5,7 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { takes } from './variant.ts';
 
 /** y = a, `n` elements, four at a time. Grid: linear over n / 4. */
 export const copyCeiling = shipped((): Kernel => {
@@ -22,7 +23,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (i * 4u < p.n) { y[i] = a[i]; }
 }`,
   };
-});
+}, takes('copyCeiling'));
 
 /** Independent chains an invocation works on, and steps of each in one turn of the loop. */
 const CHAINS = 12;
@@ -58,4 +59,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${chains.map((c) => `c${c}`).join(' + ')};
 }`,
   };
-});
+}, takes('fmaCeiling'));

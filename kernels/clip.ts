@@ -5,6 +5,7 @@
 
 import type { Kernel } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { takes } from './variant.ts';
 
 /** Of `squares` [1], the sum of all squares: y = [factor, norm]. By its bits: compilers may assume that numbers are finite. */
 export const clipFactor = shipped((): Kernel => {
@@ -24,4 +25,4 @@ fn main() {
   y[1] = norm;
 }`,
   };
-});
+}, takes('clipFactor'));

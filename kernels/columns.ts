@@ -7,8 +7,9 @@
  */
 
 import { GROUP_INDEX, type Kernel } from './kernel.ts';
-import { COMBINATIONS, groupReduction, type Reduction } from './reduce.ts';
+import { COMBINATIONS, groupReduction, REDUCTION, type Reduction } from './reduce.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, powerOfTwo, takes, variant, word } from './variant.ts';
 
 /** How a workgroup shares columns. */
 export interface ColumnShare {
@@ -17,6 +18,12 @@ export interface ColumnShare {
   /** Columns in an element; they divide `inner`. */
   readonly vector: 1 | 4;
 }
+
+export const COLUMN_SHARE = variant<ColumnShare>({
+  rowLanes: powerOfTwo,
+  columnLanes: count,
+  vector: word([1, 4]),
+});
 
 /** Parameters of every reduction of columns: the shape, the slices that `reduced` is cut into and the rows of each. */
 export const COLUMN_PARAMS = {
@@ -103,4 +110,5 @@ export const reduceColumns = shipped(
       body: reduceDown(share, reduction, accumulate, { u: 'y' }, `let v = ${take('a[i]')}; u = ${combine};`),
     };
   },
+  takes('reduceColumns', ['reduction', REDUCTION], ['share', COLUMN_SHARE], ['accumulate', flag]),
 );

@@ -4,13 +4,16 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { flag, optional, takes, word } from './variant.ts';
 
 /**
  * y[yo + i . ys] = a[ao + i . as] for every index i of a box of at most four axes (sizes d0 d1 d2 d3, d0 implied by n).
  * Words of 32 bits, so that integers pass untouched; with `four`, quads of them, and all sizes, strides and offsets count
  * quads. Grid: linear over n.
  */
-export const stridedCopy = shipped((four: boolean): Kernel => {
+export const stridedCopy = shipped(makeStridedCopy, takes('stridedCopy', ['four', flag]));
+
+function makeStridedCopy(four: boolean): Kernel {
   const element = four ? 'vec4u' : 'u32';
   return {
     name: `copy.strided${four ? '.four' : ''}`,
@@ -46,16 +49,19 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[p.yo + i0 * p.y0 + i1 * p.y1 + i2 * p.y2 + i3 * p.y3] = a[p.ao + i0 * p.a0 + i1 * p.a1 + i2 * p.a2 + i3 * p.a3];
 }`,
   };
-});
+}
 
 /** 16-bit numbers as stored in a checkpoint, two a word. */
 export type HalfFormat = 'f16' | 'bf16';
+export const HALF = word<HalfFormat>(['f16', 'bf16']);
 
 /**
  * Widens `n` 16-bit numbers to f32 exactly, by integer arithmetic: hardware conversions may flush subnormal numbers.
  * Grid: linear over n / 2, or with `eight`, for n a multiple of 8, over n / 8.
  */
-export const widen = shipped((format: HalfFormat, eight = false): Kernel => {
+export const widen = shipped(makeWiden, takes('widen', ['format', HALF], ['eight', optional(flag)]));
+
+function makeWiden(format: HalfFormat, eight = false): Kernel {
   const element = eight ? 'vec4u' : 'u32';
   return {
     name: `widen.${format}${eight ? '.eight' : ''}`,
@@ -85,7 +91,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (2u * i + 1u < p.n) { y[2u * i + 1u] = widen_bits(word >> 16u); }
 }`,
   };
-});
+}
 
 /** WGSL: the float32 bits of numbers 8 i ... 8 i + 7 of the array of vec4u `a`, read at once. */
 export function readEight(format: 'f32' | HalfFormat): string {

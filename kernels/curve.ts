@@ -10,6 +10,7 @@ import { NONE, TARGET_FIELDS } from './difference.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { EXPM1 } from './math.ts';
 import { shipped } from './shipped.ts';
+import { takes, word } from './variant.ts';
 
 /** Numbers of one curve, in order. */
 export const CURVE_FIELDS = [
@@ -42,7 +43,12 @@ const CHANGE = {
  * of it moves. `shift` [points] is the same for all. `plain`, `change`, `single`, `shift` and `share` are what plain log p_v, changes of logits,
  * shifts and p are known to (neurgrad/rounding.ts). `zero` 1 counts the point (0, 0) as well. Grid: linear over curves.
  */
-export const curveSums = shipped((of: keyof typeof CHANGE): Kernel => {
+export const curveSums = shipped(
+  makeCurveSums,
+  takes('curveSums', ['of', word(Object.keys(CHANGE) as (keyof typeof CHANGE)[])]),
+);
+
+function makeCurveSums(of: keyof typeof CHANGE): Kernel {
   return {
     name: `curve.${of}`,
     bindings: [
@@ -125,4 +131,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[out + 6u] = noise;
 }`,
   };
-});
+}

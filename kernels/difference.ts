@@ -8,13 +8,14 @@
  * stood in the layer's input, which keys of its prompt changed. Rows of prompts of any length ride one dispatch.
  */
 
-import { type ActivationName, activationChange, activationValue } from './activation.ts';
+import { ACTIVATION, type ActivationName, activationChange, activationValue } from './activation.ts';
 import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { EXPM1, LOG1P } from './math.ts';
 import type { Norm } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
 import { SUMMED_APART } from './softmax.ts';
+import { flag, optional, powerOfTwo, takes, word } from './variant.ts';
 
 /** Integers of one token record, in order. */
 export const TOKEN_FIELDS = [
@@ -47,7 +48,12 @@ const LARGEST_EXPONENT = '80.0';
  * y = norm(x + d) - norm(x), both times weight. With c, e the deviations of x and d and v = mean(e (2c + e)) the change of
  * the variance: e / s' - c v / (s s' (s + s')), s and s' the standard deviations before and after. Grid: groups, rows.
  */
-export const normDifference = shipped((kind: Norm, lanes: number = ROW_GROUP): Kernel => {
+export const normDifference = shipped(
+  makeNormDifference,
+  takes('normDifference', ['kind', word<Norm>(['layer', 'rms'])], ['lanes', optional(powerOfTwo)]),
+);
+
+function makeNormDifference(kind: Norm, lanes: number = ROW_GROUP): Kernel {
   const mean = (of: string): string =>
     kind === 'layer' ? `reduce_total(sum_${of}, lane) / f32(p.length)` : '0.0';
   return {
@@ -91,13 +97,18 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   }
 }`,
   };
-});
+}
 
 /** Elements of a row are taken four at a time where its length allows. */
 const element = (wide: boolean): string => (wide ? 'vec4f' : 'f32');
 
 /** y = f(a + d) - f(a), f an activation. Grid: linear over n, elements or quads of them; `length` in the same unit. */
-export const activationDifference = shipped((act: ActivationName, wide: boolean): Kernel => {
+export const activationDifference = shipped(
+  makeActivationDifference,
+  takes('activationDifference', ['act', ACTIVATION], ['wide', flag]),
+);
+
+function makeActivationDifference(act: ActivationName, wide: boolean): Kernel {
   return {
     name: `difference.${act}${wide ? '.wide' : ''}`,
     bindings: [
@@ -117,10 +128,15 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = change(x, vec4f(d[i]))${wide ? '' : '.x'};
 }`,
   };
-});
+}
 
 /** y = f(g + dg) (u + du) - f(g) u, by the product rule. Grid as {@link activationDifference}. */
-export const gatedDifference = shipped((act: ActivationName, wide: boolean): Kernel => {
+export const gatedDifference = shipped(
+  makeGatedDifference,
+  takes('gatedDifference', ['act', ACTIVATION], ['wide', flag]),
+);
+
+function makeGatedDifference(act: ActivationName, wide: boolean): Kernel {
   return {
     name: `difference.gated.${act}${wide ? '.wide' : ''}`,
     bindings: [
@@ -145,13 +161,18 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = moved${wide ? '' : '.x'};
 }`,
   };
-});
+}
 
 /**
  * Change of the scaled attention scores, y [tokens, heads, stride]: (dq . k + (q + dq) . dk) * scale, key head
  * floor(h / group). `size` counts quads where wide; without `changedKeys` only the first term. Grid: linear over tokens * heads * stride.
  */
-export const scoreDifference = shipped((wide: boolean, changedKeys = true): Kernel => {
+export const scoreDifference = shipped(
+  makeScoreDifference,
+  takes('scoreDifference', ['wide', flag], ['changedKeys', optional(flag)]),
+);
+
+function makeScoreDifference(wide: boolean, changedKeys = true): Kernel {
   const T = element(wide);
   const total = wide ? 'dot(sum, vec4f(1.0))' : 'sum';
   return {
@@ -197,7 +218,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${total} * p.scale;
 }`,
   };
-});
+}
 
 /**
  * Change of the attention probabilities, in place over the scores' change s: with x_j = e^(s_j - s_r) - 1 and
@@ -235,13 +256,18 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   for (var j = 0u; j < keys; j++) { s[base + j] = pattern[origin + j] * (s[base + j] - level) / (1.0 + level); }
 }`,
   };
-});
+}, takes('patternDifference'));
 
 /**
  * Change of the mixed values, y [tokens, heads * size]: sum over keys of dp (v + dv) + p dv; without `changedKeys` of dp v
  * alone. `size` and n count quads where wide. Grid: linear over n.
  */
-export const mixDifference = shipped((wide: boolean, changedKeys = true): Kernel => {
+export const mixDifference = shipped(
+  makeMixDifference,
+  takes('mixDifference', ['wide', flag], ['changedKeys', optional(flag)]),
+);
+
+function makeMixDifference(wide: boolean, changedKeys = true): Kernel {
   const T = element(wide);
   return {
     name: `difference.mix${wide ? '.wide' : ''}${changedKeys ? '' : '.base'}`,
@@ -280,14 +306,16 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = sum;
 }`,
   };
-});
+}
 
 /**
  * Keys and values of a layer whose queries are few need not be computed token by token (BERT's last layer): with
  * t = W_k^T (q + dq) of each head, (q + dq) . W_k dx_j is t . dx_j. Adds that to the scores' change where a key changed;
  * t [heads, tokens, width], y [tokens, heads, stride]. Grid: linear over tokens * heads * stride.
  */
-export const projectedScore = shipped((wide: boolean): Kernel => {
+export const projectedScore = shipped(makeProjectedScore, takes('projectedScore', ['wide', flag]));
+
+function makeProjectedScore(wide: boolean): Kernel {
   const T = element(wide);
   return {
     name: `difference.projected_score${wide ? '.wide' : ''}`,
@@ -314,13 +342,15 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] += p.scale * ${wide ? 'dot(sum, vec4f(1.0))' : 'sum'};
 }`,
   };
-});
+}
 
 /**
  * The other half: sum over changed keys of (p + dp) dx_j for each head, [heads, tokens, width], which W_v turns into
  * values afterwards. Grid: linear over n.
  */
-export const projectedMix = shipped((wide: boolean): Kernel => {
+export const projectedMix = shipped(makeProjectedMix, takes('projectedMix', ['wide', flag]));
+
+function makeProjectedMix(wide: boolean): Kernel {
   const T = element(wide);
   return {
     name: `difference.projected_mix${wide ? '.wide' : ''}`,
@@ -350,7 +380,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = sum;
 }`,
   };
-});
+}
 
 /** y = a + d of the same token where it had changed before the layer. Grid: linear over n. */
 export const addOwn = shipped((): Kernel => {
@@ -374,7 +404,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = value;
 }`,
   };
-});
+}, takes('addOwn'));
 
 /** Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width]. Grid: linear over n. */
 export const injectColumns = shipped((): Kernel => {
@@ -396,7 +426,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = scale[row] * w[i % p.length * p.width + column[row]];
 }`,
   };
-});
+}, takes('injectColumns'));
 
 /** Numbers that {@link targetDifference} says of a row, in order. */
 export const TARGET_FIELDS = [
@@ -422,7 +452,12 @@ export const TARGET_FIELDS = [
  * in which none underflows. `condition` says how uncertain the shift itself is. `at` holds (base row, target, bits of the condition)
  * a row. Grid: groups, rows.
  */
-export const targetDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
+export const targetDifference = shipped(
+  makeTargetDifference,
+  takes('targetDifference', ['lanes', optional(powerOfTwo)]),
+);
+
+function makeTargetDifference(lanes: number = ROW_GROUP): Kernel {
   return targetKernel(
     `difference.target.${lanes}`,
     lanes,
@@ -430,7 +465,7 @@ export const targetDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
     {},
     { record: 3, opening: '', change: (i) => `dz[row * p.length + ${i}]` },
   );
-});
+}
 
 /**
  * The same of a shift in the last layer of a pre-norm model (SPEC 9.5), whose final residual x becomes x + c w: with
@@ -438,7 +473,12 @@ export const targetDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
  * before and after. One product y a neuron serves all its shifts. `at` holds (base row, target, bits of the
  * condition, neuron, bits of c) a row.
  */
-export const lineDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
+export const lineDifference = shipped(
+  makeLineDifference,
+  takes('lineDifference', ['lanes', optional(powerOfTwo)]),
+);
+
+function makeLineDifference(lanes: number = ROW_GROUP): Kernel {
   return targetKernel(
     `difference.line.${lanes}`,
     lanes,
@@ -471,7 +511,7 @@ export const lineDifference = shipped((lanes: number = ROW_GROUP): Kernel => {
       change: (i) => `fma(along, line[neuron * p.length + ${i}], turn * z[base + ${i}])`,
     },
   );
-});
+}
 
 function targetKernel(
   name: string,

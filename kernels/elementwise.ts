@@ -19,6 +19,7 @@ import {
   TRIGONOMETRY,
 } from './math.ts';
 import { shipped } from './shipped.ts';
+import { takes, word } from './variant.ts';
 
 /** Expressions in `x: vec4f`, `p.s`, `p.t`. */
 const UNARY = {
@@ -40,6 +41,10 @@ const UNARY = {
 } as const;
 type PlainName = keyof typeof UNARY;
 export type UnaryName = PlainName | ActivationName | `${ActivationName}_derivative`;
+const UNARY_NAMES: readonly UnaryName[] = [
+  ...(Object.keys(UNARY) as PlainName[]),
+  ...ACTIVATION_NAMES.flatMap((act) => [act, `${act}_derivative`] as const),
+];
 
 const UNARY_HELPERS: Partial<Record<PlainName, string>> = {
   log: LOGARITHM,
@@ -60,7 +65,9 @@ function unaryText(name: UnaryName): readonly [helpers: string, expression: stri
 }
 
 /** y = f(x) over `n` contiguous elements. Grid: linear over n / 4. */
-export const unary = shipped((name: UnaryName): Kernel => {
+export const unary = shipped(makeUnary, takes('unary', ['name', word(UNARY_NAMES)]));
+
+function makeUnary(name: UnaryName): Kernel {
   const [helpers, expression] = unaryText(name);
   return {
     name: `unary.${name}`,
@@ -79,7 +86,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${expression};
 }`,
   };
-});
+}
 
 /**
  * Expressions in `u` and `v` (both vec4f or both f32, of type T; their bits of type U). What compares goes by the order of bits
@@ -104,12 +111,19 @@ const BINARY = {
 } as const;
 const ORDERED: ReadonlySet<BinaryName> = new Set(['maximum', 'minimum', 'greater', 'equal', 'above', 'same']);
 export type BinaryName = keyof typeof BINARY;
+const BINARY_NAMES = Object.keys(BINARY) as BinaryName[];
 
+const LAYOUTS = ['same', 'repeatA', 'repeatB', 'scalarA', 'scalarB', 'strided'] as const;
 /** `same`: equal shapes. `repeatB`, `repeatA`: that operand of `m` elements repeats (m a multiple of 4, or 1). `strided`: any broadcast. */
-export type BinaryLayout = 'same' | 'repeatA' | 'repeatB' | 'scalarA' | 'scalarB' | 'strided';
+export type BinaryLayout = (typeof LAYOUTS)[number];
 
 /** y = f(a, b). Grid: linear over n / 4, or over n for `strided`. */
-export const binary = shipped((name: BinaryName, layout: BinaryLayout): Kernel => {
+export const binary = shipped(
+  makeBinary,
+  takes('binary', ['name', word(BINARY_NAMES)], ['layout', word(LAYOUTS)]),
+);
+
+function makeBinary(name: BinaryName, layout: BinaryLayout): Kernel {
   const strided = layout === 'strided';
   const scalar = { scalarA: 'a', scalarB: 'b' }[layout as string];
   const element = strided ? 'f32' : 'vec4f';
@@ -163,7 +177,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = ${BINARY[name]};
 }`,
   };
-});
+}
 
 /** y = c != 0 ? a : b over `n` contiguous elements, whose bits it copies. Grid: linear over n / 4. */
 export const select = shipped((): Kernel => {
@@ -184,7 +198,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = select(b[i], a[i], (c[i] & vec4u(0x7fffffffu)) != vec4u());
 }`,
   };
-});
+}, takes('select'));
 
 /** y = value everywhere, `n` elements. Grid: linear over n / 4. */
 export const fill = shipped((): Kernel => {
@@ -200,4 +214,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = vec4f(p.value);
 }`,
   };
-});
+}, takes('fill'));

@@ -1,24 +1,46 @@
-/** All kernels: WGSL text as functions of typed variants. */
+/** All kernels: WGSL text as functions of typed variants. What they are put together of stays in this folder. */
 
-export * from './activation.ts';
+export {
+  ACTIVATION_NAMES,
+  ACTIVATIONS,
+  type Activation,
+  type ActivationName,
+  type ActivationText,
+  GATED_NAMES,
+  type GatedName,
+  gateOf,
+  normalDistribution,
+  TANH_CUBIC,
+  TANH_LINEAR,
+} from './activation.ts';
 export * from './adamw.ts';
 export * from './attention.ts';
 export * from './ceiling.ts';
 export * from './clip.ts';
-export * from './columns.ts';
-export * from './copy.ts';
+export { type ColumnShare, reduceColumns } from './columns.ts';
+export { type HalfFormat, stridedCopy, widen } from './copy.ts';
 export * from './elementwise.ts';
+export { KernelError, UserError } from './errors.ts';
 export * from './kernel.ts';
-export * from './matmul.ts';
+export { type MatmulVariant, matmul } from './matmul.ts';
 export * from './matmulBlock.ts';
 export * from './matmulLanes.ts';
-export * from './matmulParts.ts';
+export type { Epilogue, Fusion } from './matmulParts.ts';
 export * from './matmulUnits.ts';
-export * from './norm.ts';
+export { type Norm, type NormVectors, norm, normBackward, normParameters, normStatistics } from './norm.ts';
 export * from './patch.ts';
-export * from './quantise.ts';
-export * from './reduce.ts';
+export {
+  dequantise,
+  isQuantised,
+  narrow,
+  QUANTISED_GROUP,
+  type QuantisedFormat,
+  quantise,
+  quantiseWhole,
+  type WeightFormat,
+} from './quantise.ts';
+export { argmaxRows, type Reduction, ROW_GROUP, reduceRows } from './reduce.ts';
 export * from './rotary.ts';
-export * from './rowSweep.ts';
+export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';

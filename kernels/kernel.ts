@@ -5,6 +5,8 @@
  * ways of passing parameters: immediates (push constants) where the device has them, else a uniform buffer.
  */
 
+import { checkArguments, word } from './variant.ts';
+
 export type ScalarType = 'u32' | 'i32' | 'f32';
 
 export interface Binding {
@@ -39,9 +41,9 @@ export interface Kernel<Params extends KernelParams = KernelParams> {
 export function memo<Args extends unknown[]>(
   make: (...args: Args) => Kernel,
   key: (...args: Args) => string = (...args) => JSON.stringify(args),
-): ((...args: Args) => Kernel) & { readonly make: (...args: Args) => Kernel } {
+): (...args: Args) => Kernel {
   const made = new Map<string, Kernel>();
-  const remembered = (...args: Args): Kernel => {
+  return (...args) => {
     const at = key(...args);
     let kernel = made.get(at);
     if (!kernel) {
@@ -50,7 +52,6 @@ export function memo<Args extends unknown[]>(
     }
     return kernel;
   };
-  return Object.assign(remembered, { make });
 }
 
 /** Values of a kernel's parameters: by name, or in the kernel's order. */
@@ -60,6 +61,7 @@ export type ParameterValues<Params extends KernelParams = KernelParams> =
 
 /** How parameters reach the kernel. */
 export type ParameterPassing = 'immediate' | 'uniform';
+const PASSING = word<ParameterPassing>(['immediate', 'uniform']);
 
 /** Most scalars a kernel may take: 64 bytes, what every device with immediates offers. */
 export const MAX_PARAMS = 16;
@@ -86,8 +88,9 @@ export function groupGrid(groups: number): [number, number, number] {
   return [Math.min(groups, MAX_GROUPS), Math.max(1, Math.ceil(groups / MAX_GROUPS)), 1];
 }
 
-/** The complete WGSL module of a kernel. */
+/** The complete WGSL module of a kernel. @throws KernelError for another way of passing. */
 export function wgsl(kernel: Kernel, passing: ParameterPassing): string {
+  checkArguments({ kernel: kernel.name, args: [['passing', PASSING]] }, [passing]);
   const names = Object.entries(kernel.params);
   const lines = (kernel.enable ?? []).map((extension) => `enable ${extension};`);
   for (const diagnostic of kernel.off ?? []) lines.push(`diagnostic(off, ${diagnostic});`);

@@ -7,9 +7,11 @@
  * The weight side B may be stored as 16-bit numbers, two a word, or quantised (quantise.ts), widened while loading; accumulation is f32 always.
  */
 
+import { KernelError } from './errors.ts';
 import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
+  FUSION,
   type Fusion,
   fusionName,
   matmulBases,
@@ -19,8 +21,9 @@ import {
   storeTile,
   weightReader,
 } from './matmulParts.ts';
-import type { WeightFormat } from './quantise.ts';
+import { WEIGHT, type WeightFormat } from './quantise.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, takes, variant, word } from './variant.ts';
 
 export interface MatmulVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -41,13 +44,30 @@ export interface MatmulVariant extends Fusion {
   readonly weight: WeightFormat;
 }
 
-const flag = (on: boolean, letter: string): string => (on ? letter : '');
+const MATMUL = variant<MatmulVariant>({
+  ...FUSION,
+  transA: flag,
+  transB: flag,
+  vectorA: flag,
+  vectorB: flag,
+  vectorC: flag,
+  tail: flag,
+  tileM: word([1, 2, 4, 8]),
+  tileN: word([4, 8]),
+  groupM: count,
+  groupN: count,
+  weight: WEIGHT,
+});
+
+const mark = (on: boolean, letter: string): string => (on ? letter : '');
 
 const name = (v: MatmulVariant): string =>
-  `matmul.${v.weight}.${flag(v.transA, 'A')}${flag(v.transB, 'B')}${flag(v.vectorA, 'a')}${flag(v.vectorB, 'b')}${flag(v.vectorC, 'c')}${flag(v.tail, 't')}.${v.tileM}x${v.tileN}.${v.groupM}x${v.groupN}${fusionName(v)}`;
+  `matmul.${v.weight}.${mark(v.transA, 'A')}${mark(v.transB, 'B')}${mark(v.vectorA, 'a')}${mark(v.vectorB, 'b')}${mark(v.vectorC, 'c')}${mark(v.tail, 't')}.${v.tileM}x${v.tileN}.${v.groupM}x${v.groupN}${fusionName(v)}`;
 
 /** Grid: (ceil(n / (tileN groupN)), ceil(m / (tileM groupM)), batches). */
-export const matmul = shipped((v: MatmulVariant): Kernel => {
+export const matmul = shipped(makeMatmul, takes('matmul', ['variant', MATMUL]), name);
+
+function makeMatmul(v: MatmulVariant): Kernel {
   const { tileM, tileN } = v;
   const rows = [...Array(tileM).keys()];
   const columnQuads = [...Array(tileN / 4).keys()];
@@ -55,7 +75,8 @@ export const matmul = shipped((v: MatmulVariant): Kernel => {
   const { declarations, element, quad, stored } = weightReader(v.weight, v.vectorB);
   // Operands contiguous along K are loaded four-wide along K, which needs rows that start at multiples of 4.
   const alongK = { a: v.vectorA && !v.transA, b: v.vectorB && v.transB };
-  if (v.tail && (alongK.a || alongK.b)) throw new Error('matmul: a K with a tail cannot be loaded four-wide');
+  if (v.tail && (alongK.a || alongK.b))
+    throw new KernelError('matmul', 'a K with a tail cannot be loaded four-wide');
 
   const prologue = prologueParts(v.prologue, v.transA);
   const setup = rows.flatMap((m) => prologue.row(m, `min(row0 + ${m}u, p.m - 1u)`));
@@ -149,4 +170,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   ${storeTile(rows, columnQuads, v.vectorC, v)}
 }`,
   };
-}, name);
+}

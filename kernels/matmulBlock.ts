@@ -13,6 +13,7 @@
 import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
+  FUSION,
   type Fusion,
   fusionName,
   matmulBases,
@@ -22,8 +23,9 @@ import {
   storeTile,
   weightReader,
 } from './matmulParts.ts';
-import type { WeightFormat } from './quantise.ts';
+import { WEIGHT, type WeightFormat } from './quantise.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, takes, variant } from './variant.ts';
 
 export interface MatmulBlockVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -42,11 +44,26 @@ export interface MatmulBlockVariant extends Fusion {
   readonly weight: WeightFormat;
 }
 
+const MATMUL_BLOCK = variant<MatmulBlockVariant>({
+  ...FUSION,
+  transA: flag,
+  transB: flag,
+  vectorC: flag,
+  blockM: count,
+  blockN: count,
+  blockK: count,
+  tileM: count,
+  tileN: count,
+  weight: WEIGHT,
+});
+
 const name = (v: MatmulBlockVariant): string =>
   `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / blockN), ceil(m / blockM), batches). */
-export const matmulBlock = shipped((v: MatmulBlockVariant): Kernel => {
+export const matmulBlock = shipped(makeMatmulBlock, takes('matmulBlock', ['variant', MATMUL_BLOCK]), name);
+
+function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
   const { blockM, blockN, blockK, tileM, tileN } = v;
   const across = blockN / tileN;
   const invocations = across * (blockM / tileM);
@@ -145,4 +162,4 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
   ${storeTile(rows, quads, v.vectorC, v)}
 }`,
   };
-}, name);
+}

@@ -13,6 +13,7 @@
 import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
+  FUSION,
   type Fusion,
   fusionName,
   matmulBases,
@@ -22,6 +23,7 @@ import {
   storeSum,
 } from './matmulParts.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, powerOfTwo, takes, variant } from './variant.ts';
 
 export interface MatmulLanesVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -34,11 +36,22 @@ export interface MatmulLanesVariant extends Fusion {
   readonly lanes: number;
 }
 
+const MATMUL_LANES = variant<MatmulLanesVariant>({
+  ...FUSION,
+  transA: flag,
+  transB: flag,
+  tileM: count,
+  tileN: count,
+  lanes: powerOfTwo,
+});
+
 const name = (v: MatmulLanesVariant): string =>
   `matmul.lanes${v.lanes}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.tileM}x${v.tileN}${fusionName(v)}`;
 
 /** Grid: (ceil(m / tileM), ceil(n / (tileN lanes)), batches). */
-export const matmulLanes = shipped((v: MatmulLanesVariant): Kernel => {
+export const matmulLanes = shipped(makeMatmulLanes, takes('matmulLanes', ['variant', MATMUL_LANES]), name);
+
+function makeMatmulLanes(v: MatmulLanesVariant): Kernel {
   const { tileM, tileN, lanes } = v;
   const rows = [...Array(tileM).keys()];
   const prologue = prologueParts(v.prologue, v.transA);
@@ -87,4 +100,4 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   }
 }`,
   };
-}, name);
+}

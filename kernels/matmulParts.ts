@@ -10,11 +10,21 @@
  * applied to the same rounded numbers.
  */
 
-import { ACTIVATIONS, type ActivationName, activationValue, type GatedName, gateOf } from './activation.ts';
+import {
+  ACTIVATION_NAMES,
+  ACTIVATIONS,
+  type ActivationName,
+  activationValue,
+  GATED_NAMES,
+  type GatedName,
+  gateOf,
+} from './activation.ts';
 import { F16_BITS, type HalfFormat } from './copy.ts';
+import { KernelError } from './errors.ts';
 import type { Binding, ScalarType } from './kernel.ts';
-import { isCentred, type NormVectors, normFactor } from './norm.ts';
+import { isCentred, NORM_VECTORS, type NormVectors, normFactor } from './norm.ts';
 import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
+import { flag, optional, word } from './variant.ts';
 
 /**
  * m, n, k; strides of one batch in elements (0 repeats that operand); leading sizes of A and C and first elements a_first,
@@ -122,6 +132,14 @@ export interface Fusion {
   readonly epilogue?: Epilogue;
 }
 
+/** Members of a variant, by name. */
+export const FUSION = {
+  prologue: optional(NORM_VECTORS),
+  bias: flag,
+  accumulate: flag,
+  epilogue: optional(word<Epilogue>(['none', 'add', ...ACTIVATION_NAMES, ...GATED_NAMES])),
+};
+
 /** Tells variants apart in kernel names. */
 export const fusionName = ({ prologue, bias, accumulate, epilogue }: Fusion): string =>
   `${prologue ? `.${prologue}` : ''}${bias ? '+' : ''}${accumulate ? '=' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
@@ -142,7 +160,7 @@ interface PrologueParts {
 /** @param transA for the check only: rows are normalised, and those of a transposed A are columns in memory. */
 export function prologueParts(prologue: NormVectors | undefined, transA: boolean): PrologueParts {
   if (!prologue) return { row: () => [], column: () => [], load: (value) => value };
-  if (transA) throw new Error('matmul: a transposed A has no prologue');
+  if (transA) throw new KernelError('matmul', 'a transposed A has no prologue');
   const biased = prologue === 'layer';
   return {
     row: (m, row) => [`let row_norm${m} = statistics[p.statistics_first + ${row}];`],

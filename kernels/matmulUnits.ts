@@ -16,6 +16,7 @@
 import type { Kernel } from './kernel.ts';
 import {
   epilogueParts,
+  FUSION,
   type Fusion,
   fusionName,
   matmulBases,
@@ -25,6 +26,7 @@ import {
   storeSum,
 } from './matmulParts.ts';
 import { shipped } from './shipped.ts';
+import { count, flag, powerOfTwo, takes, variant } from './variant.ts';
 
 export interface MatmulUnitsVariant extends Fusion {
   /** A is stored [K, M] instead of [M, K]. */
@@ -40,6 +42,17 @@ export interface MatmulUnitsVariant extends Fusion {
   readonly split: boolean;
 }
 
+const MATMUL_UNITS = variant<MatmulUnitsVariant>({
+  ...FUSION,
+  transA: flag,
+  transB: flag,
+  unitM: count,
+  unitN: count,
+  unitK: count,
+  lanes: powerOfTwo,
+  split: flag,
+});
+
 /** Rows and columns of C that a workgroup owns: 2 x 2 subgroups of 2 x 2 matrices. */
 export const unitsBlock = (v: Pick<MatmulUnitsVariant, 'unitM' | 'unitN'>): [number, number] => [
   4 * v.unitM,
@@ -50,7 +63,9 @@ const name = (v: MatmulUnitsVariant): string =>
   `matmul.units${v.split ? '.split' : ''}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.unitM}x${v.unitN}x${v.unitK}.${v.lanes}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(n / block columns), ceil(m / block rows), batches). */
-export const matmulUnits = shipped((v: MatmulUnitsVariant): Kernel => {
+export const matmulUnits = shipped(makeMatmulUnits, takes('matmulUnits', ['variant', MATMUL_UNITS]), name);
+
+function makeMatmulUnits(v: MatmulUnitsVariant): Kernel {
   const { unitM, unitN, unitK } = v;
   const [blockM, blockN] = unitsBlock(v);
   const invocations = 4 * v.lanes;
@@ -157,4 +172,4 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) loca
     .join('\n  ')}
 }`,
   };
-}, name);
+}

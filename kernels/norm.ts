@@ -6,16 +6,26 @@
  * rows: the gradients of weight and bias, and products that normalise rows as they load them (matmulParts.ts).
  */
 
-import { COLUMN_PARAMS, type ColumnShare, columnElement, columnShareName, reduceDown } from './columns.ts';
+import {
+  COLUMN_PARAMS,
+  COLUMN_SHARE,
+  type ColumnShare,
+  columnElement,
+  columnShareName,
+  reduceDown,
+} from './columns.ts';
 import type { Kernel } from './kernel.ts';
 import { groupReduction, ROW_MAIN } from './reduce.ts';
-import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
+import { ROW_SHARE, type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
 import { shipped } from './shipped.ts';
+import { flag, takes, word } from './variant.ts';
 
 /** `rms1`: an RMS norm that multiplies by 1 + weight (Gemma): weights near 0, which 1 + weight as stored would round. */
 export type Norm = 'layer' | 'rms' | 'rms1';
+export const NORM = word<Norm>(['layer', 'rms', 'rms1']);
 /** The same by what is read of a row's vectors: a layer norm's bias or none. */
 export type NormVectors = Norm | 'layer_no_bias';
+export const NORM_VECTORS = word<NormVectors>(['layer', 'layer_no_bias', 'rms', 'rms1']);
 
 /** Whether a row's mean is taken off; its statistics depend on nothing else. */
 export const isCentred = (kind: NormVectors): boolean => kind === 'layer' || kind === 'layer_no_bias';
@@ -39,7 +49,9 @@ const statistics = (kind: NormVectors, row: RowSweep<'x'>): string => `${mean(ki
   let rstd = 1.0 / sqrt(reduce_total(${row.sum('squares')}, lane) / f32(p.length) + p.eps);`;
 
 /** y = (a - mean) * rstd * weight + bias (a bias where `kind` has one). Grid: groups, rows. */
-export const norm = shipped((kind: NormVectors, share: RowShare): Kernel => {
+export const norm = shipped(makeNorm, takes('norm', ['kind', NORM_VECTORS], ['share', ROW_SHARE]));
+
+function makeNorm(kind: NormVectors, share: RowShare): Kernel {
   const bias = kind === 'layer';
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   const element = row.type.f32;
@@ -61,13 +73,18 @@ ${row.read}
   ${row.each(({ x, i }) => `y[base + ${i}] = (${x} - mean) * rstd * ${normFactor(kind, `weight[${i}]`)}${bias ? ` + bias[${i}]` : ''};`)}
 }`,
   };
-});
+}
 
 /**
  * Cotangent of a: rstd (g - mean(g) - xhat mean(g xhat)) with g = dy * weight; RMS without mean(g).
  * Grid: groups, rows.
  */
-export const normBackward = shipped((kind: Norm, share: RowShare): Kernel => {
+export const normBackward = shipped(
+  makeNormBackward,
+  takes('normBackward', ['kind', NORM], ['share', ROW_SHARE]),
+);
+
+function makeNormBackward(kind: Norm, share: RowShare): Kernel {
   const layer = isCentred(kind);
   const row = sweepRow(share, {
     x: (i) => `a[base + ${i}]`,
@@ -102,10 +119,15 @@ ${row.read}
   ${row.each(({ x, g, i }) => `da[base + ${i}] = rstd * (${g} - mean_g - (${x} - mean) * rstd * mean_along);`)}
 }`,
   };
-});
+}
 
 /** Mean (0 for RMS) and rstd of each row, those of {@link norm}, to statistics[first + row]. Grid: groups, rows. */
-export const normStatistics = shipped((kind: 'layer' | 'rms', share: RowShare): Kernel => {
+export const normStatistics = shipped(
+  makeNormStatistics,
+  takes('normStatistics', ['kind', word(['layer', 'rms'])], ['share', ROW_SHARE]),
+);
+
+function makeNormStatistics(kind: 'layer' | 'rms', share: RowShare): Kernel {
   const row = sweepRow(share, { x: (i) => `a[base + ${i}]` });
   return {
     name: `norm_statistics.${kind}.${row.name}`,
@@ -123,13 +145,18 @@ ${row.read}
   if (lane == 0u) { statistics[p.first + row] = vec2f(mean, rstd); }
 }`,
   };
-});
+}
 
 /**
  * Cotangents of weight and, with `bias`, bias: sums of dy (a - mean) rstd and of dy over the rows of each slice, to
  * [slices, inner]. Row r's {@link normStatistics} are statistics[first + r]. Grid as reduceColumns, `outer` 1.
  */
-export const normParameters = shipped((bias: boolean, share: ColumnShare, accumulate: boolean): Kernel => {
+export const normParameters = shipped(
+  makeNormParameters,
+  takes('normParameters', ['bias', flag], ['share', COLUMN_SHARE], ['accumulate', flag]),
+);
+
+function makeNormParameters(bias: boolean, share: ColumnShare, accumulate: boolean): Kernel {
   const element = columnElement(share);
   const results = { weight: 'dweight', ...(bias ? { bias: 'dbias' } : {}) };
   return {
@@ -150,4 +177,4 @@ export const normParameters = shipped((bias: boolean, share: ColumnShare, accumu
       `let s = statistics[p.first + r]; let g = dy[i]; weight += g * ((a[i] - s.x) * s.y);${bias ? ' bias += g;' : ''}`,
     ),
   };
-});
+}

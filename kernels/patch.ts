@@ -7,6 +7,7 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { takes } from './variant.ts';
 
 /** Modes in `mode`: what a patch does to its element. */
 export const PATCH_MODE = { set: 0, add: 1, scale: 2, addOutward: 3 } as const;
@@ -39,4 +40,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   }
 }`,
   };
-});
+}, takes('patch'));

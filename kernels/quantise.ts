@@ -6,13 +6,17 @@
  * arithmetic on u32, so that any device can read it.
  */
 
-import { F16_BITS, type HalfFormat, readEight } from './copy.ts';
+import { F16_BITS, HALF, type HalfFormat, readEight } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { flag, optional, takes, word } from './variant.ts';
 
 export type QuantisedFormat = 'int8' | 'int4';
 /** How a tensor of real numbers may be stored. */
 export type WeightFormat = 'f32' | HalfFormat | QuantisedFormat;
+const REAL = word<'f32' | HalfFormat>(['f32', 'f16', 'bf16']);
+const QUANTISED = word<QuantisedFormat>(['int8', 'int4']);
+export const WEIGHT = word<WeightFormat>(['f32', 'f16', 'bf16', 'int8', 'int4']);
 
 /** Numbers that share a scale. */
 export const QUANTISED_GROUP = 32;
@@ -67,7 +71,9 @@ fn element(i: u32) -> f32 {
  * Rows [rows, length] stored as `from` into groups of `to`: scale = largest / 127 (or 7), number = round(x / scale), ties to
  * even. Grid: linear over rows * groups of a row.
  */
-export const quantise = shipped((from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel => {
+export const quantise = shipped(makeQuantise, takes('quantise', ['from', REAL], ['to', QUANTISED]));
+
+function makeQuantise(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
   const top = largestCode(to);
   const perWord = 32 / BITS[to];
   return {
@@ -104,13 +110,18 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   }
 }`,
   };
-});
+}
 
 /**
  * As {@link quantise} where rows are whole groups (length a multiple of 32): a group is read once, eight numbers at a time,
  * and kept in registers. Same bits. Grid: linear over n groups.
  */
-export const quantiseWhole = shipped((from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel => {
+export const quantiseWhole = shipped(
+  makeQuantiseWhole,
+  takes('quantiseWhole', ['from', REAL], ['to', QUANTISED]),
+);
+
+function makeQuantiseWhole(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
   const [top, bits] = [largestCode(to), BITS[to]];
   const quads = Array.from({ length: 8 }, (_, i) => i);
   const quad = (i: number): string => {
@@ -149,10 +160,12 @@ ${quads.map((i) => `  let x${i} = bitcast<vec4f>(e${i >> 1}.${i % 2 ? 'high' : '
   ${stored.join('\n  ')}
 }`,
   };
-});
+}
 
 /** Quantised rows back to f32 [rows, length]. Grid: linear over rows * length. */
-export const dequantise = shipped((from: QuantisedFormat): Kernel => {
+export const dequantise = shipped(makeDequantise, takes('dequantise', ['from', QUANTISED]));
+
+function makeDequantise(from: QuantisedFormat): Kernel {
   return {
     name: `dequantise.${from}`,
     bindings: [
@@ -169,13 +182,18 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = element(i / p.length * p.stored + i % p.length);
 }`,
   };
-});
+}
 
 /**
  * Narrows `n` numbers to 16 bits, two a word, rounding to nearest, ties to even; beyond the largest f16 they become it
  * (weights are finite), or with `infinite` (gradients may not be) infinity, and so does what is no number. Grid: linear over n / 2.
  */
-export const narrow = shipped((from: 'f32' | HalfFormat, to: HalfFormat, infinite = false): Kernel => {
+export const narrow = shipped(
+  makeNarrow,
+  takes('narrow', ['from', REAL], ['to', HALF], ['infinite', optional(flag)]),
+);
+
+function makeNarrow(from: 'f32' | HalfFormat, to: HalfFormat, infinite = false): Kernel {
   return {
     name: `narrow.${from}.${to}${infinite ? '.infinite' : ''}`,
     bindings: [
@@ -195,7 +213,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[i] = word;
 }`,
   };
-});
+}
 
 const NARROW_BF16 = `
 fn narrow_bits(x: u32) -> u32 { return (x + 0x7fffu + ((x >> 16u) & 1u)) >> 16u; }`;

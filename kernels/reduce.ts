@@ -8,8 +8,10 @@
 import { GROUP_INDEX, type Kernel } from './kernel.ts';
 import { byOrder } from './math.ts';
 import { shipped } from './shipped.ts';
+import { optional, powerOfTwo, takes, word } from './variant.ts';
 
 export type Reduction = 'sum' | 'max';
+export const REDUCTION = word<Reduction>(['sum', 'max']);
 interface Combination {
   /** What is combined, one number or four; bindings hold the same, of maxima the bits. */
   readonly type: { readonly 1: 'f32' | 'u32'; readonly 4: 'vec4f' | 'vec4u' };
@@ -84,7 +86,12 @@ ${steps.join('\n')}
 }
 
 /** y[row * chunks + chunk] over a[row, chunk * chunkLength ...]. Grid: groups, rows * chunks. */
-export const reduceRows = shipped((reduction: Reduction, lanes: number = ROW_GROUP): Kernel => {
+export const reduceRows = shipped(
+  makeReduceRows,
+  takes('reduceRows', ['reduction', REDUCTION], ['lanes', optional(powerOfTwo)]),
+);
+
+function makeReduceRows(reduction: Reduction, lanes: number = ROW_GROUP): Kernel {
   const { type, declarations, start, combine, take, give } = COMBINATIONS[reduction];
   return {
     name: `reduce.rows.${reduction}.${lanes}`,
@@ -112,10 +119,12 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   if (lane == 0u) { y[group] = ${give('total')}; }
 }`,
   };
-});
+}
 
 /** Index of the first largest element of each row, as u32; NaN is larger than any number. Grid: groups, rows. */
-export const argmaxRows = shipped((lanes: number = ROW_GROUP): Kernel => {
+export const argmaxRows = shipped(makeArgmaxRows, takes('argmaxRows', ['lanes', optional(powerOfTwo)]));
+
+function makeArgmaxRows(lanes: number = ROW_GROUP): Kernel {
   return {
     name: `argmax.rows.${lanes}`,
     bindings: [
@@ -141,4 +150,4 @@ ${ROW_MAIN}
   if (lane == 0u) { y[row] = first; }
 }`,
   };
-});
+}

@@ -7,6 +7,7 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
+import { takes } from './variant.ts';
 
 /**
  * a, y [tokens, heads, size]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
@@ -46,4 +47,4 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[low + p.half] = v * c + u * s;
 }`,
   };
-});
+}, takes('rotary'));

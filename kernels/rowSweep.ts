@@ -6,6 +6,8 @@
  * Rows of whole vectors are read, computed and written four numbers at a time.
  */
 
+import { powerOfTwo, variant, word } from './variant.ts';
+
 /** How a workgroup shares a row. */
 export interface RowShare {
   readonly lanes: number;
@@ -17,6 +19,12 @@ export interface RowShare {
 
 /** Elements a lane may keep: few counts, so that few kernels are compiled, and none twice what is needed. */
 export const HELD: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+
+export const ROW_SHARE = variant<RowShare>({
+  lanes: powerOfTwo,
+  vector: word([1, 4]),
+  held: word([0, ...HELD]),
+});
 
 /** WGSL of an element's index and of the operands there. */
 type Values<Name extends string> = Readonly<Record<Name | 'i', string>>;

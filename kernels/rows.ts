@@ -8,8 +8,9 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { readElement, type WeightFormat } from './quantise.ts';
+import { readElement, WEIGHT, type WeightFormat } from './quantise.ts';
 import { shipped } from './shipped.ts';
+import { optional, powerOfTwo, takes, word } from './variant.ts';
 
 const INDEXED = (output: string): Kernel['bindings'] => [
   { name: 'a', element: 'f32', access: 'read' },
@@ -21,7 +22,9 @@ const INDEXED = (output: string): Kernel['bindings'] => [
  * y[r, :] = a[index[r] - first, :] for indices inside the window, of a table in any format whose stored rows have `stride`
  * elements. Grid: linear over count * width.
  */
-export const gatherRows = shipped((format: WeightFormat = 'f32'): Kernel => {
+export const gatherRows = shipped(makeGatherRows, takes('gatherRows', ['format', optional(WEIGHT)]));
+
+function makeGatherRows(format: WeightFormat = 'f32'): Kernel {
   return {
     name: `rows.gather.${format}`,
     bindings: [{ name: 'a', element: 'u32', access: 'read' }, ...INDEXED('y').slice(1)],
@@ -36,7 +39,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (at < p.rows) { y[i] = element(at * p.stride + i % p.width); }
 }`,
   };
-});
+}
 
 /**
  * fault = [op, index, size] where an index is not below `size`, of the first dispatch that finds one since fault[0] was 0.
@@ -61,7 +64,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   atomicStore(&fault[2], p.size);
 }`,
   };
-});
+}, takes('checkIndices'));
 
 /** Marks the first position of an index; the other bits of a link are the next position. */
 const FIRST = '0x80000000u';
@@ -73,7 +76,9 @@ const NO_NEXT = '0x7fffffffu';
  * comparing, and the block is joined to those before it by the last position so far, which is kept, plus one, where the
  * index's row of y begins: y holds 0 before, and the sums of {@link scatterAddRows} after. Grid: one workgroup.
  */
-export const linkRows = shipped((lanes: number = 256): Kernel => {
+export const linkRows = shipped(makeLinkRows, takes('linkRows', ['lanes', optional(powerOfTwo)]));
+
+function makeLinkRows(lanes: number = 256): Kernel {
   return {
     name: `rows.link.${lanes}`,
     bindings: [
@@ -112,13 +117,18 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   }
 }`,
   };
-});
+}
 
 /**
  * y[index[r] - first, :] += a[r, :] into a window already filled with 0, but for what {@link linkRows} left there. `vector`
  * numbers at a time, in which `width` counts. Grid: linear over count * width.
  */
-export const scatterAddRows = shipped((vector: 1 | 4 = 1): Kernel => {
+export const scatterAddRows = shipped(
+  makeScatterAddRows,
+  takes('scatterAddRows', ['vector', optional(word([1, 4]))]),
+);
+
+function makeScatterAddRows(vector: 1 | 4 = 1): Kernel {
   const element = vector === 4 ? 'vec4f' : 'f32';
   return {
     name: `rows.scatter_add.${vector}`,
@@ -143,7 +153,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   y[at * p.width + column] = sum;
 }`,
   };
-});
+}
 
 /**
  * y[b * size + index[0] - first, :] = a[b, :] for each of `count` blocks b of `size` rows, where that row is inside the window;
@@ -163,7 +173,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (at < p.rows) { y[at * p.width + i % p.width] = a[i]; }
 }`,
   };
-});
+}, takes('writeRow'));
 
 /** A kernel over one index a row. Grid: linear over count, or count * width. */
 function indexed(name: string, body: string): Kernel {
@@ -189,6 +199,7 @@ export const pick = shipped(
   let at = index[i];
   y[i] = select(0.0, a[i * p.width + min(at, p.width - 1u)], at < p.width);`,
     ),
+  takes('pick'),
 );
 
 /** y[r, j] = j == index[r] ? a[r] : 0: the adjoint of pick. Grid: linear over count * width. */
@@ -200,4 +211,5 @@ export const unpick = shipped(
   let r = i / p.width;
   y[i] = select(0.0, a[r], i % p.width == index[r]);`,
     ),
+  takes('unpick'),
 );

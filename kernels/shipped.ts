@@ -3,20 +3,25 @@
  */
 
 import { type Kernel, memo } from './kernel.ts';
+import { checkArguments, type Signature } from './variant.ts';
 
 const own = new WeakSet<Kernel>();
 
-/** As {@link memo}, for the kernels of this folder. */
+/** As {@link memo}, for the kernels of this folder. What is made throws a KernelError for an argument that it does not take. */
 export function shipped<Args extends unknown[]>(
   make: (...args: Args) => Kernel,
+  signature: NoInfer<Signature<Args>>,
   key?: (...args: Args) => string,
-): ReturnType<typeof memo<Args>> {
-  const marked = (...args: Args): Kernel => {
+): (...args: Args) => Kernel {
+  const remembered = memo((...args: Args): Kernel => {
     const kernel = make(...args);
     own.add(kernel);
     return kernel;
+  }, key);
+  return (...args) => {
+    checkArguments(signature, args);
+    return remembered(...args);
   };
-  return Object.assign(memo(marked, key), { make });
 }
 
 /** Whether a kernel was made by a function of this folder. */

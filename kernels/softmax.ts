@@ -8,10 +8,12 @@
  * to is uniform, not NaN.
  */
 
+import { KernelError } from './errors.ts';
 import type { Kernel } from './kernel.ts';
 import { groupReduction, ROW_MAIN } from './reduce.ts';
-import { type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
+import { ROW_SHARE, type RowShare, type RowSweep, sweepRow } from './rowSweep.ts';
 import { shipped } from './shipped.ts';
+import { flag, optional, takes, variant, word } from './variant.ts';
 
 export interface SoftmaxVariant {
   /** Log-softmax instead of softmax. */
@@ -24,6 +26,8 @@ export interface SoftmaxVariant {
    */
   readonly bounded?: boolean;
 }
+
+const SOFTMAX = variant<SoftmaxVariant>({ log: flag, masked: flag, bounded: optional(flag) });
 
 const LOWEST = '-3.4028234e38';
 
@@ -85,9 +89,12 @@ fn score(row: u32, i: u32) -> ${type.f32} {
  * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; with `causal` it sees keys up to
  * query + past. Grid: groups, rows.
  */
-export const softmax = shipped(({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel => {
+export const softmax = shipped(makeSoftmax, takes('softmax', ['variant', SOFTMAX], ['share', ROW_SHARE]));
+
+function makeSoftmax({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel {
   const { lanes, vector, held } = share;
-  if (bounded && (vector > 1 || held > 0)) throw new Error('softmax: a bounded row is read number by number');
+  if (bounded && (vector > 1 || held > 0))
+    throw new KernelError('softmax', 'a bounded row is read number by number');
   const x = (i: string): string => `score(row, ${i})`;
   const row = sweepRow(share, { x }, bounded ? 'min(p.length, last[0] + 1u)' : undefined);
   const beyond = `for (var i = count + lane; i < p.length; i += ${lanes}u) { y[base + i] = ${log ? '-1e30' : '0.0'}; }`;
@@ -119,7 +126,7 @@ ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
   ${row.each(({ x, i }) => `y[base + ${i}] = ${log ? `${x} - largest - log_total` : held > 0 ? `${x} * share` : `exp(${x} - largest) * share`};`)}${bounded ? `\n  ${beyond}` : ''}
 }`,
   };
-});
+}
 
 /**
  * Cotangent of a from y and dy: softmax scale * y (dy - sum y dy); log-softmax scale * (dy - exp(y) sum dy), without dy
@@ -130,7 +137,12 @@ ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}
  * dy_r sum_{j != r} p_j - p_r sum_{j != r} dy_j. Both keep their digits however near to 1 p_r is.
  * Grid: groups, rows.
  */
-export const softmaxBackward = shipped((log: boolean, masked: boolean, share: RowShare): Kernel => {
+export const softmaxBackward = shipped(
+  makeSoftmaxBackward,
+  takes('softmaxBackward', ['log', flag], ['masked', flag], ['share', ROW_SHARE]),
+);
+
+function makeSoftmaxBackward(log: boolean, masked: boolean, share: RowShare): Kernel {
   const row = sweepRow(share, { y: (i) => `y[base + ${i}]`, dy: (i) => `dy[base + ${i}]` });
   const element = row.type.f32;
   const none = `${element}()`;
@@ -170,7 +182,7 @@ ${
 }
 }`,
   };
-});
+}
 
 /** The row's element at `at`, of a row of `count` elements from `base`. */
 const elementAt = (vector: number, at: string): string =>
@@ -180,6 +192,7 @@ const NAMES = { crossEntropy: 'cross_entropy', oddsAgainst: 'odds_against' } as 
 
 /** What is computed of a label: -log p, or the logarithm of the odds against it, log (1 - p) / p. */
 export type Labelled = 'crossEntropy' | 'oddsAgainst';
+const LABELLED = word<Labelled>(['crossEntropy', 'oddsAgainst']);
 
 /**
  * loss[row] of the row's label: u = logsumexp of the other logits less the label's (the odds against it), or log(1 + e^u) = -log p
@@ -187,7 +200,12 @@ export type Labelled = 'crossEntropy' | 'oddsAgainst';
  * of the others alone, since 1 - p, which the backward is made of, cannot be had from p where p is near 1.
  * Holds nothing. Grid: groups, rows.
  */
-export const crossEntropy = shipped((of: Labelled, { lanes, vector }: RowShare): Kernel => {
+export const crossEntropy = shipped(
+  makeCrossEntropy,
+  takes('crossEntropy', ['of', LABELLED], ['share', ROW_SHARE]),
+);
+
+function makeCrossEntropy(of: Labelled, { lanes, vector }: RowShare): Kernel {
   const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
   const { f32, u32 } = row.type;
   const x = (i: string): string =>
@@ -224,7 +242,7 @@ ${statistics(lanes, row, x)}
   }
 }`,
   };
-});
+}
 
 /** log(1 + e^u): e^u itself (1 - e^u / 2) where 1 + e^u would round, u where it would overflow. */
 const LOG1P_EXP = `
@@ -239,7 +257,12 @@ fn log1p_exp(u: f32) -> f32 {
  * q = 1 - p of the label = 1 / (1 + e^-u) for cross-entropy, 1 for the odds; 0 in rows that are not counted. Holds nothing.
  * Grid: groups, rows.
  */
-export const crossEntropyBackward = shipped((of: Labelled, { lanes, vector }: RowShare): Kernel => {
+export const crossEntropyBackward = shipped(
+  makeCrossEntropyBackward,
+  takes('crossEntropyBackward', ['of', LABELLED], ['share', ROW_SHARE]),
+);
+
+function makeCrossEntropyBackward(of: Labelled, { lanes, vector }: RowShare): Kernel {
   const row = sweepRow({ lanes, vector, held: 0 }, { x: (i) => `a[base + ${i}]` });
   const { f32, u32 } = row.type;
   return {
@@ -270,4 +293,4 @@ ${row.read}
   )}
 }`,
   };
-});
+}

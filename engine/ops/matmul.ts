@@ -14,8 +14,8 @@ import {
   linearGrid,
   MAX_GROUPS,
   type NormVectors,
-  storedRow,
 } from '../../kernels/index.ts';
+import { storedRow } from '../../kernels/quantise.ts';
 import { ShapeError, UserError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';

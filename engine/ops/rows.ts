@@ -9,11 +9,11 @@ import {
   pick as pickKernel,
   ROW_GROUP,
   scatterAddRows as scatterKernel,
-  storedRow,
   unpick as unpickKernel,
   type WeightFormat,
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
+import { storedRow } from '../../kernels/quantise.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { checkValue, whole } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';

@@ -3,9 +3,12 @@
  * way. Dawn's null backend checks that without an adapter.
  */
 
+import { readdirSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, openDevice } from '../../engine/index.ts';
-import * as kernels from '../../kernels/index.ts';
+import { type Device, KernelError, openDevice } from '../../engine/index.ts';
+import * as curves from '../../kernels/curve.ts';
+import * as differences from '../../kernels/difference.ts';
+import * as shown from '../../kernels/index.ts';
 import {
   type AttentionVariant,
   type Kernel,
@@ -15,7 +18,34 @@ import {
   wgsl,
 } from '../../kernels/index.ts';
 
-const UNARY: readonly kernels.UnaryName[] = [
+type Make = (...args: readonly unknown[]) => Kernel;
+/** What the kernels below are called with, each variant once. */
+const CALLS: (readonly [name: string, make: Make, args: readonly unknown[]])[] = [];
+const recorded = <Library extends object>(library: Library): Library =>
+  new Proxy(
+    { ...library },
+    {
+      get(target, name: string) {
+        const value: unknown = Reflect.get(target, name);
+        if (!MAKERS.has(name)) return value;
+        return (...args: readonly unknown[]): Kernel => {
+          CALLS.push([name, value as Make, args]);
+          return (value as Make)(...args);
+        };
+      },
+    },
+  );
+/** The functions that make kernels, as the sources have them. */
+const MAKERS: ReadonlySet<string> = new Set(
+  readdirSync('kernels').flatMap((file) =>
+    [...readFileSync(`kernels/${file}`, 'utf8').matchAll(/^export const (\w+) = shipped\(/gm)].map(
+      (m) => m[1]!,
+    ),
+  ),
+);
+const kernels = recorded({ ...shown, ...curves, ...differences });
+
+const UNARY: readonly shown.UnaryName[] = [
   'affine',
   'reciprocal',
   'exp',
@@ -32,7 +62,7 @@ const UNARY: readonly kernels.UnaryName[] = [
   'copy',
   ...kernels.ACTIVATION_NAMES.flatMap((act) => [act, `${act}_derivative`] as const),
 ];
-const BINARY: readonly kernels.BinaryName[] = [
+const BINARY: readonly shown.BinaryName[] = [
   'add',
   'sub',
   'mul',
@@ -44,7 +74,7 @@ const BINARY: readonly kernels.BinaryName[] = [
   'above',
   'same',
 ];
-const LAYOUTS: readonly kernels.BinaryLayout[] = [
+const LAYOUTS: readonly shown.BinaryLayout[] = [
   'same',
   'repeatA',
   'repeatB',
@@ -56,14 +86,14 @@ const BOTH = [false, true] as const;
 const LANES = [8, 64] as const;
 const NORMS = ['layer', 'layer_no_bias', 'rms', 'rms1'] as const;
 /** Read again in each sweep, held, and as much held as there can be. */
-const SHARES: readonly kernels.RowShare[] = ([1, 4] as const).flatMap((vector) => [
+const SHARES: readonly shown.RowShare[] = ([1, 4] as const).flatMap((vector) => [
   { lanes: 8, vector, held: 0 },
   { lanes: 64, vector, held: 3 },
   { lanes: 256, vector, held: 32 / vector },
 ]);
 
 /** Few rows, many, and on narrow subgroups. */
-const COLUMN_SHARES: readonly kernels.ColumnShare[] = ([1, 4] as const).flatMap((vector) => [
+const COLUMN_SHARES: readonly shown.ColumnShare[] = ([1, 4] as const).flatMap((vector) => [
   { rowLanes: 1, columnLanes: 64, vector },
   { rowLanes: 16, columnLanes: 16, vector },
   { rowLanes: 1, columnLanes: 16, vector },
@@ -133,7 +163,14 @@ function matmuls(): Kernel[] {
     ]);
     for (const weight of ['f16', 'int8', 'int4'] as const) every({ prologue, weight }, [[8, 8]]);
   }
-  return variants.map(kernels.matmul);
+  const [transA, transB, vector] = [false, true, true];
+  for (const epilogue of EPILOGUES)
+    variants.push({
+      ...plain,
+      ...{ transA, transB, vectorA: vector, vectorB: vector, vectorC: vector, tail: false },
+      ...{ tileM: 2, tileN: 4, epilogue },
+    });
+  return variants.map((v) => kernels.matmul(v));
 }
 
 const BLOCKS = [
@@ -142,8 +179,8 @@ const BLOCKS = [
   { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
 ] as const;
 /** Those that a left side of this layout may have. */
-const prologues = (transA: boolean): readonly kernels.NormVectors[] => (transA ? [] : NORMS);
-const EPILOGUES: readonly kernels.Epilogue[] = [
+const prologues = (transA: boolean): readonly shown.NormVectors[] => (transA ? [] : NORMS);
+const EPILOGUES: readonly shown.Epilogue[] = [
   'none',
   'add',
   ...kernels.ACTIVATION_NAMES,
@@ -182,6 +219,10 @@ const attentions = (make: (v: AttentionVariant) => Kernel): Kernel[] =>
     make({ headSize: 256, masked, lanes: 32, tile: 4, each: 2, block: 64, shuffles: false }),
   ]);
 
+const REALS = ['f32', 'f16', 'bf16'] as const;
+const HALVES = ['f16', 'bf16'] as const;
+const QUANTISED = ['int8', 'int4'] as const;
+const WEIGHTS = [...REALS, ...QUANTISED] as const;
 const LABELLED = ['crossEntropy', 'oddsAgainst'] as const;
 
 /** Variants by the name of the function that makes them. */
@@ -191,6 +232,39 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
+  ...Object.fromEntries(
+    (['quantise', 'quantiseWhole'] as const).map((name) => [
+      name,
+      REALS.flatMap((from) => QUANTISED.map((to) => kernels[name](from, to))),
+    ]),
+  ),
+  dequantise: QUANTISED.map((from) => kernels.dequantise(from)),
+  narrow: REALS.flatMap((from) =>
+    HALVES.flatMap((to) => BOTH.map((infinite) => kernels.narrow(from, to, infinite))),
+  ),
+  normDifference: (['layer', 'rms'] as const).flatMap((norm) =>
+    LANES.map((lanes) => kernels.normDifference(norm, lanes)),
+  ),
+  ...Object.fromEntries(
+    (['activationDifference', 'gatedDifference'] as const).map((name) => [
+      name,
+      kernels.ACTIVATION_NAMES.flatMap((act) => BOTH.map((wide) => kernels[name](act, wide))),
+    ]),
+  ),
+  ...Object.fromEntries(
+    (['scoreDifference', 'mixDifference'] as const).map((name) => [
+      name,
+      BOTH.flatMap((wide) => BOTH.map((changedKeys) => kernels[name](wide, changedKeys))),
+    ]),
+  ),
+  projectedScore: BOTH.map((wide) => kernels.projectedScore(wide)),
+  projectedMix: BOTH.map((wide) => kernels.projectedMix(wide)),
+  patternDifference: [kernels.patternDifference()],
+  addOwn: [kernels.addOwn()],
+  injectColumns: [kernels.injectColumns()],
+  targetDifference: LANES.map((lanes) => kernels.targetDifference(lanes)),
+  lineDifference: LANES.map((lanes) => kernels.lineDifference(lanes)),
+  curveSums: (['prob', 'logprob', 'logit'] as const).map((of) => kernels.curveSums(of)),
   crossEntropy: LABELLED.flatMap((of) => LONG.map((share) => kernels.crossEntropy(of, share))),
   crossEntropyBackward: LABELLED.flatMap((of) =>
     LONG.map((share) => kernels.crossEntropyBackward(of, share)),
@@ -203,7 +277,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   copyCeiling: [kernels.copyCeiling()],
   fill: [kernels.fill()],
   fmaCeiling: [kernels.fmaCeiling()],
-  gatherRows: [kernels.gatherRows()],
+  gatherRows: WEIGHTS.map((format) => kernels.gatherRows(format)),
   checkIndices: [kernels.checkIndices()],
   linkRows: LANES.map((lanes) => kernels.linkRows(lanes)),
   matmul: matmuls(),
@@ -212,7 +286,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       BOTH.map((bias) =>
         kernels.matmulLanes({ transA, transB, tileM: 16, tileN: 4, lanes: 8, bias, accumulate: !bias }),
       ).concat(
-        EPILOGUES.slice(1).map((epilogue) =>
+        EPILOGUES.map((epilogue) =>
           kernels.matmulLanes({
             transA,
             transB,
@@ -301,10 +375,85 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],
-  widen: (['f16', 'bf16'] as const).flatMap((format) => [kernels.widen(format), kernels.widen(format, true)]),
+  widen: HALVES.flatMap((format) => [kernels.widen(format), kernels.widen(format, true)]),
   writeRow: [kernels.writeRow()],
 };
 const ALL = Object.values(VARIANTS).flat();
+
+/** What may be wrong in a call: a value in its place, by its path in the arguments. */
+function* leaves(
+  value: unknown,
+  path: readonly (string | number)[] = [],
+): Generator<readonly [string, unknown]> {
+  if (typeof value === 'object' && value !== null) {
+    yield [[...path, 'nonesuch'].join('.'), undefined];
+    for (const [key, inner] of Object.entries(value)) yield* leaves(inner, [...path, key]);
+  } else if (value !== undefined) yield [path.join('.'), value];
+}
+/** The same arguments with another value at a path. */
+function altered(args: readonly unknown[], path: string, value: unknown): unknown[] {
+  const copy = structuredClone(args) as unknown[];
+  const keys = path.split('.');
+  const last = keys.pop()!;
+  const holder = keys.reduce(
+    (at, key) => at[key] as Record<string, unknown>,
+    copy as never as Record<string, unknown>,
+  );
+  holder[last] = value;
+  return copy;
+}
+
+describe('what a kernel does not take is refused', () => {
+  /** Of each place in each kernel's arguments: one call, and all values there. */
+  const places = new Map<string, { make: Make; args: readonly unknown[]; values: Set<unknown> }>();
+  for (const [name, make, args] of CALLS)
+    for (const [i, arg] of args.entries())
+      for (const [path, value] of leaves(arg, [i])) {
+        const place = places.get(`${name} ${path}`) ?? { make, args, values: new Set() };
+        places.set(`${name} ${path}`, place);
+        place.values.add(value);
+      }
+  const told = (place: string, wrong: unknown): string => {
+    const { make, args } = places.get(place)!;
+    try {
+      make(...altered(args, place.split(' ')[1]!, wrong));
+    } catch (error) {
+      expect(error).toBeInstanceOf(KernelError);
+      return (error as Error).message;
+    }
+    return 'nothing';
+  };
+
+  it.each([...places.keys()])('%s', (place) => {
+    const [name, path] = place.split(' ') as [string, string];
+    const member = path.split('.').slice(1).join('.');
+    for (const wrong of ['nonesuch', null, 1.5, {}])
+      expect(told(place, wrong)).toMatch(
+        new RegExp(`^kernel "${name}": \\w+${member && `(\\.${member} is| has no '${member}')`}`),
+      );
+    const [value] = places.get(place)!.values;
+    if (typeof value !== 'string') return;
+    // Each word that it takes is compiled here.
+    const words = [
+      ...told(place, 'nonesuch')
+        .split('expected')[1]!
+        .matchAll(/'(\w+)'/g),
+    ].map((m) => m[1]!);
+    const missing = words.filter((word) => !places.get(place)!.values.has(word));
+    expect(missing).toEqual([]);
+  });
+
+  it('all of them', () => {
+    expect(places.size).toBeGreaterThan(100);
+    expect(() => kernels.unary(undefined as never)).toThrow('kernel "unary": name is missing, expected');
+    expect(() => wgsl(kernels.fill(), 'immediates' as never)).toThrow(
+      `kernel "fill": passing is 'immediates', expected 'immediate' or 'uniform'`,
+    );
+    // No text that was made before answers for another flag.
+    const v = CALLS.find(([name]) => name === 'matmul')![2][0] as MatmulVariant;
+    expect(() => kernels.matmul({ ...v, transA: Number(v.transA) as never })).toThrow('variant.transA is');
+  });
+});
 
 let device: Device;
 beforeAll(async () => {
@@ -349,16 +498,8 @@ async function complaint(kernel: Kernel, passing: ParameterPassing): Promise<str
 
 describe('all kernels', () => {
   it('are listed here', () => {
-    const makers = Object.entries(kernels)
-      .filter(
-        ([, value]) =>
-          typeof value === 'function' && /workgroup:/.test(String('make' in value ? value.make : value)),
-      )
-      .map(([name]) => name);
-    expect(makers.length).toBeGreaterThan(20);
-    // Checked beside what they are tested against: difference propagation, quantised storage.
-    const elsewhere = /[dD]ifference|^(addOwn|injectColumns|quantise|quantiseWhole|dequantise|narrow)$/;
-    expect(makers.filter((name) => !(name in VARIANTS) && !elsewhere.test(name))).toEqual([]);
+    expect(MAKERS.size).toBeGreaterThan(40);
+    expect([...MAKERS].filter((name) => !(name in VARIANTS))).toEqual([]);
     expect(ALL.length).toBeGreaterThan(400);
   });
 
