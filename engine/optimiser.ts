@@ -18,7 +18,7 @@ import {
   required,
 } from './options.ts';
 import { commonRows, type Storage } from './storage.ts';
-import { checkTensor, full, oneDevice, Tensor, tensorField, zeros } from './tensor.ts';
+import { checkTensor, full, oneDevice, showShape, Tensor, tensorField, zeros } from './tensor.ts';
 
 /** Settings of all parameters; {@link ParameterGroup} has those of some. */
 export interface AdamWOptions {
@@ -89,7 +89,7 @@ function checkGroup(
   for (const parameter of parameters) {
     checkTensor('AdamW', 'parameters', parameter, ['f32']);
     if (taken.has(parameter.storage))
-      throw new ShapeError('AdamW', `parameter ${show(parameter)} is there twice`);
+      throw new ShapeError('AdamW', `parameter ${showShape(parameter)} is there twice`);
     taken.add(parameter.storage);
   }
   if (!copies || copies.length === 0) return;
@@ -98,11 +98,9 @@ function checkGroup(
   copies.forEach((copy, i) => {
     checkTensor('AdamW', 'copies', copy, ['f16']);
     if (copy.size !== parameters[i]!.size)
-      throw new ShapeError('AdamW', `copy ${show(copy)} of parameter ${show(parameters[i]!)}`);
+      throw new ShapeError('AdamW', `copy ${showShape(copy)} of parameter ${showShape(parameters[i]!)}`);
   });
 }
-
-const show = (t: Tensor): string => `[${t.shape.join(', ')}]`;
 
 /**
  * The optimiser; parameters are updated in place.
@@ -181,7 +179,7 @@ export class AdamW {
       for (const t of moments[i]!) {
         checkTensor('AdamW', 'a moment', t, ['f32']);
         if (t.shape.join() !== parameter.shape.join())
-          throw new ShapeError('AdamW', `moment ${show(t)} for parameter ${show(parameter)}`);
+          throw new ShapeError('AdamW', `moment ${showShape(t)} for parameter ${showShape(parameter)}`);
       }
     });
     if (!Number.isSafeInteger(steps) || steps < 0)
@@ -204,7 +202,7 @@ export class AdamW {
     checkValue('AdamW.step', 'gradients', tensors, gradients);
     if (factor !== undefined) {
       checkTensor('AdamW.step', 'factor', factor, ['f32']);
-      if (factor.size < 1) throw new ShapeError('AdamW.step', `factor ${show(factor)} has no element`);
+      if (factor.size < 1) throw new ShapeError('AdamW.step', `factor ${showShape(factor)} has no element`);
     }
     if (gradients.length !== this.#slots.length)
       throw new ShapeError('AdamW', `${gradients.length} gradients for ${this.#slots.length} parameters`);
@@ -215,7 +213,10 @@ export class AdamW {
       checkTensor('AdamW.step', 'gradients', gradient, ['f32', 'f16']);
       oneDevice('AdamW', parameter, gradient, ...moments, copy, factor);
       if (gradient.size !== parameter.size)
-        throw new ShapeError('AdamW', `gradient ${show(gradient)} for parameter ${show(parameter)}`);
+        throw new ShapeError(
+          'AdamW',
+          `gradient ${showShape(gradient)} for parameter ${showShape(parameter)}`,
+        );
       const operands = [gradient, parameter, ...moments, ...(copy ? [copy] : [])].map(({ storage }) => ({
         storage,
         rowLength: 1,

@@ -18,7 +18,8 @@ import { disown, type Owned, own, type Scope } from './scope.ts';
 import { bytesOf, type DType, Storage, storedShape } from './storage.ts';
 
 /** A shape in an error's text. */
-export const show = ({ shape }: { readonly shape: readonly number[] }): string => `[${shape.join(', ')}]`;
+export const showShape = ({ shape }: { readonly shape: readonly number[] }): string =>
+  `[${shape.join(', ')}]`;
 /** Elements of a shape. */
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
@@ -267,11 +268,11 @@ export class Tensor implements Owned, Disposable {
   /** Throws if the tensor has been disposed of, by the user or with the scope it was made in. */
   use(): void {
     if (this.#disposed === 'dispose')
-      throw new ShapeError('tensor', `${show(this)} was used after dispose()`);
+      throw new ShapeError('tensor', `${showShape(this)} was used after dispose()`);
     if (this.#disposed)
       throw new ShapeError(
         'tensor',
-        `${show(this)} was used after the scope that it was made in had ended; return it from there, or keep() it`,
+        `${showShape(this)} was used after the scope that it was made in had ended; return it from there, or keep() it`,
       );
   }
 
@@ -329,7 +330,7 @@ export class Tensor implements Owned, Disposable {
 
   /** For texts: `f32 [2, 3]`. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
   [Symbol.toPrimitive](hint: string): string {
-    if (hint === 'string') return `${this.dtype} ${show(this)}`;
+    if (hint === 'string') return `${this.dtype} ${showShape(this)}`;
     throw new UserError(
       'option',
       'a tensor is no number: add(), sub(), mul(), div() compute with tensors, item() and read() give numbers',
@@ -461,7 +462,7 @@ export function checkTensor(op: string, name: string, x: unknown, dtypes?: reado
   const { dtype } = x as Tensor;
   (x as Tensor).use();
   if (dtypes && !dtypes.includes(dtype))
-    throw new ShapeError(op, `needs ${dtypes.join(' or ')}, got ${dtype} ${show(x as Tensor)}`);
+    throw new ShapeError(op, `needs ${dtypes.join(' or ')}, got ${dtype} ${showShape(x as Tensor)}`);
 }
 
 const numberField = like<number>((value) => typeof value === 'number', 'a number');

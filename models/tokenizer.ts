@@ -6,6 +6,7 @@
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema, required } from '../engine/options.ts';
 import type { ByteFolder } from './byteSource.ts';
+import { parseJson } from './json.ts';
 import { buildPipeline, type Pipeline } from './tokenizer/pipeline.ts';
 import { checkTokenizerFile } from './tokenizerFile.ts';
 import { showToken } from './tokenText.ts';
@@ -111,15 +112,9 @@ async function readObject(
   file: string,
   fail: (what: string, cause?: unknown) => UserError,
 ): Promise<Record<string, unknown>> {
-  let json: unknown;
-  try {
-    json = JSON.parse(await folder.readText(file));
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw fail(`${file} is not JSON`, cause);
-  }
+  const json = parseJson(await folder.readText(file), `${folder.name}: ${file}`, 'tokenizer');
   if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw fail(`${file} is not an object`);
+    throw fail(`${file}: is not an object`);
   return json as Record<string, unknown>;
 }
 

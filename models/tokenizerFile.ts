@@ -4,6 +4,7 @@
  */
 
 import type { UserError } from '../engine/errors.ts';
+import { show } from '../engine/options.ts';
 
 type Fail = (what: string) => UserError;
 
@@ -103,12 +104,3 @@ function idOf(id: unknown, field: () => string, fail: Fail): number {
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** A value of the file, short enough for a line. */
-function show(value: unknown): string {
-  if (value === undefined) return 'absent';
-  if (Array.isArray(value)) return 'a list';
-  if (isObject(value)) return 'an object';
-  if (typeof value !== 'string') return String(value);
-  return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-}

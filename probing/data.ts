@@ -5,6 +5,7 @@
 
 import { addressOf, boundedRunner, hasProcesses } from '../models/boundedProcess.ts';
 import type { ByteFolder, ByteSource } from '../models/index.ts';
+import { parseJson } from '../models/json.ts';
 import { POINTER_LIMIT, refusePointer } from '../models/lfsPointer.ts';
 import { UserError } from '../neurgrad/index.ts';
 import { type Question, type Row, readRow, type Task } from './task.ts';
@@ -89,18 +90,13 @@ async function readRecords(folder: ByteFolder, file: string): Promise<unknown[]>
     new UserError('data', `${folder.name}/${file}: ${what}`, { cause });
   if (file.endsWith('.parquet')) return readParquet(await folder.open(file), fail);
   const text = await folder.readText(file);
-  try {
-    if (file.endsWith('.jsonl')) {
-      return text
-        .split('\n')
-        .filter((line) => line.trim() !== '')
-        .map((line) => JSON.parse(line));
-    }
-    const parsed: unknown = JSON.parse(text);
-    if (Array.isArray(parsed)) return parsed;
-  } catch (cause) {
-    throw fail('is not JSON', cause);
-  }
+  const name = `${folder.name}/${file}`;
+  if (file.endsWith('.jsonl'))
+    return text
+      .split('\n')
+      .flatMap((line, i) => (line.trim() === '' ? [] : [parseJson(line, `${name}:${i + 1}`, 'data')]));
+  const parsed = parseJson(text, name, 'data');
+  if (Array.isArray(parsed)) return parsed;
   throw fail('is not a list of rows');
 }
 

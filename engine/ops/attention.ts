@@ -15,7 +15,7 @@ import type { Capabilities } from '../device.ts';
 import { ShapeError } from '../errors.ts';
 import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
-import { checkTensors, empty, oneDevice, operation, show, type Tensor, tensorField } from '../tensor.ts';
+import { checkTensors, empty, oneDevice, operation, showShape, type Tensor, tensorField } from '../tensor.ts';
 import { matmul } from './matmul.ts';
 import { permute, reshape } from './shape.ts';
 import { softmax } from './softmax.ts';
@@ -119,9 +119,9 @@ function misfit(q: Shaped, k: Shaped, v: Shaped, { keyMask, causal }: AttentionO
     keySize !== size ||
     heads! % keyHeads! !== 0
   )
-    return `q ${show(q)}, k ${show(k)}, v ${show(v)} are not [batch, tokens, heads, D] with heads a multiple of the keys'`;
+    return `q ${showShape(q)}, k ${showShape(k)}, v ${showShape(v)} are not [batch, tokens, heads, D] with heads a multiple of the keys'`;
   if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${batch},${keys}`))
-    return `mask ${keyMask.dtype} ${show(keyMask)} for keys ${show(k)}`;
+    return `mask ${keyMask.dtype} ${showShape(keyMask)} for keys ${showShape(k)}`;
   if (causal && keys! < queries!) return `${queries} causal queries over ${keys} keys`;
   return null;
 }

@@ -25,7 +25,7 @@ import {
   noGrad,
   oneDevice,
   operation,
-  show,
+  showShape,
   sizeOf,
   Tensor,
   zeros,
@@ -43,7 +43,7 @@ function requireF32(op: string, ...tensors: Tensor[]): void {
   for (const t of tensors) checkTensor(op, 'an operand', t);
   oneDevice(op, ...tensors);
   for (const t of tensors)
-    if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype} ${show(t)}`);
+    if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype} ${showShape(t)}`);
 }
 
 function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
@@ -194,7 +194,7 @@ export function broadcastShape(op: string, a: Shaped, b: Shaped): number[] {
     const p = a.shape[i - rank + a.rank] ?? 1;
     const q = b.shape[i - rank + b.rank] ?? 1;
     if (p !== q && p !== 1 && q !== 1)
-      throw new ShapeError(op, `shapes ${show(a)} and ${show(b)} do not broadcast`);
+      throw new ShapeError(op, `shapes ${showShape(a)} and ${showShape(b)} do not broadcast`);
     return p === 1 ? q : p;
   });
 }

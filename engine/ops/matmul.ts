@@ -29,7 +29,7 @@ import {
   noGrad,
   oneDevice,
   operation,
-  show,
+  showShape,
   sizeOf,
   type Tensor,
   tensorField,
@@ -75,12 +75,13 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   checkTensors('matmul', { a, b });
   oneDevice('matmul', a, b);
   const { transA = false, transB = false, precision = 'f32' } = options;
-  if (a.rank < 2 || b.rank < 2) throw new ShapeError('matmul', `${show(a)} x ${show(b)}: both need two axes`);
+  if (a.rank < 2 || b.rank < 2)
+    throw new ShapeError('matmul', `${showShape(a)} x ${showShape(b)}: both need two axes`);
   const [k, kb] = [a.dim(transA ? -2 : -1), b.dim(transB ? -1 : -2)];
   if (k !== kb)
     throw new ShapeError(
       'matmul',
-      `${show(a)}${transA ? '^T' : ''} x ${show(b)}${transB ? '^T' : ''}: inner sizes ${k} and ${kb}`,
+      `${showShape(a)}${transA ? '^T' : ''} x ${showShape(b)}${transB ? '^T' : ''}: inner sizes ${k} and ${kb}`,
     );
   if (b.rank === 2 && a.rank > 2 && !transA) {
     // One big product instead of a batch: its weight gradient is one product, too.
@@ -120,7 +121,10 @@ export function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): voi
     x.dim(-1) !== w.dim(1) ||
     (bias && (bias.rank !== 1 || bias.dim(0) !== w.dim(0)))
   )
-    throw new ShapeError('linear', `x ${show(x)}, weight ${show(w)}${bias ? `, bias ${show(bias)}` : ''}`);
+    throw new ShapeError(
+      'linear',
+      `x ${showShape(x)}, weight ${showShape(w)}${bias ? `, bias ${showShape(bias)}` : ''}`,
+    );
 }
 
 /**
@@ -238,7 +242,7 @@ export function linearKernel(
   if ('with' in then && (then.with.dtype !== 'f32' || then.with.shape.join() !== shape.join()))
     throw new ShapeError(
       'linear',
-      `${then.op} of ${then.with.dtype} ${show(then.with)} to [${shape.join(', ')}]`,
+      `${then.op} of ${then.with.dtype} ${showShape(then.with)} to [${shape.join(', ')}]`,
     );
   const rows = reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
   return reshape(run(rows, w, false, true, [], bias ?? null, then, 'f32', prologue), shape);
@@ -278,7 +282,7 @@ function batchShape(a: Tensor, b: Tensor): number[] {
     const m = p[i - rank + p.length] ?? 1;
     const n = q[i - rank + q.length] ?? 1;
     if (m !== n && m !== 1 && n !== 1)
-      throw new ShapeError('matmul', `${show(a)} x ${show(b)}: leading axes`);
+      throw new ShapeError('matmul', `${showShape(a)} x ${showShape(b)}: leading axes`);
     return m === 1 ? n : m;
   });
 }

@@ -26,7 +26,7 @@ import {
   noGrad,
   oneDevice,
   operation,
-  show,
+  showShape,
   sizeOf,
   type Tensor,
   tensorField,
@@ -111,7 +111,7 @@ function normalised(op: string, x: Tensor, norm: RowNorm): Tensor {
   for (const t of [x, ...vectors])
     if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype}`);
   if (x.rank === 0 || vectors.some((v) => v.rank !== 1 || v.dim(0) !== x.dim(-1)))
-    throw new ShapeError(op, `x ${show(x)} with ${vectors.map(show).join(', ')}`);
+    throw new ShapeError(op, `x ${showShape(x)} with ${vectors.map(showShape).join(', ')}`);
   const y = empty(x.device, x.shape);
   dispatch(op, (share) => normKernel(kernelNorm(norm), share), [], vectors, x, y, eps);
   return operation('rowNorm', [x, ...vectors], y, [x, weight], (dy, saved, needs) => {
@@ -183,7 +183,7 @@ export function normStatistics(x: Tensor, kind: Norm, eps: number): Tensor {
   checkValue('normStatistics', 'kind', normField, kind);
   checkTensor('normStatistics', 'x', x);
   checkEps('normStatistics', eps);
-  if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', show(x));
+  if (x.dtype !== 'f32' || x.rank === 0) throw new ShapeError('normStatistics', showShape(x));
   const length = x.dim(-1);
   const rows = sizeOf(x.shape.slice(0, -1));
   const y = empty(x.device, [rows, 2]);

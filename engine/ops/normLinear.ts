@@ -36,8 +36,6 @@ export interface FusedNorm extends RowNorm {
 
 const normOptions = optionsSchema<FusedNorm>({ ...normFields, statistics: tensorField });
 
-const show = (t: Tensor): string => `${t.dtype} [${t.shape.join(', ')}]`;
-
 /**
  * {@link linearThen} of the norm of x [..., K], normalised as the product loads it: the bits of the operations apart. With
  * gradients recorded the tape keeps x instead of its norm, and what follows the product is an operation of its own.
@@ -75,7 +73,7 @@ export function normLinear(
   )
     throw new ShapeError(
       'normLinear',
-      `x ${show(x)} with ${[...vectors, ...(norm.statistics ? [norm.statistics] : [])].map(show).join(', ')}`,
+      `x ${x} with ${[...vectors, ...(norm.statistics ? [norm.statistics] : [])].map(String).join(', ')}`,
     );
   const apply = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor => rowNorm(x, { kind, weight, bias, eps });
   if (x.size === 0) return linearThen(apply(x, norm.weight, vectors[1]), w, bias, then);

@@ -24,7 +24,7 @@ import {
   noGrad,
   oneDevice,
   operation,
-  show,
+  showShape,
   type Tensor,
 } from '../tensor.ts';
 import { FUSED_KEYS, fitGrid, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
@@ -109,7 +109,7 @@ export function prefixAttention(
   )
     throw new ShapeError(
       'prefixAttention',
-      `q ${show(q)}, k ${show(k)}, v ${show(v)}, prefix ${shared.map(show).join(', ')} are not [rows, heads, D], [rows, keyHeads, D] twice and [keyHeads, tokens, D] twice`,
+      `q ${showShape(q)}, k ${showShape(k)}, v ${showShape(v)}, prefix ${shared.map(showShape).join(', ')} are not [rows, heads, D], [rows, keyHeads, D] twice and [keyHeads, tokens, D] twice`,
     );
   const wanted = options.fused ?? (prefix !== null && prefix.keys.dim(1) + 1 >= FUSED_KEYS);
   const fits =

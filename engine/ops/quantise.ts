@@ -15,7 +15,7 @@ import {
   isRecording,
   oneDevice,
   operation,
-  show,
+  showShape,
   sizeOf,
   type Tensor,
 } from '../tensor.ts';
@@ -69,7 +69,7 @@ function convertRows(x: Tensor, y: Tensor, first: number): void {
   if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)
     throw new ShapeError('convert', `${from} to ${to}`);
   if (length !== sizeOf(y.shape.slice(1)) || first % CUT !== 0 || first * length + x.size > y.size)
-    throw new ShapeError('convert', `${show(x)} to rows of ${show(y)} from ${first} on`);
+    throw new ShapeError('convert', `${showShape(x)} to rows of ${showShape(y)} from ${first} on`);
   if (x.size === 0) return;
   if (!isQuantised(to)) {
     if (to === 'f32') widenInto(x.storage, y.storage, first * length);

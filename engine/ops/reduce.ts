@@ -14,7 +14,7 @@ import {
   full,
   noGrad,
   operation,
-  show,
+  showShape,
   sizeOf,
   type Tensor,
   zeros,
@@ -32,7 +32,7 @@ function run(reduction: Reduction, x: Tensor, outer: number, reduced: number, in
   if (outer * inner === 0) return y;
   if (reduced === 0) {
     y.dispose();
-    if (reduction === 'max') throw new ShapeError('max', `no elements to compare in ${show(x)}`);
+    if (reduction === 'max') throw new ShapeError('max', `no elements to compare in ${showShape(x)}`);
     return full(x.device, [outer, inner], 0);
   }
   if (inner === 1) {
@@ -154,7 +154,7 @@ function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | un
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes;
   const normal = list.map((a) => (a < 0 ? a + x.rank : a)).sort((a, b) => a - b);
   if (normal.some((a, i) => x.shape[a] === undefined || a === normal[i - 1]))
-    throw new ShapeError(op, `axes [${list.join(', ')}] of ${show(x)}`);
+    throw new ShapeError(op, `axes [${list.join(', ')}] of ${showShape(x)}`);
   return normal;
 }
 
@@ -240,7 +240,7 @@ export function argmax(x: Tensor, axis: -1 = -1): Tensor {
   checkTensor('argmax', 'x', x, ['f32']);
   checkValue('argmax', 'axis', lastAxis, axis);
   const length = x.shape.at(-1) ?? 1;
-  if (length === 0) throw new ShapeError('argmax', `no elements to compare in ${show(x)}`);
+  if (length === 0) throw new ShapeError('argmax', `no elements to compare in ${showShape(x)}`);
   const rows = x.size / length;
   const y = empty(x.device, x.shape.slice(0, -1), 'u32');
   const operands = [

@@ -16,7 +16,7 @@ import {
   isRecording,
   oneDevice,
   operation,
-  show,
+  showShape,
   type Tensor,
   tensor,
 } from '../tensor.ts';
@@ -164,7 +164,7 @@ export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, directi
   )
     throw new ShapeError(
       'rotary',
-      `x ${x.dtype} ${show(x)}, positions ${positions.dtype} ${show(positions)}, table ${show(table.cosine)}`,
+      `x ${x.dtype} ${showShape(x)}, positions ${positions.dtype} ${showShape(positions)}, table ${showShape(table.cosine)}`,
     );
   if (isRecording([table.cosine, table.sine]))
     throw new GradientError('rotary: its table is a constant, and the gradient of it would be lost');

@@ -26,7 +26,7 @@ import {
   type Numbers,
   oneDevice,
   operation,
-  show,
+  showShape,
   Tensor,
   zeros,
 } from '../tensor.ts';
@@ -78,7 +78,7 @@ export const checkIndices = (op: string, index: Tensor, size: number): void =>
  */
 export function gatherRows(table: Tensor, index: Indices): Tensor {
   checkTensor('gatherRows', 'table', table);
-  if (table.rank !== 2) throw new ShapeError('gatherRows', `table ${show(table)} must have two axes`);
+  if (table.rank !== 2) throw new ShapeError('gatherRows', `table ${showShape(table)} must have two axes`);
   if (table.dtype === 'u32') throw new ShapeError('gatherRows', 'u32 table');
   const at = indexTensor('gatherRows', table, index, table.dim(0));
   const y = gatherAt(table, at);
@@ -122,7 +122,7 @@ export function scatterAddRows(rows: Tensor, index: Indices, size: number): Tens
   const at = indexTensor('scatterAddRows', rows, index, size);
   try {
     if (rows.rank !== 2 || rows.dim(0) !== at.size)
-      throw new ShapeError('scatterAddRows', `rows ${show(rows)} for ${at.size} indices`);
+      throw new ShapeError('scatterAddRows', `rows ${showShape(rows)} for ${at.size} indices`);
     return scatterAt(rows, at, size);
   } finally {
     at.dispose();
@@ -181,7 +181,10 @@ export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
   const [size, width] = [table.dim(-2), table.dim(-1)];
   const dtypes = [table, rows, at].map((t) => t.dtype).join();
   if (dtypes !== 'f32,f32,u32' || at.size !== 1 || rows.dim(-1) !== width || rows.size * size !== table.size)
-    throw new ShapeError('writeRow', `rows ${show(rows)} at ${show(at)} of table ${show(table)}, ${dtypes}`);
+    throw new ShapeError(
+      'writeRow',
+      `rows ${showShape(rows)} at ${showShape(at)} of table ${showShape(table)}, ${dtypes}`,
+    );
   if (isRecording([rows]))
     throw new GradientError('writeRow: the gradient of the rows would be lost; detach() them, or use noGrad');
   if (table.storage.saved || table.track)
@@ -203,10 +206,10 @@ export function writeRow(table: Tensor, rows: Tensor, at: Tensor): void {
 /** x[r, index[r]] for x [R, V]: [R]. @throws ShapeError for an index outside */
 export function pick(x: Tensor, index: Indices): Tensor {
   checkTensor('pick', 'x', x, ['f32']);
-  if (x.rank !== 2) throw new ShapeError('pick', `${show(x)} must have two axes`);
+  if (x.rank !== 2) throw new ShapeError('pick', `${showShape(x)} must have two axes`);
   const at = indexTensor('pick', x, index, x.dim(1));
   try {
-    if (at.size !== x.dim(0)) throw new ShapeError('pick', `${at.size} indices for ${show(x)}`);
+    if (at.size !== x.dim(0)) throw new ShapeError('pick', `${at.size} indices for ${showShape(x)}`);
     return pickAt(x, at);
   } finally {
     at.dispose();
@@ -228,7 +231,7 @@ export function unpick(x: Tensor, index: Indices, width: number): Tensor {
   const at = indexTensor('unpick', x, index, width);
   try {
     if (x.rank !== 1 || at.size !== x.size)
-      throw new ShapeError('unpick', `${at.size} indices for ${show(x)}`);
+      throw new ShapeError('unpick', `${at.size} indices for ${showShape(x)}`);
     return unpickAt(x, at, width);
   } finally {
     at.dispose();

@@ -13,7 +13,7 @@ import {
   empty,
   oneDevice,
   operation,
-  show,
+  showShape,
   sizeOf,
   type Tensor,
   zeros,
@@ -175,11 +175,11 @@ export function reshape(x: Tensor, shape: readonly number[]): Tensor {
     full.some((size) => !(Number.isInteger(size) && size >= 0)) ||
     shape.filter((size) => size === -1).length > 1
   )
-    throw new ShapeError('reshape', `${show(x)} to [${shape.join(', ')}]`);
+    throw new ShapeError('reshape', `${showShape(x)} to [${shape.join(', ')}]`);
   if (isQuantised(x.dtype) && full.at(-1) !== x.shape.at(-1))
     throw new ShapeError(
       'reshape',
-      `${x.dtype} ${show(x)} to [${full.join(', ')}]: quantised rows stay whole; use toF32() first`,
+      `${x.dtype} ${showShape(x)} to [${full.join(', ')}]: quantised rows stay whole; use toF32() first`,
     );
   const before = x.shape;
   return operation('reshape', [x], x.view(full, null), [], (dy) => [reshape(dy, before)]);
@@ -194,7 +194,7 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
     new Set(order).size !== x.rank ||
     order.some((a) => x.shape[a] === undefined)
   )
-    throw new ShapeError('permute', `order [${order.join(', ')}] of ${show(x)}`);
+    throw new ShapeError('permute', `order [${order.join(', ')}] of ${showShape(x)}`);
   x.use();
   const strides = rowMajor(x.shape);
   const shape = order.map((axis) => x.shape[axis]!);
@@ -221,7 +221,7 @@ export function transpose(x: Tensor, ...none: never[]): Tensor {
       'option',
       `transpose: takes no axes, it exchanges the last two; permute(x, order) takes others`,
     );
-  if (x.rank < 2) throw new ShapeError('transpose', `${show(x)} has no two axes`);
+  if (x.rank < 2) throw new ShapeError('transpose', `${showShape(x)} has no two axes`);
   const order = x.shape.map((_, i) => i);
   order.splice(-2, 2, x.rank - 1, x.rank - 2);
   return permute(x, order);
@@ -240,7 +240,7 @@ export function slice(x: Tensor, begin: readonly number[], end: readonly number[
     [...b, ...e].some((at) => !Number.isInteger(at)) ||
     x.shape.some((size, i) => b[i]! < 0 || e[i]! > size || b[i]! > e[i]!)
   )
-    throw new ShapeError('slice', `[${begin.join(', ')}] to [${end.join(', ')}] of ${show(x)}`);
+    throw new ShapeError('slice', `[${begin.join(', ')}] to [${end.join(', ')}] of ${showShape(x)}`);
   const shape = b.map((from, i) => e[i]! - from);
   const y = empty(x.device, shape, x.dtype);
   const strides = rowMajor(x.shape);
@@ -261,7 +261,7 @@ export function pad(x: Tensor, begin: readonly number[], shape: readonly number[
       (size, i) => !(Number.isInteger(begin[i]) && begin[i]! >= 0 && begin[i]! + size <= shape[i]!),
     )
   )
-    throw new ShapeError('pad', `${show(x)} at [${begin.join(', ')}] of [${shape.join(', ')}]`);
+    throw new ShapeError('pad', `${showShape(x)} at [${begin.join(', ')}] of [${shape.join(', ')}]`);
   x.use();
   if (x.dtype !== 'f32') throw new ShapeError('pad', `needs f32, got ${x.dtype}`);
   const y = zeros(x.device, shape);
@@ -280,14 +280,14 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
   if (!first) throw new ShapeError('concat', 'nothing to concatenate');
   oneDevice('concat', ...xs);
   const at = axis < 0 ? axis + first.rank : axis;
-  if (first.shape[at] === undefined) throw new ShapeError('concat', `no axis ${axis} in ${show(first)}`);
+  if (first.shape[at] === undefined) throw new ShapeError('concat', `no axis ${axis} in ${showShape(first)}`);
   for (const x of xs)
     if (
       x.rank !== first.rank ||
       x.dtype !== first.dtype ||
       x.shape.some((size, i) => i !== at && size !== first.shape[i])
     )
-      throw new ShapeError('concat', `${show(first)} and ${show(x)} along axis ${axis}`);
+      throw new ShapeError('concat', `${showShape(first)} and ${showShape(x)} along axis ${axis}`);
   const shape = first.shape.map((size, i) => (i === at ? xs.reduce((n, x) => n + x.shape[at]!, 0) : size));
   const y = empty(first.device, shape, first.dtype);
   const strides = rowMajor(shape);
@@ -325,7 +325,7 @@ export function broadcastTo(x: Tensor, shape: readonly number[]): Tensor {
   checkNumberList('broadcastTo', 'shape', shape);
   const lead = shape.length - x.rank;
   if (lead < 0 || x.shape.some((size, i) => size !== 1 && size !== shape[i + lead]))
-    throw new ShapeError('broadcastTo', `${show(x)} to [${shape.join(', ')}]`);
+    throw new ShapeError('broadcastTo', `${showShape(x)} to [${shape.join(', ')}]`);
   const own = rowMajor(x.shape);
   const strides = shape.map((_, i) => (i < lead || x.shape[i - lead] === 1 ? 0 : own[i - lead]!));
   const y = empty(x.device, shape, x.dtype);

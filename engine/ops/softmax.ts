@@ -23,7 +23,7 @@ import {
   named,
   oneDevice,
   operation,
-  show,
+  showShape,
   type Tensor,
   tensorField,
 } from '../tensor.ts';
@@ -61,7 +61,7 @@ const softmaxOptions = optionsSchema<SoftmaxOptions>(
 function checkRows(op: string, x: Tensor): { rows: number; length: number } {
   checkTensor(op, 'x', x);
   if (x.rank === 0 || x.dtype !== 'f32')
-    throw new ShapeError(op, `needs f32 rows, got ${x.dtype} ${show(x)}`);
+    throw new ShapeError(op, `needs f32 rows, got ${x.dtype} ${showShape(x)}`);
   const length = x.dim(-1);
   return { rows: length === 0 ? 0 : x.size / length, length };
 }
@@ -81,9 +81,9 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
     keyMask &&
     (keyMask.dtype !== 'u32' || keyMask.rank !== 2 || batches !== x.dim(0) || keyMask.dim(1) !== length)
   )
-    throw new ShapeError(op, `mask ${keyMask.dtype} ${show(keyMask)} for scores ${show(x)}`);
+    throw new ShapeError(op, `mask ${keyMask.dtype} ${showShape(keyMask)} for scores ${showShape(x)}`);
   if (lastKey && (lastKey.dtype !== 'u32' || lastKey.size !== 1))
-    throw new ShapeError(op, `last key ${lastKey.dtype} ${show(lastKey)}, should be u32 [1]`);
+    throw new ShapeError(op, `last key ${lastKey.dtype} ${showShape(lastKey)}, should be u32 [1]`);
   if (causal && length < queries) throw new ShapeError(op, `${queries} causal queries over ${length} keys`);
   const perBatch = rows / batches;
   // Without a mask any rows may be cut; with one, whole batches.
@@ -211,7 +211,7 @@ function checkLabels(op: string, logits: Tensor, labels: ArrayLike<number>): voi
   checkTensor(op, 'logits', logits);
   checkValue(op, 'labels', labelsField, labels);
   if (logits.rank !== 2 || labels.length !== logits.dim(0))
-    throw new ShapeError(op, `${labels.length} labels for logits ${show(logits)}`);
+    throw new ShapeError(op, `${labels.length} labels for logits ${showShape(logits)}`);
   const classes = logits.dim(1);
   for (let i = 0; i < labels.length; i++) {
     const label: unknown = labels[i];

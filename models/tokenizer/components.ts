@@ -4,6 +4,7 @@
  */
 
 import * as v from 'valibot';
+import { isPlain, show } from '../../engine/options.ts';
 import { BEHAVIOURS, type Behaviour, type Pattern } from './pattern.ts';
 
 const pattern = v.union(
@@ -219,12 +220,12 @@ export function readComponent<Spec>(
   const path = v.getDotPath(issue);
   const where = path === null ? field : `${field}.${path}`;
   if (issue.input === undefined) throw fail(`${where} is missing`);
-  const got = issue.received;
-  if (issue.type === 'variant' && issue.expected?.includes('"') && got !== 'undefined' && got !== 'Object') {
+  const got = isPlain(issue.input) ? '' : show(issue.input);
+  if (issue.type === 'variant' && issue.expected?.includes('"') && got) {
     const kinds = [...issue.expected.matchAll(/"(\w+)"/g)].map(([, kind]) => kind).sort();
     throw fail(`${where} ${got} is not supported; supported: ${kinds.join(', ')}`);
   }
   const told = issue.expected === null || issue.type === 'custom' || issue.type === 'union';
   const wanted = told ? issue.message : `must be ${issue.expected}`;
-  throw fail(`${where} ${wanted}${got === undefined || got === 'Object' ? '' : `, not ${got}`}`);
+  throw fail(`${where} ${wanted}${got && `, not ${got}`}`);
 }

@@ -147,7 +147,14 @@ describe('readTask', () => {
     const read = (content: string) =>
       readTask(fileMapFolder(files({ 'fact/fever/test.json': content })), task('FEVER'));
     await expect(read('{}')).rejects.toThrow('fact/fever/test.json: is not a list of rows');
-    await expect(read('[1,')).rejects.toThrow('is not JSON');
+    await expect(read('[1,')).rejects.toThrow('fact/fever/test.json: is not JSON');
+    // As Windows editors begin a file.
+    expect((await read('\ufeff[]'))?.test.rows).toEqual([]);
+    const lines = readTask(
+      fileMapFolder(files({ 'fact/fever/test.jsonl': '{}\n\n{"claim"' })),
+      task('FEVER'),
+    );
+    await expect(lines).rejects.toThrow('fact/fever/test.jsonl:3: is not JSON');
   });
 });
 
