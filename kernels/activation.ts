@@ -5,7 +5,7 @@
  * of s is worked out without cancellation, the change has all its digits, however small d is.
  */
 
-import { EXPM1, LOGISTIC, NORMAL_DISTRIBUTION } from './math.ts';
+import { LOGISTIC, LOGISTIC_STEP, NORMAL_DISTRIBUTION } from './math.ts';
 import { word } from './variant.ts';
 
 export type ActivationName = 'gelu' | 'gelu_tanh' | 'silu';
@@ -94,16 +94,6 @@ const logistic = (x: number): number => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.
 /** logistic(v) - logistic(u), v = u + e: logistic(v) logistic(-u) (1 - e^-e). */
 const logisticStep = (u: number, v: number, e: number): number =>
   -Math.sign(e) * Math.expm1(-Math.abs(e)) * logistic(Math.max(u, v)) * logistic(-Math.min(u, v));
-
-const LOGISTIC_STEP = `
-${EXPM1}
-fn logistic_step(u: vec4f, v: vec4f, e: vec4f) -> vec4f {
-  let size = -abs(e);
-  let less = vec4f(expm1_(size.x), expm1_(size.y), expm1_(size.z), expm1_(size.w));
-  let low = select(v, u, e >= vec4f(0.0));
-  let high = select(u, v, e >= vec4f(0.0));
-  return -sign(e) * less * sigmoid4(high) * sigmoid4(-low);
-}`;
 
 /** Of GELU's tanh form: (1 + tanh(w)) / 2 = logistic(2 w), and 2 w = TANH_LINEAR x + TANH_CUBIC x^3. */
 export const TANH_LINEAR: number = 2 * Math.sqrt(2 / Math.PI);

@@ -10,12 +10,12 @@
 
 import { ACTIVATION, type ActivationName, activationChange, activationValue } from './activation.ts';
 import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { EXPM1, LOG1P } from './math.ts';
-import type { Norm } from './norm.ts';
+import { EXPM1, LOG1P, LOGISTIC, LOGISTIC_STEP } from './math.ts';
+import { isCentred, NORM, type Norm, normFactor } from './norm.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
 import { SUMMED_APART } from './softmax.ts';
-import { flag, optional, powerOfTwo, takes, word } from './variant.ts';
+import { flag, optional, powerOfTwo, takes } from './variant.ts';
 
 /** Integers of one token record, in order. */
 export const TOKEN_FIELDS = [
@@ -46,16 +46,17 @@ const LARGEST_EXPONENT = '80.0';
 
 /**
  * y = norm(x + d) - norm(x), both times weight. With c, e the deviations of x and d and v = mean(e (2c + e)) the change of
- * the variance: e / s' - c v / (s s' (s + s')), s and s' the standard deviations before and after. Grid: groups, rows.
+ * the variance: e / s' - c v / (s s' (s + s')), s and s' the standard deviations before and after. A token has `parts` rows, one
+ * after the other. Grid: groups, rows.
  */
 export const normDifference = shipped(
   makeNormDifference,
-  takes('normDifference', ['kind', word<Norm>(['layer', 'rms'])], ['lanes', optional(powerOfTwo)]),
+  takes('normDifference', ['kind', NORM], ['lanes', optional(powerOfTwo)]),
 );
 
 function makeNormDifference(kind: Norm, lanes: number = ROW_GROUP): Kernel {
   const mean = (of: string): string =>
-    kind === 'layer' ? `reduce_total(sum_${of}, lane) / f32(p.length)` : '0.0';
+    isCentred(kind) ? `reduce_total(sum_${of}, lane) / f32(p.length)` : '0.0';
   return {
     name: `difference.norm.${kind}.${lanes}`,
     bindings: [
@@ -65,14 +66,14 @@ function makeNormDifference(kind: Norm, lanes: number = ROW_GROUP): Kernel {
       { name: 'weight', element: 'f32', access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { rows: 'u32', length: 'u32', eps: 'f32' },
+    params: { rows: 'u32', length: 'u32', parts: 'u32', eps: 'f32' },
     workgroup: [lanes, 1, 1],
     body: `
 ${groupReduction('total', 'u + v', lanes)}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${GROUP_INDEX};
   if (row >= p.rows) { return; }
-  let origin = ${field('base', 'row')} * p.length;
+  let origin = (${field('base', 'row / p.parts')} * p.parts + row % p.parts) * p.length;
   let base = row * p.length;
   var sum_a = 0.0;
   var sum_d = 0.0;
@@ -93,7 +94,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   let t = sqrt(reduce_total(after, lane) / f32(p.length) + p.eps);
   let turn = reduce_total(change, lane) / f32(p.length) / (s * t * (s + t));
   for (var i = lane; i < p.length; i += ${lanes}u) {
-    y[base + i] = weight[i] * ((d[base + i] - mean_d) / t - (a[origin + i] - mean_a) * turn);
+    y[base + i] = ${normFactor(kind, 'weight[i]')} * ((d[base + i] - mean_d) / t - (a[origin + i] - mean_a) * turn);
   }
 }`,
   };
@@ -164,6 +165,43 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }
 
 /**
+ * \`cap_change(x, d)\` for f(x) = c tanh(x / c), c the parameter \`cap\`: tanh is 2 logistic of twice its argument, less 1, and the
+ * logistic's step keeps its digits also where f hardly moves.
+ */
+const CAP_CHANGE = `
+${LOGISTIC}${LOGISTIC_STEP}
+fn cap_change(x: vec4f, d: vec4f) -> vec4f {
+  let u = x * (2.0 / p.cap);
+  let e = d * (2.0 / p.cap);
+  return 2.0 * p.cap * logistic_step(u, u + e, e);
+}`;
+
+/** y = f(a + d) - f(a) for f(x) = cap tanh(x / cap). Grid as {@link activationDifference}. */
+export const capDifference = shipped(makeCapDifference, takes('capDifference', ['wide', flag]));
+
+function makeCapDifference(wide: boolean): Kernel {
+  return {
+    name: `difference.cap${wide ? '.wide' : ''}`,
+    bindings: [
+      { name: 'a', element: element(wide), access: 'read' },
+      { name: 'token', element: 'u32', access: 'read' },
+      { name: 'd', element: element(wide), access: 'read' },
+      { name: 'y', element: element(wide), access: 'read_write' },
+    ],
+    params: { n: 'u32', length: 'u32', cap: 'f32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+${CAP_CHANGE}
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};
+  if (i >= p.n) { return; }
+  let x = vec4f(a[${field('base', 'i / p.length')} * p.length + i % p.length]);
+  y[i] = cap_change(x, vec4f(d[i]))${wide ? '' : '.x'};
+}`,
+  };
+}
+
+/**
  * Change of the scaled attention scores, y [tokens, heads, stride]: (dq . k + (q + dq) . dk) * scale, key head
  * floor(h / group). `size` counts quads where wide; without `changedKeys` only the first term. Grid: linear over tokens * heads * stride.
  */
@@ -216,6 +254,45 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
     }
   }
   y[i] = ${total} * p.scale;
+}`,
+  };
+}
+
+/**
+ * Of scores that are capped, cap tanh(score / cap): their changes in place over those of the scores, s [tokens, heads, stride].
+ * The plain scores come again from q and k. Sizes and grid as {@link scoreDifference}.
+ */
+export const cappedScoreDifference = shipped(
+  makeCappedScoreDifference,
+  takes('cappedScoreDifference', ['wide', flag]),
+);
+
+function makeCappedScoreDifference(wide: boolean): Kernel {
+  const T = element(wide);
+  return {
+    name: `difference.capped_score${wide ? '.wide' : ''}`,
+    bindings: [
+      { name: 'q', element: T, access: 'read' },
+      { name: 'k', element: T, access: 'read' },
+      { name: 'token', element: 'u32', access: 'read' },
+      { name: 's', element: 'f32', access: 'read_write' },
+    ],
+    params: { n: 'u32', heads: 'u32', group: 'u32', size: 'u32', stride: 'u32', scale: 'f32', cap: 'f32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+${CAP_CHANGE}
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};
+  if (i >= p.n) { return; }
+  let key = i % p.stride;
+  let head = i / p.stride % p.heads;
+  let row = i / p.stride / p.heads;
+  if (key >= ${field('keys', 'row')} || s[i] == 0.0) { return; }
+  let left = (${field('base', 'row')} * p.heads + head) * p.size;
+  let right = ((${field('keyStart', 'row')} + key) * (p.heads / p.group) + head / p.group) * p.size;
+  var sum = ${T}(0.0);
+  for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c], k[right + c], sum); }
+  s[i] = cap_change(vec4f(${wide ? 'dot(sum, vec4f(1.0))' : 'sum'} * p.scale), vec4f(s[i])).x;
 }`,
   };
 }

@@ -203,6 +203,17 @@ fn expm1_(x: f32) -> f32 {
 }
 `;
 
+/** logistic(v) - logistic(u), v = u + e, without cancellation: logistic(v) logistic(-u) (1 - e^-e). Beside {@link LOGISTIC}. */
+export const LOGISTIC_STEP = `
+${EXPM1}
+fn logistic_step(u: vec4f, v: vec4f, e: vec4f) -> vec4f {
+  let size = -abs(e);
+  let less = vec4f(expm1_(size.x), expm1_(size.y), expm1_(size.z), expm1_(size.w));
+  let low = select(v, u, e >= vec4f(0.0));
+  let high = select(u, v, e >= vec4f(0.0));
+  return -sign(e) * less * sigmoid4(high) * sigmoid4(-low);
+}`;
+
 /** log(1 + f) for f > -1: the series of 2 artanh near 0. */
 export const LOG1P = `
 fn log1p_(f: f32) -> f32 {

@@ -22,6 +22,8 @@ import { curveSums as curveKernel } from '../../kernels/curve.ts';
 import {
   activationDifference as activationKernel,
   addOwn,
+  capDifference as capKernel,
+  cappedScoreDifference,
   gatedDifference as gatedKernel,
   injectColumns,
   lineDifference as lineKernel,
@@ -80,7 +82,10 @@ function run(
   );
 }
 
-/** norm(x + d) - norm(x), times weight; d [rows, length], x the base rows of the tokens. */
+/**
+ * norm(x + d) - norm(x), times weight; d [tokens, ...], x the base rows of the tokens. Where weight is shorter than a token's
+ * values, each part of them of its length is a row of its own (queries and keys normalised by head).
+ */
 export function normDifference(
   kind: Norm,
   base: Tensor,
@@ -90,11 +95,12 @@ export function normDifference(
   eps: number,
 ): Tensor {
   const y = empty(d.device, d.shape);
-  const [rows, length] = [d.dim(0), d.dim(1)];
+  const length = weight.dim(0);
+  const rows = d.size / length;
   run(
     normKernel(kind, d.device.rowLanes),
     [base, token, d, weight, y],
-    [rows, length, eps],
+    [rows, length, rows / token.dim(0), eps],
     groupGrid(rows),
     12 * d.size,
   );
@@ -103,7 +109,7 @@ export function normDifference(
 
 /** f(x + d) - f(x), f an activation; d [rows, length], x the base rows of the tokens. */
 export function activationDifference(act: ActivationName, base: Tensor, token: Tensor, d: Tensor): Tensor {
-  return elementwise(activationKernel, act, [base, token, d]);
+  return elementwise((wide) => activationKernel(act, wide), [base, token, d], ACTIVATIONS[act].operations);
 }
 
 /** f(g + dg) (u + du) - f(g) u. */
@@ -115,21 +121,33 @@ export function gatedDifference(
   dGate: Tensor,
   dUp: Tensor,
 ): Tensor {
-  return elementwise(gatedKernel, act, [gate, up, token, dGate, dUp]);
+  const inputs = [gate, up, token, dGate, dUp];
+  return elementwise((wide) => gatedKernel(act, wide), inputs, ACTIVATIONS[act].operations);
+}
+
+/** f(x + d) - f(x) for f(x) = cap tanh(x / cap); d [rows, length], x the base rows of the tokens. */
+export function capDifference(cap: number, base: Tensor, token: Tensor, d: Tensor): Tensor {
+  return elementwise(capKernel, [base, token, d], 40, [cap]);
 }
 
 /** Of the shape of the last of its inputs, whose elements are taken four at a time where a row's length allows. */
 function elementwise(
-  kernel: (act: ActivationName, wide: boolean) => Kernel,
-  act: ActivationName,
+  kernel: (wide: boolean) => Kernel,
   inputs: readonly Tensor[],
+  operations: number,
+  params: readonly number[] = [],
 ): Tensor {
   const d = inputs.at(-1)!;
   const y = empty(d.device, d.shape);
   const unit = d.dim(1) % 4 === 0 ? 4 : 1;
   const n = d.size / unit;
-  const { operations } = ACTIVATIONS[act];
-  run(kernel(act, unit === 4), [...inputs, y], [n, d.dim(1) / unit], linearGrid(n), operations * d.size);
+  run(
+    kernel(unit === 4),
+    [...inputs, y],
+    [n, d.dim(1) / unit, ...params],
+    linearGrid(n),
+    operations * d.size,
+  );
   return y;
 }
 
@@ -139,6 +157,10 @@ export interface AttentionShape {
   readonly keyValueHeads: number;
   readonly headSize: number;
   readonly keys: number;
+  /** What q k^T is multiplied by; default 1 / sqrt(headSize). */
+  readonly scale?: number | undefined;
+  /** Scores are cap tanh(score / cap), the scale included; default: as they are. */
+  readonly cap?: number | undefined;
 }
 
 /** Base of an attention: q [queries, heads * D], k and v [keys, keyHeads * D], pattern flat. */
@@ -149,7 +171,43 @@ export interface AttentionBase {
   readonly pattern: Tensor;
 }
 
-/** Change of softmax(q k^T / sqrt(D)) v at `tokens`; dq is null where no query changed. */
+/** From the changes of a shape's scores [tokens, heads, keys] to those of its probabilities, in place. */
+function probabilities(shape: AttentionShape, base: AttentionBase, token: Tensor, change: Tensor): void {
+  const { heads, headSize, keys, cap } = shape;
+  const rows = token.dim(0) * heads;
+  if (cap !== undefined) {
+    const wide = headSize % 4 === 0;
+    run(
+      cappedScoreDifference(wide),
+      [base.q, base.k, token, change],
+      [
+        change.size,
+        heads,
+        heads / shape.keyValueHeads,
+        wide ? headSize / 4 : headSize,
+        keys,
+        scaleOf(shape),
+        cap,
+      ],
+      linearGrid(change.size),
+      2 * change.size * headSize,
+    );
+  }
+  run(
+    patternDifference(),
+    [base.pattern, token, change],
+    [rows, heads, keys],
+    linearGrid(rows),
+    20 * change.size,
+  );
+}
+
+const scaleOf = ({ scale, headSize }: AttentionShape): number => scale ?? 1 / Math.sqrt(headSize);
+
+/**
+ * Change of softmax(scores) v at `tokens`; dq is null where no query changed. Keys that a query may not see (behind it, outside
+ * a window, padding) have base probability 0, and keep it.
+ */
 export function attentionDifference(
   shape: AttentionShape,
   base: AttentionBase,
@@ -168,18 +226,11 @@ export function attentionDifference(
     run(
       scoreDifference(wide),
       [base.q, base.k, token, dq ?? dk, dk, change],
-      [change.size, heads, group, size, keys, 1 / Math.sqrt(headSize)],
+      [change.size, heads, group, size, keys, scaleOf(shape)],
       linearGrid(change.size),
       4 * change.size * headSize,
     );
-    const rows = tokens * heads;
-    run(
-      patternDifference(),
-      [base.pattern, token, change],
-      [rows, heads, keys],
-      linearGrid(rows),
-      20 * change.size,
-    );
+    probabilities(shape, base, token, change);
     const y = empty(dk.device, [tokens, heads * headSize]);
     run(
       mixDifference(wide),
@@ -212,7 +263,7 @@ export function projectedAttentionDifference(
   const wide = headSize % 4 === 0;
   const size = wide ? headSize / 4 : headSize;
   const quads = width % 4 === 0 ? 4 : 1;
-  const scale = 1 / Math.sqrt(headSize);
+  const scale = scaleOf(shape);
   return scope(() => {
     const change = zeros(dx.device, [tokens, heads, keys]);
     if (dq)
@@ -232,14 +283,7 @@ export function projectedAttentionDifference(
       linearGrid(change.size),
       2 * change.size * width,
     );
-    const rows = tokens * heads;
-    run(
-      patternDifference(),
-      [base.pattern, token, change],
-      [rows, heads, keys],
-      linearGrid(rows),
-      20 * change.size,
-    );
+    probabilities(shape, base, token, change);
     const still = empty(dx.device, [tokens, heads * headSize]);
     run(
       mixDifference(wide, false),

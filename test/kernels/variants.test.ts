@@ -242,7 +242,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   narrow: REALS.flatMap((from) =>
     HALVES.flatMap((to) => BOTH.map((infinite) => kernels.narrow(from, to, infinite))),
   ),
-  normDifference: (['layer', 'rms'] as const).flatMap((norm) =>
+  normDifference: (['layer', 'rms', 'rms1'] as const).flatMap((norm) =>
     LANES.map((lanes) => kernels.normDifference(norm, lanes)),
   ),
   ...Object.fromEntries(
@@ -259,6 +259,8 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   ),
   projectedScore: BOTH.map((wide) => kernels.projectedScore(wide)),
   projectedMix: BOTH.map((wide) => kernels.projectedMix(wide)),
+  capDifference: BOTH.map((wide) => kernels.capDifference(wide)),
+  cappedScoreDifference: BOTH.map((wide) => kernels.cappedScoreDifference(wide)),
   patternDifference: [kernels.patternDifference()],
   addOwn: [kernels.addOwn()],
   injectColumns: [kernels.injectColumns()],

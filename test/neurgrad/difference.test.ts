@@ -4,7 +4,19 @@
  */
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type Device, integers, openDevice, Plan, type Tensor, tensor } from '../../engine/index.ts';
+import {
+  add,
+  concat,
+  type Device,
+  integers,
+  linear,
+  openDevice,
+  Plan,
+  slice,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../engine/index.ts';
 import { normalDistribution } from '../../kernels/activation.ts';
 import { ACTIVATION_NAMES, ACTIVATIONS } from '../../kernels/index.ts';
 import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
@@ -21,10 +33,12 @@ import {
 import {
   activationDifference,
   attentionDifference,
+  capDifference,
   gatedDifference,
   injectNeurons,
   NONE,
   normDifference,
+  projectedAttentionDifference,
   TARGET_FIELDS,
   type TokenRecord,
   targetDifference,
@@ -65,6 +79,10 @@ const plain = (base: number): TokenRecord => ({
   pattern: 0,
 });
 
+/** c tanh((x + d) / c) - c tanh(x / c), by sinh(d / c) / (cosh(x / c) cosh((x + d) / c)). */
+const capped = (x: number, d: number, c: number): number =>
+  (c * Math.sinh(d / c)) / (Math.cosh(x / c) * Math.cosh((x + d) / c));
+
 /** Largest error relative to the row's largest value. */
 async function worst(got: Tensor, want: (i: number) => number): Promise<number> {
   const data = await got.read();
@@ -78,39 +96,59 @@ async function worst(got: Tensor, want: (i: number) => number): Promise<number> 
   return error;
 }
 
-describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale) => {
+describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (by) => {
   const [rows, length] = [5, 36];
   const order = [3, 0, 2, 2, 1];
   const base = numbers(4 * length, 2);
   const up = numbers(4 * length);
-  const d = numbers(rows * length, scale);
-  const dUp = numbers(rows * length, scale);
+  const d = numbers(rows * length, by);
+  const dUp = numbers(rows * length, by);
   const weight = numbers(length);
   const records = () => tokenTensor(device, order.map(plain));
   const x = (i: number): number => base[order[Math.floor(i / length)]! * length + (i % length)]!;
 
-  it.each(['layer', 'rms'] as const)('%s norm', async (kind) => {
+  // Of whole tokens, and of their heads.
+  it.each(
+    (['layer', 'rms', 'rms1'] as const).flatMap((kind) => [1, 4].map((parts) => [kind, parts] as const)),
+  )('%s norm, %i a token', async (kind, parts) => {
     const eps = 1e-5;
+    const size = length / parts;
     const y = normDifference(
       kind,
       upload(base, [4, length]),
       records(),
       upload(d, [rows, length]),
-      upload(weight, [length]),
+      upload(weight.slice(0, size), [size]),
       eps,
     );
+    expect(y.shape).toEqual([rows, length]);
     const norm = (values: number[]): number[] => {
-      const mean = kind === 'layer' ? values.reduce((a, b) => a + b, 0) / length : 0;
-      const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / length;
+      const mean = kind === 'layer' ? values.reduce((a, b) => a + b, 0) / size : 0;
+      const variance = values.reduce((a, b) => a + (b - mean) ** 2, 0) / size;
       return values.map((v) => (v - mean) / Math.sqrt(variance + eps));
     };
     const row = (i: number, shifted: boolean): number[] => {
-      const start = Math.floor(i / length) * length;
-      return Array.from({ length }, (_, j) => x(start + j) + (shifted ? d[start + j]! : 0));
+      const start = Math.floor(i / size) * size;
+      return Array.from({ length: size }, (_, j) => x(start + j) + (shifted ? d[start + j]! : 0));
     };
     const want = (i: number): number =>
-      weight[i % length]! * (norm(row(i, true))[i % length]! - norm(row(i, false))[i % length]!);
+      (weight[i % size]! + (kind === 'rms1' ? 1 : 0)) *
+      (norm(row(i, true))[i % size]! - norm(row(i, false))[i % size]!);
     expect(await worst(y, want)).toBeLessThan(3e-6);
+  });
+
+  it('a cap', async () => {
+    for (const cap of [0.5, 3, 50]) {
+      const y = capDifference(cap, upload(base, [4, length]), records(), upload(d, [rows, length]));
+      expect(await worst(y, (i) => capped(x(i), d[i]!, cap))).toBeLessThan(1e-6);
+      const odd = capDifference(
+        cap,
+        upload(base, [4 * length, 1]),
+        tokenTensor(device, [plain(3), plain(70)]),
+        upload(d.slice(0, 2), [2, 1]),
+      );
+      expect(await worst(odd, (i) => capped(base[[3, 70][i]!]!, d[i]!, cap))).toBeLessThan(3e-6);
+    }
   });
 
   it.each(ACTIVATION_NAMES)('%s', async (act) => {
@@ -138,26 +176,40 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     expect(await worst(y, want)).toBeLessThan(1e-6);
   });
 
-  it('attention, grouped heads, some keys changed', async () => {
-    const shape = { heads: 4, keyValueHeads: 2, headSize: 8, keys: 6 };
-    const q = numbers(6 * 32);
-    const [k, v] = [numbers(6 * 16), numbers(6 * 16)];
-    const [dq, dk, dv] = [numbers(3 * 32, scale), numbers(3 * 16, scale), numbers(3 * 16, scale)];
+  it.each([
+    { name: '' },
+    { name: ', a scale and a cap', how: { scale: 0.7, cap: 1.5 } },
+    // Keys 0 and 3 are outside the window, or behind it.
+    { name: ', a window', hidden: [0, 3] },
+    { name: ', a head that is no multiple of four', size: 6, how: { cap: 2 } },
+  ])('attention, grouped heads, some keys changed$name', async ({ how = {}, hidden = [], size = 8 }) => {
+    const shape = { heads: 4, keyValueHeads: 2, headSize: size, keys: 6, ...how };
+    const { scale = 1 / Math.sqrt(size), cap = Number.POSITIVE_INFINITY } = how as {
+      scale?: number;
+      cap?: number;
+    };
+    const [width, keyWidth] = [4 * size, 2 * size];
+    const q = numbers(6 * width);
+    const [k, v] = [numbers(6 * keyWidth), numbers(6 * keyWidth)];
+    const [dq, dk, dv] = [numbers(3 * width, by), numbers(3 * keyWidth, by), numbers(3 * keyWidth, by)];
     // Positions 2, 3, 4 changed; queries 1 and 3 are wanted, of which 3 changed.
     const score = (query: number, head: number, key: number, moved: boolean): number => {
       let sum = 0;
       const near = key - 2;
-      for (let c = 0; c < 8; c++) {
-        const at = head * 8 + c;
-        const from = (head >> 1) * 8 + c;
-        const left = q[query * 32 + at]! + (moved && query === 3 ? dq[32 + at]! : 0);
-        const right = k[key * 16 + from]! + (moved && near >= 0 && near < 3 ? dk[near * 16 + from]! : 0);
+      for (let c = 0; c < size; c++) {
+        const at = head * size + c;
+        const from = (head >> 1) * size + c;
+        const left = q[query * width + at]! + (moved && query === 3 ? dq[width + at]! : 0);
+        const right =
+          k[key * keyWidth + from]! + (moved && near >= 0 && near < 3 ? dk[near * keyWidth + from]! : 0);
         sum += left * right;
       }
-      return sum / Math.sqrt(8);
+      return cap === Number.POSITIVE_INFINITY ? sum * scale : cap * Math.tanh((sum * scale) / cap);
     };
     const softmax = (query: number, head: number, moved: boolean): number[] => {
-      const s = [0, 1, 2, 3, 4, 5].map((key) => score(query, head, key, moved));
+      const s = [0, 1, 2, 3, 4, 5].map((key) =>
+        hidden.includes(key) ? Number.NEGATIVE_INFINITY : score(query, head, key, moved),
+      );
       const top = Math.max(...s);
       const total = s.reduce((a, b) => a + Math.exp(b - top), 0);
       return s.map((value) => Math.exp(value - top) / total);
@@ -165,7 +217,7 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     const pattern = Float32Array.from(
       [1, 3].flatMap((query) => [0, 1, 2, 3].flatMap((head) => softmax(query, head, false))),
     );
-    const queries = Float32Array.from([...q.slice(32, 64), ...q.slice(96, 128)]);
+    const queries = Float32Array.from([...q.slice(width, 2 * width), ...q.slice(3 * width, 4 * width)]);
     const record = (base: number, own: number): TokenRecord => ({
       base,
       own,
@@ -180,24 +232,24 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     const y = attentionDifference(
       shape,
       {
-        q: upload(queries, [2, 32]),
-        k: upload(k, [6, 16]),
-        v: upload(v, [6, 16]),
+        q: upload(queries, [2, width]),
+        k: upload(k, [6, keyWidth]),
+        v: upload(v, [6, keyWidth]),
         pattern: upload(pattern, [48]),
       },
       tokenTensor(device, [record(0, NONE), record(1, 1)]),
-      upload(dq, [3, 32]),
-      upload(dk, [3, 16]),
-      upload(dv, [3, 16]),
+      upload(dq, [3, width]),
+      upload(dk, [3, keyWidth]),
+      upload(dv, [3, keyWidth]),
     );
     const want = (i: number): number => {
-      const [query, head, c] = [[1, 3][Math.floor(i / 32)]!, Math.floor((i % 32) / 8), i % 8];
+      const [query, head, c] = [[1, 3][Math.floor(i / width)]!, Math.floor((i % width) / size), i % size];
       const [before, after] = [softmax(query, head, false), softmax(query, head, true)];
       let sum = 0;
       for (let key = 0; key < 6; key++) {
-        const at = (head >> 1) * 8 + c;
-        const change = key >= 2 && key < 5 ? dv[(key - 2) * 16 + at]! : 0;
-        sum += after[key]! * (v[key * 16 + at]! + change) - before[key]! * v[key * 16 + at]!;
+        const at = (head >> 1) * size + c;
+        const change = key >= 2 && key < 5 ? dv[(key - 2) * keyWidth + at]! : 0;
+        sum += after[key]! * (v[key * keyWidth + at]! + change) - before[key]! * v[key * keyWidth + at]!;
       }
       return sum;
     };
@@ -208,7 +260,7 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     const size = 300;
     for (const lead of [0, 12]) {
       const z = numbers(size, 2).map((value, i) => (i === 5 ? value + lead : value));
-      const dz = numbers(size, scale);
+      const dz = numbers(size, by);
       const total = z.reduce((a, b) => a + Math.exp(b), 0);
       const log = Float32Array.from(z, (value) => value - Math.log(total));
       const found = await targetDifference(
@@ -267,6 +319,66 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (scale)
     expect(Math.abs(found[0]! - want)).toBeLessThan(4e-6 * Math.abs(want) + 1e-30);
   });
 });
+
+it('a cap keeps the digits of each change, also far beyond it and at tiny steps', async () => {
+  const cap = 2.5;
+  const pairs = Array.from({ length: 41 }, (_, i) => (i - 20) * 1.7 + 0.03).flatMap((x) =>
+    [1e-20, 1e-9, 1e-4, 0.1, 1, 7, 30].flatMap((d) => [
+      [x, d],
+      [x, -d],
+    ]),
+  );
+  const column = (i: 0 | 1): Float32Array => Float32Array.from(pairs, (pair) => pair[i]!);
+  const [x, d] = [column(0), column(1)];
+  const shape = [pairs.length, 1];
+  const records = tokenTensor(
+    device,
+    pairs.map((_, row) => plain(row)),
+  );
+  const got = await capDifference(cap, upload(x, shape), records, upload(d, shape)).read();
+  for (const [i, value] of got.entries()) {
+    const want = capped(x[i]!, d[i]!, cap);
+    // Of exp in float32, whose argument's rounding the tails magnify.
+    const allowed = 4e-7 * (3 + Math.abs(x[i]! / cap) + Math.abs(d[i]! / cap)) * Math.abs(want);
+    expect(Math.abs(value - want), `${x[i]} by ${d[i]}: ${value}, want ${want}`).toBeLessThanOrEqual(allowed);
+  }
+});
+
+it.each([{}, { scale: 0.4, cap: 1.2 }])(
+  'attention projected to the queries equals itself (%o)',
+  async (how) => {
+    const shape = { heads: 4, keyValueHeads: 4, headSize: 8, keys: 6, ...how };
+    const softmax = (scores: readonly number[]): number[] => {
+      const powers = scores.map(Math.exp);
+      return powers.map((power) => power / powers.reduce((a, b) => a + b, 0));
+    };
+    const pattern = Float32Array.from(Array.from({ length: 8 }, () => softmax([...numbers(6)])).flat());
+    const base = {
+      q: upload(numbers(2 * 32), [2, 32]),
+      k: upload(numbers(6 * 32), [6, 32]),
+      v: upload(numbers(6 * 32), [6, 32]),
+      pattern: upload(pattern, [48]),
+    };
+    const record = (base: number, own: number): TokenRecord => ({
+      ...plain(base),
+      own,
+      query: own,
+      count: 3,
+      keyFirst: 2,
+      keys: 6,
+      pattern: base * 24,
+    });
+    const token = tokenTensor(device, [record(0, NONE), record(1, 1)]);
+    const [dx, dq] = [upload(numbers(3 * 12, 0.1), [3, 12]), upload(numbers(3 * 32, 0.1), [3, 32])];
+    const weights = { k: upload(numbers(32 * 12), [32, 12]), v: upload(numbers(32 * 12), [32, 12]) };
+    const [dk, dv] = [linear(dx, weights.k), linear(dx, weights.v)];
+    const want = await attentionDifference(shape, base, token, dq, dk, dv).read();
+    const moved = concat([zeros(device, [1, 32]), slice(dq, [1, 0], [2, 32])], 0);
+    const query = add(base.q, moved);
+    const got = projectedAttentionDifference(shape, base, token, query, dq, dx, weights);
+    expect(await worst(got, (i) => want[i]!)).toBeLessThan(4e-6);
+  },
+);
 
 describe.each(ACTIVATION_NAMES)('%s', (act) => {
   const { value, derivative, change } = ACTIVATIONS[act];
