@@ -201,7 +201,11 @@ const PROGRAMS: { name: string; program: Program; exact?: boolean; gradients?: b
   { name: 'rmsNorm', program: (x) => [engine.rmsNorm(x([R, C], 1), x([C], 2), 1e-5)] },
   {
     name: 'rowNorm',
-    program: (x) => [engine.rowNorm(x([R, C], 1), { kind: 'rms1', weight: x([C], 2), eps: 1e-5 })],
+    program: (x) => [
+      engine.rowNorm(x([R, C], 1), { kind: 'rms1', weight: x([C], 2), eps: 1e-5 }),
+      // Of heads.
+      engine.rowNorm(x([R, 5, 20], 3), { kind: 'layer', weight: x([20], 4), eps: 1e-5 }),
+    ],
   },
   {
     name: 'slice of rows and of columns',
