@@ -33,10 +33,11 @@ const SOURCES = [
   'models',
   'neurgrad',
   'test/golden',
+  'test/golden-families',
   'test/models/golden.test.ts',
+  'test/models/goldenCases.ts',
   'test/models/goldenFiles.ts',
   'test/neurgrad/golden.test.ts',
-  'test/neurgrad/golden.ts',
 ];
 const ALSO = ['dist', 'examples/models', 'package.json', 'tsconfig.json', 'LICENSE'];
 

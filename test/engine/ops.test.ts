@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as engine from '../../engine/index.ts';
 import { type Device, ShapeError } from '../../engine/index.ts';
-import { golden } from '../neurgrad/golden.ts';
+import { goldenFiles, readGolden } from '../models/goldenFiles.ts';
 import { CASES } from './cases.ts';
 import { ref } from './reference.ts';
 import { compute, expectClose, expectSameBits, normal, open, upload } from './support.ts';
@@ -71,8 +71,8 @@ describe('a place on the device', () => {
 });
 
 describe('functions', () => {
-  it('agree with the golden values on a fine grid', async () => {
-    const values = await golden('functions');
+  it.each(goldenFiles('functions'))('agree with the golden values on a fine grid: %s', async (path) => {
+    const { of: values } = await readGolden(path);
     const x = engine.tensor(device, values('x').data).requireGrad();
     const results: [string, Float32Array][] = [];
     for (const [name, f] of Object.entries({ erf: engine.erf, gelu: engine.gelu, silu: engine.silu })) {

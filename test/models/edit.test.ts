@@ -26,6 +26,7 @@ import {
   streamModel,
 } from '../../models/index.ts';
 import { heldBytes, normal, upload } from '../engine/support.ts';
+import { CASES, named, openCase } from './goldenCases.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -46,10 +47,10 @@ function apart(got: readonly number[], expected: readonly number[]): number {
   return Math.max(...got.map((v, i) => Math.abs(v - expected[i]!))) / size;
 }
 
-describe.each(['bert-s', 'llama-gqa', 'llama-tied'])('%s', (name) => {
+describe.each(named(CASES.filter(({ brief }) => !brief)))('%s', (_, golden) => {
   let model: LanguageModel;
   beforeAll(async () => {
-    model = await loadModelWeights(await localFolder(`test/golden/models/${name}`), device);
+    model = await openCase(golden, device);
   });
   afterAll(() => model?.dispose());
 
@@ -110,8 +111,7 @@ describe.each(['bert-s', 'llama-gqa', 'llama-tied'])('%s', (name) => {
     whole.dispose();
     // Blocks of 16-bit products, which BERT's sizes take, are compiled for most of a minute on a CPU.
     if (model.architecture === 'bert') return;
-    const folder = await localFolder(`test/golden/models/${name}`);
-    const half = await loadModelWeights(folder, device, { dtype: 'bf16' });
+    const half = await openCase(golden, device, 'bf16');
     const narrow = scope(() => {
       const v = zeros(device, [hidden]).requireGrad();
       const run = half.run(INPUT, { edit: { [early!]: (x) => add(x, v) }, logits: LOGITS });

@@ -1,44 +1,54 @@
-/** The golden folder: `NEURGRAD_GOLDEN`, default test/golden. Any set of the same format can be put in. */
+/**
+ * The golden sets: `NEURGRAD_GOLDEN`, default test/golden and test/golden-families. Any set of the same format can be put in
+ * their place, several with the system's separator of paths between them.
+ */
 
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { openFile } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 
-export const GOLDEN = process.env.NEURGRAD_GOLDEN || 'test/golden';
+const OWN = ['test/golden', 'test/golden-families'];
 
-type Tolerances = Readonly<Record<string, Readonly<Record<string, { readonly atol: number }>>>>;
+/** Folders of the sets. */
+export const FOLDERS: readonly string[] = process.env.NEURGRAD_GOLDEN
+  ? process.env.NEURGRAD_GOLDEN.split(delimiter)
+  : OWN;
 
-export interface GoldenCase {
-  readonly model: string;
-  readonly kind: 'bert' | 'llama';
-  readonly brief: boolean;
-  readonly tolerance: Tolerances;
-  readonly copies?: Readonly<Record<string, { readonly model: string; readonly same_values: boolean }>>;
+/**
+ * Paths without their ending of the files in the sets' folders that begin with a prefix, such as `probing-`: of this project's
+ * sets where those put in have none.
+ */
+export function goldenFiles(prefix: string): string[] {
+  const among = (folders: readonly string[]): string[] =>
+    folders.filter(existsSync).flatMap((folder) =>
+      readdirSync(folder)
+        .filter((name) => name.startsWith(prefix) && name.endsWith('.safetensors'))
+        .map((name) => join(folder, name.slice(0, -'.safetensors'.length))),
+    );
+  const found = among(FOLDERS);
+  return found.length > 0 ? found : among(OWN);
 }
-
-interface Manifest {
-  readonly cases: Readonly<Record<string, GoldenCase>>;
-}
-
-export const manifest = JSON.parse(readFileSync(join(GOLDEN, 'manifest.json'), 'utf8')) as Manifest;
-
-/** Names of the set's files that start with a prefix, without their ending. */
-export const goldenFiles = (prefix: string): string[] =>
-  readdirSync(GOLDEN)
-    .filter((name) => name.startsWith(prefix) && name.endsWith('.safetensors'))
-    .map((name) => name.slice(0, -'.safetensors'.length));
 
 export interface GoldenTensor {
   readonly shape: readonly number[];
   readonly data: Float64Array;
+  /** Row `i` of the first axis. */
+  row(i: number): number[];
+}
+
+/** The tensors of a file. */
+export interface GoldenFile {
+  readonly names: readonly string[];
+  /** @throws Error naming what there is. */
+  of(tensor: string): GoldenTensor;
 }
 
 const ARRAYS = { F64: Float64Array, F32: Float32Array, I32: Int32Array } as const;
 
-/** All tensors of a safetensors file of the set, widened to float64. */
-export async function readGolden(path: string): Promise<Map<string, GoldenTensor>> {
-  const source = await openFile(join(GOLDEN, `${path}.safetensors`));
+/** All tensors of `<path>.safetensors`, widened to float64. */
+export async function readGolden(path: string): Promise<GoldenFile> {
+  const source = await openFile(`${path}.safetensors`);
   try {
     const { tensors } = await readSafetensorsHeader(source);
     const found = new Map<string, GoldenTensor>();
@@ -46,9 +56,20 @@ export async function readGolden(path: string): Promise<Map<string, GoldenTensor
       const bytes = (await source.read(begin, end)).slice().buffer;
       const array = ARRAYS[dtype as keyof typeof ARRAYS];
       if (!array) throw new Error(`${path}: ${name} is ${dtype}`);
-      found.set(name, { shape, data: Float64Array.from(new array(bytes)) });
+      const data = Float64Array.from(new array(bytes));
+      const stride = data.length / (shape[0] ?? 1);
+      const row = (i: number): number[] => [...data.subarray(i * stride, (i + 1) * stride)];
+      found.set(name, { shape, data, row });
     }
-    return found;
+    const names = [...found.keys()];
+    return {
+      names,
+      of: (tensor) => {
+        const one = found.get(tensor);
+        if (!one) throw new Error(`${path} has no ${tensor}; it has ${names.join(', ')}`);
+        return one;
+      },
+    };
   } finally {
     await source.close();
   }

@@ -1,6 +1,5 @@
 /** The recorded step against a prefill a token: the same bits on every layout of heads, over the cache's growth; and memory. */
 
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { cachedText } from '../../models/generate.ts';
@@ -15,17 +14,13 @@ import {
 import { recordedText } from '../../models/recordedText.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { expectSameBits, heldBytes } from '../engine/support.ts';
-import { GOLDEN } from './goldenFiles.ts';
+import { CAUSAL_CASES } from './goldenCases.ts';
 
 /** A prompt, and tokens after it; with as many the cache of 64 has grown to 128, and one of 128 to 160. */
 const CASES: [folder: string, tokens: number, after: number][] = [
   ['examples/models/stories260k', 60, 80],
   ['examples/models/stories260k', 1, 5],
-  ...['llama-s', 'llama-gqa', 'llama-tied'].map((name): [string, number, number] => [
-    join(GOLDEN, 'models', name),
-    7,
-    9,
-  ]),
+  ...CAUSAL_CASES.map(({ model }): [string, number, number] => [model, 7, 9]),
 ];
 
 test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {

@@ -19,7 +19,9 @@ import {
 } from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
 import { integrateLayers } from '../../neurgrad/integrated.ts';
+import { siteHook } from '../../neurgrad/neuron.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
+import { CAUSAL_CASES, oneAFamily } from './goldenCases.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -54,58 +56,60 @@ test('processes read a model behind an address themselves', async () => {
 });
 const INPUT = {
   ids: [
-    [1, 43, 17, 5, 61, 90, 12],
+    [1, 43, 17, 5, 61, 70, 12],
     [9, 8, 7, 6, 5, 4, 3],
   ],
   attentionMask: [Array(7).fill(1), [1, 1, 1, 1, 1, 0, 0]],
 };
 
-for (const [folder, count, dtype] of [
-  [STORIES, 2, 'f32'],
-  [STORIES, 3, 'int8'],
-  ['test/golden/models/llama-tied', 2, 'bf16'],
-] as const satisfies readonly (readonly [string, number, WeightDtype])[])
-  describe(`${folder} over ${count} processes`, () => {
-    let whole: Llama;
-    let split: SplitLlama;
-    beforeAll(async () => {
-      whole = (await loadModelWeights(await localFolder(folder), device, { dtype })) as Llama;
-      split = await SplitLlama.open(folder, whole.sizes as LlamaConfig, device, count, dtype);
-    });
-    afterAll(() => {
-      whole?.dispose();
-      split?.dispose();
-    });
-    test('values, logits, gradients, patches', async () => {
-      const { layers } = whole.sizes;
-      const late = `blocks.${layers - 1}.mlp.hook_pre_linear`;
-      const of = { of: 'prob', target: [3, 50], position: [6, 4] } as const;
-      const patch = [
-        { name: 'blocks.0.mlp.hook_post', row: 1, position: 2, neuron: 3, op: 'set' as const, value: 2 },
-        { name: late, position: 6, neuron: 1, op: 'add' as const, value: 1 },
-        { name: 'ln_final.hook_normalized', position: 6, neuron: 1, op: 'scale' as const, value: 3 },
-      ];
-      const cases: RunOptions[] = [
-        { capture: whole.hookNames, grad: { at: whole.hookNames, of } },
-        { patch, capture: [late], grad: { at: [late, 'model.layers.0.mlp.act_fn'], of }, logits: [6, 4] },
-        { grad: { at: [late], of }, logits: 'none' },
-        {},
-      ];
-      for (const options of cases) {
-        using want = whole.run(INPUT, options);
-        using got = await split.runAsync(INPUT, options);
-        for (const kind of ['captures', 'gradients'] as const) {
-          expect([...got[kind].keys()].sort()).toEqual([...want[kind].keys()].sort());
-          for (const [name, t] of want[kind]) {
-            expect(got[kind].get(name)!.shape).toEqual(t.shape);
-            const [a, b] = [await got[kind].get(name)!.read(), await t.read()];
-            expect(Buffer.from(a.buffer).equals(Buffer.from(b.buffer)), `${kind} ${name}`).toBe(true);
-          }
-        }
-        if (options.logits !== 'none') expect(await got.logits.read()).toEqual(await want.logits.read());
-      }
-    });
+const CASES: { name: string; model: string; count: number; dtype: WeightDtype }[] = [
+  { name: 'stories260k', model: STORIES, count: 2, dtype: 'f32' },
+  { name: 'stories260k', model: STORIES, count: 3, dtype: 'int8' },
+  // Starting processes is what costs.
+  ...oneAFamily(CAUSAL_CASES).map((one) => ({ ...one, count: 2, dtype: 'bf16' as const })),
+];
+
+describe.each(CASES)('$name over $count processes', ({ model: folder, count, dtype }) => {
+  let whole: Llama;
+  let split: SplitLlama;
+  beforeAll(async () => {
+    whole = (await loadModelWeights(await localFolder(folder), device, { dtype })) as Llama;
+    split = await SplitLlama.open(folder, whole.sizes as LlamaConfig, device, count, dtype);
   });
+  afterAll(() => {
+    whole?.dispose();
+    split?.dispose();
+  });
+  test('values, logits, gradients, patches', async () => {
+    const { layers } = whole.sizes;
+    const late = siteHook(layers - 1, whole.paperSite);
+    const of = { of: 'prob', target: [3, 50], position: [6, 4] } as const;
+    const patch = [
+      { name: 'blocks.0.mlp.hook_post', row: 1, position: 2, neuron: 3, op: 'set' as const, value: 2 },
+      { name: late, position: 6, neuron: 1, op: 'add' as const, value: 1 },
+      { name: 'ln_final.hook_normalized', position: 6, neuron: 1, op: 'scale' as const, value: 3 },
+    ];
+    const cases: RunOptions[] = [
+      { capture: whole.hookNames, grad: { at: whole.hookNames, of } },
+      { patch, capture: [late], grad: { at: [late, 'blocks.0.mlp.hook_pre'], of }, logits: [6, 4] },
+      { grad: { at: [late], of }, logits: 'none' },
+      {},
+    ];
+    for (const options of cases) {
+      using want = whole.run(INPUT, options);
+      using got = await split.runAsync(INPUT, options);
+      for (const kind of ['captures', 'gradients'] as const) {
+        expect([...got[kind].keys()].sort()).toEqual([...want[kind].keys()].sort());
+        for (const [name, t] of want[kind]) {
+          expect(got[kind].get(name)!.shape).toEqual(t.shape);
+          const [a, b] = [await got[kind].get(name)!.read(), await t.read()];
+          expect(Buffer.from(a.buffer).equals(Buffer.from(b.buffer)), `${kind} ${name}`).toBe(true);
+        }
+      }
+      if (options.logits !== 'none') expect(await got.logits.read()).toEqual(await want.logits.read());
+    }
+  });
+});
 
 test('text and integrated gradients over three processes are those of one', async () => {
   const whole = (await loadModelWeights(await localFolder(STORIES), device)) as Llama;

@@ -17,7 +17,8 @@ import {
   streamModel,
   type WeightDtype,
 } from '../../models/index.ts';
-import { neuronGradients, sweep } from '../../neurgrad/index.ts';
+import { neuronGradients, siteHook, sweep } from '../../neurgrad/index.ts';
+import { CAUSAL_CASES } from './goldenCases.ts';
 
 let device: Device;
 const scratch = mkdtempSync(join(tmpdir(), 'neurgrad-stream-'));
@@ -30,8 +31,14 @@ afterAll(() => {
 });
 
 const STORIES = 'examples/models/stories260k';
+/** The bundled model, and every golden one in some dtype. */
+const CASES: { name: string; model: string; family: string; dtype: WeightDtype }[] = [
+  { name: 'stories260k', model: STORIES, family: 'llama', dtype: 'f32' },
+  { name: 'stories260k', model: STORIES, family: 'llama', dtype: 'int8' },
+  ...CAUSAL_CASES.map((one, i) => ({ ...one, dtype: (['f32', 'bf16', 'int4'] as const)[i % 3]! })),
+];
 const IDS = [
-  [1, 43, 17, 5, 61, 90, 12],
+  [1, 43, 17, 5, 61, 70, 12],
   [9, 8, 7, 6, 5, 4, 3],
 ];
 
@@ -48,121 +55,115 @@ async function expectSame(got: RunResult, want: RunResult): Promise<void> {
   await same(got.logits, want.logits, 'logits');
 }
 
-for (const [folder, dtype] of [
-  [STORIES, 'f32'],
-  [STORIES, 'int8'],
-  ['test/golden/models/llama-s', 'f32'],
-  ['test/golden/models/llama-gqa', 'bf16'],
-  ['test/golden/models/llama-tied', 'int4'],
-] as const satisfies readonly (readonly [string, WeightDtype])[])
-  describe(`${folder} in ${dtype}`, () => {
-    let resident: Llama;
-    let streamed: StreamedLlama;
-    let shapes: Checkpoint['tensors'];
-    let size = 0;
-    beforeAll(async () => {
-      const from = await localFolder(folder);
-      resident = (await loadModelWeights(from, device, { dtype })) as Llama;
-      streamed = await streamModel(from, device, { dtype });
-      const checkpoint = await openCheckpoint(from);
-      shapes = checkpoint.tensors;
-      size = checkpoint.bytes;
-      await checkpoint.close();
-    });
-    afterAll(() => {
-      resident?.dispose();
-      streamed?.dispose();
-    });
-    const both = async (options: RunOptions): Promise<void> => {
-      const input = { ids: IDS, attentionMask: [Array(7).fill(1), [1, 1, 1, 1, 1, 0, 0]] };
-      using want = resident.run(input, options);
-      using got = await streamed.runAsync(input, options);
-      await expectSame(got, want);
-    };
+describe.each(CASES)('$name in $dtype', ({ model: folder, family, dtype }) => {
+  let resident: Llama;
+  let streamed: StreamedLlama;
+  let shapes: Checkpoint['tensors'];
+  let size = 0;
+  beforeAll(async () => {
+    const from = await localFolder(folder);
+    resident = (await loadModelWeights(from, device, { dtype })) as Llama;
+    streamed = await streamModel(from, device, { dtype });
+    const checkpoint = await openCheckpoint(from);
+    shapes = checkpoint.tensors;
+    size = checkpoint.bytes;
+    await checkpoint.close();
+  });
+  afterAll(() => {
+    resident?.dispose();
+    streamed?.dispose();
+  });
+  const both = async (options: RunOptions): Promise<void> => {
+    const input = { ids: IDS, attentionMask: [Array(7).fill(1), [1, 1, 1, 1, 1, 0, 0]] };
+    using want = resident.run(input, options);
+    using got = await streamed.runAsync(input, options);
+    await expectSame(got, want);
+  };
 
-    test('every value and gradient', async () => {
-      const names = resident.hookNames;
-      const position = [6, 4];
-      await both({ capture: names });
-      await both({
-        capture: names.slice(-3),
-        grad: { at: names, of: { of: 'prob', target: [3, 50], position } },
-        logits: position,
-      });
-    });
-
-    test('patches, edits, gradients of a function, of one late layer, of none', async () => {
-      const late = `blocks.${resident.sizes.layers - 1}.mlp.hook_pre`;
-      const patch = [
-        { name: 'blocks.0.mlp.hook_post', row: 1, position: 2, neuron: [3, 7], op: 'set' as const, value: 2 },
-        { name: late, position: 6, neuron: 1, op: 'add' as const, value: 1, along: 'outward' as const },
-        { name: 'ln_final.hook_normalized', position: 6, neuron: 1, op: 'scale' as const, value: 3 },
-      ];
-      const edit = { 'blocks.1.hook_resid_mid': (x: Parameters<typeof affine>[0]) => affine(x, 1.5, 0.1) };
-      const of = { of: 'logit', target: [3, 50], position: [6, 4] } as const;
-      await both({ patch, edit, grad: { at: ['blocks.0.hook_resid_pre', late], of } });
-      await both({ grad: { at: [late, 'ln_final.hook_normalized'], of: (logits) => affine(logits, 2, 0) } });
-      await both({ grad: { at: [], of } });
-    });
-
-    test('NeurGrad at the last token, in one wave', async () => {
-      for (const ids of [IDS[0]!, [5]]) {
-        const probe = { ids, position: ids.length - 1 };
-        const before = streamed.bytesRead;
-        const got = await neuronGradients(streamed, probe, { target: 9 });
-        const read = streamed.bytesRead - before;
-        expect(got).toEqual(await neuronGradients(resident, probe, { target: 9 }));
-        expect(read).toBeLessThan(2 * size);
-      }
-    });
-
-    test('reads the rows of its tokens, not the embedding', async () => {
-      const before = streamed.bytesRead;
-      const [prefix] = await streamed.prefillAsync([{ ids: [7, 8, 3, 7] }]);
-      const whole = [...shapes].filter(([name]) => /^model\.layers\.\d+\..*weight$/.test(name));
-      const { begin, end, shape } = shapes.get('model.embed_tokens.weight')!;
-      const layers = whole.reduce((sum, [, { begin, end }]) => sum + end - begin, 0);
-      expect(streamed.bytesRead - before).toBe(layers + (3 * (end - begin)) / shape[0]!);
-      prefix!.dispose();
-    });
-
-    test('many prompts in one wave, rows behind them', async () => {
-      const prompts = [IDS[0]!.slice(0, 6), IDS[1]!.slice(0, 3)];
-      const before = streamed.bytesRead;
-      const many = await streamed.prefillAsync(prompts.map((ids) => ({ ids, options: { logits: true } })));
-      const wave = streamed.bytesRead - before;
-      using alone = (await streamed.prefillAsync([{ ids: prompts[0]!, options: { logits: true } }]))[0]!;
-      const { begin, end, shape } = shapes.get('model.embed_tokens.weight')!;
-      const more = new Set(prompts.flat()).size - new Set(prompts[0]).size;
-      expect(streamed.bytesRead - before).toBe(2 * wave - (more * (end - begin)) / shape[0]!);
-      const one = resident.prefill(prompts[0]!, { logits: true });
-      const two = resident.prefill(prompts[1]!, { logits: true });
-      for (const [got, want] of [
-        [many[0]!, one],
-        [many[1]!, two],
-        [alone, one],
-      ] as const)
-        expect(await got.logits.read()).toEqual(await want.logits.read());
-      const at = ['blocks.0.mlp.hook_pre_linear', 'blocks.1.mlp.hook_post'];
-      const options = { capture: at, grad: { at, of: { of: 'prob' as const, target: [1, 2, 3] } } };
-      using want = resident.runRows(
-        [
-          { prefix: one, ids: [12, 12] },
-          { prefix: two, ids: [6] },
-        ],
-        options,
-      );
-      using got = await streamed.runRowsAsync(
-        [
-          { prefix: many[0]!, ids: [12, 12] },
-          { prefix: many[1]!, ids: [6] },
-        ],
-        options,
-      );
-      await expectSame(got, want);
-      for (const prefix of [...many, one, two]) prefix.dispose();
+  test('every value and gradient', async () => {
+    const names = resident.hookNames;
+    const position = [6, 4];
+    await both({ capture: names });
+    await both({
+      capture: names.slice(-3),
+      grad: { at: names, of: { of: 'prob', target: [3, 50], position } },
+      logits: position,
     });
   });
+
+  test('patches, edits, gradients of a function, of one late layer, of none', async () => {
+    const late = `blocks.${resident.sizes.layers - 1}.mlp.hook_pre`;
+    const patch = [
+      { name: 'blocks.0.mlp.hook_post', row: 1, position: 2, neuron: [3, 7], op: 'set' as const, value: 2 },
+      { name: late, position: 6, neuron: 1, op: 'add' as const, value: 1, along: 'outward' as const },
+      { name: 'ln_final.hook_normalized', position: 6, neuron: 1, op: 'scale' as const, value: 3 },
+    ];
+    const edit = { 'blocks.1.hook_resid_mid': (x: Parameters<typeof affine>[0]) => affine(x, 1.5, 0.1) };
+    const of = { of: 'logit', target: [3, 50], position: [6, 4] } as const;
+    await both({ patch, edit, grad: { at: ['blocks.0.hook_resid_pre', late], of } });
+    await both({ grad: { at: [late, 'ln_final.hook_normalized'], of: (logits) => affine(logits, 2, 0) } });
+    await both({ grad: { at: [], of } });
+  });
+
+  test('NeurGrad at the last token, in one wave', async () => {
+    for (const ids of [IDS[0]!, [5]]) {
+      const probe = { ids, position: ids.length - 1 };
+      const before = streamed.bytesRead;
+      const got = await neuronGradients(streamed, probe, { target: 9 });
+      const read = streamed.bytesRead - before;
+      expect(got).toEqual(await neuronGradients(resident, probe, { target: 9 }));
+      expect(read).toBeLessThan(2 * size);
+    }
+  });
+
+  test.runIf(family === 'llama')('reads the rows of its tokens, not the embedding', async () => {
+    const read = async (...prompts: number[][]): Promise<number> => {
+      const before = streamed.bytesRead;
+      for (const prefix of await streamed.prefillAsync(prompts.map((ids) => ({ ids })))) prefix.dispose();
+      return streamed.bytesRead - before;
+    };
+    const bytes = ({ begin, end }: { begin: number; end: number }): number => end - begin;
+    const whole = [...shapes].filter(([name]) => /^model\.layers\.\d+\..*weight$/.test(name));
+    const layers = whole.reduce((sum, [, entry]) => sum + bytes(entry), 0);
+    const embedding = shapes.get('model.embed_tokens.weight')!;
+    const row = bytes(embedding) / embedding.shape[0]!;
+    expect(await read([7, 8, 3, 7])).toBe(layers + 3 * row);
+    // All prompts of a wave read the layers once.
+    expect(await read(IDS[0]!, IDS[1]!)).toBe(layers + new Set(IDS.flat()).size * row);
+  });
+
+  test('many prompts in one wave, rows behind them', async () => {
+    const prompts = [IDS[0]!.slice(0, 6), IDS[1]!.slice(0, 3)];
+    const many = await streamed.prefillAsync(prompts.map((ids) => ({ ids, options: { logits: true } })));
+    using alone = (await streamed.prefillAsync([{ ids: prompts[0]!, options: { logits: true } }]))[0]!;
+    const one = resident.prefill(prompts[0]!, { logits: true });
+    const two = resident.prefill(prompts[1]!, { logits: true });
+    for (const [got, want] of [
+      [many[0]!, one],
+      [many[1]!, two],
+      [alone, one],
+    ] as const)
+      expect(await got.logits.read()).toEqual(await want.logits.read());
+    const at = [siteHook(0, resident.paperSite), 'blocks.1.mlp.hook_post'];
+    const options = { capture: at, grad: { at, of: { of: 'prob' as const, target: [1, 2, 3] } } };
+    using want = resident.runRows(
+      [
+        { prefix: one, ids: [12, 12] },
+        { prefix: two, ids: [6] },
+      ],
+      options,
+    );
+    using got = await streamed.runRowsAsync(
+      [
+        { prefix: many[0]!, ids: [12, 12] },
+        { prefix: many[1]!, ids: [6] },
+      ],
+      options,
+    );
+    await expectSame(got, want);
+    for (const prefix of [...many, one, two]) prefix.dispose();
+  });
+});
 
 test('holds two layers at most, and nothing afterwards', async () => {
   const own = await openDevice();

@@ -1,24 +1,13 @@
 /** Integrated gradients against the golden ones of every case, and the rules of their paths. */
 
-import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Device, openDevice, Plan } from '../../engine/index.ts';
-import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
-import type { Site } from '../../models/model.ts';
+import { loadModel } from '../../models/index.ts';
 import { ENDPOINTS, integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
-import { FOLDER, golden } from './golden.ts';
+import { CASES, inputsOf, named, neuronGroups, openCase } from '../models/goldenCases.ts';
 
-interface Case {
-  readonly model: string;
-  readonly kind: 'bert' | 'llama';
-  readonly tolerance: Record<string, Record<string, { atol: number }>>;
-}
-const { cases } = JSON.parse(readFileSync(`${FOLDER}/manifest.json`, 'utf8')) as {
-  cases: Record<string, Case>;
-};
 const ENGINES = ['auto', 'naive'] as const;
-const SITES: readonly Site[] = ['post', 'act', 'pre_linear'];
 
 let device: Device;
 beforeAll(async () => {
@@ -45,63 +34,35 @@ describe('pathPoints', () => {
   });
 });
 
-describe.each(Object.entries(cases))('%s', (name, { model: folder, kind, tolerance }) => {
+describe.each(named(CASES))('%s', (_, golden) => {
   it('has the golden integrated gradients', async () => {
-    const model = await loadModelWeights(await localFolder(`${FOLDER}/${folder}`), device);
-    const inputs = await golden(`${name}/inputs`);
-    const want = await golden(`${name}/neurons`);
-    const at = (tensor: string, n: number): number => inputs(tensor).data[n]!;
+    const model = await openCase(golden, device);
+    const inputs = await inputsOf(golden);
+    const want = await golden.read('neurons');
     const near = (got: number, tensor: string, i: number): void => {
-      const value = want(tensor).data[i]!;
-      const atol = tolerance.neurons![tensor]!.atol;
+      const value = want.of(tensor).data[i]!;
+      const atol = golden.atol('neurons', tensor);
       expect(Math.abs(got - value) <= atol, `${tensor} ${i}: ${got}, want ${value}`).toBe(true);
     };
-    const probeOf = (row: number) => {
-      const mask = inputs('attention_mask').row(row);
-      const real = (tensor: string) =>
-        inputs(tensor)
-          .row(row)
-          .filter((_, i) => mask[i] === 1);
-      const pad = mask.indexOf(1);
-      return {
-        pad,
-        target: inputs('target_ids').row(row)[0]!,
-        probe: {
-          ids: real('input_ids'),
-          position: at('target_pos', row) - pad,
-          ...(kind === 'bert' ? { tokenTypeIds: real('token_type_ids') } : {}),
-        },
-      };
-    };
     try {
-      const groups = new Map<string, number[]>();
-      for (const n of want('a').data.keys()) {
-        const key = `${at('row', n)} ${at('pos', n)}`;
-        groups.set(key, [...(groups.get(key) ?? []), n]);
-      }
-      for (const group of groups.values()) {
-        const { probe, target, pad } = probeOf(at('row', group[0]!));
-        const neurons = group.map((n) => ({
-          layer: at('layer', n),
-          index: at('neuron', n),
-          site: SITES[at('site', n)]!,
-        }));
-        const common = { target, neuronPosition: at('pos', group[0]!) - pad };
+      for (const { row, column, neurons } of neuronGroups(inputs)) {
+        const { pad, target, ...probe } = inputs.prompt(row);
+        const common = { target, neuronPosition: column - pad };
         for (const engine of ENGINES) {
           const of = (rule: object) =>
             integrateNeurons(model, probe, neurons, { ...common, engine, ...rule });
           const right = await of({});
           const mid = await of({ steps: 7, endpoints: 'mid' });
           const linspace = await of({ endpoints: 'linspace' });
-          for (const [i, n] of group.entries()) {
-            near(right[i]!.ig, 'ig', n);
-            near(right[i]!.zero, 'p_zero', n);
-            near(mid[i]!.ig, 'ig_mid', n);
-            near(linspace[i]!.ig, 'ig_linspace', n);
+          for (const [i, { line }] of neurons.entries()) {
+            near(right[i]!.ig, 'ig', line);
+            near(right[i]!.zero, 'p_zero', line);
+            near(mid[i]!.ig, 'ig_mid', line);
+            near(linspace[i]!.ig, 'ig_linspace', line);
           }
         }
       }
-      const { probe, target } = probeOf(0);
+      const { pad: _, target, ...probe } = inputs.prompt(0);
       for (const engine of ENGINES) {
         const joint = await integrateLayers(model, probe, { target, site: 'post', engine });
         for (const { layer, ig } of joint)

@@ -1,24 +1,27 @@
 import { describe, expect, it } from 'vitest';
 import { expectedGenerality, generality, linearity, shuffledGenerality } from '../../neurgrad/linearity.ts';
 import { isLinear } from '../../neurgrad/statistics.ts';
-import { golden } from './golden.ts';
+import { goldenFiles, readGolden } from '../models/goldenFiles.ts';
 
 describe('linearity', () => {
-  it('meets the golden values in both readings of maxVar', async () => {
-    const file = await golden('linearity');
-    const one = (name: string): number => file(name).data[0]!;
-    const prompts = file('r').shape[0]!;
-    const rows = (name: string) => Array.from({ length: prompts }, (_, prompt) => file(name).row(prompt));
-    const input = { r: rows('r'), layer: rows('layer'), layers: one('n_layers') };
+  it.each(goldenFiles('linearity'))(
+    'meets the golden values in both readings of maxVar: %s',
+    async (path) => {
+      const { of: file } = await readGolden(path);
+      const one = (name: string): number => file(name).data[0]!;
+      const prompts = file('r').shape[0]!;
+      const rows = (name: string) => Array.from({ length: prompts }, (_, prompt) => file(name).row(prompt));
+      const input = { r: rows('r'), layer: rows('layer'), layers: one('n_layers') };
 
-    const all = linearity(input);
-    expect(Math.abs(all.ratio - one('ratio'))).toBeLessThan(1e-9);
-    expect(Math.abs(all.lg.value - one('lg'))).toBeLessThan(1e-9);
-    expect(Math.abs(all.pg.value - one('pg'))).toBeLessThan(1e-9);
-    const capacity = linearity(input, 'capacity');
-    expect(Math.abs(capacity.lg.value - one('lg_capacity'))).toBeLessThan(1e-9);
-    expect(Math.abs(capacity.pg.value - one('pg_capacity'))).toBeLessThan(1e-9);
-  });
+      const all = linearity(input);
+      expect(Math.abs(all.ratio - one('ratio'))).toBeLessThan(1e-9);
+      expect(Math.abs(all.lg.value - one('lg'))).toBeLessThan(1e-9);
+      expect(Math.abs(all.pg.value - one('pg'))).toBeLessThan(1e-9);
+      const capacity = linearity(input, 'capacity');
+      expect(Math.abs(capacity.lg.value - one('lg_capacity'))).toBeLessThan(1e-9);
+      expect(Math.abs(capacity.pg.value - one('pg_capacity'))).toBeLessThan(1e-9);
+    },
+  );
 
   it('draws the line at 0.95, both signs', () => {
     expect([0.95, -0.95, 0.9499, -1, Number.NaN].map((r) => isLinear(r))).toEqual([

@@ -16,7 +16,7 @@ import {
   proberVotes,
   selectSize,
 } from '../../probing/prober.ts';
-import { type GoldenTensor, goldenFiles, readGolden } from '../models/goldenFiles.ts';
+import { type GoldenFile, goldenFiles, readGolden } from '../models/goldenFiles.ts';
 
 const KINDS = [polar, magn];
 
@@ -26,14 +26,14 @@ interface Split {
   readonly candidates: number;
 }
 
-function goldenSplit(tensors: ReadonlyMap<string, GoldenTensor>, name: string): Split {
-  const { shape, data } = tensors.get(`${name}.g`)!;
+function goldenSplit(file: GoldenFile, name: string): Split {
+  const { shape, data } = file.of(`${name}.g`);
   const [prompts, candidates, neurons] = shape as [number, number, number];
   const size = candidates * neurons;
   const gradients = Array.from({ length: prompts }, (_, p) =>
     Float32Array.from(data.subarray(p * size, (p + 1) * size)),
   );
-  return { gradients, gold: [...tensors.get(`${name}.gold`)!.data], candidates };
+  return { gradients, gold: [...file.of(`${name}.gold`).data], candidates };
 }
 
 function fitOn(kind: ProberKind, split: Split, variant: Variant = 'paper'): Prober {
@@ -55,7 +55,7 @@ const list = (values: ArrayLike<number>): number[] => Array.from(values, (value)
 describe.each(goldenFiles('probing-'))('%s', (name) => {
   it.each(KINDS)('$name meets every integer', async (kind) => {
     const golden = await readGolden(name);
-    const want = (what: string) => list(golden.get(`${kind.name}.${what}`)!.data);
+    const want = (what: string) => list(golden.of(`${kind.name}.${what}`).data);
     const [train, dev, test] = ['train', 'dev', 'test'].map((part) => goldenSplit(golden, part)) as [
       Split,
       Split,
