@@ -5,6 +5,7 @@
 
 import {
   add,
+  concat,
   gatherRows,
   integers,
   linear,
@@ -13,6 +14,7 @@ import {
   rotary,
   scope,
   type Tensor,
+  zeros,
 } from '../../engine/index.ts';
 import type { Bert } from '../../models/bert.ts';
 import type { Llama } from '../../models/llama.ts';
@@ -23,6 +25,7 @@ import {
   addOwnChange,
   attentionDifference,
   gatedDifference,
+  NONE,
   normDifference,
   projectedAttentionDifference,
 } from './ops.ts';
@@ -38,7 +41,7 @@ export interface LayerTokens {
   /** Positions in their prompts of the inputs, and of those with queries. */
   readonly inputPositions: Tensor;
   readonly queryPositions: Tensor | null;
-  /** In the last layer: rows of the base and of `queries` of each output, for none a row out of range. */
+  /** In the last layer: rows of the base and of `queries` of each output, NONE for none. */
   readonly reading: { readonly base: readonly number[]; readonly queries: readonly number[] } | null;
 }
 
@@ -102,10 +105,22 @@ function canProject(bundle: Bundle, weights: { readonly k: Tensor; readonly v: T
   );
 }
 
-/** q + dq; `rows` says which row of dq belongs to each query, out of range for none. */
+/** q + dq; `rows` says which row of dq belongs to each query, NONE for none. */
 function addQueries(q: Tensor, dq: Tensor | null, rows: readonly number[]): Tensor {
   if (!dq) return q;
-  return rows.every((row, i) => row === i) ? add(q, dq) : add(q, gatherRows(dq, integers(q.device, rows)));
+  if (rows.every((row, i) => row === i)) return add(q, dq);
+  const [count, width] = [dq.dim(0), dq.dim(1)];
+  const still = concat([dq, zeros(dq.device, [1, width])], 0);
+  return add(
+    q,
+    gatherRows(
+      still,
+      integers(
+        q.device,
+        rows.map((row) => (row === NONE ? count : row)),
+      ),
+    ),
+  );
 }
 
 const attentionBase = (base: LayerBase): AttentionBase => ({

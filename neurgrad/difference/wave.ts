@@ -422,7 +422,6 @@ function layerTokens(
     output: tokenTensor(device, records),
     queries,
     inputPositions,
-    // An index out of range gathers zeros.
     reading: last
       ? { base: records.map(({ base }) => base), queries: records.map(({ query }) => query) }
       : null,
