@@ -48,7 +48,8 @@ const gradOptions = optionsSchema<GradOptions>(
 /**
  * Gradients of `output` (contracted with the cotangent) with respect to `of`, a tensor or a list of them, in their shapes: f32, but f16 for an f16
  * input, where what is too large becomes infinite (f32 with `createGraph`).
- * @throws GradientError where an operation on the way has no gradient, or an input is not connected.
+ * @throws GradientError where an operation on the way has no gradient, an input is not connected, or what the tape has saved was changed
+ * in place since.
  * @example
  * ```ts
  * import { grad, mul, openDevice, sum, tensor } from 'neurgrad/engine';

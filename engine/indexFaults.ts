@@ -103,6 +103,7 @@ export class IndexFaults {
       staging: false,
       lastUse: 0,
       releases: 0,
+      writes: 0,
       plan: null,
     };
     return { buffer, offset: 0, size: bytes };

@@ -26,6 +26,8 @@ export interface PooledBuffer {
   lastUse: number;
   /** How often it has been given back. */
   releases: number;
+  /** How often something has been put into it: by dispatches, copies and the host. Of a plan's own what its replays put there again is none. */
+  writes: number;
   /** The plan that keeps it from others. */
   plan: PlanMemory | null;
 }
@@ -224,6 +226,7 @@ export class MemoryPool {
       staging,
       lastUse: 0,
       releases: 0,
+      writes: 0,
       plan: null,
     };
     this.#total += size;

@@ -48,6 +48,8 @@ interface Compiled {
   readonly layout: GPUBindGroupLayout;
   readonly layoutId: number;
   readonly params: readonly (readonly [string, ScalarType])[];
+  /** Bindings that it writes. */
+  readonly writes: readonly number[];
   /** What was compiled, of a kernel that is not neurgrad's own. */
   readonly text: Readonly<Record<string, string>> | null;
   /** Whether the compiler has not answered yet, for such a kernel. */
@@ -85,6 +87,11 @@ function hash(layoutId: number, windows: readonly BufferWindow[]): number {
   }
   return h;
 }
+
+/** A replay puts into a plan's own buffers what it put there before, from what is counted itself. */
+const wrote = (buffer: PooledBuffer): void => {
+  if (!buffer.plan) buffer.writes++;
+};
 
 const sameWindows = (a: readonly BufferWindow[], b: readonly BufferWindow[]): boolean =>
   a.length === b.length &&
@@ -238,6 +245,7 @@ export class CommandQueue implements FenceClock {
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     for (const w of windows) w.buffer.lastUse = this.nextSerial;
+    for (const i of step.compiled.writes) wrote(windows[i]!.buffer);
     this.dispatches++;
     if (timestampWrites) this.#endPass();
     if (++this.#recorded >= DISPATCHES_PER_SUBMIT || this.profiler?.full) this.flush();
@@ -251,11 +259,13 @@ export class CommandQueue implements FenceClock {
     this.#encoder.copyBufferToBuffer(from.buffer.buffer, from.offset, to.buffer.buffer, to.offset, from.size);
     from.buffer.lastUse = this.nextSerial;
     to.buffer.lastUse = this.nextSerial;
+    wrote(to.buffer);
   }
 
   /** Writes host bytes into a buffer, in order with everything recorded before. Length a multiple of 4. */
   write(to: PooledBuffer, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
     this.recorder?.write(to);
+    wrote(to);
     // writeBuffer takes effect before the open, not yet submitted pass: submit it first if it uses this buffer.
     if (to.lastUse >= this.nextSerial) this.flush();
     this.#device.queue.writeBuffer(to.buffer, offset, bytes);
@@ -390,7 +400,7 @@ export class CommandQueue implements FenceClock {
     await Promise.all(this.#verdicts);
   }
 
-  #compile(kernel: Kernel): Pick<Compiled, 'pipeline' | 'layout' | 'layoutId' | 'params'> {
+  #compile(kernel: Kernel): Pick<Compiled, 'pipeline' | 'layout' | 'layoutId' | 'params' | 'writes'> {
     const params = Object.entries(kernel.params);
     const uniform = this.#ring !== null && params.length > 0;
     const signature = `${kernel.bindings.map((b) => b.access[4] ?? 'r').join('')}${uniform ? 'u' : ''}`;
@@ -427,6 +437,7 @@ export class CommandQueue implements FenceClock {
       layout: layout.layout,
       layoutId: layout.id,
       params,
+      writes: kernel.bindings.flatMap(({ access }, i) => (access === 'read' ? [] : [i])),
     };
   }
 }

@@ -8,6 +8,7 @@ import { GradientError } from './errors.ts';
 import { callback, checkValue } from './options.ts';
 import { scope } from './scope.ts';
 import {
+  changedSince,
   checkTensorList,
   checkTensors,
   noGrad,
@@ -47,7 +48,9 @@ export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: read
       `recompute: the function reads ${lost} tracked tensor${lost > 1 ? 's' : ''} not among its parameters; name or detach() ${lost > 1 ? 'them' : 'it'}`,
     );
   }
+  const versions = parameters.map(({ storage }) => storage.version);
   return operation('recompute', [x, ...parameters], y, [x], (dy, saved, needs) => {
+    if (parameters.some(({ storage }, i) => storage.version !== versions[i])) throw changedSince('recompute');
     if (recordingIsOn()) throw new GradientError('recompute has no gradient of its gradient');
     return withRecording(true, () =>
       scope(() => {

@@ -138,6 +138,13 @@ export class Storage {
     return this.#kept > 0;
   }
 
+  /** Grows whenever the elements change. */
+  get version(): number {
+    let writes = 0;
+    for (const { buffer } of this.segments) writes += buffer.writes;
+    return writes;
+  }
+
   /** One more reference. */
   retain(): void {
     this.#references++;

@@ -96,6 +96,12 @@ const ENDS = {
   handles: 'its tape was released with the last handle on its result',
 } as const;
 
+/** Of elements that a gradient is made of, such as weights that an optimiser has updated. */
+export const changedSince = (op: string): GradientError =>
+  new GradientError(
+    `${op}: what its tape goes back to has been changed in place since (by an optimiser's step?); go back first, or run the forward again`,
+  );
+
 /**
  * One recorded operation. Owned by a scope, but outlives it into the outer one; outside of all scopes it lasts as long as a
  * handle on its output does, or an operation recorded on that.
@@ -110,6 +116,8 @@ export class Node implements Owned {
   readonly pullback: Pullback | null;
   owner: Scope | null = null;
   #saved: readonly Tensor[] | null;
+  /** What is saved as it was then. */
+  readonly #versions: readonly number[];
   #end: keyof typeof ENDS | null = null;
   /** Handles on the output, and later operations that take it. What it has saved of itself does not count. */
   #uses = 0;
@@ -135,12 +143,15 @@ export class Node implements Owned {
       if (alias.dtype !== t.dtype) this.#halved.add(alias);
       return alias;
     });
+    this.#versions = this.#saved.map(({ storage }) => storage.version);
     own(this);
   }
 
-  /** @throws GradientError after the tape has been released. */
+  /** @throws GradientError after the tape has been released, and where what it saved has been changed since. */
   get saved(): readonly Tensor[] {
     if (!this.#saved) throw new GradientError(`${this.op}: ${ENDS[this.#end!]}`);
+    if (this.#saved.some(({ storage }, i) => storage.version !== this.#versions[i]))
+      throw changedSince(this.op);
     return this.#saved.map((t) => {
       if (!this.#halved.has(t)) return t;
       const wide = new Tensor(new Storage(t.device, 'f32', t.shape, 'scratch'), t.shape, t.track);

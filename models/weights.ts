@@ -283,7 +283,17 @@ class Staging {
         buffer.unmap();
       }
       const { gpu } = this.#device;
-      copy({ buffer, gpu, id: 0, bytes: STAGING_BYTES, staging: true, lastUse: 0, releases: 0, plan: null });
+      copy({
+        buffer,
+        gpu,
+        id: 0,
+        bytes: STAGING_BYTES,
+        staging: true,
+        lastUse: 0,
+        releases: 0,
+        writes: 0,
+        plan: null,
+      });
       this.#device.queue.flush();
     });
     const again = () => buffer.mapAsync(GPUMapMode.WRITE);

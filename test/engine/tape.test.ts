@@ -2,16 +2,22 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  AdamW,
   add,
   argmax,
+  convert,
   type Device,
   exp,
   full,
   GradientError,
   grad,
   integers,
+  linear,
   mul,
   noGrad,
+  recompute,
+  record,
+  reshape,
   ShapeError,
   scope,
   square,
@@ -20,6 +26,7 @@ import {
   type Tensor,
   tensor,
 } from '../../engine/index.ts';
+import { fill } from '../../kernels/index.ts';
 import { heldBytes, open } from './support.ts';
 
 let device: Device;
@@ -30,6 +37,74 @@ afterAll(() => device?.destroy());
 
 const leaf = (...values: number[]): Tensor => tensor(device, values).requireGrad();
 const read = async (t: Tensor | undefined): Promise<number[]> => [...(await t!.read())];
+
+describe('a tape whose weights have changed since', () => {
+  const told = /^(mul|linear|recompute|matmul): what its tape goes back to has been changed in place since/;
+  const step = (w: Tensor, g: Tensor): void => {
+    new AdamW([w], { rate: 0.1 }).step([g]);
+  };
+  const keptTape = { retainTape: true } as const;
+
+  it("is refused after an optimiser's step", async () => {
+    const [x, w] = [leaf(2, 3), leaf(1, -1)];
+    const loss = sum(mul(mul(x, w), w));
+    const [g] = grad(loss, [w], keptTape);
+    expect(await read(grad(loss, [w], keptTape)[0])).toEqual(await read(g));
+    step(w, g!);
+    expect(() => grad(loss, [w], keptTape)).toThrow(GradientError);
+    expect(() => grad(loss, [x], keptTape)).toThrow(told);
+    expect(await read(grad(sum(mul(x, w)), [x])[0])).toEqual(await read(w));
+  });
+
+  it('is refused where they are the f16 copies of what is updated', () => {
+    const [x, w] = [leaf(1, 2), leaf(1, -1)];
+    const copy = convert(reshape(w.detach(), [1, 2]), 'f16').requireGrad();
+    const loss = sum(linear(reshape(x, [1, 2]), copy));
+    const [g] = grad(loss, [copy], keptTape);
+    new AdamW([{ parameters: [w], copies: [copy] }]).step([g!]);
+    expect(() => grad(loss, [x])).toThrow(told);
+  });
+
+  it('is refused after a replay that changes them, and after a kernel of others', () => {
+    const [x, w] = [leaf(2, 3), leaf(1, -1)];
+    const optimiser = new AdamW([w]);
+    using plan = record(device, () => optimiser.step(grad(sum(mul(x, w)), [w])));
+    const loss = sum(mul(x, w));
+    grad(loss, [x], keptTape);
+    plan.replay();
+    expect(() => grad(loss, [x], keptTape)).toThrow(told);
+    const next = sum(mul(x, w));
+    device.dispatch(fill(), [w.storage.window()], [2, 1], [1, 1, 1]);
+    expect(() => grad(next, [x])).toThrow(told);
+  });
+
+  it('is refused where a recomputed part would run with other weights', () => {
+    const [x, w] = [leaf(2, 3), leaf(1, -1)];
+    const loss = sum(recompute((t) => mul(mul(t, w), t), x, [w]));
+    const [g] = grad(loss, [w], keptTape);
+    step(w, g!);
+    expect(() => grad(loss, [w])).toThrow(told);
+  });
+
+  it('goes on where they are no part of the gradient', async () => {
+    const [x, w] = [leaf(2, 3), leaf(1, -1)];
+    const loss = sum(add(square(x), w));
+    const [g] = grad(loss, [w], keptTape);
+    step(w, g!);
+    expect(await read(grad(loss, [x])[0])).toEqual([4, 6]);
+  });
+
+  it('goes on after a replay of its own', async () => {
+    const [before, after] = scope(() => {
+      const x = leaf(2, 3);
+      const plan = record(device, () => sum(square(exp(x))));
+      const [g] = grad(plan.result, [x], keptTape);
+      plan.replay();
+      return [g!, grad(plan.result, [x])[0]!];
+    });
+    expect(await read(after)).toEqual(await read(before));
+  });
+});
 
 describe('the tape', () => {
   it('adds where paths meet again (a diamond), and where a tensor is used twice', async () => {
