@@ -1,6 +1,7 @@
 /** The `neurgrad` command: one file a subcommand, all under one roof of help, version and exit codes. */
 
 import { Command } from 'commander';
+import { checkUtf8 } from './arguments.ts';
 import { addData } from './commands/data.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
@@ -68,6 +69,7 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
  */
 export async function main(argv: readonly string[]): Promise<number> {
   try {
+    checkUtf8(argv);
     const program = buildProgram();
     if (argv.length === 0) program.help();
     await program.parseAsync([...argv], { from: 'user' });

@@ -22,6 +22,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   rmdirSync,
@@ -33,7 +34,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { BIRTH, isAtWork, NAMESPACE } from './atWork.ts';
 import { fileError, UserError } from './errors.ts';
 
@@ -64,6 +65,15 @@ export function attempt<Value>(work: () => Value): Value | null {
   } catch {
     return null;
   }
+}
+
+/** Where a path leads to, also where nothing is there yet: a link stays one, and what it points to is made. */
+function behindLinks(path: string): string {
+  if (statSync(path, { throwIfNoEntry: false })) return realpathSync(path);
+  const target = attempt(() => readlinkSync(path));
+  if (target === null) return path;
+  const place = isAbsolute(target) ? target : `${dirname(path)}/${target}`;
+  return behindLinks(join(realpathSync(dirname(place)), basename(place)));
 }
 
 const codeOf = (error: unknown): string => (error as { code?: string }).code ?? '';
@@ -137,7 +147,7 @@ export class WholeFile implements Disposable {
       this.#file = at(path, () => openSync(path, 'w'));
       return;
     }
-    this.#target = there ? at(path, () => realpathSync(path)) : path;
+    this.#target = at(path, () => behindLinks(path));
     this.#beside = nameBeside(this.#target, 'tmp');
     this.#file = at(path, () => {
       // Its folder may let us replace a file that its owner has protected.
@@ -323,7 +333,7 @@ export function makeFolder(path: string): void {
   // One by one: `recursive` tells of a read-only disk as of a missing folder.
   at(path, () => {
     try {
-      mkdirSync(path);
+      mkdirSync(behindLinks(path));
     } catch (cause) {
       // Another process may have come first.
       if (codeOf(cause) !== 'EEXIST' || !statSync(path).isDirectory()) throw cause;
@@ -350,7 +360,7 @@ export class WholeFolder implements Disposable {
    * @throws UserError where there is a file, a folder that is not empty and to be refused, or the disk refuses.
    */
   constructor(place: string, existing: Existing = 'refuse', bytes = 0) {
-    this.#place = existsSync(place) ? at(place, () => realpathSync(place)) : resolve(place);
+    this.#place = resolve(at(place, () => behindLinks(place)));
     this.#existing = existing;
     const above = dirname(this.#place);
     makeFolder(above);
@@ -419,7 +429,7 @@ const BLOCK = 4096;
  * @throws UserError naming the path where they cannot.
  */
 export function checkFile(path: string, bytes = 0): void {
-  sweepLitter(dirname(path));
+  sweepLitter(dirname(at(path, () => behindLinks(path))));
   const there = at(path, () => statSync(path, { throwIfNoEntry: false }));
   // To open a pipe would wait for its reader.
   if (there && !there.isFile() && !there.isDirectory()) {

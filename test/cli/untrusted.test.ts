@@ -1,5 +1,6 @@
 /** What strangers' files and folders hold besides what is meant: each is told in one line that names it, by the reader itself. */
 
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -243,4 +244,19 @@ process.on('disconnect', () => process.exit());`;
     const strange = place('strange.parquet', seal(Buffer.from(`PAR1${UNSEALED}PAR1`), 'last'));
     expect(await refusal(() => readPart(strange, 'study', 'unit'))).toContain('is not a part of a study');
   });
+});
+
+it.runIf(process.platform === 'linux')('names that are no text are told as such, not as missing', () => {
+  const cases = ['predict --model "$BAD" --prompt x', 'gradients --model x --prompt x --out "$BAD.csv"'];
+  for (const given of [...cases, 'report "$BAD"']) {
+    const command = `BAD=$(printf 'm\\377'); ${process.execPath} dist/cli/main.js ${given}`;
+    const { status, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8' });
+    expect(stderr).toMatch(/^error: m\ufffd(\.csv)?: is not UTF-8 text; a file so called must be renamed\n$/);
+    expect(status).toBe(2);
+  }
+  // A name that has the character itself is one like any other.
+  const { stderr } = spawnSync(process.execPath, ['dist/cli/main.js', 'report', 'm\ufffd'], {
+    encoding: 'utf8',
+  });
+  expect(stderr).not.toMatch(/UTF-8/);
 });

@@ -4,6 +4,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -95,6 +96,33 @@ describe('a file', () => {
     writeWhole('/dev/null', 'nothing');
     expect(statSync('/dev/null').isFile()).toBe(false);
     expect(() => writeWhole('/dev/full', 'x')).toThrow('/dev/full: no space left on the disk');
+  });
+
+  it('is made through a link to what is not there yet', () => {
+    const folder = fresh();
+    makeFolder(join(folder, 'far'));
+    const link = join(folder, 'link');
+    symlinkSync('far/near', link);
+    symlinkSync('file', join(folder, 'far/near'));
+    checkFile(link);
+    expect(readdirSync(join(folder, 'far'))).toEqual(['near']);
+    writeWhole(link, 'new');
+    expect(read(join(folder, 'far/file'))).toBe('new');
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    symlinkSync('nowhere/file', join(folder, 'lost'));
+    expect(() => writeWhole(join(folder, 'lost'), '')).toThrow(/lost: there is no such folder$/);
+    symlinkSync('circle', join(folder, 'circle'));
+    expect(() => writeWhole(join(folder, 'circle'), '')).toThrow(/circle: links lead in a circle$/);
+    symlinkSync('far/folder', join(folder, 'folders'));
+    checkFolder(join(folder, 'folders'));
+    expect(readdirSync(join(folder, 'far')).sort()).toEqual(['file', 'folder', 'near']);
+    symlinkSync('far/whole', join(folder, 'wholes'));
+    {
+      using made = new WholeFolder(join(folder, 'wholes'));
+      writeWhole(join(made.path, 'file'), 'new');
+      made.keep();
+    }
+    expect(read(join(folder, 'far/whole/file'))).toBe('new');
   });
 
   it('may have a name as long as the disk takes', () => {
