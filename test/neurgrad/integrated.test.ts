@@ -52,11 +52,14 @@ describe.each(named(CASES))('%s', (_, golden) => {
           const of = (rule: object) =>
             integrateNeurons(model, probe, neurons, { ...common, engine, ...rule });
           const right = await of({});
-          const mid = await of({ steps: 7, endpoints: 'mid' });
-          const linspace = await of({ endpoints: 'linspace' });
           for (const [i, { line }] of neurons.entries()) {
             near(right[i]!.ig, 'ig', line);
             near(right[i]!.zero, 'p_zero', line);
+          }
+          if (engine === 'naive') continue;
+          const mid = await of({ steps: 7, endpoints: 'mid' });
+          const linspace = await of({ endpoints: 'linspace' });
+          for (const [i, { line }] of neurons.entries()) {
             near(mid[i]!.ig, 'ig_mid', line);
             near(linspace[i]!.ig, 'ig_linspace', line);
           }
