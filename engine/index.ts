@@ -40,6 +40,7 @@ export {
   sign,
   silu,
   sin,
+  softcap,
   sqrt,
   square,
   stridedAxes,
@@ -64,8 +65,10 @@ export * from './ops/quantise.ts';
 export * from './ops/reduce.ts';
 export { RotaryAngles, type RotaryTable, rotary, rotarySpeeds, rotaryTable } from './ops/rotary.ts';
 export { gatherRows, pick, scatterAddRows, unpick, writeRow } from './ops/rows.ts';
+export { attentionPattern, type PatternOptions, type ScoreOptions } from './ops/scores.ts';
 export * from './ops/shape.ts';
 export * from './ops/softmax.ts';
+export type { KeyWindow } from './ops/window.ts';
 export * from './optimiser.ts';
 export type { Field, OptionsSchema } from './options.ts';
 export { Plan, record } from './plan.ts';

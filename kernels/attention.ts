@@ -15,12 +15,14 @@
  * lanes take columns, and the weights are handed round. So every number loaded is used `tile` times. Where a workgroup is one
  * subgroup, own rows are handed round by shuffles (see matmulLanes.ts), else through workgroup memory.
  *
- * Queries of all heads that share a key head are rows of one walk: row r is query r / group of head r % group. Blocks begin
- * at key (or query) 0 whatever the tile, and a block that a row does not see leaves its sums as they are, bit for bit: so
- * a row depends neither on the batch it rides in nor on the rows beside it.
+ * Queries of all heads that share a key head are rows of one walk: row r is query r / group of head r % group. Blocks are counted
+ * from key (or query) 0 whatever the tile, and a block that a row does not see leaves its sums as they are, bit for bit: so
+ * a row depends neither on the batch it rides in nor on the rows beside it. Blocks that no row of a tile sees, behind it or
+ * before its window, are left out, but with a key mask.
  */
 
 import type { Kernel } from './kernel.ts';
+import { hyperbolic } from './math.ts';
 import { shipped } from './shipped.ts';
 import { count, flag, powerOfTwo, takes, variant } from './variant.ts';
 
@@ -29,6 +31,8 @@ export interface AttentionVariant {
   readonly headSize: number;
   /** A key mask [batches, keys]: 0 hides that key from every query of the batch. */
   readonly masked: boolean;
+  /** Scores are cap tanh(scale q k^T / cap). */
+  readonly capped: boolean;
   /** Invocations of a workgroup. */
   readonly lanes: number;
   /** Rows that a workgroup owns; at most `lanes` without shuffles. */
@@ -44,6 +48,7 @@ export interface AttentionVariant {
 const ATTENTION = variant<AttentionVariant>({
   headSize: count,
   masked: flag,
+  capped: flag,
   lanes: powerOfTwo,
   tile: count,
   each: count,
@@ -52,7 +57,7 @@ const ATTENTION = variant<AttentionVariant>({
 });
 
 const name = (v: AttentionVariant, pass: string): string =>
-  `attention.${pass}${v.shuffles ? '' : `.${v.headSize}`}${v.masked ? '.masked' : ''}.${v.tile}x${v.each}.${v.block}.${v.shuffles ? 'lanes' : 'group'}${v.lanes}`;
+  `attention.${pass}${v.shuffles ? '' : `.${v.headSize}`}${v.masked ? '.masked' : ''}${v.capped ? '.capped' : ''}.${v.tile}x${v.each}.${v.block}.${v.shuffles ? 'lanes' : 'group'}${v.lanes}`;
 
 const PARAMS = {
   /** Queries times heads that share a key head. */
@@ -63,8 +68,11 @@ const PARAMS = {
   keys: 'u32',
   key_heads: 'u32',
   scale: 'f32',
-  causal: 'u32',
-  past: 'u32',
+  cap: 'f32',
+  /** Of query t the own key is t + past; it sees `before` keys before that and `after` behind (softmax.ts). */
+  before: 'i32',
+  after: 'i32',
+  past: 'i32',
   /** Of a head. */
   size: 'u32',
   /** Rows of all batches and heads. */
@@ -200,7 +208,7 @@ function parts(v: AttentionVariant) {
   };
 }
 
-/** WGSL functions: the number of a query's row, the first element of a key's row, and how many keys a row sees. */
+/** WGSL functions: the number of a query's row, the first element of a key's row, and the keys that a row sees, without the last. */
 const PLACES = `
 fn query_of(batch: u32, head: u32, row: u32) -> u32 {
   return (batch * p.queries + row / p.group) * p.heads + head * p.group + row % p.group;
@@ -208,9 +216,30 @@ fn query_of(batch: u32, head: u32, row: u32) -> u32 {
 fn key_at(batch: u32, head: u32, key: u32) -> u32 {
   return ((batch * p.keys + key) * p.key_heads + head) * p.size;
 }
-fn seen_by(row: u32) -> u32 {
-  return select(p.keys, min(p.keys, row / p.group + p.past + 1u), p.causal == 1u);
+fn seen_from(row: u32) -> u32 {
+  return u32(max(i32(row / p.group) + p.past - p.before, 0));
+}
+fn seen_to(row: u32) -> u32 {
+  return u32(clamp(i32(row / p.group) + p.past + p.after + 1, 0, i32(p.keys)));
 }`;
+
+/** WGSL of the score of a product, and of its derivative by the product. */
+const scoring = (
+  capped: boolean,
+): { readonly declarations: string; score(s: string): string; slope(s: string): string } =>
+  capped
+    ? {
+        declarations: hyperbolic('f32'),
+        score: (s) => `(p.cap * tanh_(${s} * p.scale / p.cap))`,
+        slope: (s) => `(p.scale * sech2(${s} * p.scale / p.cap))`,
+      }
+    : { declarations: '', score: (s) => `${s} * p.scale`, slope: () => 'p.scale' };
+
+/** The keys that a workgroup walks over in blocks: with a mask all, over which a row that sees nothing is uniform. */
+const keyBlocks = ({ masked, block, tile }: AttentionVariant): string =>
+  masked
+    ? 'let start = 0u; let end = p.keys;'
+    : `let start = seen_from(first) / ${block}u * ${block}u; let end = seen_to(min(first + ${tile - 1}u, p.rows - 1u));`;
 
 const MAIN = (tile: number): string => `
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -243,24 +272,25 @@ const STATISTICS = `
   let surest = stats[3u * p.count + query];
   let delta = stats[p.count + query] - surest * stats[2u * p.count + query];
   let at_surest = stats[4u * p.count + query];`;
-/** dS of a key from its P and dP. */
-const scoreCotangent = (probability: string, d: string, key: string): string =>
-  `${probability} * (select(${d} - surest, 0.0, f32(${key}) == at_surest) - delta) * p.scale`;
+/** Cotangent of the product of a key from its P, dP and the score's derivative. */
+const productCotangent = (probability: string, d: string, key: string, slope: string): string =>
+  `${probability} * (select(${d} - surest, 0.0, f32(${key}) == at_surest) - delta) * ${slope}`;
 
 /**
  * y = softmax(q k^T scale + masks) v, and lse, the logarithm of each row's sum of exponentials (a large negative number for a
- * row that sees nothing, which is uniform over all keys). With `causal`, query t sees keys up to t + past.
- * Grid: (ceil(rows / tile), key heads, batches).
+ * row that sees nothing, which is uniform over all keys). Grid: (ceil(rows / tile), key heads, batches).
  */
 export const attentionForward = shipped(
   (v: AttentionVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked } = v;
+    const { lanes: L, tile, each, block, masked, capped } = v;
     const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread, reduce, lanesShared } = parts(v);
     const key = (n: number): string => `base + begin + ${n * L}u + lane`;
-    const score = (m: number, n: number): string =>
+    const { declarations, score } = scoring(capped);
+    const seen = (m: number, n: number): string => `${key(n)} >= low${m} && ${key(n)} < high${m}`;
+    const shownScore = (m: number, n: number): string =>
       masked
-        ? `select(select(${HIDDEN}, s${m}_${n} * p.scale, ${key(n)} < seen${m} && shown${n}), ${LEAST}, ${key(n)} >= p.keys)`
-        : `select(${LEAST}, s${m}_${n} * p.scale, ${key(n)} < seen${m})`;
+        ? `select(select(${HIDDEN}, ${score(`s${m}_${n}`)}, ${seen(m, n)} && shown${n}), ${LEAST}, ${key(n)} >= p.keys)`
+        : `select(${LEAST}, ${score(`s${m}_${n}`)}, ${seen(m, n)})`;
     return {
       name: name(v, 'forward'),
       ...SUBGROUPS(v),
@@ -269,26 +299,26 @@ export const attentionForward = shipped(
       workgroup: [L, 1, 1],
       body: `
 ${PLACES}
+${declarations}
 ${shared(['q'], ['s'])}
 ${lanesShared}
 var<workgroup> keep: array<f32, ${tile}>;
 var<workgroup> norm: array<f32, ${tile}>;
 ${MAIN(tile)}
   let own = min(${tile}u, p.rows - first);
-  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
+  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let low${m} = seen_from(row${m}); let high${m} = seen_to(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
   ${ofOwn((m) => `var top${m} = f32(${LEAST}); var total${m} = 0.0;`)}
   ${hold('q')}
-  // A row that sees nothing is uniform over all keys, so masked rows walk over all of them.
-  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
-  for (var base = 0u; base < end; base += ${block}u) {
+  ${keyBlocks(v)}
+  for (var base = start; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   ${ofOwn((m) => `var larger${m} = top${m};`)}
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
   ${masked ? ofTaken((n) => `let shown${n} = mask[batch * p.keys + key${n}] != 0u;`) : ''}
   ${dots('s', 'q', 'k')}
-  ${ofBoth((m, n) => `s${m}_${n} = ${score(m, n)}; larger${m} = max(larger${m}, s${m}_${n});`)}
+  ${ofBoth((m, n) => `s${m}_${n} = ${shownScore(m, n)}; larger${m} = max(larger${m}, s${m}_${n});`)}
   ${lay('s')}
   }
   ${reduce('larger', (a, b) => `max(${a}, ${b})`)}
@@ -309,7 +339,7 @@ ${MAIN(tile)}
     'v',
     (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
     `let at = query_of(batch, head, first + m) * p.size + to;
-  if (base > 0u) { sum = fma(y[at], keep[m], sum); }
+  if (base > start) { sum = fma(y[at], keep[m], sum); }
   y[at] = sum * norm[m];`,
   )}
   workgroupBarrier();
@@ -326,7 +356,7 @@ ${MAIN(tile)}
 
 /** A probability computed again from the row's `lse`; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
 const again = (masked: boolean, score: string, shown: string, inside: string, lse = 'lse'): string => {
-  const seen = `select(0.0, exp(${score} * p.scale - ${lse}), ${shown})`;
+  const seen = `select(0.0, exp(${score} - ${lse}), ${shown})`;
   return masked
     ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), ${lse} < ${NOTHING_SEEN}), ${inside})`
     : seen;
@@ -338,10 +368,12 @@ const again = (masked: boolean, score: string, shown: string, inside: string, ls
  */
 export const attentionStatistics = shipped(
   (v: AttentionVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked } = v;
+    const { lanes: L, each, block, tile, masked, capped } = v;
     const { ofOwn, ofTaken, ofBoth, shared, hold, dots, reduce, lanesShared } = parts(v);
+    const { declarations, score } = scoring(capped);
     const key = (n: number): string => `begin + ${n * L}u + lane`;
-    const shown = (m: number, n: number): string => `${key(n)} < seen${m}${masked ? ` && shown${n}` : ''}`;
+    const shown = (m: number, n: number): string =>
+      `${key(n)} >= low${m} && ${key(n)} < high${m}${masked ? ` && shown${n}` : ''}`;
     const add = (a: string, b: string): string => `${a} + ${b}`;
     return {
       name: name(v, 'statistics'),
@@ -356,16 +388,17 @@ export const attentionStatistics = shipped(
       workgroup: [L, 1, 1],
       body: `
 ${PLACES}
+${declarations}
 ${shared(['q', 'dy'])}
 ${lanesShared}
 ${MAIN(tile)}
-  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let seen${m} = seen_by(row${m});`)}
+  ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let low${m} = seen_from(row${m}); let high${m} = seen_to(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size; let lse${m} = lse[query${m}];`)}
   ${ofOwn((m) => `var others${m} = 0.0; var rest${m} = 0.0; var surest${m} = 0.0; var place${m} = -1.0;`)}
   ${hold('q')}
   ${hold('dy')}
-  let end = ${masked ? 'p.keys' : `seen${tile - 1}`};
-  for (var base = 0u; base < end; base += ${block}u) {
+  ${keyBlocks(v)}
+  for (var base = start; base < end; base += ${block}u) {
   // Of a block by themselves: added to the sums one by one, many small ones would vanish.
   ${ofOwn((m) => `var terms${m} = 0.0; var shares${m} = 0.0;`)}
   for (var begin = base; begin < min(base + ${block}u, end); begin += ${L * each}u) {
@@ -374,7 +407,10 @@ ${MAIN(tile)}
   ${dots('s', 'q', 'k')}
   ${dots('d', 'dy', 'v')}
   ${ofBoth(
-    (m, n) => `let p${m}_${n} = ${again(masked, `s${m}_${n}`, shown(m, n), `${key(n)} < p.keys`, `lse${m}`)};
+    (
+      m,
+      n,
+    ) => `let p${m}_${n} = ${again(masked, score(`s${m}_${n}`), shown(m, n), `${key(n)} < p.keys`, `lse${m}`)};
   if (p${m}_${n} > ${DOMINATES}) { surest${m} = d${m}_${n}; place${m} = f32(key${n}); }
   else { terms${m} = fma(p${m}_${n}, d${m}_${n}, terms${m}); shares${m} += p${m}_${n}; }`,
   )}
@@ -402,8 +438,9 @@ ${MAIN(tile)}
  */
 export const attentionBackwardQueries = shipped(
   (v: AttentionVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked } = v;
+    const { lanes: L, tile, each, block, masked, capped } = v;
     const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
+    const { declarations, score, slope } = scoring(capped);
     const key = (n: number): string => `base + begin + ${n * L}u + lane`;
     return {
       name: name(v, 'backward_queries'),
@@ -413,14 +450,15 @@ export const attentionBackwardQueries = shipped(
       workgroup: [L, 1, 1],
       body: `
 ${PLACES}
+${declarations}
 ${shared(['q', 'dy'], ['s', 'd'])}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = query_of(batch, head, min(first + ${m}u, p.rows - 1u)) * p.size;`)}
   let own = min(${tile}u, p.rows - first);
   ${hold('q')}
   ${hold('dy')}
-  let end = ${masked ? 'p.keys' : 'seen_by(first + own - 1u)'};
-  for (var base = 0u; base < end; base += ${block}u) {
+  ${keyBlocks(v)}
+  for (var base = start; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
@@ -431,13 +469,14 @@ ${MAIN(tile)}
   }
   for (var m = 0u; m < own; m++) {
   let query = query_of(batch, head, first + m);
-  let seen = seen_by(first + m);${STATISTICS}
+  let low = seen_from(first + m);
+  let high = seen_to(first + m);${STATISTICS}
   for (var i = lane; i < width; i += ${L}u) {
   let at = m * ${block}u + i;
   let key = base + i;
   ${masked ? 'let shown = mask[batch * p.keys + min(key, p.keys - 1u)] != 0u;' : ''}
-  let probability = ${again(masked, 'all_s[at]', `key < seen${masked ? ' && shown' : ''}`, 'key < p.keys')};
-  all_s[at] = ${scoreCotangent('probability', 'all_d[at]', 'key')};
+  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'key < p.keys')};
+  all_s[at] = ${productCotangent('probability', 'all_d[at]', 'key', slope('all_s[at]'))};
   }
   }
   workgroupBarrier();
@@ -446,7 +485,7 @@ ${MAIN(tile)}
     'k',
     (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
     `let at = query_of(batch, head, first + m) * p.size + to;
-  if (base > 0u) { sum += dq[at]; }
+  if (base > start) { sum += dq[at]; }
   dq[at] = sum;`,
   )}
   workgroupBarrier();
@@ -464,8 +503,9 @@ ${MAIN(tile)}
  */
 export const attentionBackwardKeys = shipped(
   (v: AttentionVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked } = v;
+    const { lanes: L, tile, each, block, masked, capped } = v;
     const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
+    const { declarations, score, slope } = scoring(capped);
     const row = (n: number): string => `base + begin + ${n * L}u + lane`;
     const into = (of: string): string => `let at = key_at(batch, head, first + m) + to;
   if (base > start) { sum += ${of}[at]; }
@@ -479,16 +519,23 @@ export const attentionBackwardKeys = shipped(
       workgroup: [L, 1, 1],
       body: `
 ${PLACES}
+${declarations}
 ${shared(['k', 'v'], ['s', 'd'])}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = key_at(batch, head, min(first + ${m}u, p.keys - 1u));`)}
   let own = min(${tile}u, p.keys - first);
   ${hold('k')}
   ${hold('v')}
-  // The block of the first query that sees the first of the keys.
-  let start = ${masked ? '0u' : `select(0u, (max(first, p.past) - p.past) * p.group / ${block}u * ${block}u, p.causal == 1u)`};
-  for (var base = start; base < p.rows; base += ${block}u) {
-  let width = (min(${block}u, p.rows - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
+  ${
+    masked
+      ? 'let start = 0u; let end = p.rows;'
+      : `// From the block of the first query that sees the first of the keys to the last that sees the last; one at least, for zeros.
+  let start = u32(max(i32(first) - p.past - p.after, 0)) * p.group / ${block}u * ${block}u;
+  let sees = u32(clamp(i32(first + own) - p.past + p.before, 0, i32(p.queries))) * p.group;
+  let end = max(sees, start + 1u);`
+  }
+  for (var base = start; base < end; base += ${block}u) {
+  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
   for (var begin = 0u; begin < width; begin += ${L * each}u) {
   ${ofTaken((n) => `let from${n} = query_of(batch, head, min(${row(n)}, p.rows - 1u)) * p.size;`)}
   ${dots('s', 'k', 'q')}
@@ -499,14 +546,17 @@ ${MAIN(tile)}
   for (var i = lane; i < width; i += ${L}u) {
   let row = min(base + i, p.rows - 1u);
   let inside = base + i < p.rows;
-  let seen = select(0u, seen_by(row), inside);
+  let low = seen_from(row);
+  let high = select(0u, seen_to(row), inside);
   let query = query_of(batch, head, row);${STATISTICS}
   for (var m = 0u; m < own; m++) {
   let at = m * ${block}u + i;
   ${masked ? 'let shown = mask[batch * p.keys + first + m] != 0u;' : ''}
-  let probability = ${again(masked, 'all_s[at]', `first + m < seen${masked ? ' && shown' : ''}`, 'inside')};
+  let key = first + m;
+  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'inside')};
+  let slope = ${slope('all_s[at]')};
   all_s[at] = probability;
-  all_d[at] = ${scoreCotangent('probability', 'all_d[at]', 'first + m')};
+  all_d[at] = ${productCotangent('probability', 'all_d[at]', 'key', 'slope')};
   }
   }
   workgroupBarrier();

@@ -10,12 +10,12 @@ import { ACTIVATION_NAMES, ACTIVATIONS, type ActivationName, activationValue } f
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import {
   byOrder,
+  hyperbolic,
   IS_NAN,
   LOGARITHM,
   LOGISTIC,
   NORMAL_DISTRIBUTION,
   SIGN,
-  TANH,
   TRIGONOMETRY,
 } from './math.ts';
 import { shipped } from './shipped.ts';
@@ -34,7 +34,11 @@ const UNARY = {
   sign: 'sign4(x)',
   sin: 'sin4(x)',
   cos: 'cos4(x)',
-  tanh: 'tanh4(x)',
+  tanh: 'tanh_(x)',
+  /** t tanh(s x) */
+  softcap: 'p.t * tanh_(p.s * x)',
+  /** t sech²(s x) */
+  softcap_derivative: 'p.t * sech2(p.s * x)',
   erf: 'select(erf4(x), x, is_nan(x))',
   sigmoid: 'sigmoid4(x)',
   copy: 'x',
@@ -51,7 +55,9 @@ const UNARY_HELPERS: Partial<Record<PlainName, string>> = {
   sign: SIGN,
   sin: TRIGONOMETRY,
   cos: TRIGONOMETRY,
-  tanh: TANH,
+  tanh: hyperbolic('vec4f'),
+  softcap: hyperbolic('vec4f'),
+  softcap_derivative: hyperbolic('vec4f'),
   erf: IS_NAN + NORMAL_DISTRIBUTION,
   sigmoid: LOGISTIC,
 };

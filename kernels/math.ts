@@ -16,10 +16,14 @@ const BITS = { f32: 'u32', vec4f: 'vec4u' } as const;
 const SIZE = '0x7fffffffu';
 const INFINITY = '0x7f800000u';
 
-/** `is_nan(x)`, of each of four. */
-export const IS_NAN = `
-fn is_nan(x: vec4f) -> vec4<bool> { return (bitcast<vec4u>(x) & vec4u(${SIZE})) > vec4u(${INFINITY}); }
+const isNan = (element: 'f32' | 'vec4f'): string => {
+  const u = BITS[element];
+  return `
+fn is_nan(x: ${element}) -> ${element === 'f32' ? 'bool' : 'vec4<bool>'} { return (bitcast<${u}>(x) & ${u}(${SIZE})) > ${u}(${INFINITY}); }
 `;
+};
+/** `is_nan(x)`, of each of four. */
+export const IS_NAN: string = isNan('vec4f');
 
 /**
  * Float32 in the order of unsigned integers, from the bits of a number: `order(bits)` rises from -infinity over -0, 0 and
@@ -171,18 +175,23 @@ fn phi_density(x: vec4f) -> vec4f {
 `;
 
 /**
- * tanh, whose built-in is right in absolute terms only, and overflows on some drivers. Up to 5/8 the polynomial of Cephes
+ * `tanh_(x)`: tanh, whose built-in is right in absolute terms only, and overflows on some drivers. Up to 5/8 the polynomial of Cephes
  * (Moshier, tanhf), which keeps every digit of a small x; beyond, 1 - 2 / (e^2x + 1), which is 1 in float32 from 15 on.
+ * `sech2(x)`: its derivative, of which 1 - tanh² would leave nothing in the tails.
  */
-export const TANH = `
-${IS_NAN}
-fn tanh4(x: vec4f) -> vec4f {
-  let z = min(abs(x), vec4f(15.0));
+export const hyperbolic = (element: 'f32' | 'vec4f'): string => `
+${isNan(element)}
+fn tanh_(x: ${element}) -> ${element} {
+  let z = min(abs(x), ${element}(15.0));
   let s = z * z;
   let near = x + x * s * (-0.333332819422 + s * (0.133314422036 + s * (-0.0537397155531
     + s * (0.0206390887954 + s * -0.00570498872745))));
   let far = 1.0 - 2.0 / (exp(2.0 * z) + 1.0);
-  return select(select(select(far, -far, x < vec4f(0.0)), near, z < vec4f(0.625)), x, is_nan(x));
+  return select(select(select(far, -far, x < ${element}(0.0)), near, z < ${element}(0.625)), x, is_nan(x));
+}
+fn sech2(x: ${element}) -> ${element} {
+  let e = exp(-2.0 * abs(x));
+  return 4.0 * e / ((1.0 + e) * (1.0 + e));
 }
 `;
 

@@ -34,7 +34,7 @@ export interface RowSweep<Name extends string> {
   /** Distinguishes kernels by name. */
   readonly name: string;
   /** Types of an element. */
-  readonly type: { readonly f32: 'f32' | 'vec4f'; readonly u32: 'u32' | 'vec4u'; readonly bool: string };
+  readonly type: { readonly f32: 'f32' | 'vec4f'; readonly u32: 'u32' | 'vec4u' };
   /** Declares `count`, the elements of a row, and `base`, those of the rows before it; reads what is held. */
   readonly read: string;
   /**
@@ -67,9 +67,7 @@ export function sweepRow<Name extends string>(
   const lines = (line: (n: number, i: string) => string): string =>
     Array.from({ length: held }, (_, n) => line(n, n === 0 ? 'lane' : `(lane + ${n * lanes}u)`)).join('\n  ');
   const four = vector === 4;
-  const type = four
-    ? ({ f32: 'vec4f', u32: 'vec4u', bool: 'vec4<bool>' } as const)
-    : ({ f32: 'f32', u32: 'u32', bool: 'bool' } as const);
+  const type = four ? ({ f32: 'vec4f', u32: 'vec4u' } as const) : ({ f32: 'f32', u32: 'u32' } as const);
   const read = lines((n, i) =>
     names
       .map(

@@ -22,7 +22,7 @@ export interface SoftmaxVariant {
   readonly masked: boolean;
   /**
    * Keys after the one that `last` [1] names are hidden from all, and take part in no sum: the bits follow from the keys that are
-   * seen, whatever the room behind them. For shares that hold nothing, number by number.
+   * seen, whatever the room behind them. That key is the last query's own. For shares that hold nothing, number by number.
    */
   readonly bounded?: boolean;
 }
@@ -77,21 +77,32 @@ const heldStatistics = ({ type, each, max, sum }: RowSweep<'x'>, log: boolean): 
   ${each(({ x }) => (log ? `part += exp(${x} - largest);` : `${x} = exp(${x} - largest); part += ${x};`))}
   let total = reduce_total(${sum('part')}, lane);`;
 
-const score = (masked: boolean, vector: number, { type, places }: RowSweep<'x'>): string => `
+/** Keys on one side of a query where nothing bounds them. */
+export const UNBOUNDED_KEYS: number = 2 ** 30;
+
+const score = (
+  { masked, bounded }: SoftmaxVariant,
+  vector: number,
+  { type, places }: RowSweep<'x'>,
+): string => `
 fn score(row: u32, i: u32) -> ${type.f32} {
   let count = p.length / ${vector}u;
-  let reached = ${places('i')} <= ${type.u32}(row % p.queries + p.past);
-  let seen = (reached | ${type.bool}(p.causal == 0u))${masked ? ` & (mask[row / p.rows_per_batch * count + i] != ${type.u32}())` : ''};
+  let column = i32(row % p.queries) + ${bounded ? 'i32(last[0]) + 1 - i32(p.queries)' : 'p.past'};
+  let low = ${type.u32}(u32(max(column - p.before, 0)));
+  let high = ${type.u32}(u32(max(column + p.after, 0)));
+  let place = ${places('i')};
+  let seen = (place >= low) & (place <= high)${masked ? ` & (mask[row / p.rows_per_batch * count + i] != ${type.u32}())` : ''};
   return select(${type.f32}(-1e30), a[row * count + i] * p.scale, seen);
 }`;
 
 /**
- * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; with `causal` it sees keys up to
- * query + past. Grid: groups, rows.
+ * y = softmax(a * scale + masks). Row r is query r % queries of batch r / rows_per_batch; its own key is query + past, and it sees
+ * `before` keys before that and `after` behind, {@link UNBOUNDED_KEYS} for all. Grid: groups, rows.
  */
 export const softmax = shipped(makeSoftmax, takes('softmax', ['variant', SOFTMAX], ['share', ROW_SHARE]));
 
-function makeSoftmax({ log, masked, bounded }: SoftmaxVariant, share: RowShare): Kernel {
+function makeSoftmax(variant: SoftmaxVariant, share: RowShare): Kernel {
+  const { log, masked, bounded } = variant;
   const { lanes, vector, held } = share;
   if (bounded && (vector > 1 || held > 0))
     throw new KernelError('softmax', 'a bounded row is read number by number');
@@ -112,13 +123,14 @@ function makeSoftmax({ log, masked, bounded }: SoftmaxVariant, share: RowShare):
       scale: 'f32',
       queries: 'u32',
       rows_per_batch: 'u32',
-      causal: 'u32',
-      past: 'u32',
+      before: 'i32',
+      after: 'i32',
+      past: 'i32',
     },
     workgroup: [lanes, 1, 1],
     body: `
 ${reductions(lanes)}
-${score(masked, vector, row)}
+${score(variant, vector, row)}
 ${ROW_MAIN}
 ${row.read}
 ${held > 0 ? heldStatistics(row, log) : statistics(lanes, row, x)}

@@ -17,16 +17,19 @@ import { NARROW_SUBGROUP } from '../matmulChoice.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { checkTensors, empty, oneDevice, operation, showShape, type Tensor, tensorField } from '../tensor.ts';
 import { matmul } from './matmul.ts';
+import {
+  attentionPattern,
+  type PatternOptions,
+  SCORE_NAMES,
+  type ScoreOptions,
+  scoreFields,
+} from './scores.ts';
 import { permute, reshape } from './shape.ts';
-import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
+import { misplaced, seenKeys } from './window.ts';
 
 /** What a query may see, and how it is computed. */
-export interface AttentionOptions {
-  /** u32 [batch, keys]: 0 hides a key from every query. */
-  readonly keyMask?: Tensor;
-  /** Query q sees keys 0 ... q + keys - queries. */
-  readonly causal?: boolean;
+export interface AttentionOptions extends Omit<PatternOptions, 'lastKey'> {
   /**
    * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on. Not where the
    * pattern is to be seen.
@@ -37,13 +40,8 @@ export interface AttentionOptions {
 }
 
 const attentionOptions = optionsSchema<AttentionOptions>(
-  {
-    keyMask: tensorField,
-    causal: flag,
-    fused: flag,
-    onPattern: callback(),
-  },
-  { mask: 'keyMask', attnMask: 'keyMask', isCausal: 'causal' },
+  { ...scoreFields, keyMask: tensorField, causal: flag, fused: flag, onPattern: callback() },
+  { mask: 'keyMask', attnMask: 'keyMask', isCausal: 'causal', ...SCORE_NAMES },
 );
 
 /**
@@ -56,10 +54,10 @@ export const FUSED_KEYS = 2048;
 const LARGEST_HEAD = 256;
 
 /**
- * softmax(q k^T / sqrt(D)) v: q [B, Q, heads, D], k and v [B, K, keyHeads, D] with heads a multiple of keyHeads; head h
- * attends with key head floor(h / group). Result [B, Q, heads, D]. PyTorch's `scaled_dot_product_attention` has heads before
- * tokens, [B, heads, Q, D]: permute(x, [0, 2, 1, 3]) of each first; where all sizes go together either way nothing can tell.
- * Kernels whose memory grows with Q + K, or, where the pattern is to be seen or is small, products (equal but for rounding).
+ * softmax(scale q k^T) v, scale 1 / sqrt(D) by default: q [B, Q, heads, D], k and v [B, K, keyHeads, D] with heads a multiple of
+ * keyHeads; head h attends with key head floor(h / group). Result [B, Q, heads, D]. PyTorch's `scaled_dot_product_attention` has
+ * heads before tokens, [B, heads, Q, D]: permute(x, [0, 2, 1, 3]) of each first; where all sizes go together either way nothing can
+ * tell. Kernels whose memory grows with Q + K, or, where the pattern is to be seen or is small, products (equal but for rounding).
  * @throws ShapeError
  * @example
  * ```ts
@@ -78,7 +76,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   checkOptions('attention', attentionOptions, options);
   checkTensors('attention', { q, k, v });
   oneDevice('attention', q, k, v, options.keyMask);
-  const { keyMask, causal = false } = options;
   const reason = misfit(q, k, v, options);
   if (reason) {
     // The same with heads before tokens, where these tensors would be right.
@@ -93,7 +90,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     !options.onPattern &&
     fitKernels(q, k, v) &&
     fitGrid(q.shape, k.shape)
-    ? fused(q, k, v, { ...options, causal, ...(keyMask ? { keyMask } : {}) })
+    ? fused(q, k, v, options)
     : attentionTwin(q, k, v, options);
 }
 
@@ -108,7 +105,8 @@ const tokensFirst = ({ shape, rank, dtype }: Shaped): Shaped => ({
 });
 
 /** Why these do not go together, or null where they do. */
-function misfit(q: Shaped, k: Shaped, v: Shaped, { keyMask, causal }: AttentionOptions): string | null {
+function misfit(q: Shaped, k: Shaped, v: Shaped, options: AttentionOptions): string | null {
+  const { keyMask } = options;
   const [batch, queries, heads, size] = q.shape;
   const [keyBatch, keys, keyHeads, keySize] = k.shape;
   if (
@@ -122,8 +120,7 @@ function misfit(q: Shaped, k: Shaped, v: Shaped, { keyMask, causal }: AttentionO
     return `q ${showShape(q)}, k ${showShape(k)}, v ${showShape(v)} are not [batch, tokens, heads, D] with heads a multiple of the keys'`;
   if (keyMask && (keyMask.dtype !== 'u32' || keyMask.shape.join() !== `${batch},${keys}`))
     return `mask ${keyMask.dtype} ${showShape(keyMask)} for keys ${showShape(k)}`;
-  if (causal && keys! < queries!) return `${queries} causal queries over ${keys} keys`;
-  return null;
+  return misplaced(queries!, keys!, options);
 }
 
 /** Whether the kernels can read these queries, keys and values. */
@@ -144,9 +141,13 @@ export function fitGrid(ofQueries: readonly number[], ofKeys: readonly number[])
 }
 
 /** How the kernels divide their work, on a device always in the same way. */
-export function kernelVariant(headSize: number, masked: boolean, c: Capabilities): AttentionVariant {
+export function kernelVariant(
+  headSize: number,
+  { keyMask, cap }: AttentionOptions,
+  c: Capabilities,
+): AttentionVariant {
   // Twice the rows would halve the loads, but drivers on a CPU take long to compile each of them.
-  const common = { masked, tile: 8, each: 2 };
+  const common = { masked: keyMask !== undefined, capped: cap !== undefined, tile: 8, each: 2 };
   if (c.subgroups && c.subgroupSizeFixed && c.subgroupSize <= NARROW_SUBGROUP)
     return { ...common, headSize: LARGEST_HEAD, lanes: c.subgroupSize, block: 128, shuffles: true };
   // Own rows of two bindings, and the weights of a block, in 16 KiB; few sizes, so that few are compiled.
@@ -163,31 +164,35 @@ export function kernelVariant(headSize: number, masked: boolean, c: Capabilities
 
 /** One kernel over q, k and v as they lie; saved is a number a row. */
 function fused(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { keyMask, causal = false } = options;
+  const { keyMask, fused: _, onPattern: __, ...how } = options;
   const mask = keyMask ? [keyMask] : [];
   for (const t of [q, k, v, ...mask]) t.use();
-  const call = kernelCalls(q.shape, k.shape, causal);
+  const call = kernelCalls(q.shape, k.shape, how);
   const y = empty(q.device, q.shape);
   const lse = empty(q.device, [q.size / q.dim(3)]);
-  const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  const made = kernelVariant(q.dim(3), options, q.device.capabilities);
   call(attentionForward(made), [q, k, v, ...mask, y, lse], made.tile, 'queries', 2);
   const result = operation('attention', [q, k, v], y, [q, k, v, lse, ...mask], (dy, saved, needs) => {
     const [q, k, v, lse, keyMask] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
-    const again = { causal, ...(keyMask ? { keyMask } : {}) };
-    return backward([q, k, v, dy], lse, again, needs);
+    return backward([q, k, v, dy], lse, { ...how, ...(keyMask ? { keyMask } : {}) }, needs);
   });
   lse.dispose();
   return result;
 }
 
 /** Dispatches kernels over the rows of queries [B, Q, heads, D], or over the keys [B, K, keyHeads, D], of these shapes. */
-export function kernelCalls(ofQueries: readonly number[], ofKeys: readonly number[], causal: boolean) {
+export function kernelCalls(
+  ofQueries: readonly number[],
+  ofKeys: readonly number[],
+  { scale, cap, ...seen }: Pick<AttentionOptions, keyof ScoreOptions | 'causal'>,
+) {
   const [batch, queries, heads, headSize] = ofQueries as [number, number, number, number];
   const [, keys, keyHeads] = ofKeys as [number, number, number];
   const group = heads / keyHeads;
   const rows = queries * group;
-  const params = [rows, queries, heads, group, keys, keyHeads, 1 / Math.sqrt(headSize)];
-  params.push(causal ? 1 : 0, causal ? keys - queries : 0, headSize, batch * heads * queries);
+  const { before, after, past } = seenKeys(queries, keys, seen);
+  const params = [rows, queries, heads, group, keys, keyHeads, scale ?? 1 / Math.sqrt(headSize), cap ?? 0];
+  params.push(before, after, past, headSize, batch * heads * queries);
   return (
     kernel: ReturnType<typeof attentionForward>,
     operands: readonly Tensor[],
@@ -212,10 +217,10 @@ function backward(
   needs: readonly boolean[],
 ): (Tensor | null)[] {
   const [q, k, v, dy] = inputs;
-  const { keyMask, causal = false } = options;
+  const { keyMask, ...how } = options;
   const mask = keyMask ? [keyMask] : [];
-  const call = kernelCalls(q.shape, k.shape, causal);
-  const made = kernelVariant(q.dim(3), keyMask !== undefined, q.device.capabilities);
+  const call = kernelCalls(q.shape, k.shape, how);
+  const made = kernelVariant(q.dim(3), options, q.device.capabilities);
   const stats = empty(q.device, [ATTENTION_STATISTICS, lse.size]);
   call(attentionStatistics(made), [q, k, v, ...mask, dy, lse, stats], made.tile, 'queries', 2);
   const operands = [q, k, v, ...mask, dy, stats];
@@ -234,7 +239,7 @@ function backward(
         [...inputs, ...mask],
         throughTwin(4, (q, k, v, dy, keyMask) =>
           attentionBackwardTwin([q!, k!, v!], dy!, which as 0 | 1 | 2, {
-            ...options,
+            ...how,
             ...(keyMask ? { keyMask } : {}),
           }),
         ),
@@ -262,18 +267,15 @@ export function attentionTwin(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   const group = heads / keyHeads;
   // Heads that share a key head become more query rows of one product: [B, keyHeads, group * Q, D].
   const byHead = reshape(permute(q, [0, 2, 1, 3]), [batch, keyHeads, group * queries, headSize]);
-  const scores = reshape(matmul(byHead, permute(k, [0, 2, 1, 3]), { transB: true }), [
+  const products = reshape(matmul(byHead, permute(k, [0, 2, 1, 3]), { transB: true }), [
     batch,
     heads,
     queries,
     keys,
   ]);
-  let pattern = softmax(scores, {
-    scale: 1 / Math.sqrt(headSize),
-    causal: options.causal ?? false,
-    ...(options.keyMask ? { keyMask: options.keyMask } : {}),
-  });
-  if (options.onPattern) pattern = options.onPattern(pattern);
+  const { fused: _, onPattern, ...how } = options;
+  let pattern = attentionPattern(products, headSize, how);
+  if (onPattern) pattern = onPattern(pattern);
   const mixed = matmul(reshape(pattern, [batch, keyHeads, group * queries, keys]), permute(v, [0, 2, 1, 3]));
   return permute(reshape(mixed, [batch, heads, queries, headSize]), [0, 2, 1, 3]);
 }

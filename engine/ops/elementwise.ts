@@ -14,7 +14,7 @@ import {
   unary,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
-import { checkOptions, checkValue, like, one, optionsSchema } from '../options.ts';
+import { checkOptions, checkValue, like, one, optionsSchema, positive } from '../options.ts';
 import { commonRows } from '../storage.ts';
 import {
   checkNumber,
@@ -126,6 +126,28 @@ export const tanh: (x: Tensor) => Tensor = unaryOp('tanh', (x) => {
   const twice = affine(x, 2, 0);
   return affine(mul(sigmoid(twice), sigmoid(neg(twice))), 4, 0);
 });
+/**
+ * cap tanh(scale x / cap): scores and logits within ±cap, nearly scale x where that is small (Gemma Team 2024, "Gemma 2", section 2).
+ * @throws UserError for a cap that is not above 0
+ */
+export function softcap(x: Tensor, cap: number, scale = 1): Tensor {
+  checkTensor('softcap', 'x', x);
+  checkValue('softcap', 'cap', positive, cap);
+  checkNumber('softcap', 'scale', scale);
+  return operation('softcap', [x], runUnary('softcap', x, scale / cap, cap), [x], (dy, [x]) => [
+    mul(dy, softcapDerivative(x!, cap, scale)),
+  ]);
+}
+/** scale sech²(scale x / cap). */
+export function softcapDerivative(x: Tensor, cap: number, scale: number): Tensor {
+  const y = runUnary('softcap_derivative', x, scale / cap, scale);
+  return operation('softcapDerivative', [x], y, [x], (dy, [x]) => [
+    mul(
+      dy,
+      mul(affine(softcap(x!, cap, scale), (-2 * scale) / cap ** 2, 0), softcapDerivative(x!, cap, scale)),
+    ),
+  ]);
+}
 /** The error function; derivative 2 / sqrt(pi) exp(-x^2). */
 export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
   affine(exp(neg(square(x))), 2 / Math.sqrt(Math.PI), 0),

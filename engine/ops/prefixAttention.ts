@@ -39,13 +39,15 @@ import {
   mul,
   neg,
   sigmoid,
+  softcap,
+  softcapDerivative,
   sub,
   where,
 } from './elementwise.ts';
 import { matmul } from './matmul.ts';
 import { sum } from './reduce.ts';
+import { attentionPattern, SCORE_NAMES, type ScoreOptions, scoreFields } from './scores.ts';
 import { broadcastTo, concat, permute, reshape, slice } from './shape.ts';
-import { softmax } from './softmax.ts';
 import { cotangentTwin, throughTwin } from './twin.ts';
 
 /** Keys and values [keyHeads, S, D] that all rows see. */
@@ -54,8 +56,8 @@ export interface SharedPrefix {
   readonly values: Tensor;
 }
 
-/** How rows behind a prefix are computed. */
-export interface PrefixAttentionOptions {
+/** How rows behind a prefix are computed. Each row's own key is its last: a `window` bounds how much of the prefix it sees. */
+export interface PrefixAttentionOptions extends ScoreOptions {
   /**
    * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on, the row's own
    * included. Not where the pattern is to be seen, or gradients of the prefix are recorded. On a CPU products stay faster:
@@ -66,14 +68,15 @@ export interface PrefixAttentionOptions {
   readonly onPattern?: (pattern: Tensor) => Tensor;
 }
 
-const prefixAttentionOptions = optionsSchema<PrefixAttentionOptions>({
-  fused: flag,
-  onPattern: callback(),
-});
+const prefixAttentionOptions = optionsSchema<PrefixAttentionOptions>(
+  { ...scoreFields, fused: flag, onPattern: callback() },
+  SCORE_NAMES,
+);
 
 /**
- * softmax(q k^T / sqrt(D)) v over the keys and values of a prefix (null: none) and each row's own: q [R, heads, D], k and v
- * [R, keyHeads, D] with heads a multiple of keyHeads. Result [R, heads, D]. A row gives the same bits alone and beside others.
+ * softmax(scale q k^T) v, scale 1 / sqrt(D) by default, over the keys and values of a prefix (null: none) and each row's own: q
+ * [R, heads, D], k and v [R, keyHeads, D] with heads a multiple of keyHeads. Result [R, heads, D]. A row gives the same bits alone
+ * and beside others.
  * @throws ShapeError
  * @example
  * ```ts
@@ -115,13 +118,14 @@ export function prefixAttention(
   const fits =
     fitKernels(q, k, v, ...shared) &&
     fitGrid([keyHeads, q.dim(0), q.dim(1) / keyHeads, size], [keyHeads, prefix?.keys.dim(1) ?? 0, 1, size]);
-  return wanted && prefix && !options.onPattern && fits && !isRecording(shared)
-    ? fused(q, k, v, prefix)
-    : prefixAttentionTwin(q, k, v, prefix, options.onPattern);
+  const seen = prefix !== null && options.window?.before !== 0;
+  return wanted && seen && !options.onPattern && fits && !isRecording(shared)
+    ? fused(q, k, v, prefix, options)
+    : prefixAttentionTwin(q, k, v, prefix, options);
 }
 
 /** How rows [R, heads, ...] and their queries by key head [keyHeads, R, group, ...] become one another. */
-function places(q: Tensor, k: Tensor) {
+function places(q: Tensor, k: Tensor, { scale = 1 / Math.sqrt(q.dim(2)), cap }: ScoreOptions) {
   const [rows, heads, size] = q.shape as [number, number, number];
   const keyHeads = k.dim(1);
   const group = heads / keyHeads;
@@ -135,7 +139,11 @@ function places(q: Tensor, k: Tensor) {
       reshape(broadcastTo(reshape(x, [rows, keyHeads, 1, size]), [rows, keyHeads, group, size]), q.shape),
     /** Sums over those heads. */
     perKeyHead: (x: Tensor): Tensor => sum(reshape(x, [rows, keyHeads, group, size]), 2),
-    scale: 1 / Math.sqrt(size),
+    /** Scores of products, and their derivatives times `x`. */
+    score: (products: Tensor): Tensor =>
+      cap === undefined ? affine(products, scale, 0) : softcap(products, cap, scale),
+    slope: (products: Tensor, x: Tensor): Tensor =>
+      cap === undefined ? affine(x, scale, 0) : mul(x, softcapDerivative(products, cap, scale)),
   };
 }
 
@@ -143,10 +151,16 @@ function places(q: Tensor, k: Tensor) {
 const dots = (a: Tensor, b: Tensor): Tensor => sum(mul(a, b), -1, true);
 
 /** Saved is a number a head: the logarithm of the sum over all keys. */
-function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
-  const { gather, scatter, perHead, scale } = places(q, k);
+function fused(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  prefix: SharedPrefix,
+  { fused: _, onPattern: __, ...how }: PrefixAttentionOptions,
+): Tensor {
+  const { gather, scatter, perHead, score } = places(q, k, how);
   const size = q.dim(2);
-  const { call, made, keys, values } = kernels(q, k, prefix);
+  const { call, made, keys, values } = kernels(q, k, prefix, how);
   for (const t of [keys, values]) t.use();
   const recording = isRecording([q, k, v]);
   const [y, lse] = noGrad(() =>
@@ -155,7 +169,7 @@ function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
       const [mixed, sums] = [empty(q.device, queries.shape), empty(q.device, queries.shape.slice(0, -1))];
       call(attentionForward(made), [queries, keys, values, mixed, sums], made.tile, 'queries', 2);
       const past = scatter(sums, 1);
-      const own = affine(dots(q, perHead(k)), scale, 0);
+      const own = score(dots(q, perHead(k)));
       const share = sigmoid(sub(past, own));
       const y = add(mul(scatter(mixed, size), share), mul(perHead(v), affine(share, -1, 1)));
       // log(e^past + e^own), of which no part overflows.
@@ -167,18 +181,25 @@ function fused(q: Tensor, k: Tensor, v: Tensor, prefix: SharedPrefix): Tensor {
   const saved = [q, k, v, lse, prefix.keys, prefix.values];
   const result = operation('prefixAttention', [q, k, v], y, saved, (dy, saved, needs) => {
     const [q, k, v, lse, keys, values] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
-    return backward([q, k, v, dy], lse, { keys, values }, needs);
+    return backward([q, k, v, dy], lse, { keys, values }, how, needs);
   });
   lse.dispose();
   return result;
 }
 
-/** The kernels' calls over a prefix, whose key heads are their batches. */
-function kernels(q: Tensor, k: Tensor, { keys, values }: SharedPrefix) {
+/**
+ * The kernels' calls over a prefix, whose key heads are their batches. All rows are heads of one query, the prefix's last, which a
+ * window reaches one key less far behind than the rows themselves.
+ */
+function kernels(q: Tensor, k: Tensor, { keys, values }: SharedPrefix, how: ScoreOptions) {
   const [rows, heads, size] = q.shape as [number, number, number];
   const [keyHeads, length] = [k.dim(1), keys.dim(1)];
-  const call = kernelCalls([keyHeads, rows, heads / keyHeads, size], [keyHeads, length, 1, size], false);
-  return { call, made: kernelVariant(size, false, q.device.capabilities), keys, values };
+  const before = how.window?.before;
+  const call = kernelCalls([keyHeads, 1, (rows * heads) / keyHeads, size], [keyHeads, length, 1, size], {
+    ...how,
+    window: before === undefined ? {} : { before: before - 1 },
+  });
+  return { call, made: kernelVariant(size, how, q.device.capabilities), keys, values };
 }
 
 /**
@@ -189,17 +210,19 @@ function backward(
   inputs: readonly [Tensor, Tensor, Tensor, Tensor],
   lse: Tensor,
   prefix: SharedPrefix,
+  how: ScoreOptions,
   needs: readonly boolean[],
 ): (Tensor | null)[] {
   const [q, k, v, dy] = inputs;
-  const { gather, scatter, perHead, perKeyHead, scale } = places(q, k);
+  const { gather, scatter, perHead, perKeyHead, score, slope } = places(q, k, how);
   const size = q.dim(2);
   const results = noGrad(() =>
     scope(() => {
-      const own = exp(sub(affine(dots(q, perHead(k)), scale, 0), lse));
+      const products = dots(q, perHead(k));
+      const own = exp(sub(score(products), lse));
       const dv = needs[2] ? perKeyHead(mul(own, dy)) : null;
       if (!needs[0] && !needs[1]) return [null, null, dv];
-      const { call, made, keys, values } = kernels(q, k, prefix);
+      const { call, made, keys, values } = kernels(q, k, prefix, how);
       const [queries, cotangents] = [gather(q, size), gather(dy, size)];
       const past = empty(q.device, [ATTENTION_STATISTICS, lse.size]);
       const seen = [queries, keys, values, cotangents];
@@ -212,7 +235,7 @@ function backward(
       const rest = add(ofPast(2), unsure);
       const surest = where(sure, dOwn, ofPast(3));
       const delta = sub(others, mul(surest, rest));
-      const score = mul(own, affine(sub(sub(dOwn, surest), delta), scale, 0));
+      const dProducts = mul(own, slope(products, sub(sub(dOwn, surest), delta)));
       const ofQueries = (): Tensor => {
         const all = [others, rest, surest].map((x) => reshape(gather(x, 1), [1, lse.size]));
         const stats = concat([slice(past, [0], [1]), ...all, slice(past, [4], [5])], 0);
@@ -221,8 +244,8 @@ function backward(
         return scatter(dq, size);
       };
       return [
-        needs[0] ? add(ofQueries(), mul(score, perHead(k))) : null,
-        needs[1] ? perKeyHead(mul(score, q)) : null,
+        needs[0] ? add(ofQueries(), mul(dProducts, perHead(k))) : null,
+        needs[1] ? perKeyHead(mul(dProducts, q)) : null,
         dv,
       ];
     }),
@@ -237,7 +260,7 @@ function backward(
         [...inputs, prefix.keys, prefix.values],
         throughTwin(4, (q, k, v, dy, keys, values) =>
           cotangentTwin(
-            (q, k, v) => prefixAttentionTwin(q!, k!, v!, { keys: keys!, values: values! }),
+            (q, k, v) => prefixAttentionTwin(q!, k!, v!, { keys: keys!, values: values! }, how),
             [q!, k!, v!],
             dy!,
             which,
@@ -253,23 +276,22 @@ export function prefixAttentionTwin(
   k: Tensor,
   v: Tensor,
   prefix: SharedPrefix | null,
-  onPattern: (pattern: Tensor) => Tensor = (pattern) => pattern,
+  options: PrefixAttentionOptions = {},
 ): Tensor {
+  checkOptions('prefixAttentionTwin', prefixAttentionOptions, options);
+  const { fused: _, onPattern = (pattern) => pattern, ...how } = options;
   const [rows, heads, size] = q.shape as [number, number, number];
-  const { gather, scatter, perHead, scale } = places(q, k);
+  const { gather, scatter, perHead } = places(q, k, how);
   const keyHeads = k.dim(1);
   const length = prefix?.keys.dim(1) ?? 0;
   const queries = (x: Tensor, n: number): Tensor => reshape(gather(x, n), [keyHeads, -1, n]);
-  let scores = dots(q, perHead(k));
+  let products = dots(q, perHead(k));
   if (prefix && length > 0) {
     const before = matmul(queries(q, size), prefix.keys, { transB: true });
-    scores = concat([scatter(before, length), scores], -1);
+    products = concat([scatter(before, length), products], -1);
   }
-  const pattern = reshape(onPattern(softmax(reshape(scores, [rows, heads, 1, length + 1]), { scale })), [
-    rows,
-    heads,
-    length + 1,
-  ]);
+  const probabilities = attentionPattern(reshape(products, [rows, heads, 1, length + 1]), size, how);
+  const pattern = reshape(onPattern(probabilities), [rows, heads, length + 1]);
   const own = mul(slice(pattern, [0, 0, length], [rows, heads, length + 1]), perHead(v));
   if (!prefix || length === 0) return own;
   const shared = slice(pattern, [0, 0, 0], [rows, heads, length]);

@@ -32,6 +32,7 @@ import { sum } from './reduce.ts';
 import { unpickAt } from './rows.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
+import { type KeyWindow, keyWindow, misplaced, seenKeys } from './window.ts';
 
 /** Scale and masks of the scores. */
 export interface SoftmaxOptions {
@@ -39,11 +40,13 @@ export interface SoftmaxOptions {
   readonly scale?: number;
   /** u32 [batches, keys]: 0 hides a key. x is then [batches, ..., keys]. */
   readonly keyMask?: Tensor;
-  /** Query q of x [..., queries, keys] sees keys 0 ... q + keys - queries. */
+  /** Query q of x [..., queries, keys] sees keys 0 ... q + keys - queries, the last of which is its own. */
   readonly causal?: boolean;
+  /** Only keys around a query's own. */
+  readonly window?: KeyWindow;
   /**
-   * u32 [1]: keys after this one are hidden from all, and the bits do not depend on how many they are. For a cache with room,
-   * whose length lies on the device, where a recorded step finds the next one's.
+   * u32 [1]: keys after this one are hidden from all, and the bits do not depend on how many they are. It is the last query's
+   * own. For a cache with room, whose length lies on the device, where a recorded step finds the next one's.
    */
   readonly lastKey?: Tensor;
 }
@@ -53,9 +56,10 @@ const softmaxOptions = optionsSchema<SoftmaxOptions>(
     scale: finite,
     keyMask: tensorField,
     causal: flag,
+    window: keyWindow,
     lastKey: tensorField,
   },
-  { mask: 'keyMask', isCausal: 'causal' },
+  { mask: 'keyMask', isCausal: 'causal', slidingWindow: 'window' },
 );
 
 function checkRows(op: string, x: Tensor): { rows: number; length: number } {
@@ -70,7 +74,7 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
   const op = log ? 'logSoftmax' : 'softmax';
   checkOptions(op, softmaxOptions, options);
   const { rows, length } = checkRows(op, x);
-  const { scale = 1, keyMask, causal = false, lastKey } = options;
+  const { scale = 1, keyMask, causal, window, lastKey } = options;
   oneDevice(op, x, keyMask, lastKey);
   lastKey?.use();
   const y = empty(x.device, x.shape);
@@ -84,10 +88,12 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
     throw new ShapeError(op, `mask ${keyMask.dtype} ${showShape(keyMask)} for scores ${showShape(x)}`);
   if (lastKey && (lastKey.dtype !== 'u32' || lastKey.size !== 1))
     throw new ShapeError(op, `last key ${lastKey.dtype} ${showShape(lastKey)}, should be u32 [1]`);
-  if (causal && length < queries) throw new ShapeError(op, `${queries} causal queries over ${length} keys`);
+  const reason = misplaced(queries, length, options);
+  if (reason) throw new ShapeError(op, reason);
+  const { before, after, past } = seenKeys(queries, length, options);
   const perBatch = rows / batches;
   // Without a mask any rows may be cut; with one, whole batches.
-  const block = keyMask ? perBatch : causal ? queries : 1;
+  const block = keyMask ? perBatch : causal || window ? queries : 1;
   const operands = [x, y].map((t) => ({ storage: t.storage, rowLength: length * block }));
   if (keyMask) operands.push({ storage: keyMask.storage, rowLength: length });
   const share = lastKey
@@ -103,15 +109,7 @@ function run(x: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
         ...(lastKey ? [lastKey.storage.window()] : []),
         y.storage.window(...range),
       ],
-      [
-        (end - begin) * block,
-        length,
-        scale,
-        queries,
-        perBatch,
-        causal ? 1 : 0,
-        causal ? length - queries : 0,
-      ],
+      [(end - begin) * block, length, scale, queries, perBatch, before, after, past],
       groupGrid((end - begin) * block),
       5 * (end - begin) * block * length,
     );
@@ -148,9 +146,9 @@ function withOutput(op: string, x: Tensor, y: Tensor, pullback: (dy: Tensor, y: 
 }
 
 function backward(y: Tensor, dy: Tensor, log: boolean, options: SoftmaxOptions): Tensor {
-  const { scale = 1, keyMask, causal = false, lastKey } = options;
+  const { scale = 1, keyMask, causal, window, lastKey } = options;
   // Softmax has 0 where it was masked, and needs no telling.
-  const masked = log && (keyMask !== undefined || causal || lastKey !== undefined);
+  const masked = log && (causal === true || [keyMask, window, lastKey].some((hides) => hides !== undefined));
   const { rows, length } = checkRows('softmax', y);
   const da = empty(y.device, y.shape);
   const operands = [y, dy, da].map((t) => ({ storage: t.storage, rowLength: length }));

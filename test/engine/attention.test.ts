@@ -1,10 +1,11 @@
 /**
- * Attention in one kernel against the path on which the pattern is observed: values and gradients, padded, causal, with
- * shared key heads and with rows that attend to nothing; and a row of a batch against the row alone, bit for bit.
+ * Attention in one kernel against the path on which the pattern is observed: values and gradients, padded, causal, windowed, capped,
+ * with shared key heads and with rows that attend to nothing; and a row of a batch against the row alone, bit for bit.
  */
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import {
+  type AttentionOptions,
   attention,
   type Device,
   grad,
@@ -48,7 +49,7 @@ function host({ batch, queries, keys, heads, keyHeads, size }: Sizes) {
 async function run(
   sizes: Sizes,
   mask: number[] | null,
-  causal: boolean,
+  options: AttentionOptions,
   observed: boolean,
 ): Promise<Float32Array[]> {
   const { inputs, weight } = host(sizes);
@@ -59,7 +60,7 @@ async function run(
       Tensor,
     ];
     const y = attention(q, k, v, {
-      causal,
+      ...options,
       fused: true,
       ...(mask ? { keyMask: integers(device, mask, [sizes.batch, sizes.keys]) } : {}),
       ...(observed ? { onPattern: (pattern: Tensor) => pattern } : {}),
@@ -72,27 +73,62 @@ async function run(
   return data;
 }
 
+/** Both paths, and how far they are apart at most. */
+async function compare(of: Sizes, mask: number[] | null, options: AttentionOptions): Promise<void> {
+  const [ours, theirs] = [await run(of, mask, options, false), await run(of, mask, options, true)];
+  ours.forEach((values, part) => {
+    const worst = values.reduce((most, x, i) => Math.max(most, Math.abs(x - theirs[part]![i]!)), 0);
+    expect(values.every(Number.isFinite)).toBe(true);
+    expect(worst).toBeLessThan(4e-6);
+  });
+}
+
 const sizes: Sizes = { batch: 2, queries: 5, keys: 7, heads: 4, keyHeads: 2, size: 8 };
-for (const causal of [false, true])
-  for (const padded of ['no', 'some', 'a whole row'] as const)
-    it(`agrees with the observed path, causal ${causal}, padded: ${padded}`, async () => {
+const CAUSAL = [{}, { causal: true }];
+const WINDOWS: readonly AttentionOptions[] = [
+  {},
+  { window: { before: 0 } },
+  { window: { before: 2, after: 1 } },
+  { window: { after: 2 } },
+];
+const CAPS = [{}, { cap: 0.9, scale: 0.7 }];
+for (const padded of ['no', 'some', 'a whole row'] as const)
+  it.each(CAUSAL.flatMap((a) => WINDOWS.flatMap((b) => CAPS.map((c) => ({ ...a, ...b, ...c })))))(
+    `agrees with the observed path: %j, padded: ${padded}`,
+    async (options) => {
       const masks = {
         no: null,
         some: [1, 1, 0, 1, 1, 0, 1, 0, 1, 1, 1, 1, 1, 0],
         'a whole row': Array(14).fill(0),
       };
       const mask = masks[padded]?.map((m, i) => (padded === 'a whole row' && i >= 7 ? 1 : m)) ?? null;
-      const [ours, theirs] = [await run(sizes, mask, causal, false), await run(sizes, mask, causal, true)];
-      ours.forEach((values, part) => {
-        const worst = values.reduce((most, x, i) => Math.max(most, Math.abs(x - theirs[part]![i]!)), 0);
-        expect(values.every(Number.isFinite)).toBe(true);
-        expect(worst).toBeLessThan(2e-6);
-      });
-    });
+      await compare(sizes, mask, options);
+    },
+  );
+
+// Windows that begin and end in any of several blocks, and keys that no query sees.
+const long: Sizes = { batch: 1, queries: 150, keys: 400, heads: 2, keyHeads: 1, size: 8 };
+it.each<AttentionOptions>([
+  { causal: true },
+  { causal: true, window: { before: 0 } },
+  { causal: true, window: { before: 130 } },
+  { window: { before: 20, after: 20 } },
+  { window: { before: 1000, after: 90 } },
+  { window: { after: 0 }, cap: 2 },
+  { causal: true, window: { before: 127 }, cap: 2 },
+])('agrees with the observed path over 400 keys: %j', async (options) => {
+  await compare(long, null, options);
+  if (!options.cap)
+    await compare(
+      long,
+      Array.from({ length: 400 }, (_, i) => (i > 300 && i % 5 > 0 ? 1 : 0)),
+      options,
+    );
+});
 
 it('gives a row alone the bits it has in a batch', async () => {
   const one = { ...sizes, batch: 1 };
-  const [many] = await run(sizes, null, true, false);
+  const [many] = await run(sizes, null, { causal: true }, false);
   const { inputs } = host(sizes);
   const y = scope(() => {
     const [q, k, v] = inputs.map((x) => {
@@ -105,4 +141,38 @@ it('gives a row alone the bits it has in a batch', async () => {
   y.dispose();
   expect(alone.length).toBe(one.queries * one.heads * one.size);
   expect(alone).toEqual(many!.subarray(0, alone.length));
+});
+
+it('gives a query alone, behind its window, the bits it has among others', async () => {
+  const options: AttentionOptions = { causal: true, window: { before: 150 } };
+  const [many] = await run(long, null, options, false);
+  const { inputs } = host(long);
+  const row = long.heads * long.size;
+  const y = scope(() => {
+    const [q, k, v] = inputs.map((x, i) => {
+      const shape = i === 0 ? [1, 1, long.heads, long.size] : x.shape;
+      return tensor(device, i === 0 ? x.data.subarray(x.data.length - row) : x.data, shape);
+    }) as [Tensor, Tensor, Tensor];
+    return attention(q, k, v, { ...options, fused: true });
+  });
+  expect(await y.read()).toEqual(many!.subarray(many!.length - row));
+  y.dispose();
+});
+
+it('needs no memory for pairs of queries and keys', async () => {
+  const own = await open();
+  const n = 2048;
+  try {
+    const results = scope(() => {
+      const [q, k, v] = [1, 2, 3].map((seed) =>
+        tensor(own, Float32Array.from(normal([n * 4], seed).data), [1, n, 1, 4]).requireGrad(),
+      ) as [Tensor, Tensor, Tensor];
+      const y = attention(q, k, v, { causal: true, window: { before: 99 }, cap: 5, fused: true });
+      return grad(sum(y), [q, k, v]);
+    });
+    for (const t of results) await t.read();
+    expect(own.memory.peak).toBeLessThan((4 * n * n) / 4);
+  } finally {
+    own.destroy();
+  }
 });

@@ -79,6 +79,12 @@ const UNARIES: readonly Unary[] = [
   { name: 'sin', run: engine.sin, f: Math.sin, tolerance: { ulps: 4096, floor: 1 }, from: -3, to: 3 },
   { name: 'cos', run: engine.cos, f: Math.cos, tolerance: { ulps: 4096, floor: 1 }, from: -3, to: 3 },
   { name: 'tanh', run: engine.tanh, f: Math.tanh, tolerance: { ulps: 16, floor: 1 } },
+  {
+    name: 'softcap',
+    run: (x) => engine.softcap(x, 2.5, 0.8),
+    f: (x) => 2.5 * Math.tanh((0.8 * x) / 2.5),
+    tolerance: { ulps: 16, floor: 1 },
+  },
   { name: 'erf', run: engine.erf, f: reference.erf, tolerance: { ulps: 8, floor: 0.1 } },
   { name: 'sigmoid', run: engine.sigmoid, f: reference.sigmoid, tolerance: { ulps: 16 } },
   { name: 'gelu', run: engine.gelu, f: reference.gelu, tolerance: { ulps: 8, floor: 1 } },
@@ -660,6 +666,7 @@ function softmaxCases(): Case[] {
       options.scale === undefined ? '' : ` scale ${options.scale}`,
       options.keyMask ? ' masked' : '',
       options.causal ? ' causal' : '',
+      options.window ? ` window ${JSON.stringify(options.window)}` : '',
       lastKey === undefined ? '' : ` to key ${lastKey}`,
       scale === 1 ? '' : ` of +-${scale}`,
     ].join('');
@@ -691,7 +698,7 @@ function softmaxCases(): Case[] {
         // What is masked has a large constant instead of a logarithm, which would drown all differences.
         run: ([x], device) => {
           const y = engine.logSoftmax(x!, withMask(device));
-          if (!options.keyMask && !options.causal) return y;
+          if (!options.keyMask && !options.causal && !options.window) return y;
           const zero = engine.zeros(device, []);
           return engine.where(engine.greater(y.detach(), engine.full(device, [], -1e29)), y, zero);
         },
@@ -724,6 +731,13 @@ function softmaxCases(): Case[] {
   add([2, 5], { keyMask });
   add([2, 3, 5], { keyMask });
   add([2, 2, 2, 5], { keyMask, causal: true, scale: 0.7 });
+  add([4, 4], { causal: true, window: { before: 1 } });
+  add([2, 3, 5], { window: { before: 1, after: 0 }, scale: 0.5 });
+  add([2, 3, 8], { window: { before: 2, after: 3 } });
+  add([3, 5], { causal: true, window: { before: 0, after: 2 } });
+  add([3, 3], { window: { after: 1 } });
+  add([2, 2, 2, 5], { keyMask, window: { before: 1, after: 0 } });
+  add([2, 70, 300], { causal: true, window: { before: 128 } });
   for (const [r, width, labels] of [
     [1, 1, [0]],
     [3, 7, [6, -100, 0]],
@@ -900,24 +914,43 @@ function attentionCases(): Case[] {
         tolerance: { ulps: 4, floor: 2 },
         gradient: [0],
       });
-  for (const { batch, queries, keys, heads, keyHeads, size, mask, causal } of [
-    { batch: 1, queries: 1, keys: 1, heads: 1, keyHeads: 1, size: 1, mask: false, causal: false },
-    { batch: 2, queries: 3, keys: 3, heads: 2, keyHeads: 2, size: 2, mask: false, causal: false },
-    { batch: 2, queries: 3, keys: 3, heads: 4, keyHeads: 2, size: 2, mask: true, causal: false },
-    { batch: 1, queries: 2, keys: 5, heads: 4, keyHeads: 1, size: 3, mask: false, causal: true },
-    { batch: 2, queries: 4, keys: 4, heads: 2, keyHeads: 1, size: 2, mask: true, causal: true },
-    { batch: 2, queries: 3, keys: 3, heads: 4, keyHeads: 2, size: 4, mask: true, causal: false },
-    { batch: 1, queries: 2, keys: 5, heads: 4, keyHeads: 1, size: 8, mask: false, causal: true },
-    { batch: 2, queries: 4, keys: 4, heads: 2, keyHeads: 1, size: 4, mask: true, causal: true },
-    { batch: 1, queries: 33, keys: 65, heads: 3, keyHeads: 3, size: 12, mask: false, causal: true },
-  ]) {
+  interface Attention {
+    readonly of: readonly [batch: number, queries: number, keys: number];
+    readonly heads: readonly [heads: number, keyHeads: number, size: number];
+    readonly mask?: boolean;
+    readonly options?: Omit<engine.AttentionOptions, 'keyMask' | 'onPattern' | 'fused'>;
+  }
+  const list: readonly Attention[] = [
+    { of: [1, 1, 1], heads: [1, 1, 1] },
+    { of: [2, 3, 3], heads: [2, 2, 2] },
+    { of: [2, 3, 3], heads: [4, 2, 2], mask: true },
+    { of: [1, 2, 5], heads: [4, 1, 3], options: { causal: true } },
+    { of: [2, 4, 4], heads: [2, 1, 2], mask: true, options: { causal: true } },
+    { of: [2, 3, 3], heads: [4, 2, 4], mask: true },
+    { of: [1, 2, 5], heads: [4, 1, 8], options: { causal: true } },
+    { of: [2, 4, 4], heads: [2, 1, 4], mask: true, options: { causal: true } },
+    { of: [1, 33, 65], heads: [3, 3, 12], options: { causal: true } },
+    { of: [1, 3, 4], heads: [2, 1, 2], options: { scale: 0.3 } },
+    { of: [1, 4, 6], heads: [4, 2, 3], options: { causal: true, window: { before: 1 } } },
+    { of: [2, 4, 4], heads: [2, 1, 2], mask: true, options: { window: { before: 2, after: 1 } } },
+    { of: [1, 3, 4], heads: [2, 2, 3], options: { cap: 0.8, scale: 0.9 } },
+    { of: [1, 4, 5], heads: [4, 1, 3], options: { cap: 0.5, causal: true, window: { before: 2 } } },
+    { of: [2, 4, 4], heads: [2, 1, 2], mask: true, options: { cap: 1.5 } },
+    { of: [1, 70, 300], heads: [4, 2, 12], options: { causal: true, window: { before: 9 }, cap: 2 } },
+  ];
+  for (const { of, heads: division, mask = false, options = {} } of list) {
+    const [batch, queries, keys] = of;
+    const [heads, keyHeads, size] = division;
     // The first key stays visible: a row that attends to nothing is nobody's business.
     const keyMask = Array.from({ length: batch }, (_, b) =>
       Array.from({ length: keys }, (_, i) => (i === 0 || (i + b) % 3 !== 1 ? 1 : 0)),
     );
+    const words = Object.entries(options).map(([name, value]) =>
+      value === true ? ` ${name}` : ` ${name} ${JSON.stringify(value)}`,
+    );
     for (const fused of [true, false])
       cases.push({
-        name: `attention ${batch}x${queries}x${keys} ${heads}/${keyHeads} heads of ${size}${mask ? ' masked' : ''}${causal ? ' causal' : ''}${fused ? ' fused' : ''}`,
+        name: `attention ${of.join('x')} ${heads}/${keyHeads} heads of ${size}${mask ? ' masked' : ''}${words.join('')}${fused ? ' fused' : ''}`,
         inputs: [
           normal([batch, queries, heads, size], 9400),
           normal([batch, keys, keyHeads, size], 9401),
@@ -925,37 +958,62 @@ function attentionCases(): Case[] {
         ],
         run: ([q, k, v], device) =>
           engine.attention(q!, k!, v!, {
-            causal,
+            ...options,
             fused,
             ...(mask ? { keyMask: engine.integers(device, keyMask.flat(), [batch, keys]) } : {}),
           }),
-        reference: ([q, k, v]) => reference.attention(q!, k!, v!, { causal, ...(mask ? { keyMask } : {}) }),
+        reference: ([q, k, v]) =>
+          reference.attention(q!, k!, v!, { ...options, ...(mask ? { keyMask } : {}) }),
         tolerance: { ulps: 32, floor: 1 },
         ...(queries < 10 ? { gradient: [0, 1, 2] } : {}),
       });
   }
+  cases.push({
+    name: 'attentionPattern causal window cap',
+    inputs: [normal([1, 2, 3, 5], 9403)],
+    run: ([x]) => engine.attentionPattern(x!, 4, { causal: true, window: { before: 1 }, cap: 0.7 }),
+    reference: ([x]) =>
+      reference.softmax(
+        reference.map(x!, (dot) => 0.7 * Math.tanh((0.5 * dot) / 0.7)),
+        { causal: true, window: { before: 1 } },
+      ),
+    tolerance: { ulps: 32 },
+    gradient: [0],
+  });
   return cases;
 }
 
 /** Rows behind a shared prefix are rows of a batch that each hold it whole, and themselves last. */
 function prefixAttentionCases(): Case[] {
-  return (
-    [
-      [1, 1, 1, 1, 1],
-      [3, 5, 4, 2, 8],
-      [2, 3, 2, 2, 3],
-      [2, 0, 4, 2, 4],
-      // More keys than a block has, and more rows than a tile.
-      [5, 300, 6, 3, 12],
-    ] as const
-  ).flatMap(([rows, length, heads, keyHeads, size]) => {
+  const list: readonly (readonly [
+    sizes: readonly [number, number, number, number, number],
+    options?: engine.ScoreOptions,
+  ])[] = [
+    [[1, 1, 1, 1, 1]],
+    [[3, 5, 4, 2, 8]],
+    [[2, 3, 2, 2, 3]],
+    [[2, 0, 4, 2, 4]],
+    // More keys than a block has, and more rows than a tile.
+    [[5, 300, 6, 3, 12]],
+    [[2, 5, 4, 2, 3], { scale: 0.4, window: { before: 2 } }],
+    [[2, 5, 4, 2, 3], { window: { before: 9 } }],
+    [[2, 3, 2, 1, 3], { window: { before: 0 } }],
+    [[2, 4, 4, 2, 3], { cap: 0.6, window: { before: 1 } }],
+    [[2, 0, 4, 2, 4], { cap: 0.6, window: { before: 1 } }],
+    [[5, 300, 6, 3, 12], { window: { before: 131 }, cap: 1.5 }],
+  ];
+  return list.flatMap(([[rows, length, heads, keyHeads, size], options = {}]) => {
     const behind = (shared: Ref, own: Ref): Ref =>
       reference.build([rows, length + 1, keyHeads, size], ([r, j, h, d]) =>
         j! < length ? reference.at(shared, [h!, j!, d!]) : reference.at(own, [r!, h!, d!]),
       );
     return [true, false].map(
       (fused): Case => ({
-        name: `prefixAttention ${rows}x${length} ${heads}/${keyHeads} heads of ${size}${fused ? ' fused' : ''}`,
+        name: `prefixAttention ${rows}x${length} ${heads}/${keyHeads} heads of ${size}${Object.entries(
+          options,
+        )
+          .map(([name, value]) => ` ${name} ${JSON.stringify(value)}`)
+          .join('')}${fused ? ' fused' : ''}`,
         inputs: [
           normal([rows, heads, size], 9410),
           normal([rows, keyHeads, size], 9411),
@@ -964,13 +1022,17 @@ function prefixAttentionCases(): Case[] {
           normal([keyHeads, length, size], 9414),
         ],
         run: ([q, k, v, keys, values]) =>
-          engine.prefixAttention(q!, k!, v!, length > 0 ? { keys: keys!, values: values! } : null, { fused }),
+          engine.prefixAttention(q!, k!, v!, length > 0 ? { keys: keys!, values: values! } : null, {
+            ...options,
+            fused,
+          }),
         reference: ([q, k, v, keys, values]) =>
           reference.reshape(
             reference.attention(
               reference.reshape(q!, [rows, 1, heads, size]),
               behind(keys!, k!),
               behind(values!, v!),
+              options,
             ),
             [rows, heads, size],
           ),

@@ -87,6 +87,7 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
     ]),
   ),
   affine: entry([[4]], (x) => engine.affine(x!, 2, 1)),
+  softcap: entry([[4]], (x) => engine.softcap(x!, 2)),
   where: entry([[4], [4], [4]], (c, a, b) => engine.where(c!, a!, b!)),
   argmax: entry([[2, 4]], (x) => engine.argmax(x!)),
   sum: [entry([[2, 4]], (x) => engine.sum(x!)), entry([[2, 4]], (x) => engine.sum(x!, []))],
@@ -218,6 +219,7 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
   attentionBackwardTwin: entry([...HEADS, [1, 3, 2, 4]], (q, k, v, dy) =>
     engine.attentionBackwardTwin([q!, k!, v!], dy!, 0, {}),
   ),
+  attentionPattern: entry([[1, 2, 3, 4]], (x) => engine.attentionPattern(x!, 4, { cap: 2 })),
   prefixAttention: [true, false].map((fused) =>
     entry(PREFIX, (q, k, v, keys, values) =>
       engine.prefixAttention(q!, k!, v!, { keys: keys!, values: values! }, { fused }),

@@ -68,6 +68,30 @@ describe('a place on the device', () => {
       }
     },
   );
+
+  it.each([1, 5, 100, 300])(
+    'counts a window back from the last of %i keys, with the same bits whatever room is behind them',
+    async (length) => {
+      const rows = normal([2, 1, 300], 4, 3);
+      const [got, want] = await compute(() => {
+        const x = upload(device, rows);
+        const how = {
+          lastKey: engine.integers(device, [length - 1]),
+          causal: true,
+          window: { before: 40 },
+          scale: 0.7,
+        };
+        return [engine.softmax(x, how), engine.softmax(engine.slice(x, [0, 0, 0], [2, 1, length]), how)];
+      });
+      for (let row = 0; row < 2; row++) {
+        const ours = got!.data.slice(row * 300, (row + 1) * 300);
+        expectSameBits(ours.slice(0, length), want!.data.slice(row * length, (row + 1) * length));
+        expect(ours.findIndex((p) => p > 0)).toBe(Math.max(0, length - 41));
+        expect(ours.slice(length).every((p) => p === 0)).toBe(true);
+        expect(Math.abs(ours.reduce((a, b) => a + b) - 1)).toBeLessThan(1e-6);
+      }
+    },
+  );
 });
 
 describe('functions', () => {
@@ -250,6 +274,11 @@ describe('what an operation does not accept', () => {
     ['unpick', () => engine.unpick(t([2]), [0], 3), /1 indices for \[2\]/],
     ['softmax', () => engine.softmax(t([])), /softmax: needs f32 rows/],
     ['softmax causal', () => engine.softmax(t([3, 2]), { causal: true }), /3 causal queries over 2 keys/],
+    [
+      'softmax window',
+      () => engine.softmax(t([3, 2]), { window: { before: 1 } }),
+      /3 queries with a window over 2 keys/,
+    ],
     [
       'softmax last key',
       () => engine.softmax(t([3, 2]), { lastKey: u() }),

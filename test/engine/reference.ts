@@ -269,6 +269,7 @@ export interface SoftmaxOptions {
   readonly scale?: number;
   readonly keyMask?: readonly (readonly number[])[];
   readonly causal?: boolean;
+  readonly window?: { readonly before?: number; readonly after?: number };
 }
 
 const MASKED = -1e30;
@@ -277,9 +278,10 @@ function scores(x: Ref, row: Float64Array, r: number, options: SoftmaxOptions): 
   const queries = x.shape.length > 1 ? x.shape.at(-2)! : 1;
   const total = x.data.length / row.length;
   const mask = options.keyMask?.[Math.floor(r / (total / options.keyMask.length))];
-  const past = row.length - queries;
+  const own = (r % queries) + row.length - queries;
+  const { before = Number.POSITIVE_INFINITY, after = Number.POSITIVE_INFINITY } = options.window ?? {};
   return [...row].map((v, i) =>
-    (options.causal && i > (r % queries) + past) || (mask && mask[i] === 0)
+    (options.causal && i > own) || i < own - before || i > own + after || (mask && mask[i] === 0)
       ? MASKED
       : v * (options.scale ?? 1),
   );
@@ -357,7 +359,7 @@ export function attention(
   q: Ref,
   k: Ref,
   v: Ref,
-  options: Pick<SoftmaxOptions, 'keyMask' | 'causal'> = {},
+  { scale, cap, ...options }: SoftmaxOptions & { readonly cap?: number } = {},
 ): Ref {
   const [batch, queries, heads, size] = q.shape as [number, number, number, number];
   const keys = k.shape[1]!;
@@ -368,7 +370,11 @@ export function attention(
       total += at(q, [b!, i!, h!, d]) * at(k, [b!, j!, Math.floor(h! / group), d]);
     return total;
   });
-  const pattern = softmax(dots, { ...options, scale: 1 / Math.sqrt(size) });
+  const scores = map(dots, (dot) => {
+    const score = dot * (scale ?? 1 / Math.sqrt(size));
+    return cap === undefined ? score : cap * Math.tanh(score / cap);
+  });
+  const pattern = softmax(scores, options);
   return build(q.shape, ([b, i, h, d]) => {
     let total = 0;
     for (let j = 0; j < keys; j++)

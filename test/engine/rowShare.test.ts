@@ -113,13 +113,17 @@ describe.each(CASES)('%s', (_, lengths, of) => {
   });
 });
 
-it.each([5, 64, 190, 516])('softmax of %i keys with masks: the same', { timeout: PATIENCE }, async (keys) => {
+it.each([
+  ...[5, 64, 190, 516].map((keys) => [keys, {}] as const),
+  [190, { window: { before: 70 } }] as const,
+  [516, { window: { before: 70 } }] as const,
+])('softmax of %i keys with masks and %j: the same', { timeout: PATIENCE }, async (keys, seen) => {
   const [batches, queries] = [2, 3];
   const x = normal([batches, queries, keys], 5);
   const keyMask = Array.from({ length: batches }, (_, b) =>
     Array.from({ length: keys }, (_, k) => ((k * 7 + b) % 3 === 0 ? 0 : 1)),
   );
-  const options = { scale: 0.7, causal: true };
+  const options = { scale: 0.7, causal: true, ...seen };
   const want = reference.softmax(x, { ...options, keyMask });
   for (const device of [wide, narrow]) {
     const [y] = await compute(() => [

@@ -57,6 +57,8 @@ const UNARY: readonly shown.UnaryName[] = [
   'sin',
   'cos',
   'tanh',
+  'softcap',
+  'softcap_derivative',
   'erf',
   'sigmoid',
   'copy',
@@ -213,11 +215,16 @@ function matmulBlocks(): Kernel[] {
 
 /** Shared by shuffles, and through workgroup memory for small and large heads. */
 const attentions = (make: (v: AttentionVariant) => Kernel): Kernel[] =>
-  BOTH.flatMap((masked) => [
-    make({ headSize: 256, masked, lanes: 8, tile: 8, each: 2, block: 128, shuffles: true }),
-    make({ headSize: 64, masked, lanes: 32, tile: 8, each: 2, block: 64, shuffles: false }),
-    make({ headSize: 256, masked, lanes: 32, tile: 4, each: 2, block: 64, shuffles: false }),
-  ]);
+  BOTH.flatMap((masked) =>
+    BOTH.flatMap((capped) => {
+      const of = { masked, capped, each: 2 };
+      return [
+        make({ ...of, headSize: 256, lanes: 8, tile: 8, block: 128, shuffles: true }),
+        make({ ...of, headSize: 64, lanes: 32, tile: 8, block: 64, shuffles: false }),
+        make({ ...of, headSize: 256, lanes: 32, tile: 4, block: 64, shuffles: false }),
+      ];
+    }),
+  );
 
 const REALS = ['f32', 'f16', 'bf16'] as const;
 const HALVES = ['f16', 'bf16'] as const;
