@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { writeWhole } from '../engine/disk.ts';
 import { checkJson } from '../models/json.ts';
-import { readSealedJson, SEALED, sealJson } from '../models/seal.ts';
+import { digestOf, readSealedJson, SEALED, sealJson } from '../models/seal.ts';
 import { UserError } from '../neurgrad/index.ts';
 import {
   PAPER,
@@ -49,7 +49,7 @@ const record = v.object({
   gold: ofSplits(naturals),
 });
 
-const FORMAT = 'neurgrad probe 2';
+const FORMAT = 'neurgrad probe 3';
 const manifest = v.object({
   format: v.literal(FORMAT),
   neurgrad: v.string(),
@@ -86,6 +86,7 @@ const proberReport = v.object({
   neurons: v.array(v.object({ neuron: v.string(), polarity: v.picklist([-1, 0, 1]), score: v.number() })),
 });
 const report = v.object({
+  run: v.string(),
   ...labelFields,
   prompts: ofSplits(natural),
   gold: v.pipe(naturals, v.minLength(1)),
@@ -136,22 +137,34 @@ function checkRecord(path: string, { task, labels, candidates, candidateTokens, 
 /** Where the results of a task are. */
 export const taskFile = (folder: string, name: string): string => join(folder, 'tasks', `${name}.json`);
 
-/** Writes a task's results. @throws UserError */
-export const writeTask = (folder: string, document: TaskReport): void =>
-  write(taskFile(folder, document.task), document);
+/** Where model and data lie does not matter, what they are does. */
+export const decisive = ({ settings, model, tokenizer, data, tasks }: ProbeManifest) => ({
+  settings,
+  model: [model.sha256, model.dtype, tokenizer],
+  data: data.sha256,
+  tasks,
+});
+
+/** A value's digest, as it is once it has been written. */
+export const digestOfWritten = (value: unknown): string => digestOf(JSON.parse(toJson(value)));
+
+/** What of a run its parts and results belong to. */
+export const runDigest = (manifest: ProbeManifest): string => digestOfWritten(decisive(manifest));
+
+/** Writes a task's results, of the run that the manifest is of. @throws UserError */
+export const writeTask = (folder: string, manifest: ProbeManifest, document: TaskReport): void =>
+  write(taskFile(folder, document.task), { run: runDigest(manifest), ...document });
 
 /** Results of a task of this run. @throws UserError where they are not; DamagedFile where they are not as they were written. */
-export function readTaskReport(
-  folder: string,
-  name: string,
-  { model, settings, tasks }: ProbeManifest,
-): TaskReport {
+export function readTaskReport(folder: string, name: string, manifest: ProbeManifest): TaskReport {
+  const { model, settings, tasks } = manifest;
   const path = taskFile(folder, name);
-  const found: TaskReport = checkJson(report, readSealedJson(path, 'out'), path, 'out');
+  const { run, ...found } = checkJson(report, readSealedJson(path, 'out'), path, 'out');
   const of = tasks.find((each) => each.task === name)!;
   const { gold, labels, lmProb, polar, magn, act } = found;
   const answers = [gold, lmProb.predictions, polar.predictions, magn.predictions, act.predictions];
   const fits =
+    run === runDigest(manifest) &&
     found.task === name &&
     labels.join('\n') === of.labels.join('\n') &&
     gold.join() === of.gold.test.join() &&

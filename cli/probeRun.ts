@@ -9,7 +9,6 @@ import { checkFolder, makeFolder, putInPlace, remove, sweepLitter, writeTogether
 import { Lock } from '../engine/lock.ts';
 import { DamagedFile } from '../models/seal.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
-import { canonical } from '../neurgrad/study/plan.ts';
 import type { Shard } from '../neurgrad/study/shard.ts';
 import { lockShare } from '../neurgrad/study/shareLock.ts';
 import { listFolder } from '../neurgrad/study/textFile.ts';
@@ -28,9 +27,12 @@ import {
 } from '../probing/index.ts';
 import { toJson } from './output.ts';
 import {
+  decisive,
+  digestOfWritten,
   hasManifest,
   readManifest,
   readTaskReport,
+  runDigest,
   taskFile,
   writeManifest,
   writeTask,
@@ -54,9 +56,6 @@ export function lockReport(folder: string): Lock {
   return lock;
 }
 
-/** A value as text, whatever the order of its fields. */
-const sorted = (value: unknown): string => canonical(JSON.parse(toJson(value)));
-
 /**
  * Starts a run or goes on with it, under its lock.
  * @throws UserError where the folder holds a run of other settings, model or data.
@@ -64,16 +63,9 @@ const sorted = (value: unknown): string => canonical(JSON.parse(toJson(value)));
 export function openRun(folder: string, manifest: ProbeManifest): void {
   if (hasManifest(folder)) {
     const there = readManifest(folder);
-    // Where model and data lie does not matter, what they are does.
-    const decisive = ({ settings, model, tokenizer, data, tasks }: ProbeManifest) => ({
-      settings,
-      model: [model.sha256, model.dtype, tokenizer],
-      data: data.sha256,
-      tasks,
-    });
     const [before, now] = [decisive(there), decisive(manifest)];
     const other = (Object.keys(now) as (keyof typeof now)[]).filter(
-      (part) => sorted(before[part]) !== sorted(now[part]),
+      (part) => digestOfWritten(before[part]) !== digestOfWritten(now[part]),
     );
     if (other.length === 0) return;
     throw new UserError(
@@ -136,13 +128,16 @@ export async function finishTask(
   }
   const { settings, model, tasks } = manifest;
   const record = tasks.find(({ task }) => task === name)!;
-  const missing = await missingUnits(record, model.layers * model.width, settings, folder);
-  if (missing > 0) return { report: null, missing };
-  const { report, probers } = await evaluateParts(record, model, settings, folder).catch((error) => {
+  const run = runDigest(manifest);
+  const advised = (error: unknown): never => {
     if (!(error instanceof DamagedFile)) throw error;
     const advice = '"neurgrad probe run" with the options of this run reads it again';
     throw new UserError('out', `${error.message}; ${advice}`, { cause: error });
-  });
+  };
+  const neurons = model.layers * model.width;
+  const missing = await missingUnits(record, neurons, settings, folder, run).catch(advised);
+  if (missing > 0) return { report: null, missing };
+  const { report, probers } = await evaluateParts(record, model, settings, folder, run).catch(advised);
   makeFolder(join(folder, 'probers'));
   for (const kind of KINDS) {
     const { size, accuracy } = report[kind.name];
@@ -157,7 +152,7 @@ export async function finishTask(
     await saveProber(proberPath(folder, name, kind.name), { about, prober });
   }
   makeFolder(join(folder, 'tasks'));
-  writeTask(folder, report);
+  writeTask(folder, manifest, report);
   drop();
   // As whoever comes later will find it.
   return { report: readTaskReport(folder, name, manifest), missing: 0 };

@@ -17,7 +17,7 @@ import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
 export interface ProbeManifest {
-  readonly format: 'neurgrad probe 2';
+  readonly format: 'neurgrad probe 3';
   readonly neurgrad: string;
   /** ISO 8601, UTC. */
   readonly created: string;

@@ -131,3 +131,16 @@ export function readSealedJson(path: string, code: string): unknown {
   checkSeal(path, file);
   return parseJson(file.toString(), path, code);
 }
+
+/** JSON with sorted keys. */
+export function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, part) =>
+    part !== null && typeof part === 'object' && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
+}
+
+/** sha256 of a value, whatever the order of its fields: what files of one run have in common. */
+export const digestOf = (value: unknown): string =>
+  createHash('sha256').update(canonical(value)).digest('hex');

@@ -17,17 +17,19 @@ const KINDS = ['BPE', 'Unigram', 'WordLevel', 'WordPiece'];
 /** Checks a parsed `tokenizer.json`. @returns largest id + 1. @throws what `fail` makes of one line. */
 export function checkTokenizerFile(json: Record<string, unknown>, fail: Fail): number {
   const { model } = json;
-  if (!isObject(model)) throw fail(`model must be an object, not ${show(model)}`);
+  if (!isObject(model)) throw fail(wrong('model', 'an object', model));
   if (model.type != null && !KINDS.includes(model.type as string))
     throw fail(`model.type ${show(model.type)} is not supported; supported: ${KINDS.join(', ')}`);
   checkMerges(model.merges, fail);
   const known = new Map(vocabularyOf(model.vocab, fail));
   for (const [token, id] of addedTokens(json.added_tokens, fail)) known.set(token, id);
-  for (const [token, field] of tokensAround(json.post_processor))
-    if (typeof token !== 'string' || !known.has(token))
+  for (const [token, field] of tokensAround(json.post_processor)) {
+    if (typeof token !== 'string') throw fail(wrong(field, 'a token', token));
+    if (!known.has(token))
       throw fail(
         `${field} names the token ${show(token)}, which is in neither the vocabulary nor added_tokens`,
       );
+  }
   let size = 0;
   for (const id of known.values()) size = Math.max(size, id + 1);
   return size;
@@ -38,12 +40,12 @@ function* vocabularyOf(vocab: unknown, fail: Fail): Generator<[token: string, id
   if (Array.isArray(vocab)) {
     for (const [id, entry] of (vocab as unknown[]).entries()) {
       if (!Array.isArray(entry) || typeof entry[0] !== 'string' || !Number.isFinite(entry[1]))
-        throw fail(`model.vocab[${id}] must be a token with its score, not ${show(entry)}`);
+        throw fail(wrong(`model.vocab[${id}]`, 'a token with its score', entry));
       yield [entry[0], id];
     }
     return;
   }
-  if (!isObject(vocab)) throw fail(`model.vocab must be a table of tokens, not ${show(vocab)}`);
+  if (!isObject(vocab)) throw fail(wrong('model.vocab', 'a table of tokens', vocab));
   const taken = new Map<number, string>();
   for (const [token, value] of Object.entries(vocab)) {
     const id = idOf(value, () => `model.vocab[${show(token)}]`, fail);
@@ -56,8 +58,7 @@ function* vocabularyOf(vocab: unknown, fail: Fail): Generator<[token: string, id
 }
 
 function* addedTokens(list: unknown, fail: Fail): Generator<[token: string, id: number]> {
-  if (list != null && !Array.isArray(list))
-    throw fail(`added_tokens must be a list of tokens, not ${show(list)}`);
+  if (list != null && !Array.isArray(list)) throw fail(wrong('added_tokens', 'a list of tokens', list));
   for (const [i, entry] of ((list ?? []) as unknown[]).entries()) {
     if (!isObject(entry) || typeof entry.content !== 'string')
       throw fail(`added_tokens[${i}] must have a content and an id`);
@@ -68,12 +69,12 @@ function* addedTokens(list: unknown, fail: Fail): Generator<[token: string, id: 
 /** All written in one way: as a list of two, or in one text with a space between. */
 function checkMerges(merges: unknown, fail: Fail): void {
   if (merges == null) return;
-  if (!Array.isArray(merges)) throw fail(`model.merges must be a list of pairs, not ${show(merges)}`);
+  if (!Array.isArray(merges)) throw fail(wrong('model.merges', 'a list of pairs', merges));
   const lists = Array.isArray(merges[0]);
   for (const [i, merge] of (merges as unknown[]).entries()) {
     const pair = !lists && typeof merge === 'string' ? merge.split(' ') : merge;
     if (!Array.isArray(pair) || pair.length !== 2 || !pair.every((part) => typeof part === 'string'))
-      throw fail(`model.merges[${i}] must be a pair of tokens, not ${show(merge)}`);
+      throw fail(wrong(`model.merges[${i}]`, 'a pair of tokens', merge));
   }
 }
 
@@ -98,9 +99,14 @@ const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? v
 
 function idOf(id: unknown, field: () => string, fail: Fail): number {
   if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > LARGEST_ID)
-    throw fail(`${field()} must be a whole number from 0 to ${LARGEST_ID}, not ${show(id)}`);
+    throw fail(wrong(field(), `a whole number from 0 to ${LARGEST_ID}`, id));
   return id;
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const wrong = (field: string, expected: string, value: unknown): string =>
+  value === undefined
+    ? `${field} is missing, expected ${expected}`
+    : `${field} must be ${expected}, not ${show(value)}`;

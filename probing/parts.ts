@@ -6,7 +6,8 @@
  *   test-UNIT.safetensors
  *
  * A file appears only when whole, so that a run that is killed loses the unit in flight and nothing else. It carries the digest
- * of its bytes: one that is no longer as it was written is never counted, and its prompts are read again.
+ * of its bytes, and says of which run it is which part: one that is no longer as it was written, or was put there from somewhere
+ * else, is never counted, and its prompts are read again.
  */
 
 import * as v from 'valibot';
@@ -19,6 +20,7 @@ import {
   metadataOf,
   readTensorFile,
   type Table,
+  type TensorFile,
   tableOf,
   writeTensorFile,
 } from './tensorFile.ts';
@@ -26,19 +28,38 @@ import {
 const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const naturals = v.array(natural);
 
-/** Sizes that all parts of a task have. */
+/** What all parts of a task have in common. */
 export interface PartShape {
   readonly candidates: number;
   readonly neurons: number;
   readonly permutations: number;
+  /** Digest of what decides their numbers. */
+  readonly run: string;
+}
+
+/** What ties a file to its run and its place: that of another is whole, too. */
+const belonging = (path: string, run: string): Readonly<Record<string, string>> => ({
+  run,
+  part: path.slice(path.lastIndexOf('/') + 1),
+});
+
+/** @throws DamagedFile where the file is not as it was written, or of another run or part. */
+async function readPart(path: string, run: string): Promise<TensorFile> {
+  const file = await readTensorFile(path);
+  const { DamagedFile } = await import('../models/seal.ts');
+  for (const [name, value] of Object.entries(belonging(path, run)))
+    if (file.metadata[name] !== value) throw new DamagedFile(path, `belongs to another ${name}`);
+  return file;
 }
 
 /**
  * Makes the folder of a task's parts; damaged ones are moved aside, so that they are read again.
+ * @param run as {@link PartShape} has it.
  * @param onDamaged is told of each.
  */
 export async function openPartFolder(
   folder: string,
+  run: string,
   onDamaged: (what: string) => void = () => {},
 ): Promise<void> {
   const { makeFolder, putInPlace } = await import('../engine/disk.ts');
@@ -47,7 +68,7 @@ export async function openPartFolder(
   for (const name of await partFiles(folder)) {
     const path = `${folder}/${name}`;
     try {
-      await readTensorFile(path);
+      await readPart(path, run);
     } catch (error) {
       if (!(error instanceof DamagedFile)) throw error;
       putInPlace(path, `${path}.damaged`);
@@ -70,6 +91,7 @@ export async function writeTraining(
   shard: number,
   training: Training,
   units: readonly number[],
+  run: string,
 ): Promise<void> {
   const tables: Record<string, Table> = {
     'act.prompts': training.activation.prompts,
@@ -80,8 +102,10 @@ export async function writeTraining(
     tables[`${name}.plus`] = joined(training[name], 'plus');
     tables[`${name}.minus`] = joined(training[name], 'minus');
   }
-  await writeTensorFile(trainFile(folder, shard), tables, {
-    format: 'neurgrad probe train 1',
+  const path = trainFile(folder, shard);
+  await writeTensorFile(path, tables, {
+    format: 'neurgrad probe train 2',
+    ...belonging(path, run),
     prompts: String(training.prompts),
     units: JSON.stringify(units),
   });
@@ -103,9 +127,9 @@ export async function readTraining(
   shape: PartShape,
 ): Promise<{ training: Training; units: number[] }> {
   const path = trainFile(folder, shard);
-  const { candidates, neurons, permutations } = shape;
+  const { candidates, neurons, permutations, run } = shape;
   if (!(await exists(path))) return { training: emptyTraining(candidates, neurons, permutations), units: [] };
-  const file = await readTensorFile(path);
+  const file = await readPart(path, run);
   const lists = (1 + permutations) * neurons;
   const counts = (name: string): Counts[] => {
     const plus = tableOf(file, path, `${name}.plus`, Int32Array, lists);
@@ -173,14 +197,17 @@ export async function writeUnit(
   split: string,
   unit: number,
   prompts: readonly Evaluated[],
+  run: string,
 ): Promise<void> {
   const tables: Record<string, Table> = {};
   prompts.forEach(({ marks, activation }, i) => {
     tables[`marks.${i}`] = asIntegers(packMarks(marks));
     tables[`activation.${i}`] = asIntegers(new Uint8Array(topHalves(activation).buffer));
   });
-  await writeTensorFile(unitFile(folder, split, unit), tables, {
-    format: 'neurgrad probe unit 1',
+  const path = unitFile(folder, split, unit);
+  await writeTensorFile(path, tables, {
+    format: 'neurgrad probe unit 2',
+    ...belonging(path, run),
     gold: JSON.stringify(prompts.map(({ gold }) => gold)),
     probabilities: JSON.stringify(prompts.map(({ probabilities }) => probabilities)),
   });
@@ -191,11 +218,11 @@ export async function* readUnits(
   folder: string,
   split: string,
   units: readonly number[],
-  { candidates, neurons }: PartShape,
+  { candidates, neurons, run }: PartShape,
 ): AsyncGenerator<Evaluated> {
   for (const unit of units) {
     const path = unitFile(folder, split, unit);
-    const file = await readTensorFile(path);
+    const file = await readPart(path, run);
     const golds = metadataOf(file, path, 'gold', v.array(v.pipe(natural, v.maxValue(candidates - 1))));
     // Rounding may carry a probability a little beyond 1.
     const probability = v.pipe(v.number(), v.minValue(0), v.maxValue(1 + 1e-6));

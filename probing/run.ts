@@ -11,6 +11,7 @@ import {
   one,
   optionsSchema,
   required,
+  text,
   whole,
 } from '../engine/options.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
@@ -85,6 +86,7 @@ export const probeSettings = optionsSchema<ProbeSettings>({
 
 const collectOptions = optionsSchema<CollectOptions>({
   shard: shardField,
+  run: text,
   finished: instance<ReadonlySet<string>>(Set, 'a set of names of tasks'),
   onProgress: callback(),
   onNote: callback(),
@@ -148,8 +150,21 @@ export function unitsOf(prompts: number): [number, number][] {
 /** Where a task's parts are. */
 export const partsFolder = (folder: string, task: string): string => `${folder}/parts/${task}`;
 
-function shapeOf(record: TaskRecord, neurons: number, { permutations }: ProbeSettings): PartShape {
-  return { candidates: record.candidates.length, neurons, permutations };
+async function shapeOf(
+  record: TaskRecord,
+  neurons: number,
+  settings: ProbeSettings,
+  run: string,
+): Promise<PartShape> {
+  const { task, candidates, contexts, demonstrations, gold } = record;
+  const decisive = { run, neurons, settings, task, candidates, contexts, demonstrations, gold };
+  const { digestOf } = await import('../models/seal.ts');
+  return {
+    candidates: candidates.length,
+    neurons,
+    permutations: settings.permutations,
+    run: digestOf(decisive),
+  };
 }
 
 /** Token prefixes by language, each the same array whenever asked. */
@@ -167,6 +182,11 @@ export function prefixesOf(plan: TaskPlan): ReadonlyMap<Language, number[]> {
 /** Which part of a run, and who is told. */
 export interface CollectOptions {
   readonly shard?: Shard;
+  /**
+   * What else decides the numbers, such as the hash of the weights: parts that were read under another text, or of other settings
+   * or questions, are read again. {@link evaluateParts} takes the same.
+   */
+  readonly run?: string;
   /** Tasks whose results are there already. */
   readonly finished?: ReadonlySet<string>;
   /** Prompts of this shard done, and all of them, parts found included. */
@@ -188,7 +208,7 @@ export async function collect(
 ): Promise<void> {
   checkMembers('collect: settings', probeSettings, settings);
   checkOptions('collect', collectOptions, options);
-  const { shard = WHOLE, finished, onProgress, onNote } = options;
+  const { shard = WHOLE, run = '', finished, onProgress, onNote } = options;
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
   const mine = plans.map((plan) =>
@@ -206,9 +226,9 @@ export async function collect(
   for (const [t, plan] of plans.entries()) {
     if (mine[t]!.length === 0) continue;
     const parts = partsFolder(folder, plan.task.name);
-    await openPartFolder(parts, (what) => onNote?.(`${what}; reading its prompts again`));
     const record = recordTask(plan, { tokenOf: String, textOf: String });
-    const shape = shapeOf(record, neurons, settings);
+    const shape = await shapeOf(record, neurons, settings, run);
+    await openPartFolder(parts, shape.run, (what) => onNote?.(`${what}; reading its prompts again`));
     const nulls = permutedGolds(record.gold.train, settings.permutations, taskSeed(record, settings));
     const prefixes = prefixesOf(plan);
     const { training, units } = await readTraining(parts, shard.index, shape);
@@ -217,7 +237,7 @@ export async function collect(
     const trainer = new Trainer(training, shape.candidates, settings.variant);
     const counters = new Unhurried(async () => {
       trainer.flush();
-      await writeTraining(parts, shard.index, training, units);
+      await writeTraining(parts, shard.index, training, units, shape.run);
     });
     using reader = openReader(model, settings);
     for (const { split, unit, begin, end } of mine[t]!) {
@@ -239,7 +259,7 @@ export async function collect(
         if (split === 'train') {
           units.push(unit);
           await counters.due();
-        } else await writeUnit(parts, split, unit, kept);
+        } else await writeUnit(parts, split, unit, kept, shape.run);
       }
       done += end - begin;
       onProgress?.(done, all);
@@ -357,16 +377,17 @@ export interface TaskReport extends Omit<Evaluation, 'polar' | 'magn' | 'probers
 /** Neurons listed by name. */
 const LISTED = 100;
 
-/** Prompts whose parts are missing. */
+/** Prompts whose parts are missing. @param run as {@link collect} had it. @throws DamagedFile for a part that is of another run. */
 export async function missingUnits(
   record: TaskRecord,
   neurons: number,
   settings: ProbeSettings,
   folder: string,
+  run = '',
 ): Promise<number> {
   checkMembers('missingUnits: settings', probeSettings, settings);
   const parts = partsFolder(folder, record.task);
-  const { units } = await readAllTraining(parts, shapeOf(record, neurons, settings));
+  const { units } = await readAllTraining(parts, await shapeOf(record, neurons, settings, run));
   let missing = 0;
   for (const split of SPLITS) {
     for (const unit of unitsOf(record.gold[split].length).keys()) {
@@ -376,17 +397,21 @@ export async function missingUnits(
   return missing;
 }
 
-/** A task's row of the table from its parts, and its probers. */
+/**
+ * A task's row of the table from its parts, and its probers. @param run as {@link collect} had it.
+ * @throws DamagedFile for a part that is not as it was written, or of another run.
+ */
 export async function evaluateParts(
   record: TaskRecord,
   model: { readonly layers: number; readonly width: number },
   settings: ProbeSettings,
   folder: string,
+  run = '',
 ): Promise<{ report: TaskReport; probers: Readonly<Record<KindName, Prober>> }> {
   checkMembers('evaluateParts: settings', probeSettings, settings);
   const neurons = model.layers * model.width;
   const parts = partsFolder(folder, record.task);
-  const shape = shapeOf(record, neurons, settings);
+  const shape = await shapeOf(record, neurons, settings, run);
   const { training } = await readAllTraining(parts, shape);
   const prompts = (split: Split) =>
     readUnits(

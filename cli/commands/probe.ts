@@ -56,6 +56,7 @@ import {
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
+import { runDigest } from '../probeFiles.ts';
 import {
   demonstrationsFolder,
   finishedTasks,
@@ -301,7 +302,7 @@ async function runProbe(options: RunOptions): Promise<void> {
     for (const { settings, planned, out } of runs) {
       const { plans, skipped, files, clean, leaks } = planned;
       const manifest: ProbeManifest = {
-        format: 'neurgrad probe 2',
+        format: 'neurgrad probe 3',
         neurgrad: version,
         created: new Date().toISOString(),
         adapter: describeAdapter(device),
@@ -336,6 +337,7 @@ async function runProbe(options: RunOptions): Promise<void> {
         try {
           await collect(model, some, settings, out, {
             shard: part,
+            run: runDigest(manifest),
             finished,
             onProgress: progress.update,
             onNote: output.note,

@@ -14,9 +14,9 @@ import type { Lock } from '../../engine/lock.ts';
 import { show } from '../../engine/options.ts';
 import { checkJson } from '../../models/json.ts';
 import type { LanguageModel } from '../../models/model.ts';
-import { DamagedFile, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
+import { canonical, DamagedFile, digestOf, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
 import { type Column, encodePart, type Part, readPart } from './part.ts';
-import { canonical, type Plan, parsePlan, planHash } from './plan.ts';
+import { type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
 
 import { lockShare } from './shareLock.ts';
@@ -194,7 +194,7 @@ export class StudyFolder implements Disposable {
     if (!existsSync(file)) return null;
     try {
       const note = JSON.parse(readFileSync(file, 'utf8')) as { study: string; digest: string; value: Value };
-      const whole = note.study === this.manifest.study && note.digest === sha256(canonical(note.value));
+      const whole = note.study === this.manifest.study && note.digest === digestOf(note.value);
       return whole ? note.value : null;
     } catch {
       return null;
@@ -206,7 +206,7 @@ export class StudyFolder implements Disposable {
     const kept = this.note<Value>(name);
     if (kept !== null) return kept;
     const file = join(this.path, name);
-    const text = JSON.stringify({ study: this.manifest.study, digest: sha256(canonical(value)), value });
+    const text = JSON.stringify({ study: this.manifest.study, digest: digestOf(value), value });
     if (!createWhole(file, text) && this.note<Value>(name) === null) {
       // What is there is not whole, or of another study.
       remove(file);
@@ -300,10 +300,8 @@ function readManifest(path: string): Manifest {
 
 /** What every part of a study carries. */
 function studyHash(plan: Plan, models: readonly ModelStamp[]): string {
-  return sha256(canonical({ hash: planHash(plan), models }));
+  return digestOf({ hash: planHash(plan), models });
 }
-
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 function checkSame(
   path: string,

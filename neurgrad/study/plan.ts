@@ -3,10 +3,10 @@
  * parts of another plan are never mixed in.
  */
 
-import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
 import { explain, finite, flag, list, one, positive, text, whole } from '../../engine/options.ts';
+import { digestOf } from '../../models/seal.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
 import { conventionFields } from '../conventions.ts';
 import { shiftGrid } from '../grid.ts';
@@ -160,16 +160,7 @@ function partsOf(json: unknown): [part: string, value: unknown][] {
 
 /** sha256 of the plan's canonical JSON: keys sorted, defaults filled in. */
 export function planHash(plan: Plan): string {
-  return createHash('sha256').update(canonical(plan)).digest('hex');
-}
-
-/** JSON with sorted keys. */
-export function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, part) =>
-    part !== null && typeof part === 'object' && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  );
+  return digestOf(plan);
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { UserError } from '../../engine/errors.ts';
 import { checkOptions, flag, optionsSchema } from '../../engine/options.ts';
+import { canonical } from '../../models/seal.ts';
 import type { Estimate } from '../intervals.ts';
 import { type Linearity, linearity } from '../linearity.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
@@ -11,7 +12,7 @@ import { type Costs, costsOf } from './cost.ts';
 import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
 import { type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
-import { canonical, type Plan } from './plan.ts';
+import type { Plan } from './plan.ts';
 import { meanAbsoluteR, type Sampling, share } from './pooled.ts';
 import { figureRanges, promptsFile } from './run.ts';
 import type { Selection } from './select.ts';

@@ -10,7 +10,7 @@ import { readTensorFile, type Table, writeTensorFile } from '../../probing/tenso
 
 const root = mkdtempSync(join(tmpdir(), 'neurgrad-parts-'));
 afterAll(() => rmSync(root, { recursive: true }));
-const shape = { candidates: 2, neurons: 3, permutations: 1 };
+const shape = { candidates: 2, neurons: 3, permutations: 1, run: 'r' };
 
 /** Writes a file again with some of its metadata or of one table's numbers changed. */
 async function change(
@@ -26,7 +26,7 @@ async function change(
 
 describe('counters', () => {
   const path = join(root, 'train-0.safetensors');
-  const write = (): Promise<void> => writeTraining(root, 0, emptyTraining(2, 3, 1), [0, 2]);
+  const write = (): Promise<void> => writeTraining(root, 0, emptyTraining(2, 3, 1), [0, 2], 'r');
 
   test('are as they were written', async () => {
     await write();
@@ -73,7 +73,7 @@ describe('a unit', () => {
     ['text', { probabilities: 'x' }],
   ])('with %s is refused', async (_, metadata) => {
     const prompt = { marks: new Uint8Array(6), activation: new Float32Array(3), gold: 1 };
-    await writeUnit(folder, 'test', 0, [{ ...prompt, probabilities: [0.25, 0.5] }]);
+    await writeUnit(folder, 'test', 0, [{ ...prompt, probabilities: [0.25, 0.5] }], 'r');
     expect(await read()).toEqual([[0.25, 0.5]]);
     await change(path, metadata);
     await expect(read()).rejects.toThrow(

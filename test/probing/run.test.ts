@@ -1,6 +1,6 @@
 /** A whole run on the bundled Llama: in one go, killed and gone on with, in shards; and its probers put to use. */
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -153,6 +153,28 @@ describe('a run', () => {
       expect({ ...(await evaluate('shards')).report, act: null }).toEqual({ ...whole, act: null });
     }
     expect(files).toHaveLength(4);
+  });
+
+  it('counts no part of another run, or of another place', async () => {
+    const other = (changed: Partial<ProbeSettings>, run = '') =>
+      evaluateParts(record(), model.sizes, { ...settings, ...changed }, place('shards'), run);
+    await expect(other({})).resolves.toBeDefined();
+    const foreign = /train-0\.safetensors: belongs to another run$/;
+    await expect(other({}, 'other weights')).rejects.toThrow(foreign);
+    await expect(other({ of: 'logit' })).rejects.toThrow(foreign);
+    await expect(missingUnits(record(), 860, { ...settings, seed: 6 }, place('shards'))).rejects.toThrow(
+      foreign,
+    );
+    const parts = join(place('shards'), 'parts', 'MyriadLAMA');
+    const [test, valid] = ['test', 'valid'].map((split) => join(parts, `${split}-00000.safetensors`));
+    const file = readFileSync(valid!);
+    copyFileSync(test!, valid!);
+    await expect(evaluate('shards')).rejects.toThrow(/valid-00000\.safetensors: belongs to another part$/);
+    const notes: string[] = [];
+    const onNote = (text: string) => notes.push(text);
+    await collect(model, [plan], settings, place('shards'), { onNote });
+    expect(notes).toEqual([expect.stringMatching('another part; reading its prompts again$')]);
+    expect(readFileSync(valid!).equals(file)).toBe(true);
   });
 
   it('leaves probers that answer as they did, from their files', async () => {
