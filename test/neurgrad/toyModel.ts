@@ -4,6 +4,7 @@
  */
 
 import type { Tensor } from '../../engine/index.ts';
+import { FAMILIES } from '../../models/families/index.ts';
 import type { LanguageModel, ModelInput, RunOptions } from '../../models/model.ts';
 
 export interface ToyModel extends LanguageModel {
@@ -59,21 +60,23 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
     };
   }
 
+  const description = FAMILIES.bert.describe(
+    {
+      num_hidden_layers: activations.length,
+      intermediate_size: width,
+      hidden_size: 4,
+      num_attention_heads: 1,
+      vocab_size: 4,
+      max_position_embeddings: 16,
+    },
+    'a toy',
+  );
   const model = {
     family: 'toy',
     causal: false,
     running: 'resident',
-    description: { layers: [{ feedForward: { activation: 'gelu' } }] },
-    sizes: {
-      layers: activations.length,
-      width,
-      hidden: 4,
-      heads: 1,
-      keyValueHeads: 1,
-      headSize: 4,
-      vocabulary: 4,
-      positions: 16,
-    },
+    description,
+    sizes: description.sizes,
     sites: ['pre', 'post'],
     paperSite: 'post',
     parameters: new Map(),
