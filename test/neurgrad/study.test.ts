@@ -22,7 +22,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts';
 import { type Device, openDevice, UserError } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
-import { DamagedFile, digestOf, digestOf, SEALED, sealJson } from '../../models/seal.ts';
+import { DamagedFile, digestOf, SEALED, sealJson } from '../../models/seal.ts';
 import { probeHooks } from '../../neurgrad/gradients.ts';
 import { predict } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
