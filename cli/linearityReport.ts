@@ -9,6 +9,7 @@ import type { Agreement } from '../neurgrad/study/agreement.ts';
 import type { MethodCost } from '../neurgrad/study/cost.ts';
 import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary, Table1 } from '../neurgrad/study/summary.ts';
+import { answered } from './answered.ts';
 import { type Html, html, raw } from './html.ts';
 import {
   exampleCurve,
@@ -343,14 +344,6 @@ function headline({ pearson, pairs }: Agreement): string {
   return `Pearson ${estimate(pearson)} over ${over}${why}`;
 }
 
-/** The prompt with its answer in place. */
-function answered({ prompt, answer }: { prompt: string; answer: string }): Html {
-  const [before, after] = prompt.split('[MASK]');
-  return after === undefined
-    ? html`${prompt} <mark>${answer}</mark>`
-    : html`${before!}<mark>${answer}</mark>${after}`;
-}
-
 /** Gradients that say nothing, in words. */
 function belowNoise({ belowNoise: { gradient, ig } }: ModelSummary): string {
   if (gradient === null) return '';
@@ -395,7 +388,7 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
-      html`<figure class="small"><figcaption><b>L${curve.layer}.N${curve.index}</b> r ${signed(curve.r, 3)} · G_E ${signed(curve.slope, 3)}<br>${answered(curve)}</figcaption>${exampleCurve(curve, `L${curve.layer}.N${curve.index}: value against shift`)}</figure>`,
+      html`<figure class="small"><figcaption><b>L${curve.layer}.N${curve.index}</b> r ${signed(curve.r, 3)} · G_E ${signed(curve.slope, 3)}<br>${answered(curve.prompt, curve.answer)}</figcaption>${exampleCurve(curve, `L${curve.layer}.N${curve.index}: value against shift`)}</figure>`,
   )}</div>
 <h3>Cost</h3>${tableHtml(costTable(model))}
 <details><summary>Prompts looked at and left out</summary>${tableHtml(promptTable(model))}</details>

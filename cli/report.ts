@@ -4,6 +4,7 @@
 
 import { showToken } from '../models/tokenText.ts';
 import { describeConventions, type Estimate, formatNeuron } from '../neurgrad/index.ts';
+import { answered } from './answered.ts';
 import { type Html, html, raw } from './html.ts';
 import { curveFigure, scatterFigure, sharedDomain, straightnessFigure } from './plots.ts';
 import { reportPage, tile } from './reportPage.ts';
@@ -65,14 +66,9 @@ ${methodSection(report)}`;
 
 function headSection({ study, model, seconds }: Report): Html {
   const { comparison, gradients, sweep, target } = study;
-  const parts = study.prompt.text.split('[MASK]');
-  const prompt =
-    parts.length === 2
-      ? html`${parts[0]!}<mark>${showToken(target)}</mark>${parts[1]!}`
-      : html`${study.prompt.text} <mark>${showToken(target)}</mark>`;
   return html`<header>
 <p class="eyebrow">neurgrad · neuron empirical gradients</p>
-<h1>${prompt}</h1>
+<h1>${answered(study.prompt.text, showToken(target))}</h1>
 <p class="lead">Which neurons make the model say <b>${showToken(target)}</b>, and how strongly? One backward pass estimated it for all
 ${count(gradients.neurons)} feed-forward neurons in ${figure(gradients.seconds, 2)} s. To check it, ${sweep.neurons.length} of them were shifted
 one at a time and the answer read again, ${count(sweep.rows)} rows in ${figure(sweep.seconds, 3)} s.</p>

@@ -66,7 +66,10 @@ describe('the report', () => {
     expect(page).toContain('random neurons; no interval: 5 neurons: an interval needs 10');
     expect(page).toContain('no band: 5 neurons: an interval needs 10');
   });
-  it('does not fall over a prompt without [MASK], or a flat neuron', () => {
+  it.each(['[MASK]', '<mask>'])('has the answer in place of %s', (mask) => {
+    expect(renderReport(exampleReport(`It is ${mask}.`))).toMatch(/<h1>It is <mark>[^<]+<\/mark>\.<\/h1>/);
+  });
+  it('does not fall over a prompt without a mask, or a flat neuron', () => {
     const report = exampleReport('Once upon a time');
     const [first, ...rest] = report.study.sweep.neurons;
     const p = first!.shifts.map(() => 0.5);

@@ -541,7 +541,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.setViewportSize({ width: 1440, height: 900 });
   });
 
-  it('does Transformer, at its last token', async () => {
+  it('goes on with a text, at its last token', async () => {
     await page.click('#choose');
     await page.click('[data-model="stories260k"]');
     await page.waitForFunction(() => window.neurgradLab.view.study?.activation.length === 5 * 172);

@@ -7,7 +7,7 @@ import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
 import { CallError, Client } from './client.ts';
 import type { Point } from './curve.ts';
 import { Latest } from './latest.ts';
-import { BUNDLED, EXAMPLES, modelOf, sourceOf } from './models.ts';
+import { BUNDLED, examplesOf, modelOf, sourceOf } from './models.ts';
 import type {
   Answer,
   Calls,
@@ -187,7 +187,7 @@ export class Lab {
 
   examples(): readonly string[] {
     const bundled = BUNDLED.find(({ name }) => name === this.#state.model);
-    return bundled?.examples ?? (this.#card ? EXAMPLES[this.#card.causal ? 'causal' : 'masked'] : []);
+    return bundled?.examples ?? (this.#card ? examplesOf(this.#card.mask) : []);
   }
 
   /** The sentence, the target, the site or the direction: all that the neurons are asked about. */

@@ -63,7 +63,8 @@ function render(view: View): void {
   byId('adapter').textContent = card
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
     : '';
-  byId('sentence-label').textContent = card?.causal ? 'Text to go on from' : 'Sentence with one [MASK]';
+  byId('sentence-label').textContent =
+    card && card.mask === null ? 'Text to go on from' : `Sentence with one ${card?.mask ?? '[MASK]'}`;
   fill('text', state.text);
   fill('target', targetText(view));
   choice('dtype').value = state.dtype;

@@ -33,11 +33,11 @@ export const BUNDLED: readonly Bundled[] = [
   },
 ];
 
-/** Sentences for a model of the user's own. */
-export const EXAMPLES: Readonly<Record<'masked' | 'causal', readonly string[]>> = {
-  masked: ['The capital of France is [MASK].', 'A robin is a [MASK].', 'The opposite of hot is [MASK].'],
-  causal: ['The capital of France is', 'The opposite of hot is', 'Once upon a time, there was a'],
-};
+/** Sentences for a model of the user's own. @param mask the token that it fills in; null: it goes on with a text. */
+export const examplesOf = (mask: string | null): readonly string[] =>
+  mask === null
+    ? ['The capital of France is', 'The opposite of hot is', 'Once upon a time, there was a']
+    : [`The capital of France is ${mask}.`, `A robin is a ${mask}.`, `The opposite of hot is ${mask}.`];
 
 /** What a state's or link's `model` names; null for a folder, which only the user can open again. */
 export function sourceOf(model: string, token?: string): ModelSource | null {

@@ -22,8 +22,8 @@ export interface ModelCard {
   readonly serial: number;
   readonly name: string;
   readonly family: string;
-  /** Whether it goes on with a text; else it fills in a mask. */
-  readonly causal: boolean;
+  /** The token that it fills in, as it is typed in a sentence; null: it goes on with a text. */
+  readonly mask: string | null;
   readonly layers: number;
   readonly width: number;
   readonly vocabulary: number;

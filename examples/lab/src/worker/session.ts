@@ -1,5 +1,6 @@
 /** An open model and the page's questions to it, each answered by the project's own packages. */
 
+import { readConfig } from '../../../../models/config.ts';
 import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
@@ -8,6 +9,7 @@ import {
   type Device,
   encodePrompt,
   type LanguageModel,
+  maskToken,
   neuronGradients,
   openDevice,
   outwardSign,
@@ -67,6 +69,8 @@ export class Session {
     const device = await openDevice();
     try {
       const { folder, notice } = await openSource(source, job);
+      // First, so that what is no model's folder is told as such.
+      await readConfig(folder);
       const tokenizer = await loadTokenizer(folder);
       const model = await loadModelWeights(folder, device, {
         dtype,
@@ -78,7 +82,7 @@ export class Session {
         serial: ++openings,
         name: folder.name,
         family: model.family,
-        causal: model.causal,
+        mask: maskToken(model, tokenizer),
         layers: model.sizes.layers,
         width: model.sizes.width,
         vocabulary: model.sizes.vocabulary,
