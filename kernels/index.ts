@@ -44,4 +44,3 @@ export * from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';
-export { transposeBlock } from './transpose.ts';

@@ -74,6 +74,8 @@ fn element(i: u32) -> f32 {
 export const quantise = shipped(makeQuantise, takes('quantise', ['from', REAL], ['to', QUANTISED]));
 
 function makeQuantise(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
+  const top = largestCode(to);
+  const perWord = 32 / BITS[to];
   return {
     name: `quantise.${from}.${to}`,
     bindings: [
@@ -90,33 +92,24 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let first = g % p.groups * ${QUANTISED_GROUP}u;
   let row = g / p.groups * p.length;
   let count = min(${QUANTISED_GROUP}u, p.length - first);
-  let at = g;
-  ${writeGroup(to, 'element(row + first + i)')}
-}`,
-  };
-}
-
-/** WGSL: group number `at` of `y`, of `count` numbers, of which an expression of `i` is one. */
-export function writeGroup(to: QuantisedFormat, number: string): string {
-  const top = largestCode(to);
-  const perWord = 32 / BITS[to];
-  return `
   var largest = 0.0;
-  for (var i = 0u; i < count; i++) { largest = max(largest, abs(${number})); }
+  for (var i = 0u; i < count; i++) { largest = max(largest, abs(element(row + first + i))); }
   let scale = largest / ${top}.0;
-  let begin = at * ${groupWords(to)}u;
-  y[begin] = bitcast<u32>(scale);
+  let at = g * ${groupWords(to)}u;
+  y[at] = bitcast<u32>(scale);
   for (var w = 0u; w < ${BITS[to]}u; w++) {
     var word = 0u;
     for (var j = 0u; j < ${perWord}u; j++) {
       let i = w * ${perWord}u + j;
       if (i < count && scale > 0.0) {
-        let q = i32(clamp(round(${number} / scale), -${top}.0, ${top}.0));
+        let q = i32(clamp(round(element(row + first + i) / scale), -${top}.0, ${top}.0));
         word |= (u32(q) & ${2 ** BITS[to] - 1}u) << (${BITS[to]}u * j);
       }
     }
-    y[begin + 1u + w] = word;
-  }`;
+    y[at + 1u + w] = word;
+  }
+}`,
+  };
 }
 
 /**
@@ -222,8 +215,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
-/** Ties to even. */
-export const NARROW_BF16 = `
+const NARROW_BF16 = `
 fn narrow_bits(x: u32) -> u32 { return (x + 0x7fffu + ((x >> 16u) & 1u)) >> 16u; }`;
 
 const LARGEST = 'if (magnitude >= 0x477fe000u) { return sign | 0x7bffu; }';

@@ -1,8 +1,9 @@
 /**
  * Weights from a checkpoint to the device, parameter by parameter, through mapped staging buffers.
  *
- * File bytes are read straight into mapped memory and copied on the device; there they are widened, narrowed, quantised or
- * transposed as the dtype asked for and the file want it. Of a tensor that parameters share, each reads its rows alone. Host memory stays at the staging size whatever the model's.
+ * File bytes are read straight into mapped memory and copied on the device; there they are widened, narrowed or quantised as the
+ * dtype asked for and the file want it. Of a tensor that parameters share, each reads its rows alone. Host memory stays at the
+ * staging size whatever the model's, but for matrices stored as [in, out], which are transposed here.
  */
 
 import { UserError } from '../engine/errors.ts';
@@ -17,11 +18,8 @@ import {
   tensor,
 } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
-import { transposeInto } from '../engine/ops/transposeInto.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT } from '../engine/storage.ts';
-import type { WeightFormat } from '../kernels/index.ts';
-import { transposedUnit } from '../kernels/transpose.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
@@ -172,21 +170,20 @@ export class WeightLoader {
     const kept = sources.map(({ part }) =>
       storedAs(part.parameter, entry.dtype, this.#options.dtype ?? 'f32'),
     );
-    // Two columns of 16 bits are a word, unless rows begin within one.
-    const odd = stored.transposed && stored.shape[0]! % 2 === 1 && kept.some((each) => bytesOf(each) === 2);
+    const values = dtype && !stored.transposed ? null : await this.#decode(sources);
+    const from = values || !dtype ? 'f32' : dtype;
     const made: Tensor[] = [];
     try {
-      if (!dtype || odd) {
-        const values = await this.#decode(sources);
-        for (const [i, { part }] of sources.entries())
-          made.push(keptAs(kept[i]!, tensor(this.#device, values[i]!, part.parameter.shape, 'weights')));
-        return made;
+      for (const [i, source] of sources.entries()) {
+        const [{ shape }, to] = [source.part.parameter, kept[i]!];
+        if (values && to === 'f32') made.push(tensor(this.#device, values[i]!, shape, 'weights'));
+        else {
+          const t = empty(this.#device, shape, to, 'weights');
+          made.push(t);
+          if (to === from) await this.#fill(t, source);
+          else await this.#convert(t, source, from, values?.[i]);
+        }
       }
-      for (const [i, { part }] of sources.entries())
-        made.push(empty(this.#device, part.parameter.shape, kept[i]!, 'weights'));
-      if (stored.transposed) await this.#transpose(made, sources, dtype);
-      else if (kept[0] === dtype) await this.#fill(made[0]!, sources[0]!);
-      else await this.#convert(made[0]!, sources[0]!, dtype);
     } catch (error) {
       for (const t of made) t.dispose();
       throw error;
@@ -194,7 +191,7 @@ export class WeightLoader {
     return made;
   }
 
-  /** Numbers on the host: float64 and the like, and matrices of odd sizes that are stored the other way round, small in practice. */
+  /** Numbers on the host: float64 and the like, and matrices that are stored the other way round, small in practice. */
   async #decode(sources: readonly Source[]): Promise<Float32Array[]> {
     const { stored, entry, part } = sources[0]!;
     const { transposed } = stored;
@@ -250,42 +247,36 @@ export class WeightLoader {
     if (failed) throw failed.reason;
   }
 
-  /** A tensor from numbers that the file has in another format: block by block, so that no more than one lies on the device. */
-  #convert(to: Tensor, source: Source, stored: Tensor['dtype']): Promise<void> {
-    return this.#blocks(to.shape, source, stored, CUT, (block, first) => convertInto(block, to, first));
-  }
-
-  /** Tensors whose rows are columns in the file: block by block, each read once for all of them. */
-  #transpose(to: readonly Tensor[], sources: readonly Source[], dtype: Tensor['dtype']): Promise<void> {
-    const { stored } = sources[0]!;
-    const unit = Math.max(...to.map((t) => transposedUnit(t.dtype as WeightFormat)));
-    return this.#blocks(stored.shape, sources[0]!, dtype, unit, (block, first) => {
-      for (const [i, { part }] of sources.entries()) transposeInto(block, to[i]!, part.runs, first);
-    });
-  }
-
-  /** Reads rows a block at a time, a multiple of `unit` of them. */
-  async #blocks(
-    [count = 1, ...row]: readonly number[],
-    source: Source,
-    dtype: Tensor['dtype'],
-    unit: number,
-    use: (block: Tensor, first: number) => void,
-  ): Promise<void> {
-    const bytes = sizeOf(row) * bytesOf(dtype);
+  /**
+   * A tensor from numbers in another format, those of the file or `values`: block by block, so that no more than one lies on the
+   * device.
+   */
+  async #convert(to: Tensor, source: Source, from: Tensor['dtype'], values?: Float32Array): Promise<void> {
+    const [count = 1, ...row] = to.shape;
+    const length = sizeOf(row);
+    const bytes = length * bytesOf(from);
     const room = Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes);
-    const fitting = unit * Math.max(1, Math.floor(room / bytes / unit));
+    const fitting = CUT * Math.max(1, Math.floor(room / bytes / CUT));
     // As even as can be: the room of one is then that of the next.
-    const most = unit * Math.ceil(count / Math.ceil(count / fitting) / unit);
+    const most = CUT * Math.ceil(count / Math.ceil(count / fitting) / CUT);
     for (let first = 0; first < count; first += most) {
-      const rows = Math.min(most, count - first);
-      const block = empty(this.#device, [rows, ...row], dtype, 'scratch');
+      const shape = [Math.min(most, count - first), ...row];
+      const block = values
+        ? tensor(
+            this.#device,
+            values.subarray(first * length, first * length + sizeOf(shape)),
+            shape,
+            'scratch',
+          )
+        : empty(this.#device, shape, from, 'scratch');
       try {
-        await this.#fill(block, source, first * bytes);
-        use(block, first);
+        if (!values) await this.#fill(block, source, first * bytes);
+        convertInto(block, to, first);
       } finally {
         block.dispose();
       }
+      // The host writes to no buffer that the device has still to read: the next would be another.
+      if (values && first + most < count) await this.#device.finish();
     }
   }
 

@@ -382,9 +382,6 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     ] as const
   ).flatMap(([log, masked]) => SHARES.map((share) => kernels.softmaxBackward(log, masked, share))),
   stridedCopy: BOTH.map((four) => kernels.stridedCopy(four)),
-  transposeBlock: (['f32', 'f16', 'bf16'] as const).flatMap((from) =>
-    (['f32', 'f16', 'bf16', 'int8', 'int4'] as const).map((to) => kernels.transposeBlock(from, to)),
-  ),
   unary: UNARY.map((name) => kernels.unary(name)),
   unpick: [kernels.unpick()],
   widen: HALVES.flatMap((format) => [kernels.widen(format), kernels.widen(format, true)]),
