@@ -4,7 +4,7 @@
  */
 
 import * as v from 'valibot';
-import { type BertModules, bertCheckpoint, describeBert } from './bert.ts';
+import { type BertModules, bertCheckpoint, describeBert } from './encoder.ts';
 import { family } from './family.ts';
 import {
   activation,

@@ -71,6 +71,10 @@ export const yesNo = (fallback: boolean) => {
   return fallback ? v.optional(flag, true) : v.nullish(flag, false);
 };
 
+/** Several fields of {@link yesNo}. */
+export const flags = <Name extends string>(fallback: boolean, ...names: Name[]) =>
+  Object.fromEntries(names.map((name) => [name, yesNo(fallback)])) as Record<Name, ReturnType<typeof yesNo>>;
+
 /** Absent: the default; anything but `allowed` is refused with what it would take. */
 export const only = <const T>(allowed: readonly T[], fallback: T) =>
   v.optional(v.picklist(allowed as readonly never[], `must be ${allowed.join(' or ')}`), fallback as never);

@@ -34,7 +34,7 @@ import {
   windowField,
   yesNo,
 } from './fields.ts';
-import { ropeByLayerField, sameAngles, thetaField } from './rope.ts';
+import { ropeByLayerField, rotaryByKind, thetaField } from './rope.ts';
 
 function gemmaFields(positions: number) {
   // A `hidden_act` stands in some files, too; nobody reads it.
@@ -101,18 +101,15 @@ export const gemma3 = family({
   schema: schema3,
   describe({ rope_parameters: ropes, ...json }, name) {
     const slides = slidingOf(json, name, (layer) => (layer + 1) % json.sliding_window_pattern !== 0);
-    const full = decoderRotary(json, name, {
-      theta: { fields: { rope_theta: json.rope_theta }, absent: 1e6 },
-      scalings: {
-        rope_scaling: json.rope_scaling,
-        'rope_parameters.full_attention': ropes?.full_attention,
-      },
-    });
-    const local = decoderRotary(json, name, {
-      theta: { fields: { rope_local_base_freq: json.rope_local_base_freq }, absent: 10000 },
-      scalings: { 'rope_parameters.sliding_attention': ropes?.sliding_attention },
-    });
-    const sliding = sameAngles(full, local);
+    const { head_dim: headSize, max_position_embeddings: positions, rope_theta, rope_scaling } = json;
+    const { rope_local_base_freq, original_max_position_embeddings: original } = json;
+    const of = { headSize, positions, original };
+    const { full, sliding } = rotaryByKind(
+      name,
+      ropes,
+      { ...of, theta: { fields: { rope_theta }, absent: 1e6 }, scalings: { rope_scaling } },
+      { ...of, theta: { fields: { rope_local_base_freq }, absent: 10000 }, scalings: {} },
+    );
     return describeGemma(json, name, slides, full, (norm, layer) => ({
       rotary: slides[layer] ? sliding : full,
       norms: {

@@ -9,7 +9,6 @@ import {
   activation,
   causalFields,
   commonFields,
-  divides,
   epsilon,
   linearSpec,
   partSpec,
@@ -17,7 +16,7 @@ import {
   presetSizes,
   yesNo,
 } from './fields.ts';
-import { describePlain, type PlainNames } from './plain.ts';
+import { describePlain, type PlainNames, plainSizes } from './plain.ts';
 import { ropeField, rotaryAngles, shareField, thetaField } from './rope.ts';
 
 const NAMES: PlainNames = {
@@ -62,12 +61,9 @@ export const neox = family({
     tie_word_embeddings: yesNo(false),
   }),
   describe(json, name) {
-    const { hidden_size: hidden, num_attention_heads: heads, num_hidden_layers: layers } = json;
-    const { max_position_embeddings: positions, intermediate_size: width, vocab_size: vocabulary } = json;
     const { rotary_emb_base, rotary_pct, rope_scaling, rope_parameters, attention_bias: bias } = json;
-    divides(name, 'hidden_size', hidden, 'num_attention_heads', heads);
-    const headSize = hidden / heads;
-    const sizes = { layers, hidden, width, heads, keyValueHeads: heads, headSize, vocabulary, positions };
+    const sizes = plainSizes(json, name, json.max_position_embeddings);
+    const { hidden, width, heads, headSize, positions } = sizes;
     const rotary = rotaryAngles(name, {
       headSize,
       positions,

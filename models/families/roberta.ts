@@ -15,7 +15,7 @@ import {
   bertSchema,
   describeBert,
   LARGE,
-} from './bert.ts';
+} from './encoder.ts';
 import { type Family, family } from './family.ts';
 
 const MODULES: BertModules = {

@@ -60,6 +60,12 @@ export const ropeField = v.nullish(v.pipe(isObject, scaling));
 export const ropeByLayerField = v.nullish(
   v.pipe(isObject, v.objectWithRest({ full_attention: ropeField, sliding_attention: ropeField }, unknown)),
 );
+/** What such have of it. */
+export const ropeByKindFields = {
+  rope_parameters: ropeByLayerField,
+  rope_scaling: ropeField,
+  partial_rotary_factor: wholeField,
+};
 
 export type Rope = NonNullable<v.InferOutput<typeof ropeField>>;
 
@@ -160,6 +166,19 @@ export function rotaryAngles(
   });
 }
 
-/** The known angles where others are the same, so that both have one table. */
-export const sameAngles = (known: Float64Array, other: Float64Array): Float64Array =>
-  known.length === other.length && known.every((angle, i) => angle === other[i]) ? known : other;
+/**
+ * Angles of layers without and with a window, by `rope_parameters` of both kinds and by what else there is: one object where they
+ * are the same, so that both have one table.
+ */
+export function rotaryByKind(
+  name: string,
+  ropes: v.InferOutput<typeof ropeByLayerField>,
+  whole: RotaryOptions,
+  window: RotaryOptions,
+): { readonly full: Float64Array; readonly sliding: Float64Array } {
+  const angles = (kind: 'full_attention' | 'sliding_attention', of: RotaryOptions): Float64Array =>
+    rotaryAngles(name, { ...of, scalings: { [`rope_parameters.${kind}`]: ropes?.[kind], ...of.scalings } });
+  const [full, sliding] = [angles('full_attention', whole), angles('sliding_attention', window)];
+  const same = full.length === sliding.length && full.every((angle, i) => angle === sliding[i]);
+  return { full, sliding: same ? full : sliding };
+}
