@@ -127,6 +127,9 @@ export interface Words<V> {
   queries(x: V, attention: AttentionSpec): V;
 }
 
+/** A word by which a value stays as it is. */
+export const same = <V>(x: V): V => x;
+
 /** A layer whose feed-forward's product has not been added yet. */
 export interface Body<V> {
   readonly residual: V;

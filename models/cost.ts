@@ -13,6 +13,7 @@ import {
   type LinearSpec,
   layer,
   type NormSpec,
+  same,
   type Words,
 } from './block.ts';
 import type { Description } from './description.ts';
@@ -50,6 +51,9 @@ class Count implements Words<Counted> {
   made = 0;
   saved = 0;
   operations = 0;
+  readonly at = (_: string, x: Counted): Counted => x;
+  readonly asked = same;
+  readonly queries = same;
   readonly #keys: number;
   readonly #tape: boolean;
 
@@ -84,10 +88,6 @@ class Count implements Words<Counted> {
     this.operations += operations * x.width;
     if (this.#tape) this.#use(x);
     return this.#make(x.width);
-  }
-
-  at(_: string, x: Counted): Counted {
-    return x;
   }
 
   linear(x: Counted, { out, in: size }: LinearSpec): Counted {
@@ -153,14 +153,6 @@ class Count implements Words<Counted> {
     this.operations += 10 * x.width;
     return this.#make(x.width);
   }
-
-  asked(x: Counted): Counted {
-    return x;
-  }
-
-  queries(x: Counted): Counted {
-    return x;
-  }
 }
 
 const costOf = ({ made, saved, operations }: Count): Cost => ({ made, saved, operations });
@@ -175,7 +167,7 @@ export function layerCost(spec: LayerSpec, hidden: number, options: CostOptions)
 /** The head's, of a token whose logits are wanted. */
 export function headCost(spec: HeadSpec, hidden: number, tape = false): Cost {
   const count = new Count({ keys: 0, tape });
-  const logits = decode(count, spec, finish(count, spec, new Counted(hidden, true)));
+  const logits = decode<Counted>(count, spec, finish<Counted>(count, spec, new Counted(hidden, true)));
   return { ...costOf(count), made: count.made + (logits.made ? 0 : logits.width) };
 }
 

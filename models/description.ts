@@ -15,6 +15,7 @@ import {
   leave,
   type NormSpec,
   type StoredRows,
+  same,
   type Words,
 } from './block.ts';
 import type { Stage } from './pass.ts';
@@ -192,6 +193,13 @@ interface Shape {
 class Names implements Words<Shape> {
   readonly points: HookPoint[] = [];
   readonly modules = new Map<string, string>();
+  readonly activate = same;
+  readonly add = same;
+  readonly split = same;
+  readonly rotate = same;
+  readonly cap = same;
+  readonly asked = same;
+  readonly queries = same;
   readonly #layer: number;
   readonly #prefix: string;
 
@@ -223,41 +231,13 @@ class Names implements Words<Shape> {
     return { width, module: moduleOf(weight) };
   }
 
-  activate({ width }: Shape): Shape {
-    return { width };
-  }
-
   gated(gate: Shape): Shape {
     return this.at('mlp.hook_act', { width: gate.width });
-  }
-
-  add({ width }: Shape): Shape {
-    return { width };
-  }
-
-  split(x: Shape): Shape {
-    return x;
-  }
-
-  rotate({ width }: Shape): Shape {
-    return { width };
   }
 
   attend(q: Shape, _k: Shape, _v: Shape, { heads }: { readonly heads: number }): Shape {
     this.#point('attn.hook_pattern', heads, heads);
     return { width: q.width };
-  }
-
-  cap(x: Shape): Shape {
-    return x;
-  }
-
-  asked(x: Shape): Shape {
-    return x;
-  }
-
-  queries(x: Shape): Shape {
-    return x;
   }
 }
 

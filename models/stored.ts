@@ -108,14 +108,17 @@ function forEachRun(
   }
 }
 
+function copy(x: Float32Array, from: number, y: Float32Array, to: number, count: number): void {
+  // A view for each number of a transposed matrix would take longer than its copy.
+  if (count === 1) y[to] = x[from]!;
+  else y.set(x.subarray(from, from + count), to);
+}
+
 /** A parameter's numbers, out of its stored tensor's. */
 export function cutPart(stored: StoredTensor, part: StoredPart, values: Float32Array): Float32Array {
   if (isWhole(stored)) return values;
   const cut = new Float32Array(part.parameter.shape.reduce((a, b) => a * b, 1));
-  forEachRun(stored, part, (from, to, count) => {
-    if (count === 1) cut[to] = values[from]!;
-    else cut.set(values.subarray(from, from + count), to);
-  });
+  forEachRun(stored, part, (from, to, count) => copy(values, from, cut, to, count));
   return cut;
 }
 
@@ -194,10 +197,7 @@ async function join(stored: StoredTensor, given: readonly Readable[]): Promise<F
   const values = new Float32Array(stored.shape.reduce((a, b) => a * b, 1));
   for (const [i, part] of stored.parts.entries()) {
     const own = await given[i]!.read();
-    forEachRun(stored, part, (to, from, count) => {
-      if (count === 1) values[to] = own[from]!;
-      else values.set(own.subarray(from, from + count), to);
-    });
+    forEachRun(stored, part, (to, from, count) => copy(own, from, values, to, count));
   }
   return values;
 }
