@@ -1,0 +1,143 @@
+/** The tables of `npm run isa`. */
+
+import { table } from '../../cli/table.ts';
+import type { FamilyReport, Kernel, PhaseReport } from './analyse.ts';
+
+const fixed = (value: number, digits: number): string => String(Number(value.toFixed(digits)));
+const percent = (part: number, all: number): string =>
+  all > 0 ? `${((100 * part) / all).toFixed(0)}%` : '–';
+
+/** Microseconds on the first GPU over all phases, by kernel. */
+function expense(reports: readonly FamilyReport[]): Map<string, number> {
+  const us = new Map<string, number>();
+  for (const { kernels } of reports[0]?.phases ?? [])
+    for (const kernel of kernels) us.set(kernel.label, (us.get(kernel.label) ?? 0) + kernel.us);
+  return us;
+}
+
+/** What a compiler made of a kernel: multiply-adds among the hottest loop's instructions (among the vector ones), registers. */
+function cell(kernel: Kernel | undefined): string {
+  if (!kernel) return '–';
+  const { hot, spills, registers } = kernel;
+  const share =
+    hot && hot.fmaOps > 0 ? `${percent(hot.fma, hot.issued)} (${percent(hot.fma, hot.valu)})` : '–';
+  return `${share} ${registers}${spills > 0 ? ` spills ${spills}` : ''}`;
+}
+
+function wavefronts({ traffic, hot }: Kernel): string {
+  if (!traffic || !hot?.shared) return '–';
+  const { reads, stores } = traffic;
+  return `${(reads.served + stores.served).toFixed(2)} (${(reads.merged + stores.merged).toFixed(2)})`;
+}
+
+/** The kernels that cost most. */
+function kernels(reports: readonly FamilyReport[], top: number): string {
+  const us = expense(reports);
+  const first = reports[0]!.kernels;
+  const rows = first
+    .filter(({ hot }) => (hot?.fmaOps ?? 0) > 0)
+    .sort((a, b) => (us.get(b.label) ?? -1) - (us.get(a.label) ?? -1) || (a.label < b.label ? -1 : 1))
+    .slice(0, top);
+  const head = [
+    'hottest loop of',
+    'instructions / multiply-adds',
+    ...reports.map(({ family }) => family),
+    'wavefronts',
+  ];
+  return table(
+    head,
+    rows.map((kernel) => [
+      kernel.label,
+      `${kernel.hot!.issued} / ${fixed(kernel.hot!.fmaOps, 1)}`,
+      ...reports.map((report) => cell(report.kernels.find(({ label }) => label === kernel.label))),
+      wavefronts(kernel),
+    ]),
+  );
+}
+
+const milliseconds = (us: number): string =>
+  us >= 1e5 ? (us / 1000).toFixed(0) : (us / 1000).toPrecision(2).replace('NaN', '–');
+
+function phases(reports: readonly FamilyReport[]): string {
+  const [first] = reports;
+  const times = (name: string): PhaseReport['us'] =>
+    Object.assign({}, ...reports.flatMap((r) => r.phases.filter((p) => p.name === name).map(({ us }) => us)));
+  const gpus = [...new Set(reports.flatMap((report) => Object.keys(report.phases[0]?.us ?? {})))];
+  return table(
+    [
+      'phase',
+      'dispatches',
+      'submits',
+      'copies',
+      '< 512 waves',
+      ...gpus.map((gpu) => `${gpu} (ms)`),
+      `mostly`,
+    ],
+    first!.phases.map((p) => {
+      const us = times(p.name);
+      const [most] = Object.entries(p.limits).sort(([, a], [, b]) => b - a);
+      const all = Object.values(p.limits).reduce((a, b) => a + b, 0);
+      return [
+        p.name,
+        ...[p.dispatches, p.submits, p.copies, p.narrow].map(String),
+        ...gpus.map((gpu) => milliseconds(us[gpu] ?? Number.NaN)),
+        most ? `${most[0]} ${percent(most[1], all)}` : '–',
+      ];
+    }),
+  );
+}
+
+/** One line a family, or one for each fault. */
+function chunks({ family, kernels }: FamilyReport): string[] {
+  const folding = kernels.filter(({ text }) => text.seals > 0);
+  if (folding.length === 0) return [`${family}: no kernel folds chunks yet`];
+  const faults = folding.filter(({ fault }) => fault);
+  const others = kernels.filter(({ label, text }) => label.startsWith('matmul.') && text.seals === 0);
+  const rest =
+    others.length > 0
+      ? `; ${others.length} products without chunks: ${some(others.map(({ label }) => label))}`
+      : '';
+  return [
+    `${family}: ${folding.length - faults.length} of ${folding.length} kernels that fold chunks add every sum sealed${rest}`,
+    ...faults.map(({ label, fault }) => `  ${label} ${fault}`),
+  ];
+}
+
+const MOST = 6;
+const some = (names: readonly string[]): string =>
+  names.length > MOST ? `${names.slice(0, MOST).join(', ')}, …` : names.join(', ');
+
+function spills({ family, kernels }: FamilyReport): string {
+  const spilling = kernels.filter((kernel) => kernel.spills > 0).sort((a, b) => b.spills - a.spills);
+  if (spilling.length === 0) return `${family}: none of ${kernels.length} kernels spills registers`;
+  const names = spilling.map((kernel) => `${kernel.label} (${kernel.spills})`);
+  return `${family}: ${spilling.length} of ${kernels.length} kernels spill registers: ${some(names)}`;
+}
+
+/** Whether every kernel was compiled, with its chunks. */
+export const passes = (reports: readonly FamilyReport[]): boolean =>
+  reports.every(({ kernels, errors }) => errors.length === 0 && kernels.every(({ fault }) => fault === null));
+
+export function toText(reports: readonly FamilyReport[], top: number, detail: boolean): string {
+  const [first] = reports;
+  const parts = [
+    `Compiled, not run: every time is a model's (bench/compile/README.md).\n`,
+    'chunks',
+    ...reports.flatMap(chunks),
+    '\nspills',
+    ...reports.map(spills),
+    ...reports.flatMap(({ family, errors }) => errors.map((error) => `${family}: refused ${error}`)),
+    `\n${kernels(reports, top)}`,
+    'share of multiply-adds among all instructions (among the vector ones) and registers of a lane; wavefronts of workgroup memory a cycle of multiply-adds (where lanes share words)',
+  ];
+  if (first!.phases.length > 0) parts.push(`\n${phases(reports)}`);
+  if (detail)
+    for (const phase of first!.phases)
+      parts.push(
+        `\n${table(
+          [phase.name, 'times', `us`],
+          phase.kernels.slice(0, top).map(({ label, times, us }) => [label, String(times), fixed(us, 1)]),
+        )}`,
+      );
+  return parts.join('\n');
+}

@@ -1,0 +1,193 @@
+/**
+ * What is compiled: the project's models and products, run as ever on a device that executes nothing, so that weights need not be
+ * written and the sizes are true. Every value read is 0.
+ */
+
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import {
+  candidates,
+  type Device,
+  type DType,
+  empty,
+  matmul,
+  type Precision,
+  scope,
+} from '../../engine/index.ts';
+import type { OperandLayout } from '../../engine/matmulChoice.ts';
+import {
+  type ModelConfig,
+  parametersOf,
+  parseConfig,
+  presetConfig,
+  type RunOptions,
+  Transformer,
+} from '../../models/index.ts';
+import { recordedText } from '../../models/recordedText.ts';
+import { sweep } from '../../neurgrad/sweep.ts';
+import { BERT_BASE, LLAMA_12 } from '../network.ts';
+
+/** Has `once` run a few times first, which makes pipelines, buffers and bind groups, and counts one run as phase `name`. */
+export type Phase = (name: string, once: () => Promise<void>) => Promise<void>;
+
+interface Bench {
+  readonly device: Device;
+  readonly phase: Phase;
+}
+
+/** A model whose weights are as they come; matrices of the layers in `dtype`. */
+function unwritten(device: Device, config: ModelConfig, dtype: DType = 'f32'): Transformer {
+  const weights = parametersOf(config.description).map(({ name, shape, kind, stage }) => {
+    const kept = kind === 'matrix' && typeof stage === 'number' ? dtype : 'f32';
+    return [name, empty(device, shape, kept, 'weights')] as const;
+  });
+  return new Transformer(device, config, new Map(weights));
+}
+
+const idsOf = (length: number): number[] => Array.from({ length }, (_, i) => 1000 + i);
+
+/** A forward pass, and one with the gradients of all neurons. */
+async function passes({ phase }: Bench, name: string, model: Transformer, length: number): Promise<void> {
+  const ids = [idsOf(length)];
+  const position = [model.causal ? length - 1 : length >> 1];
+  const run = (options: RunOptions) => async (): Promise<void> => {
+    using result = model.run({ ids }, { logits: position, ...options });
+    await result.logits.read();
+  };
+  const at = Array.from({ length: model.sizes.layers }, (_, layer) => `blocks.${layer}.mlp.hook_post`);
+  await phase(`${name}, 1 x ${length}, forward`, run({}));
+  await phase(
+    `${name}, 1 x ${length}, forward and backward`,
+    run({ grad: { at, of: { of: 'logprob', target: [7], position } } }),
+  );
+}
+
+/** One more token of a text, its step replayed. */
+async function decode({ phase }: Bench, name: string, model: Transformer, length: number): Promise<void> {
+  const text = recordedText(model, length + 16);
+  await text.extend(idsOf(length));
+  await phase(`${name}, a token after ${length}`, async () => void (await text.extend([7])));
+  text.dispose();
+}
+
+const SHIFTS = [-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2];
+
+async function sweeps({ phase }: Bench, name: string, model: Transformer, length: number, count: number) {
+  const { layers, width } = model.sizes;
+  const neurons = Array.from({ length: count }, (_, i) => ({
+    layer: i % layers,
+    index: (i * 37) % width,
+    site: model.paperSite,
+  }));
+  const probe = { ids: idsOf(length), position: model.causal ? length - 1 : length >> 1 };
+  await phase(`sweep of ${name}, ${length} tokens, ${count} neurons x 8`, async () => {
+    await sweep(model, probe, { neurons, shifts: SHIFTS, target: 7 });
+  });
+}
+
+/** x [m, k] times w [n, k] transposed. */
+async function products(
+  { device, phase }: Bench,
+  [m, n, k]: readonly [number, number, number],
+  dtype: DType,
+  precision: Precision = 'f32',
+): Promise<void> {
+  const [x, w] = [empty(device, [m, k]), empty(device, [n, k], dtype, 'weights')];
+  const name = precision === 'f32' ? dtype : `matrix units, ${precision}`;
+  await phase(`${m} x ${n} x ${k}, ${name}`, async () => {
+    scope(() => void matmul(x, w, { transB: true, precision }));
+  });
+  for (const t of [x, w]) t.dispose();
+}
+
+const FORMATS = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
+const SIDE = 1024;
+
+/** Every kernel that may compute a product, whatever is chosen: all layouts of f32, both of weights in other formats. */
+async function allProducts({ device }: Bench): Promise<void> {
+  for (const weight of FORMATS)
+    for (const transA of weight === 'f32' ? [false, true] : [false])
+      for (const transB of [true, false])
+        for (const m of [1, 2, 4, 16, 64, 512]) {
+          const layout: OperandLayout = {
+            transA,
+            transB,
+            vectorA: !transA || m % 4 === 0,
+            vectorB: true,
+            vectorC: true,
+            tail: false,
+            weight,
+          };
+          const [a, b, c] = [
+            [m, SIDE],
+            [SIDE, SIDE],
+            [m, SIDE],
+          ] as const;
+          const made = [empty(device, a), empty(device, b, weight, 'weights'), empty(device, c)];
+          const windows = made.map((t) => t.storage.window());
+          for (const choice of candidates({ m, n: SIDE, k: SIDE }, layout, device.capabilities)) {
+            const kernel = choice.kernel({ bias: false, accumulate: false });
+            const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(SIDE / choice.columns)];
+            const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
+            device.dispatch(kernel, windows, [m, SIDE, SIDE, 0, 0, 0, transA ? m : SIDE, SIDE, 0, 0], grid);
+          }
+          for (const t of made) t.dispose();
+        }
+  await device.finish();
+}
+
+async function llama7b(bench: Bench, dtype: DType): Promise<void> {
+  const config = parseConfig(presetConfig('llama2-7b'));
+  const model = unwritten(bench.device, config, dtype);
+  await decode(bench, `Llama 2 7B ${dtype}`, model, 520);
+  model.dispose();
+  bench.device.pool.trim();
+}
+
+export type Workload = (bench: Bench) => Promise<void>;
+
+/** By name. */
+export const WORKLOADS = {
+  bert: async (bench) => {
+    const model = unwritten(bench.device, BERT_BASE);
+    await passes(bench, 'BERT-base', model, 16);
+    await sweeps(bench, 'BERT-base', model, 16, 48);
+    model.dispose();
+  },
+  llama: async (bench) => {
+    const model = unwritten(bench.device, LLAMA_12);
+    await passes(bench, 'Llama 12 x 768', model, 40);
+    await decode(bench, 'Llama 12 x 768', model, 48);
+    await sweeps(bench, 'Llama 12 x 768', model, 40, 120);
+    model.dispose();
+  },
+  'llama-7b': async (bench) => {
+    await llama7b(bench, 'bf16');
+    await llama7b(bench, 'int4');
+  },
+  gemm: async (bench) => {
+    for (const dtype of ['f32', 'bf16', 'int8', 'int4'] as const)
+      await products(bench, [1, 4096, 4096], dtype);
+    await products(bench, [16, 768, 768], 'f32');
+    await products(bench, [512, 3072, 768], 'f32');
+    await products(bench, [4096, 4096, 4096], 'f32');
+  },
+  products: allProducts,
+} as const satisfies Record<string, Workload>;
+
+export type WorkloadName = keyof typeof WORKLOADS;
+
+/** Products on matrix units, where the device has them: a device opened with `allow_unsafe_apis`. */
+export async function onUnits(bench: Bench): Promise<void> {
+  if (!bench.device.capabilities.matrixUnit) return;
+  for (const precision of ['f16', 'split-f16'] as const)
+    await products(bench, [4096, 4096, 4096], 'f32', precision);
+}
+
+/** Each compute entry point of a WGSL file, with the layout that its bindings ask for. */
+export async function compileFile({ gpu }: Device, file: string): Promise<void> {
+  const code = readFileSync(file, 'utf8');
+  const module = gpu.createShaderModule({ code, label: basename(file, '.wgsl') });
+  for (const [, entryPoint = ''] of code.matchAll(/@compute[\s\S]*?\bfn\s+(\w+)/g))
+    gpu.createComputePipeline({ layout: 'auto', compute: { module, entryPoint } });
+}
