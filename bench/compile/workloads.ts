@@ -125,11 +125,14 @@ async function allProducts({ device }: Bench): Promise<void> {
           ] as const;
           const made = [empty(device, a), empty(device, b, weight, 'weights'), empty(device, c)];
           const windows = made.map((t) => t.storage.window());
+          // Batches, windows and what else there is: 0.
+          const sizes: Record<string, number> = { m, n: SIDE, k: SIDE, lda: transA ? m : SIDE, ldc: SIDE };
           for (const choice of candidates({ m, n: SIDE, k: SIDE }, layout, device.capabilities)) {
             const kernel = choice.kernel({ bias: false, accumulate: false });
             const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(SIDE / choice.columns)];
             const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
-            device.dispatch(kernel, windows, [m, SIDE, SIDE, 0, 0, 0, transA ? m : SIDE, SIDE, 0, 0], grid);
+            const parameters = Object.keys(kernel.params).map((name) => sizes[name] ?? 0);
+            device.dispatch(kernel, windows, parameters, grid);
           }
           for (const t of made) t.dispose();
         }
