@@ -7,15 +7,17 @@ import { type Counts, type Launch, prepare, run } from './interpret.ts';
 import { type Compiled, readPipeline } from './mesa.ts';
 import { estimate, GPUS, type Gpu, type Limit } from './model.ts';
 import { type Phase, type Recording, readRecording, type Stream } from './record.ts';
-import { sealsInText, undone } from './seals.ts';
-import { type Module, parseModule } from './spirv.ts';
+import { addsFromWorkgroup, type Sealed, sealsInText, undone } from './seals.ts';
+import { FMA, instructions, type Module, Op, parseModule } from './spirv.ts';
 
 export interface Kernel extends Compiled {
   readonly label: string;
   readonly hash: string;
   readonly workgroup: readonly [number, number, number];
-  /** Numbers that the text seals and adds sealed (seals.ts). */
-  readonly text: { readonly seals: number; readonly adds: number };
+  /** What the text seals (seals.ts). */
+  readonly text: Sealed;
+  /** How it sums K, of a product: chunks sealed, left to another lane, or one chain; by matrix units, which have an order of their own. */
+  readonly order: 'sealed' | 'handed on' | 'one chain' | 'units' | null;
   /** What is wrong with its chunks. */
   readonly fault: string | null;
   /** Wavefronts of workgroup memory a cycle of multiply-adds; null where there are none. */
@@ -94,9 +96,18 @@ function kernelOf(
     hash,
     workgroup: module.workgroup,
     text,
+    order: orderOf(label, module, text),
     fault: text.seals > 0 ? (undone(text, made.seals) ?? unsealed(module, made.wave, launch)) : null,
     traffic: banks && launch ? traffic(prepare(module, 32, true), launch) : null,
   };
+}
+
+function orderOf(label: string, module: Module, { seals }: Sealed): Kernel['order'] {
+  if (seals > 0) return 'sealed';
+  if (label.startsWith('matmul.units.')) return 'units';
+  const multiplies = instructions(module).some(({ op, args }) => op === Op.ExtInst && args[1] === FMA);
+  if (!label.startsWith('matmul.') || !multiplies) return null;
+  return addsFromWorkgroup(module) ? 'handed on' : 'one chain';
 }
 
 /** Whether an invocation stores more numbers than it seals. */

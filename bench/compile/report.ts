@@ -87,19 +87,23 @@ function phases(reports: readonly FamilyReport[]): string {
   );
 }
 
-/** One line a family, or one for each fault. */
+/** Products that sum K in one chain where others fold chunks: all have one order. */
+function outOfOrder(kernels: readonly Kernel[]): readonly Kernel[] {
+  const folds = kernels.some(({ order }) => order === 'sealed' || order === 'handed on');
+  return folds ? kernels.filter(({ order }) => order === 'one chain') : [];
+}
+
+/** One line a family, and one for each fault. */
 function chunks({ family, kernels }: FamilyReport): string[] {
-  const folding = kernels.filter(({ text }) => text.seals > 0);
-  if (folding.length === 0) return [`${family}: no kernel folds chunks yet`];
-  const faults = folding.filter(({ fault }) => fault);
-  const others = kernels.filter(({ label, text }) => label.startsWith('matmul.') && text.seals === 0);
-  const rest =
-    others.length > 0
-      ? `; ${others.length} products without chunks: ${some(others.map(({ label }) => label))}`
-      : '';
+  const of = (order: Kernel['order']): readonly Kernel[] =>
+    kernels.filter((kernel) => kernel.order === order);
+  const [sealed, handed] = [of('sealed'), of('handed on')];
+  if (sealed.length + handed.length === 0) return [`${family}: no kernel folds chunks yet`];
+  const faults = sealed.filter(({ fault }) => fault);
   return [
-    `${family}: ${folding.length - faults.length} of ${folding.length} kernels that fold chunks add every sum sealed${rest}`,
+    `${family}: ${sealed.length - faults.length} of ${sealed.length} kernels that seal chunks add every sum sealed, ${handed.length} hand them to another lane`,
     ...faults.map(({ label, fault }) => `  ${label} ${fault}`),
+    ...outOfOrder(kernels).map(({ label }) => `  ${label} sums K in one chain`),
   ];
 }
 
@@ -116,7 +120,10 @@ function spills({ family, kernels }: FamilyReport): string {
 
 /** Whether every kernel was compiled, with its chunks. */
 export const passes = (reports: readonly FamilyReport[]): boolean =>
-  reports.every(({ kernels, errors }) => errors.length === 0 && kernels.every(({ fault }) => fault === null));
+  reports.every(
+    ({ kernels, errors }) =>
+      errors.length === 0 && kernels.every(({ fault }) => fault === null) && outOfOrder(kernels).length === 0,
+  );
 
 export function toText(reports: readonly FamilyReport[], top: number, detail: boolean): string {
   const [first] = reports;

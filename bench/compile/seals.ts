@@ -2,7 +2,8 @@
  * Chunks of a product's K are summed apart, and compilers without `precise` undo that: they fold a chunk's sum into the chain of
  * the total. So a sum is sealed before it is added, `total += bitcast<f32>(bitcast<u32>(chunk) ^ p.zero)`, with a zero that only
  * the host knows. Here is counted how many numbers a shader seals and adds sealed, in its SPIR-V and in what compilers made of it:
- * an addition whose operand comes out of such an XOR cannot have lost its chunk.
+ * an addition whose operand comes out of such an XOR cannot have lost its chunk. Sums that another lane left in workgroup memory
+ * need no seal: no compiler sees through the barrier between.
  */
 
 import {
@@ -20,6 +21,12 @@ import {
 export interface Seals {
   readonly seals: ReadonlyMap<number, number>;
   readonly adds: ReadonlyMap<number, number>;
+}
+
+/** How many numbers are sealed, and added sealed. */
+export interface Sealed {
+  readonly seals: number;
+  readonly adds: number;
 }
 
 /** What hands on the components of its operands. */
@@ -70,7 +77,7 @@ export function sealsOf(module: Module): Seals {
 }
 
 /** Numbers that the text seals and adds sealed, each function as often as it is called. */
-export function sealsInText(module: Module): { seals: number; adds: number } {
+export function sealsInText(module: Module): Sealed {
   const { seals, adds } = sealsOf(module);
   const within = (id: number): [number, number] => {
     const sum: [number, number] = [0, 0];
@@ -86,6 +93,16 @@ export function sealsInText(module: Module): { seals: number; adds: number } {
   return { seals: sealed, adds: added };
 }
 
+/** Whether a shader adds floats that lay in workgroup memory. */
+export function addsFromWorkgroup(module: Module): boolean {
+  const code = instructions(module);
+  const loads = code.filter(
+    ({ op, args }) => op === Op.Load && pointee(module, args[0]!).storage === StorageClass.Workgroup,
+  );
+  const loaded = spread(code, new Set(loads.map(({ id }) => id)));
+  return code.some(({ op, args }) => op === Op.FAdd && args.some((a) => loaded.has(a)));
+}
+
 /** A line of assembly, as far as seals are concerned: registers that it reads and writes. */
 export interface SealLine {
   readonly kind: 'xor' | 'add' | 'other';
@@ -96,7 +113,7 @@ export interface SealLine {
 }
 
 /** The same in assembly, line by line: an XOR of two registers, and the float additions of what it gave. */
-export function sealsInAssembly(lines: Iterable<SealLine>): { seals: number; adds: number } {
+export function sealsInAssembly(lines: Iterable<SealLine>): Sealed {
   const sealed = new Set<string>();
   const found = { seals: 0, adds: 0 };
   for (const { kind, reads, writes, lanes } of lines) {
@@ -110,10 +127,7 @@ export function sealsInAssembly(lines: Iterable<SealLine>): { seals: number; add
 }
 
 /** What is wrong with how a kernel's chunks came out of a compiler; null where every sum that its text seals is added sealed. */
-export function undone(
-  text: { readonly seals: number; readonly adds: number },
-  compiled: { readonly seals: number; readonly adds: number },
-): string | null {
+export function undone(text: Sealed, compiled: Sealed): string | null {
   // Half a wave counts half a number.
   const [seals, adds] = [Math.round(compiled.seals), Math.round(compiled.adds)];
   if (seals >= text.seals && adds >= text.adds) return null;

@@ -97,6 +97,7 @@ const kernel = (label: string, more: Partial<Kernel> = {}): Kernel => ({
   hash: label,
   workgroup: [64, 1, 1],
   text: { seals: 0, adds: 0 },
+  order: null,
   fault: null,
   traffic: null,
   ...more,
@@ -116,23 +117,34 @@ describe('what is told', () => {
   });
 
   it('names what was undone, what has no chunks and what spills', () => {
-    const text = { seals: 64, adds: 64 };
+    const order = 'sealed';
     const fault = 'chunks are undone';
-    const reports = [
-      report(
-        kernel('matmul.a', { text }),
-        kernel('matmul.b', { text, fault, spills: 7 }),
-        kernel('matmul.c'),
-      ),
+    const good = [
+      kernel('matmul.a', { order }),
+      kernel('matmul.gemv', { order: 'handed on' }),
+      kernel('matmul.units.d', { order: 'units' }),
     ];
-    expect(passes(reports)).toBe(false);
-    expect(passes([report(kernel('matmul.a', { text }))])).toBe(true);
-    const told = toText(reports, 5, false);
+    expect(passes([report(...good)])).toBe(true);
+    expect(passes([report(...good, kernel('matmul.b', { order, fault }))])).toBe(false);
+    expect(passes([report(...good, kernel('matmul.c', { order: 'one chain' }))])).toBe(false);
+    expect(passes([report(kernel('matmul.c', { order: 'one chain' }))])).toBe(true);
+    const told = toText(
+      [
+        report(
+          ...good,
+          kernel('matmul.b', { order, fault, spills: 7 }),
+          kernel('matmul.c', { order: 'one chain' }),
+        ),
+      ],
+      5,
+      false,
+    );
     expect(told).toContain(
-      '1 of 2 kernels that fold chunks add every sum sealed; 1 products without chunks: matmul.c',
+      '1 of 2 kernels that seal chunks add every sum sealed, 1 hand them to another lane',
     );
     expect(told).toContain('matmul.b chunks are undone');
-    expect(told).toContain('1 of 3 kernels spill registers: matmul.b (7)');
+    expect(told).toContain('matmul.c sums K in one chain');
+    expect(told).toContain('1 of 5 kernels spill registers: matmul.b (7)');
   });
 
   it('compares with an earlier report', () => {
