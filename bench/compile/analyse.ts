@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Traffic, traffic } from './banks.ts';
+import { Untranslated } from './cuda.ts';
 import { type Counts, type Launch, prepare, run } from './interpret.ts';
 import { type Compiled, readPipeline } from './mesa.ts';
 import { estimate, GPUS, type Gpu, type Limit } from './model.ts';
@@ -43,6 +44,8 @@ export interface FamilyReport {
   readonly phases: readonly PhaseReport[];
   /** What the compiler refused. */
   readonly errors: readonly string[];
+  /** Kernels that were not put to it (cuda.ts). */
+  readonly untranslated: readonly string[];
 }
 
 const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1);
@@ -59,15 +62,15 @@ interface Reading {
 export function analyse(family: string, folder: string, { compiled, banks }: Reading): FamilyReport {
   const recording = readRecording(readFileSync(join(folder, 'log'), 'utf8'));
   const errors = [...(compiled ? [] : recording.errors)];
+  const untranslated: string[] = [];
   const modules = new Map<string, Module>();
   const kernels = new Map<string, Kernel>();
   const known = new Map<string, number>();
   for (const [hash, name] of recording.pipelines) {
     const made = compiled?.get(hash) ?? readPipeline(readFileSync(join(folder, `${hash}.isa`), 'utf8'));
-    if (made instanceof Error) {
-      errors.push(`${name}: ${made.message.split('\n')[0]}`);
-      continue;
-    }
+    if (made instanceof Untranslated) untranslated.push(name);
+    else if (made instanceof Error) errors.push(`${name}: ${made.message.split('\n')[0]}`);
+    if (made instanceof Error) continue;
     const module = parseModule(readFileSync(join(folder, `${hash}.spv`)));
     modules.set(hash, module);
     const same = (known.get(name) ?? 0) + 1;
@@ -77,7 +80,7 @@ export function analyse(family: string, folder: string, { compiled, banks }: Rea
   }
   const gpus = (Object.entries(GPUS) as [string, Gpu][]).filter(([, gpu]) => gpu.family === family);
   const phases = compiled ? [] : phasesOf(recording, kernels, modules, gpus);
-  return { family, kernels: [...kernels.values()], phases, errors };
+  return { family, kernels: [...kernels.values()], phases, errors, untranslated };
 }
 
 function kernelOf(

@@ -66,7 +66,10 @@ interface Place {
   readonly buffer: number;
 }
 
-/** @throws Error that names an instruction without a translation. */
+/** What CUDA has no words for here: matrix units and subgroups. */
+export class Untranslated extends Error {}
+
+/** @throws Untranslated that names the instruction */
 export function toCuda(module: Module): string {
   const names = new Names(module);
   const places = new Map<number, Place>();
@@ -143,7 +146,7 @@ class Names {
       case Op.TypeStruct:
         return `S${id}`;
       default:
-        throw new Error(`type ${op} has no translation`);
+        throw new Untranslated(`type ${op} has no translation`);
     }
   }
 
@@ -291,7 +294,7 @@ function statement(names: Names, places: Map<number, Place>, { op, type, id, arg
       return set(`${names.type(type).includes('f16') ? 'to_h' : 'to_f'}(${value(first)})`);
     case Op.ExtInst: {
       const name = EXTENDED[second];
-      if (!name) throw new Error(`extended instruction ${second} has no translation`);
+      if (!name) throw new Untranslated(`extended instruction ${second} has no translation`);
       return set(`${name}(${args.slice(2).map(value).join(', ')})`);
     }
     case Op.FunctionCall: {
@@ -300,7 +303,7 @@ function statement(names: Names, places: Map<number, Place>, { op, type, id, arg
     }
   }
   const name = FUNCTIONS[op];
-  if (name === undefined) throw new Error(`instruction ${op} has no translation`);
+  if (name === undefined) throw new Untranslated(`instruction ${op} has no translation`);
   const texts = args.map(value);
   if (SHIFTS.has(op)) texts[1] = `op_cast<${names.type(names.typeOf(first))}>(${texts[1]})`;
   const text = `${name}(${texts.join(', ')})`;

@@ -100,6 +100,7 @@ const listOf =
 
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command('isa')
+    .exitOverride()
     .description(
       `Compiles the project's kernels with real GPU compilers, without a GPU, and reads the assembly. Families: ${Object.keys(FAMILIES).join(', ')}; workloads: ${Object.keys(WORKLOADS).join(', ')}.`,
     )

@@ -133,6 +133,9 @@ export function toText(reports: readonly FamilyReport[], top: number, detail: bo
     ...reports.flatMap(chunks),
     '\nspills',
     ...reports.map(spills),
+    ...reports
+      .filter(({ untranslated }) => untranslated.length > 0)
+      .map(({ family, untranslated }) => `${family}: without ${some(untranslated)}`),
     ...reports.flatMap(({ family, errors }) => errors.map((error) => `${family}: refused ${error}`)),
     `\n${kernels(reports, top)}`,
     'share of multiply-adds among all instructions (among the vector ones) and registers of a lane; wavefronts of workgroup memory a cycle of multiply-adds (where lanes share words)',

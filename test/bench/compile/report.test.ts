@@ -107,6 +107,7 @@ const report = (...kernels: Kernel[]): FamilyReport => ({
   kernels,
   phases: [],
   errors: [],
+  untranslated: [],
 });
 
 describe('what is told', () => {
