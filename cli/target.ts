@@ -1,6 +1,7 @@
 /** --target, --target-id or neither: the token whose probability is studied. */
 
-import { checkTarget, type Prompt, resolveTarget } from '../neurgrad/index.ts';
+import { type Prompt, resolveTarget } from '../neurgrad/index.ts';
+import { checkTarget } from '../neurgrad/predict.ts';
 import type { ModelCard } from './session.ts';
 
 export interface TargetOptions {

@@ -6,9 +6,10 @@
  * takes + sign(A) G_C, which by the chain rule is the derivative along that axis. The latter is the default here.
  */
 
-import { checkValue, one } from '../engine/options.ts';
+import { checkMembers, checkValue, like, one, optionsSchema, required } from '../engine/options.ts';
 import { type LanguageModel, QUANTITIES, type Quantity, type Site, weightDtypeOf } from '../models/model.ts';
 import type { WeightDtype } from '../models/storage.ts';
+import { checkGiven, checkNumber, REAL } from './lists.ts';
 
 /** `outward`: a(s) = a0 + s sign(a0); `plain`: a(s) = a0 + s. The default comes first. */
 export const DIRECTIONS = ['outward', 'plain'] as const;
@@ -34,20 +35,36 @@ export interface Conventions {
   readonly dtype: 'float32' | `float32 with ${WeightDtype} weights`;
 }
 
+const conventionsSchema = optionsSchema<Conventions>({
+  site: required(one(['pre', 'pre_linear', 'act', 'post'])),
+  of: required(conventionFields.of),
+  direction: required(conventionFields.direction),
+  sign: required(conventionFields.sign),
+  dtype: required(
+    like<Conventions['dtype']>(
+      (value) => typeof value === 'string' && /^float32( with \w+ weights)?$/.test(value),
+      "'float32' or 'float32 with … weights'",
+    ),
+  ),
+});
+
 /** The numbers a model computes with, for {@link Conventions}. */
 export function numbersOf(model: LanguageModel): Conventions['dtype'] {
+  checkGiven('numbersOf', 'model', model, 'parameters', 'a model: the `model` of what loadModel gives');
   const weights = weightDtypeOf(model);
   return weights === 'f32' ? 'float32' : `float32 with ${weights} weights`;
 }
 
-/** sign(a0) with sign(0) = +1, and -0 counting as 0. */
+/** sign(a0) with sign(0) = +1, and -0 counting as 0. @throws UserError for what is no number, such as NaN */
 export function outwardSign(activation: number): 1 | -1 {
+  checkNumber('outwardSign', 'activation', activation, REAL);
   return activation < 0 ? -1 : 1;
 }
 
 /**
  * NeurGrad of one neuron: its computed gradient along the axis, with the sign in front.
- * @throws UserError for a direction or sign that there is not.
+ * @returns NaN for a gradient that is NaN.
+ * @throws UserError for a direction or sign that there is not, and what is no number.
  * @example
  * ```ts
  * import { neurGrad } from 'neurgrad';
@@ -62,7 +79,9 @@ export function neurGrad(
   gradient: number,
   conventions: Pick<Conventions, 'direction' | 'sign'>,
 ): number {
-  const { direction, sign } = conventions;
+  checkNumber('neurGrad', 'activation', activation, REAL);
+  checkNumber('neurGrad', 'gradient', gradient);
+  const { direction, sign } = conventions ?? {};
   checkValue('neurGrad', 'direction', conventionFields.direction, direction);
   checkValue('neurGrad', 'sign', conventionFields.sign, sign);
   const axis = direction === 'outward' ? outwardSign(activation) : 1;
@@ -71,8 +90,9 @@ export function neurGrad(
   return flip < 0 && gradient !== 0 ? -gradient : gradient;
 }
 
-/** One line to print under every table. */
+/** One line to print under every table. @throws UserError for conventions that there are not */
 export function describeConventions(conventions: Conventions): string {
+  checkMembers('describeConventions', conventionsSchema, conventions);
   const { site, of, direction, sign, dtype } = conventions;
   return `site ${site}, of ${of}, direction ${direction}, sign ${sign}, ${dtype}`;
 }

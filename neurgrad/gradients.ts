@@ -6,7 +6,7 @@
  * is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
  */
 
-import { checkOptions, checkValue, like, one, optionsSchema, whole } from '../engine/options.ts';
+import { checkOptions, checkValue, like, list, one, optionsSchema, text, whole } from '../engine/options.ts';
 import { feedForwardOf } from '../models/description.ts';
 import { checkFinite } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
@@ -60,6 +60,7 @@ export interface GradientOptions {
   readonly sign?: Sign;
 }
 
+const nameList = list(text, 'a list of names of hooks');
 /** {@link GradientOptions} */
 export const gradientOptions = optionsSchema<GradientOptions>({
   target: tokenField,
@@ -168,6 +169,8 @@ export async function probeHooks(
   activations = true,
 ): Promise<ProbedHooks> {
   checkValue('probeHooks', 'of', conventionFields.of, of);
+  checkProbe('probeHooks', model, probe);
+  checkValue('probeHooks', 'names', nameList, names);
   const { position } = probe;
   const feedForward = feedForwardOf(model.description);
   // What a site's gradient is a multiple of is read beside it.

@@ -15,17 +15,61 @@ export type {
   Site,
 } from '../models/model.ts';
 export * from './conventions.ts';
-export * from './gradients.ts';
-export * from './grid.ts';
+export {
+  type GradientOptions,
+  gradientOptions,
+  type NeuronGradients,
+  neuronGradients,
+  type ProbedHooks,
+  probeHooks,
+  strongest,
+} from './gradients.ts';
+export { LARGEST_SHIFT, paperGrid, parseRange, shiftField, shiftGrid } from './grid.ts';
 export * from './integrated.ts';
 export * from './intervals.ts';
 export * from './linearity.ts';
-export * from './neuron.ts';
-export * from './predict.ts';
-export * from './prompt.ts';
+export {
+  flatIndex,
+  formatNeuron,
+  type Neuron,
+  type NeuronOrName,
+  type NeuronSpace,
+  neuronAt,
+  neuronList,
+  neuronSpace,
+  parseNeuron,
+  parseNeurons,
+  resolveSite,
+  SITES,
+  siteHook,
+  siteOfHook,
+} from './neuron.ts';
+export {
+  differentiated,
+  gradientFactor,
+  modelField,
+  neuronPosition,
+  type Prediction,
+  type Probe,
+  predict,
+  probeLogits,
+  probeRows,
+  targetOrArgmax,
+  targetValues,
+  tokenField,
+  topPredictions,
+} from './predict.ts';
+export { encodePrompt, type Prompt, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';
 export * from './statistics.ts';
-export * from './steer.ts';
-export * from './sweep.ts';
+export {
+  type SteeredNeuron,
+  type Steering,
+  type SteerOptions,
+  type SteerRound,
+  steer,
+  steerOptions,
+} from './steer.ts';
+export { type NeuronCurve, type Sweep, type SweepOptions, sweep, sweepOptions } from './sweep.ts';
 export * from './verify.ts';

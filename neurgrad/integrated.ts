@@ -100,6 +100,7 @@ export interface PathPoint {
  */
 export function pathPoints(steps: number, endpoints: Endpoints): PathPoint[] {
   checkValue('pathPoints', 'endpoints', endpointsField, endpoints);
+  if (typeof steps !== 'number') checkValue('pathPoints', 'steps', whole(1), steps);
   if (!Number.isInteger(steps) || steps < (endpoints === 'linspace' ? 2 : 1))
     throw new UserError(
       'steps',

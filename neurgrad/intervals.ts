@@ -11,6 +11,9 @@
  * neurons lies between 92 and 97% from 20 prompts to 200 (test/neurgrad/coverage.test.ts).
  */
 
+import { checkValue, like, text, whole } from '../engine/options.ts';
+import { checkLists, checkNumber, checkNumbers, type NumberKind, POSITIVE, REAL, SHARE } from './lists.ts';
+
 /** Both ends of an interval. */
 export interface Ends {
   readonly low: number;
@@ -39,8 +42,16 @@ const BIAS = 0.5;
 /** What both tails of an interval leave out. */
 const TAILS = 0.05;
 
+const countField = whole();
+const scaleField = like<Scale>(
+  (value) => typeof (value as Scale | null)?.to === 'function' && typeof (value as Scale).from === 'function',
+  'a scale: { to, from }',
+);
+
 /** Why `count` parts carry no interval, or null where they do. @param parts their name, such as `prompts`. */
 export function tooFew(count: number, parts: string): string | null {
+  checkValue('tooFew', 'count', countField, count);
+  checkValue('tooFew', 'parts', text, parts);
   if (count >= INTERVAL_PARTS) return null;
   const one = count === 1 ? parts.replace(/s$/, '') : parts;
   return `${count} ${one}: an interval needs ${INTERVAL_PARTS}`;
@@ -94,8 +105,11 @@ export interface Spread {
  * // The mean of 1, 2, 6 is 3; without each part 4, 3.5, 1.5. Its variance is s²/n = 7/3.
  * console.log(jackknife(3, [[4, 3.5, 1.5]]).variance.toFixed(4)); // → 2.3333
  * ```
+ * @returns NaN for the variance where the statistic is NaN, whole or without a part. @throws UserError for what are no numbers.
  */
 export function jackknife(value: number, leftOut: readonly (readonly number[])[]): Spread {
+  checkNumber('jackknife', 'value', value);
+  checkLists('jackknife', 'leftOut', leftOut);
   const shares = leftOut.flatMap((parts) =>
     parts.map((without) => ((parts.length - 1) / parts.length) * (without - value) ** 2),
   );
@@ -108,6 +122,7 @@ export function jackknife(value: number, leftOut: readonly (readonly number[])[]
 
 /**
  * A statistic with its jackknife-t interval.
+ * @param value NaN where there is none: it has no interval.
  * @param leftOut as of {@link jackknife}; the first list is that of the parts counted.
  * @param parts their name, for the reason.
  * @example
@@ -127,6 +142,10 @@ export function jackknifeT(
   parts: string,
   scale: Scale = IDENTITY,
 ): Estimate {
+  checkNumber('jackknifeT', 'value', value);
+  checkLists('jackknifeT', 'leftOut', leftOut);
+  checkValue('jackknifeT', 'parts', text, parts);
+  checkValue('jackknifeT', 'scale', scaleField, scale);
   const count = leftOut[0]?.length ?? 0;
   const none = (reason: string): Estimate => ({ value, interval: null, reason, count, effective: null });
   const few = tooFew(count, parts);
@@ -147,6 +166,7 @@ export function jackknifeT(
 /**
  * A share with Wilson's interval (Wilson 1927) of as many independent yes and no as would scatter like the parts drawn
  * (Korn and Graubard 1998): p (1 - p) / variance by the jackknife, or the parts themselves where all say the same.
+ * @param value NaN where there is none: it has no interval.
  * @param leftOut the share without each part; as of {@link jackknife}.
  */
 export function jackknifeShare(
@@ -154,6 +174,9 @@ export function jackknifeShare(
   leftOut: readonly (readonly number[])[],
   parts: string,
 ): Estimate {
+  if (!Number.isNaN(value)) checkNumber('jackknifeShare', 'value', value, SHARE);
+  checkLists('jackknifeShare', 'leftOut', leftOut);
+  checkValue('jackknifeShare', 'parts', text, parts);
   const count = leftOut[0]?.length ?? 0;
   const few = tooFew(count, parts);
   if (few !== null) return { value, interval: null, reason: few, count, effective: null };
@@ -180,6 +203,9 @@ export function jackknifeShare(
  * ```
  */
 export function wilson(share: number, count: number, quantile = NORMAL_QUANTILE): Ends {
+  checkNumber('wilson', 'share', share, SHARE);
+  checkNumber('wilson', 'count', count, POSITIVE);
+  checkNumber('wilson', 'quantile', quantile, POSITIVE);
   const square = quantile ** 2 / count;
   const centre = (share + square / 2) / (1 + square);
   const half = Math.sqrt((share * (1 - share) * quantile ** 2) / count + square ** 2 / 4) / (1 + square);
@@ -193,8 +219,10 @@ export function wilson(share: number, count: number, quantile = NORMAL_QUANTILE)
 /** 97.5% of the normal distribution. */
 const NORMAL_QUANTILE = 1.959963984540054;
 
-/** The value in the middle; NaN where there are none. */
+/** The value in the middle; NaN where there are none, or one is NaN. @throws UserError for what are no numbers. */
 export function median(values: readonly number[]): number {
+  checkNumbers('median', 'values', values);
+  if (values.some(Number.isNaN)) return Number.NaN;
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   if (sorted.length === 0) return Number.NaN;
@@ -204,9 +232,10 @@ export function median(values: readonly number[]): number {
 /**
  * A 95% interval of the median, whatever the distribution: the k-th smallest and k-th largest value, k as large as the
  * binomial of `values.length` fair coins allows.
- * @returns null below six values, which say nothing with 95%.
+ * @returns null below six values, which say nothing with 95%. @throws UserError for what are no numbers, such as NaN.
  */
 export function medianInterval(values: readonly number[]): Ends | null {
+  checkNumbers('medianInterval', 'values', values, REAL);
   const n = values.length;
   const sorted = [...values].sort((a, b) => a - b);
   let k = 0;
@@ -218,6 +247,11 @@ export function medianInterval(values: readonly number[]): Ends | null {
   }
   return k === 0 ? null : { low: sorted[k - 1]!, high: sorted[n - k]! };
 }
+
+const UPPER: NumberKind = {
+  expected: 'a number above 0.5 and below 1',
+  fits: (value) => typeof value === 'number' && value > 0.5 && value < 1,
+};
 
 /**
  * Quantile of Student's t distribution.
@@ -231,6 +265,8 @@ export function medianInterval(values: readonly number[]): Ends | null {
  * ```
  */
 export function studentQuantile(p: number, freedom: number): number {
+  checkNumber('studentQuantile', 'p', p, UPPER);
+  checkNumber('studentQuantile', 'freedom', freedom, POSITIVE);
   const tail = 2 * (1 - p);
   // The two-sided tail is I_x(ν/2, 1/2) with x = ν / (ν + t²), which rises with x.
   let [low, high] = [0, 1];
@@ -293,6 +329,7 @@ function logGamma(x: number): number {
  * ```
  */
 export function holm(p: readonly number[]): number[] {
+  checkNumbers('holm', 'p', p, SHARE);
   const order = [...p.keys()].sort((a, b) => p[a]! - p[b]!);
   const adjusted = new Array<number>(p.length);
   let largest = 0;

@@ -6,7 +6,8 @@
  */
 
 import { quantileSorted } from 'simple-statistics';
-import { checkValue, one } from '../engine/options.ts';
+import { checkMembers, checkValue, like, one, optionsSchema, required, whole } from '../engine/options.ts';
+import { below, checkAlike, checkLengths, checkNumber, checkNumbers, NATURAL, POSITIVE } from './lists.ts';
 import { seededRandom, seedField } from './random.ts';
 import { isLinear, mean } from './statistics.ts';
 
@@ -56,6 +57,13 @@ export function generality(
   option: MaxVariance = 'all',
 ): Generality {
   checkValue('generality', 'option', maxVarianceField, option);
+  checkNumbers('generality', 'linear', linear, NATURAL);
+  checkNumbers('generality', 'tested', tested, NATURAL);
+  if (option === 'capacity') {
+    checkLengths('generality', { linear, tested }, 'bins');
+    for (const [bin, count] of linear.entries())
+      checkNumber('generality', `linear[${bin}]`, count, below(tested[bin]! + 1));
+  }
   const bins = linear.length;
   const total = linear.reduce((sum, count) => sum + count, 0);
   if (total === 0) return { value: 0, coverage: 0, distribution: 0 };
@@ -78,7 +86,11 @@ export function expectedGenerality(
   capacity = 0,
 ): number {
   checkValue('expectedGenerality', 'option', maxVarianceField, option);
+  checkNumber('expectedGenerality', 'total', total, NATURAL);
+  checkNumber('expectedGenerality', 'bins', bins, NATURAL);
   if (total === 0) return 0;
+  checkNumber('expectedGenerality', 'bins', bins, POSITIVE);
+  checkNumber('expectedGenerality', 'capacity', capacity, option === 'capacity' ? POSITIVE : NATURAL);
   if (bins === 1) return 1;
   // E[c²] of a Binomial(total, q).
   const square = (q: number): number => total * q * (1 - q) + (total * q) ** 2;
@@ -115,6 +127,9 @@ export function shuffledGenerality(
 ): NullDistribution {
   checkValue('shuffledGenerality', 'option', maxVarianceField, option);
   checkValue('shuffledGenerality', 'seed', seedField, seed);
+  checkNumbers('shuffledGenerality', 'tested', tested, NATURAL);
+  const all = tested.reduce((sum, count) => sum + count, 0);
+  checkNumber('shuffledGenerality', 'total', total, below(all + 1));
   const random = seededRandom(seed);
   const order = Uint32Array.from(tested.flatMap((count, bin) => new Array<number>(count).fill(bin)));
   // The rarer label is dealt, the other is what remains.
@@ -142,6 +157,9 @@ export interface LinearityInput {
   readonly layer: readonly ArrayLike<number>[];
   readonly layers: number;
 }
+
+const lists = required(like<LinearityInput['r']>(Array.isArray, 'a list of lists of numbers'));
+const linearityInput = optionsSchema<LinearityInput>({ r: lists, layer: lists, layers: required(whole()) });
 
 /** How many neurons of a set of prompts are linear, and how generally. */
 export interface Linearity {
@@ -177,6 +195,10 @@ export interface Linearity {
 export function linearity(input: LinearityInput, option: MaxVariance = 'all', seed = 0): Linearity {
   checkValue('linearity', 'option', maxVarianceField, option);
   checkValue('linearity', 'seed', seedField, seed);
+  checkMembers('linearity: input', linearityInput, input);
+  checkAlike('linearity', { r: input.r, layer: input.layer });
+  for (const [i, row] of input.layer.entries())
+    checkNumbers('linearity', `layer[${i}]`, row, below(input.layers));
   const byLayer = {
     linear: new Array<number>(input.layers).fill(0),
     tested: new Array<number>(input.layers).fill(0),

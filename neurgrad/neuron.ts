@@ -35,6 +35,12 @@ const siteField = one<Site>(['pre', 'pre_linear', 'act', 'post']);
 /** A neuron, or its name as {@link parseNeuron} reads it. */
 export type NeuronOrName = Neuron | string;
 
+const hookField = like<string>(
+  (value) => typeof value === 'string',
+  "a hook's name, such as 'blocks.3.mlp.hook_post'",
+);
+const siteNameField = like<string>((value) => typeof value === 'string', "a site's name, such as 'post'");
+
 /** Neurons or their names, as a field of options. What there is depends on the model: see {@link neuronsOf}. */
 export const neuronList = list<NeuronOrName>(
   like((value) => {
@@ -55,6 +61,11 @@ const spaceField = like<NeuronSpace | ModelConfig>(
   'a model, or its config, which readConfig gives',
 );
 
+const knownSpace = like<NeuronSpace>((value) => {
+  const { sites, sizes } = (value ?? {}) as Partial<NeuronSpace>;
+  return Array.isArray(sites) && typeof sizes === 'object';
+}, 'a model, or what neuronSpace gives');
+
 /** What neurons a model has, which its config.json says before its weights are read. */
 export function neuronSpace(of: NeuronSpace | ModelConfig): NeuronSpace {
   checkValue('neuronSpace', 'of', spaceField, of);
@@ -72,6 +83,7 @@ export function siteHook(layer: number, site: Site): string {
 
 /** The layer and the site of a name that {@link siteHook} made. @throws UserError for another. */
 export function siteOfHook(hook: string): Pick<Neuron, 'layer' | 'site'> {
+  if (typeof hook !== 'string') checkValue('siteOfHook', 'hook', hookField, hook);
   const [, layer, site] = /^blocks\.(\d+)\.mlp\.hook_(\w+)$/.exec(hook) ?? [];
   if (layer === undefined)
     throw new UserError('hook', `${show(hook)} is no feed-forward hook, such as blocks.3.mlp.hook_post`);
@@ -83,6 +95,8 @@ export function siteOfHook(hook: string): Pick<Neuron, 'layer' | 'site'> {
  * @throws UserError naming the model's sites.
  */
 export function resolveSite(name: string, space: NeuronSpace): Site {
+  checkValue('resolveSite', 'space', knownSpace, space);
+  checkValue('resolveSite', 'name', siteNameField, name);
   if (name === 'paper') return space.paperSite;
   const site = space.sites.find((known) => known === name || `hook_${known}` === name);
   if (site) return site;
@@ -106,6 +120,8 @@ export function resolveSite(name: string, space: NeuronSpace): Site {
  */
 export function parseNeuron(text: string, space: NeuronSpace, defaultSite = 'paper'): Neuron {
   checkValue('parseNeuron', 'text', textField, text);
+  checkValue('parseNeuron', 'space', knownSpace, space);
+  checkValue('parseNeuron', 'defaultSite', siteNameField, defaultSite);
   const match = /^L(\d+)\.N(\d+)(?:@(\w+))?$/i.exec(text.trim());
   if (!match) {
     throw new UserError('neuron', `"${text}" is not a neuron; write L20.N3781 or L20.N3781@post`);
@@ -125,6 +141,8 @@ export function parseNeuron(text: string, space: NeuronSpace, defaultSite = 'pap
  */
 export function parseNeurons(text: string, space: NeuronSpace, defaultSite = 'paper'): Neuron[] {
   checkValue('parseNeurons', 'text', textField, text);
+  checkValue('parseNeurons', 'space', knownSpace, space);
+  checkValue('parseNeurons', 'defaultSite', siteNameField, defaultSite);
   const neurons = text
     .split(/[\s,]+/)
     .filter((part) => part !== '')

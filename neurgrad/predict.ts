@@ -7,6 +7,7 @@ import { checkValue, instance, like, list, nearest, show, whole } from '../engin
 import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
 import { conventionFields } from './conventions.ts';
+import { checkNumber } from './lists.ts';
 
 /** Token ids and the one position that is read and patched (SPEC 1). */
 export interface Probe {
@@ -16,6 +17,7 @@ export interface Probe {
   readonly tokenTypeIds?: readonly number[];
 }
 
+const topField = whole(1);
 const GIVEN = 'encodePrompt(model, tokenizer, text) gives it';
 const probeField = like<Probe>(
   (value) => typeof value === 'object' && value !== null && 'ids' in value,
@@ -50,6 +52,8 @@ export function checkProbe(door: string, model: LanguageModel, probe: Probe): vo
 
 /** The same prompt in `rows` batch rows. */
 export function probeRows(probe: Probe, rows = 1): ModelInput {
+  checkValue('probeRows', 'probe', probeField, probe);
+  checkValue('probeRows', 'rows', topField, rows);
   const repeat = <Value>(value: Value): Value[] => new Array<Value>(rows).fill(value);
   return {
     ids: repeat(probe.ids),
@@ -62,6 +66,7 @@ export function probeRows(probe: Probe, rows = 1): ModelInput {
  * @throws UserError where the prompt has no such position.
  */
 export function neuronPosition(probe: Probe, asked: number | undefined): number {
+  checkValue('neuronPosition', 'probe', probeField, probe);
   if (asked === undefined) return probe.position;
   if (!Number.isInteger(asked) || asked < 0 || asked >= probe.ids.length) {
     throw new UserError(
@@ -72,7 +77,6 @@ export function neuronPosition(probe: Probe, asked: number | undefined): number 
   return asked;
 }
 
-const topField = whole(1);
 const logitsField = instance(Float32Array, 'a Float32Array of logits');
 
 /** One token and its probability. */
@@ -123,10 +127,12 @@ export function differentiated(of: Quantity): 'logodds' | 'logit' {
   return of === 'logit' ? 'logit' : 'logodds';
 }
 
-/** The factor from the gradient of {@link differentiated} to the quantity's own, in float64: p (1 - p) for p, 1 - p for log p. */
-export function gradientFactor(of: Quantity, { prob, logprob }: Record<Quantity, number>): number {
+/** The factor from the gradient of {@link differentiated} to the quantity's own, in float64: p (1 - p) for p, 1 - p for log p. NaN where that is NaN. */
+export function gradientFactor(of: Quantity, values: Record<Quantity, number>): number {
+  const { prob, logprob } = values ?? {};
   checkValue('gradientFactor', 'of', conventionFields.of, of);
   if (of === 'logit') return 1;
+  for (const [name, value] of Object.entries({ prob, logprob })) checkNumber('gradientFactor', name, value);
   return -Math.expm1(logprob) * (of === 'prob' ? prob : 1);
 }
 
@@ -186,6 +192,7 @@ export async function targetOrArgmax(
   probe: Probe,
   target: number | undefined,
 ): Promise<number> {
+  checkValue('targetOrArgmax', 'model', modelField, model);
   if (target === undefined) return (await predict(model, probe, 1))[0]!.id;
   checkTarget(target, model.sizes.vocabulary);
   return target;

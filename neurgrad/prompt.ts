@@ -19,7 +19,7 @@ export interface Prompt extends Probe {
   readonly shown: readonly string[];
 }
 
-const textField = like<string>((value) => typeof value === 'string', 'the text of a prompt');
+export const textField = like<string>((value) => typeof value === 'string', 'the text of a prompt');
 
 type PromptModel = Pick<LanguageModel, 'causal' | 'sizes'>;
 
@@ -34,7 +34,7 @@ const promptField = like<Pick<Prompt, 'text'>>(
   (value) => typeof value === 'object' && value !== null && typeof (value as Prompt).text === 'string',
   'a prompt, which encodePrompt gives',
 );
-const tokenizerField = like<Tokenizer>(
+export const tokenizerField = like<Tokenizer>(
   (value) => typeof (value as Tokenizer | undefined)?.encode === 'function',
   'a tokenizer: the `tokenizer` of what loadModel gives',
 );

@@ -3,9 +3,20 @@
  * that the tokenizer adds as well, a space before the place where the model is asked.
  */
 
+import { checkValue, like, list } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import { visibleText } from '../models/visibleText.ts';
+import { checkGiven } from './lists.ts';
+import { textField, tokenizerField } from './prompt.ts';
+
+const promptList = list(
+  like<{ readonly ids: readonly number[] }>(
+    (value) => Array.isArray((value as { ids?: unknown } | null)?.ids),
+    'a prompt: { ids }',
+  ),
+  'a list of prompts: [{ ids }]',
+);
 
 /**
  * One sentence for each, for the person who typed `text`; none where nothing is odd.
@@ -24,6 +35,9 @@ export function promptRemarks(
   tokenizer: Tokenizer,
   text: string,
 ): string[] {
+  checkGiven('promptRemarks', 'model', model, 'causal', 'a model: the `model` of what loadModel gives');
+  checkValue('promptRemarks', 'tokenizer', tokenizerField, tokenizer);
+  checkValue('promptRemarks', 'text', textField, text);
   const remarks: string[] = [];
   const typed = tokenizer.encode(text, { addSpecialTokens: false });
   const unknown = typed.filter((id) => id === tokenizer.unknownId).length;
@@ -53,6 +67,14 @@ export function unknownRemark(
   tokenizer: Pick<Tokenizer, 'unknownId' | 'show'>,
   prompts: readonly { readonly ids: readonly number[] }[],
 ): string | null {
+  checkGiven(
+    'unknownRemark',
+    'tokenizer',
+    tokenizer,
+    'show',
+    'a tokenizer: the `tokenizer` of what loadModel gives',
+  );
+  checkValue('unknownRemark', 'prompts', promptList, prompts);
   const { unknownId } = tokenizer;
   const of = unknownId === undefined ? 0 : prompts.filter(({ ids }) => ids.includes(unknownId)).length;
   return of === 0

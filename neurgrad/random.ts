@@ -4,10 +4,11 @@
  * Generator: mulberry32 (Tommy Ettinger, public domain), 32 bits of state, enough to choose neurons by.
  */
 
-import { checkValue, whole } from '../engine/options.ts';
+import { callback, checkValue, whole } from '../engine/options.ts';
 
 /** A seed, as a field of options. */
 export const seedField = whole(0, 2 ** 32 - 1);
+const natural = whole();
 const wholeSeed = whole(-Number.MAX_SAFE_INTEGER, undefined, 'a whole number');
 
 /**
@@ -33,10 +34,12 @@ export function seededRandom(seed: number): () => number {
 
 /**
  * `count` different whole numbers below `below`, without replacement, in the order drawn (Floyd's sampling).
- * @throws RangeError where there are fewer than `count`.
+ * @throws UserError where there are fewer than `count`.
  */
 export function drawWithoutReplacement(count: number, below: number, random: () => number): number[] {
-  if (count > below) throw new RangeError(`cannot draw ${count} different numbers below ${below}`);
+  checkValue('drawWithoutReplacement', 'below', natural, below);
+  checkValue('drawWithoutReplacement', 'count', whole(0, below), count);
+  checkValue('drawWithoutReplacement', 'random', callback(), random);
   const drawn = new Set<number>();
   for (let top = below - count; top < below; top++) {
     const pick = Math.floor(random() * (top + 1));

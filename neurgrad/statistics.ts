@@ -6,17 +6,21 @@
  */
 
 import { linearRegression, sampleCorrelation, sampleRankCorrelation } from 'simple-statistics';
-import { checkOptions, flag, like, optionsSchema } from '../engine/options.ts';
+import { UserError } from '../engine/errors.ts';
+import { checkMembers, checkOptions, flag, like, optionsSchema, required } from '../engine/options.ts';
+import { checkAlike, checkLengths, checkNumber, checkNumbers, FINITE, SHARE } from './lists.ts';
 
 /** Relative movement below which a float32 probability curve counts as flat. */
 export const NOISE_FLOOR = 1e-6;
 
 type Numbers = ArrayLike<number>;
 
-function pairs(name: string, x: Numbers, y: Numbers): [number[], number[]] {
-  if (x.length !== y.length) {
-    throw new RangeError(`${name}: ${x.length} values against ${y.length}`);
-  }
+const refused = (what: string): UserError => new UserError('option', what);
+
+function pairs(door: string, x: Numbers, y: Numbers): [number[], number[]] {
+  checkNumbers(door, 'x', x);
+  checkNumbers(door, 'y', y);
+  checkLengths(door, { x, y });
   return [Array.from(x), Array.from(y)];
 }
 
@@ -32,7 +36,7 @@ function constant(values: readonly number[]): boolean {
 /**
  * Pearson's correlation.
  * @returns -1 to 1; 0 where either side is constant or there are fewer than two pairs; NaN where a value is NaN.
- * @throws RangeError where the lengths differ.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  * @example
  * ```ts
  * import { pearson } from 'neurgrad';
@@ -59,7 +63,7 @@ export interface MeanPearson {
 /**
  * Mean of Pearson's correlations within each list, such as a prompt's neurons. A list that has none is left out: as 0, which
  * {@link pearson} gives by rule, it would draw the mean towards 0.
- * @throws RangeError where the lengths differ.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  * @example
  * ```ts
  * import { meanPearson } from 'neurgrad';
@@ -68,9 +72,9 @@ export interface MeanPearson {
  * ```
  */
 export function meanPearson(x: readonly Numbers[], y: readonly Numbers[]): MeanPearson {
-  if (x.length !== y.length) throw new RangeError(`meanPearson: ${x.length} lists against ${y.length}`);
+  checkAlike('meanPearson', { x, y });
   const found = x.flatMap((row, i) => {
-    const [a, b] = pairs('meanPearson', row, y[i]!);
+    const [a, b] = [Array.from(row), Array.from(y[i]!)];
     return a.length < 2 || constant(a) || constant(b) ? [] : [pearson(a, b)];
   });
   return { value: mean(found), counted: found.length };
@@ -78,8 +82,8 @@ export function meanPearson(x: readonly Numbers[], y: readonly Numbers[]): MeanP
 
 /**
  * Spearman's rank correlation; ties share the mean of their ranks.
- * @returns as {@link pearson}.
- * @throws RangeError where the lengths differ.
+ * @returns as {@link pearson}, NaN too.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  * @example
  * ```ts
  * import { spearman } from 'neurgrad';
@@ -96,8 +100,8 @@ export function spearman(x: Numbers, y: Numbers): number {
 
 /**
  * Least-squares slope of y = k x: sum(xy) / sum(x²), the paper's G_E.
- * @returns 0 where every x is 0.
- * @throws RangeError where the lengths differ.
+ * @returns 0 where every x is 0; NaN where a value is NaN.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  */
 export function slopeThroughOrigin(x: Numbers, y: Numbers): number {
   const [a, b] = pairs('slopeThroughOrigin', x, y);
@@ -118,28 +122,29 @@ export interface Line {
 
 /**
  * Least-squares line with intercept.
- * @returns slope 0 and the mean of y where every x is the same.
- * @throws RangeError where the lengths differ or there are no points.
+ * @returns slope 0 and the mean of y where every x is the same; NaN where a value is NaN.
+ * @throws UserError where the lengths differ or there are no points.
  */
 export function lineFit(x: Numbers, y: Numbers): Line {
   const [a, b] = pairs('lineFit', x, y);
-  if (a.length === 0) throw new RangeError('lineFit: no points');
+  if (a.length === 0) throw refused('lineFit: there are no points');
   if (constant(a)) return { slope: 0, intercept: mean(b) };
   const { m, b: intercept } = linearRegression(a.map((value, i) => [value, b[i]!]));
   return { slope: m, intercept };
 }
 
-/** Arithmetic mean; NaN where there are no values. */
+/** Arithmetic mean; NaN where there are no values, or one is NaN. @throws UserError for what are no numbers. */
 export function mean(values: Numbers): number {
+  checkNumbers('mean', 'values', values);
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i]!;
   return sum / values.length;
 }
 
 /**
- * Share of pairs with the same sign. 0 agrees with 0 alone.
+ * Share of pairs with the same sign. 0 agrees with 0 alone, NaN with nothing.
  * @returns NaN where there are no pairs.
- * @throws RangeError where the lengths differ.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  */
 export function signAgreement(x: Numbers, y: Numbers): number {
   const [a, b] = pairs('signAgreement', x, y);
@@ -148,8 +153,8 @@ export function signAgreement(x: Numbers, y: Numbers): number {
 
 /**
  * Mean of |x - y|.
- * @returns NaN where there are no pairs.
- * @throws RangeError where the lengths differ.
+ * @returns NaN where there are no pairs, or a value is NaN.
+ * @throws UserError for what are no numbers, and where the lengths differ.
  */
 export function meanAbsoluteError(x: Numbers, y: Numbers): number {
   const [a, b] = pairs('meanAbsoluteError', x, y);
@@ -164,8 +169,11 @@ export function meanAbsoluteError(x: Numbers, y: Numbers): number {
  *
  * console.log(isFlat([-2e-7, 1e-7], 2e-7), isFlat([-2e-7, 3e-7], 2e-7)); // → true false
  * ```
+ * @throws UserError for what are no numbers.
  */
 export function isFlat(changes: Numbers, noise: number): boolean {
+  checkNumbers('isFlat', 'changes', changes);
+  checkNumber('isFlat', 'noise', noise);
   return Array.prototype.every.call(changes, (change: number) => Math.abs(change) <= noise);
 }
 
@@ -175,8 +183,10 @@ export const LINEAR_R = 0.95;
 /** Points that a curve needs to be linear: two always lie on a line. */
 export const LINEAR_POINTS = 3;
 
-/** Whether an r is that of a linear neuron: |r| >= 0.95. Of curves of three points or more: see {@link CurveFit}. */
+/** Whether an r is that of a linear neuron: |r| >= 0.95, which NaN is not. Of curves of three points or more: see {@link CurveFit}. */
 export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
+  checkNumber('isLinear', 'r', r);
+  checkNumber('isLinear', 'threshold', threshold, SHARE);
   return Math.abs(r) >= threshold;
 }
 
@@ -223,8 +233,9 @@ export const RANGE_SLACK = 1e-9;
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
  * @param noise what of v(s) - v(0) may be rounding, same length. Default: a millionth of |v(s)|, as of float32 forwards.
- * @throws RangeError where the lengths differ, 0 is missing or no other shift lies within the range; UserError for an option
- *   that there is not.
+ * @returns NaN for slope and r where a value is NaN.
+ * @throws UserError where the lengths differ, 0 is missing or no other shift lies within the range, and for an option that there is
+ *   not.
  * @example
  * ```ts
  * import { fitCurve } from 'neurgrad';
@@ -240,14 +251,18 @@ export function fitCurve(
   noise?: Numbers,
 ): CurveFit {
   checkOptions('fitCurve', fitOptions, options);
-  const [s, v] = pairs('fitCurve', shifts, values);
+  checkNumbers('fitCurve', 'shifts', shifts, FINITE);
+  checkNumbers('fitCurve', 'values', values);
+  if (noise !== undefined) checkNumbers('fitCurve', 'noise', noise);
+  checkLengths('fitCurve', { shifts, values, ...(noise ? { noise } : {}) });
+  const [s, v] = [Array.from(shifts), Array.from(values)];
   const { range = 2, includeZero = false, withIntercept = false } = options;
   const zero = s.indexOf(0);
-  if (zero < 0) throw new RangeError('fitCurve: the curve has no point at shift 0');
+  if (zero < 0) throw refused('fitCurve: the curve has no point at shift 0');
   const base = v[zero]!;
   const inside = s.flatMap((shift, i) => (Math.abs(shift) <= range + RANGE_SLACK ? [i] : []));
   const moved = inside.filter((i) => i !== zero);
-  if (moved.length === 0) throw new RangeError(`fitCurve: no shift but 0 within ±${range}`);
+  if (moved.length === 0) throw refused(`fitCurve: no shift but 0 within ±${range}`);
   const used = includeZero ? inside : moved;
 
   const x = used.map((i) => s[i]!);
@@ -283,15 +298,28 @@ export interface CurveSums {
   readonly noise: number;
 }
 
+const sumField = required(like<number>((value) => typeof value === 'number', 'a number'));
+const curveSums = optionsSchema<CurveSums>({
+  moment: sumField,
+  mean: sumField,
+  covariance: sumField,
+  variance: sumField,
+  residue: sumField,
+  extent: sumField,
+  noise: sumField,
+});
+
 /**
  * {@link fitCurve} of a curve of which the sums are known, not the points.
- * @throws RangeError where no shift but 0 lies within the range.
+ * @returns NaN for slope and r where a sum is NaN. @throws UserError where no shift but 0 lies within the range.
  */
 export function fitSums(shifts: Numbers, sums: CurveSums, options: FitOptions = {}): CurveFit {
   checkOptions('fitSums', fitOptions, options);
+  checkNumbers('fitSums', 'shifts', shifts, FINITE);
+  checkMembers('fitSums: sums', curveSums, sums);
   const { range = 2, includeZero = false, withIntercept = false } = options;
   const x = Array.from(shifts).filter((s) => Math.abs(s) <= range + RANGE_SLACK && (includeZero || s !== 0));
-  if (!x.some((s) => s !== 0)) throw new RangeError(`fitSums: no shift but 0 within ±${range}`);
+  if (!x.some((s) => s !== 0)) throw refused(`fitSums: no shift but 0 within ±${range}`);
   const { moment, covariance, variance, residue } = sums;
   const centre = mean(x);
   const spread = constant(x) ? 0 : x.reduce((sum, s) => sum + (s - centre) ** 2, 0);

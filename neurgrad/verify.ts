@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { callback, checkOptions, optionsSchema, whole } from '../engine/options.ts';
+import { callback, checkOptions, checkValue, like, list, optionsSchema, whole } from '../engine/options.ts';
 import { type LanguageModel, runModel } from '../models/model.ts';
 import { type Direction, outwardSign } from './conventions.ts';
 import { carriesDifferences, openBundle } from './difference/bundle.ts';
@@ -12,8 +12,9 @@ import { rowChanges } from './difference/wave.ts';
 import { shiftGrid } from './grid.ts';
 import { integrateLayers } from './integrated.ts';
 import { median } from './intervals.ts';
+import { checkGiven, checkNumber } from './lists.ts';
 import { type Neuron, neuronAt } from './neuron.ts';
-import { checkProbe, type Probe, predict } from './predict.ts';
+import { checkProbe, modelField, type Probe, predict } from './predict.ts';
 import { drawWithoutReplacement, seededRandom, seedField } from './random.ts';
 import { pearson } from './statistics.ts';
 import { sweep } from './sweep.ts';
@@ -73,6 +74,7 @@ export async function verifyConventions(
   options: VerifyOptions = {},
 ): Promise<ConventionCheck> {
   checkOptions('verifyConventions', verifyOptions, options);
+  checkGiven('verifyConventions', 'probes', probes, 'entries', 'a list of prompts');
   for (const probe of probes) checkProbe('verifyConventions', model, probe);
   const activation: number[] = [];
   const gradient: number[] = [];
@@ -129,8 +131,10 @@ export interface ExactCheck {
   readonly passed: boolean;
 }
 
-/** How far a value is from another, as a share of that; 0 where they are equal. */
+/** How far a value is from another, as a share of that; 0 where they are equal, NaN where one is NaN. */
 export function relativeDifference(value: number, other: number): number {
+  checkNumber('relativeDifference', 'value', value);
+  checkNumber('relativeDifference', 'other', other);
   return value === other ? 0 : Math.abs(value - other) / Math.abs(other);
 }
 
@@ -218,11 +222,21 @@ export interface ReferenceLogits {
   readonly logits: ArrayLike<number>;
 }
 
+const referenceList = list<ReferenceLogits>(
+  like((value) => {
+    const { ids, logits } = (value ?? {}) as Partial<ReferenceLogits>;
+    return Array.isArray(ids) && typeof logits?.length === 'number';
+  }, 'a reference: { ids, logits }'),
+  'a list of references: [{ ids, logits }]',
+);
+
 /** @throws UserError where the reference has another shape than the model. */
 export async function verifyParity(
   model: LanguageModel,
   references: readonly ReferenceLogits[],
 ): Promise<ParityCheck> {
+  checkValue('verifyParity', 'model', modelField, model);
+  checkValue('verifyParity', 'references', referenceList, references);
   const { vocabulary } = model.sizes;
   let [largest, scale, disagreements, positions] = [0, 0, 0, 0];
   for (const { ids, logits } of references) {

@@ -6,6 +6,15 @@
  * classes. Sums over training prompts are all it needs, so that it streams like the others.
  */
 
+import {
+  below,
+  checkGiven,
+  checkLengths,
+  checkNumber,
+  checkNumbers,
+  NATURAL,
+  REAL,
+} from '../neurgrad/lists.ts';
 import { argmax } from './prober.ts';
 
 /** What training prompts leave behind, to fit thresholds from. */
@@ -28,6 +37,8 @@ export interface ActivationProber {
 
 /** Sums of no prompts yet. */
 export function emptySums(classes: number, neurons: number): ActivationSums {
+  checkNumber('emptySums', 'classes', classes, NATURAL);
+  checkNumber('emptySums', 'neurons', neurons, NATURAL);
   return {
     prompts: new Int32Array(classes),
     sum: new Float64Array(classes * neurons),
@@ -35,8 +46,15 @@ export function emptySums(classes: number, neurons: number): ActivationSums {
   };
 }
 
+const checkSums = (door: string, name: string, sums: ActivationSums): void =>
+  checkGiven(door, name, sums, 'square', 'sums, which emptySums gives');
+
 /** Adds one training prompt: its activations [neurons] and its class. */
 export function countActivation(sums: ActivationSums, activation: Float32Array, gold: number): void {
+  checkSums('countActivation', 'sums', sums);
+  checkNumbers('countActivation', 'activation', activation);
+  checkLengths('countActivation', { activation, sums: sums.square }, 'neurons');
+  checkNumber('countActivation', 'gold', gold, below(sums.prompts.length));
   const neurons = activation.length;
   sums.prompts[gold]!++;
   for (let n = 0; n < neurons; n++) {
@@ -48,7 +66,10 @@ export function countActivation(sums: ActivationSums, activation: Float32Array, 
 
 /** Adds `more` to `sums`. */
 export function addSums(sums: ActivationSums, more: ActivationSums): void {
+  checkSums('addSums', 'sums', sums);
+  checkSums('addSums', 'more', more);
   for (const part of ['prompts', 'sum', 'square'] as const) {
+    checkLengths('addSums', { [`sums.${part}`]: sums[part], [`more.${part}`]: more[part] });
     for (let i = 0; i < sums[part].length; i++) sums[part][i]! += more[part][i]!;
   }
 }
@@ -67,6 +88,7 @@ export function addSums(sums: ActivationSums, more: ActivationSums): void {
  * ```
  */
 export function fitActivation(sums: ActivationSums): ActivationProber {
+  checkSums('fitActivation', 'sums', sums);
   const classes = sums.prompts.length;
   const neurons = sums.square.length;
   const all = sums.prompts.reduce((total, count) => total + count, 0);
@@ -94,7 +116,12 @@ export function predictActivation(
   classes: number,
   sizes: readonly number[],
 ): Int32Array {
+  checkGiven('predictActivation', 'prober', prober, 'threshold', 'what fitActivation gives');
   const { threshold, side, ranking } = prober;
+  checkNumbers('predictActivation', 'activation', activation, REAL);
+  checkLengths('predictActivation', { activation, threshold }, 'neurons');
+  checkNumber('predictActivation', 'classes', classes, NATURAL);
+  checkNumbers('predictActivation', 'sizes', sizes, below(threshold.length + 1));
   const neurons = threshold.length;
   const votes = new Int32Array(classes);
   let done = 0;

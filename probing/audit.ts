@@ -6,9 +6,18 @@
  * whatever case, width and spacing), and by what they are about (`source`).
  */
 
-import { checkValue, one } from '../engine/options.ts';
-import { countProblems, type ProblemCount, SPLITS, type Split, type TaskData, type TaskRow } from './data.ts';
-import { normalised, type Task } from './task.ts';
+import { checkValue, like, list, one } from '../engine/options.ts';
+import { checkGiven } from '../neurgrad/lists.ts';
+import {
+  checkData,
+  countProblems,
+  type ProblemCount,
+  SPLITS,
+  type Split,
+  type TaskData,
+  type TaskRow,
+} from './data.ts';
+import { checkTask, normalised, type Task } from './task.ts';
 
 /** Rows of `from` that stand in `in` too. */
 export interface Leak {
@@ -61,6 +70,8 @@ export function contentKey({ question }: Pick<TaskRow, 'question'>): string {
 
 /** Counts leaks, duplicates and contradictions of one task. */
 export function auditTask(task: Task, data: TaskData): TaskAudit {
+  checkTask('auditTask', task);
+  checkData('auditTask', data);
   const exact = keysOf(data, exactKey);
   const content = keysOf(data, contentKey);
   const source = keysOf(data, ({ question }) => question.source);
@@ -129,10 +140,16 @@ export function leakShare(
   checkValue('leakShare', 'from', splitField, from);
   checkValue('leakShare', 'other', splitField, other);
   checkValue('leakShare', 'by', byField, by);
+  checkGiven('leakShare', 'audit', audit, 'leaks', 'what auditTask gives');
   const leak = audit.leaks.find((l) => l.from === from && l.in === other);
   const questions = audit.splits[from].labels.reduce((sum, count) => sum + count, 0);
   return leak && questions > 0 ? leak[by] / questions : 0;
 }
+
+const auditList = list<TaskAudit>(
+  like((value) => Array.isArray((value as Partial<TaskAudit> | null)?.leaks), 'what auditTask gives'),
+  'a list of audits, which auditTask gives',
+);
 
 /** Share of common rows from which two splits count as the same. */
 export const SAME_SPLIT = 0.99;
@@ -153,6 +170,7 @@ export interface AuditSummary {
 
 /** The audit of a whole release in one record. */
 export function summariseAudits(audits: readonly TaskAudit[]): AuditSummary {
+  checkValue('summariseAudits', 'audits', auditList, audits);
   const sharing = (from: Split, other: Split, by: 'content' | 'source' = 'content') =>
     audits
       .map((audit) => ({ task: audit.task, share: leakShare(audit, from, other, by) }))

@@ -7,7 +7,7 @@
  */
 
 import { gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
-import { checkMembers, one, optionsSchema, required } from '../engine/options.ts';
+import { checkMembers, checkValue, one, optionsSchema, required } from '../engine/options.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { type RunResult, runModel } from '../models/model.ts';
 import { keepsKeys, prefillAll, type StreamedModel } from '../models/stream.ts';
@@ -18,6 +18,7 @@ import {
   differentiated,
   gradientFactor,
   type LanguageModel,
+  modelField,
   outwardSign,
   siteHook,
   targetValues,
@@ -82,6 +83,7 @@ export interface GradientReader extends Disposable {
  */
 export function openReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
   checkMembers('openReader', readingConventions, conventions);
+  checkValue('openReader', 'model', modelField, model);
   return keepsKeys(model) ? cachedReader(model, conventions) : fullReader(model, conventions);
 }
 
@@ -94,6 +96,7 @@ export function cachedReader(
   conventions: ReadingConventions,
 ): GradientReader {
   checkMembers('cachedReader', readingConventions, conventions);
+  checkValue('cachedReader', 'model', modelField, model as unknown);
   const names = hooks(model, conventions);
   // A multilingual task has a prefix for each of its languages.
   const prefixes = new Map<readonly number[], Prefix>();
@@ -138,6 +141,7 @@ export function cachedReader(
 /** A full pass a prompt, candidates as rows: any model; what the cached way is tested against. */
 export function fullReader(model: LanguageModel, conventions: ReadingConventions): GradientReader {
   checkMembers('fullReader', readingConventions, conventions);
+  checkValue('fullReader', 'model', modelField, model);
   const names = hooks(model, conventions);
   const one = async ({ ids, position }: ReadablePrompt, candidates: readonly number[]): Promise<Reading> => {
     const positions = candidates.map(() => position);

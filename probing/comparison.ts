@@ -3,6 +3,7 @@
  * answer alike say nothing about it, so the two are compared prompt by prompt.
  */
 
+import { checkLengths, checkNumber, checkNumbers, NATURAL, REAL } from '../neurgrad/lists.ts';
 import { bootstrapInterval, type Interval } from './resampling.ts';
 
 /** How much better one way to answer is than another, on the same prompts. */
@@ -21,6 +22,11 @@ export interface Comparison {
   readonly p: number;
 }
 
+function checkAnswers(door: string, lists: Readonly<Record<string, readonly number[]>>): void {
+  for (const [name, list] of Object.entries(lists)) checkNumbers(door, name, list, REAL);
+  checkLengths(door, lists, 'answers');
+}
+
 /** Compares two lists of answers to the same prompts. */
 export function comparePaired(
   first: readonly number[],
@@ -28,6 +34,9 @@ export function comparePaired(
   gold: readonly number[],
   seed: number,
 ): Comparison {
+  checkAnswers('comparePaired', { first, second, gold });
+  checkNumbers('comparePaired', 'gold', gold, NATURAL, 1);
+  checkNumber('comparePaired', 'seed', seed, NATURAL);
   const gains = pairedGains(first, second, gold);
   const onlyFirst = gains.filter((gain) => gain > 0).length;
   const onlySecond = gains.filter((gain) => gain < 0).length;
@@ -46,6 +55,7 @@ export function pairedGains(
   second: readonly number[],
   gold: readonly number[],
 ): number[] {
+  checkAnswers('pairedGains', { first, second, gold });
   return gold.map((right, i) => Number(first[i] === right) - Number(second[i] === right));
 }
 
@@ -61,6 +71,8 @@ export function pairedGains(
  * ```
  */
 export function mcnemar(onlyFirst: number, onlySecond: number): number {
+  checkNumber('mcnemar', 'onlyFirst', onlyFirst, NATURAL);
+  checkNumber('mcnemar', 'onlySecond', onlySecond, NATURAL);
   const all = onlyFirst + onlySecond;
   const fewer = Math.min(onlyFirst, onlySecond);
   // Chances of 0, 1, … of `all`, each from the one before; in logarithms, since 2^-all underflows.

@@ -4,6 +4,7 @@
  */
 
 import { checkValue, one } from '../engine/options.ts';
+import { checkGiven, checkLengths, checkNumber, NATURAL } from '../neurgrad/lists.ts';
 
 /** Paper (default) or the authors' released code; SPEC 7 says where they differ. */
 export const VARIANTS = ['paper', 'release'] as const;
@@ -24,11 +25,19 @@ export interface Counts {
 
 /** Counters of no prompts yet. */
 export function emptyCounts(neurons: number): Counts {
+  checkNumber('emptyCounts', 'neurons', neurons, NATURAL);
   return { plus: new Int32Array(neurons), minus: new Int32Array(neurons) };
 }
 
+/** @throws UserError for what are no counters. */
+export const checkCounts = (door: string, name: string, counts: Counts): void =>
+  checkGiven(door, name, counts, 'plus', 'counters, which emptyCounts gives');
+
 /** Adds `more` to `counts`. */
 export function addCounts(counts: Counts, more: Counts): void {
+  checkCounts('addCounts', 'counts', counts);
+  checkCounts('addCounts', 'more', more);
+  checkLengths('addCounts', { counts: counts.plus, more: more.plus }, 'neurons');
   addTo(counts.plus, more.plus);
   addTo(counts.minus, more.minus);
 }

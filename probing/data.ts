@@ -3,12 +3,14 @@
  * list, JSON lines or Parquet. Every row is read; those that are no question are kept as problems with their number.
  */
 
+import { checkValue, like, list } from '../engine/options.ts';
 import { addressOf, boundedRunner, hasProcesses } from '../models/boundedProcess.ts';
 import type { ByteFolder, ByteSource } from '../models/index.ts';
 import { parseJson } from '../models/json.ts';
 import { POINTER_LIMIT, refusePointer } from '../models/lfsPointer.ts';
 import { UserError } from '../neurgrad/index.ts';
-import { type Question, type Row, readRow, type Task } from './task.ts';
+import { checkGiven } from '../neurgrad/lists.ts';
+import { checkTask, type Question, type Row, readRow, type Task } from './task.ts';
 
 /** The splits of a task. */
 export const SPLITS = ['train', 'valid', 'test'] as const;
@@ -50,6 +52,8 @@ export type TaskData = Readonly<Record<Split, SplitRows>>;
 
 /** @returns null where the folder has none of the task's files. @throws UserError for a file that cannot be read. */
 export async function readTask(folder: ByteFolder, task: Task): Promise<TaskData | null> {
+  checkGiven('readTask', 'folder', folder, 'open', 'a folder, which localFolder or resolveDataFolder gives');
+  checkTask('readTask', task);
   const splits = {} as Record<Split, SplitRows>;
   for (const split of SPLITS) splits[split] = await readSplit(folder, task, split);
   return SPLITS.some((split) => splits[split].file !== null) ? splits : null;
@@ -75,6 +79,8 @@ async function findFile(folder: ByteFolder, task: Task, split: Split): Promise<s
 
 /** Questions and problems among the records of one file. */
 export function sortRows(task: Task, records: readonly unknown[]): Omit<SplitRows, 'file'> {
+  checkTask('sortRows', task);
+  checkGiven('sortRows', 'records', records, 'forEach', 'a list of records');
   const rows: TaskRow[] = [];
   const bad: BadRow[] = [];
   records.forEach((record, index) => {
@@ -169,6 +175,8 @@ export function byLabel<Item extends { readonly question: Question }>(
   task: Task,
   rows: readonly Item[],
 ): Item[][] {
+  checkTask('byLabel', task);
+  checkRows('byLabel', rows);
   return task.labels.map((_, gold) => rows.filter(({ question }) => question.gold === gold));
 }
 
@@ -179,11 +187,42 @@ export interface ProblemCount {
   readonly rows: readonly number[];
 }
 
+const badRows = list<BadRow>(
+  like(
+    (value) => typeof (value as Partial<BadRow> | null)?.problem === 'string',
+    'a row: { index, problem }',
+  ),
+  'a list of rows: [{ index, problem }]',
+);
+const questions = list<{ readonly question: Question }>(
+  like(
+    (value) => typeof (value as { question?: unknown } | null)?.question === 'object',
+    'a row with its question, as readTask and sortRows give',
+  ),
+  'a list of rows, which readTask and sortRows give',
+);
+/** @throws UserError for what are no rows with their questions. */
+export const checkRows = (door: string, rows: unknown, name = 'rows'): void =>
+  checkValue(door, name, questions, rows);
+
+/** @throws UserError for what is no data of a task. */
+export function checkData(door: string, data: TaskData): void {
+  for (const split of SPLITS)
+    checkGiven(
+      door,
+      `data.${split}`,
+      (data ?? ({} as TaskData))[split],
+      'rows',
+      'the data of a task, which readTask gives',
+    );
+}
+
 /** Rows listed of each problem. */
 const LISTED = 20;
 
 /** Problems from the most frequent on. */
 export function countProblems(bad: readonly BadRow[]): ProblemCount[] {
+  checkValue('countProblems', 'bad', badRows, bad);
   const problems = new Map<string, number[]>();
   for (const { index, problem } of bad) problems.set(problem, [...(problems.get(problem) ?? []), index]);
   return [...problems]

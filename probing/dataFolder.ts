@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { between, callback, checkOptions, optionsSchema, text } from '../engine/options.ts';
+import { between, callback, checkOptions, checkValue, optionsSchema, text } from '../engine/options.ts';
 import { type ByteFolder, localFolder, safeName } from '../models/byteSource.ts';
 import { isHubId } from '../models/hub.ts';
 import { faultOf } from '../models/hubCache.ts';
@@ -44,6 +44,7 @@ export async function resolveDataFolder(
   options: DataFolderOptions = {},
 ): Promise<ByteFolder> {
   checkOptions('resolveDataFolder', dataFolderOptions, options);
+  checkValue('resolveDataFolder', 'idOrPath', text, idOrPath);
   const { stat, readFile } = await import('node:fs/promises');
   const { join } = await import('node:path');
   if (await stat(idOrPath).catch(() => undefined)) return localFolder(idOrPath);

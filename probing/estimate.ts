@@ -4,8 +4,10 @@
  * a few percent.
  */
 
+import { checkValue, like, list } from '../engine/options.ts';
 import { headCost, layersCost } from '../models/cost.ts';
 import { type Description, parametersOf, parseConfig, presetConfig } from '../models/index.ts';
+import { checkGiven, checkNumber, NATURAL } from '../neurgrad/lists.ts';
 import { SPLITS } from './data.ts';
 import type { TaskPlan } from './prompts.ts';
 import { prefixesOf } from './run.ts';
@@ -50,6 +52,8 @@ const layerWeights = (description: Description): number =>
 
 /** Operations and bytes of a workload, by counting; no device is asked. */
 export function estimate(description: Description, work: Workload): Estimate {
+  checkGiven('estimate', 'description', description, 'sizes', "a model's description, such as LLAMA2_7B");
+  checkGiven('estimate', 'work', work, 'prompts', 'a workload, which workloadOf gives');
   const { sizes, causal } = description;
   const layers = layerWeights(description);
   const decoder = sizes.hidden * sizes.vocabulary;
@@ -76,13 +80,25 @@ export function estimate(description: Description, work: Workload): Estimate {
   };
 }
 
-/** The work of planned tasks. */
+const planList = list<TaskPlan>(
+  like(
+    (value) => typeof (value as Partial<TaskPlan> | null)?.prompts === 'object',
+    'a plan, which planTask gives',
+  ),
+  'a list of plans, which planTask gives',
+);
+
+/** The work of planned tasks; NaN for what there is of no prompt. */
 export function workloadOf(
   plans: readonly TaskPlan[],
-  { causal }: Pick<Description, 'causal'>,
+  description: Pick<Description, 'causal'>,
   permutations: number,
   sharded = false,
 ): Workload {
+  checkValue('workloadOf', 'plans', planList, plans);
+  checkNumber('workloadOf', 'permutations', permutations, NATURAL);
+  checkGiven('workloadOf', 'description', description, 'causal', "a model's description, such as LLAMA2_7B");
+  const { causal } = description;
   let [prompts, tokens, shared, longest, candidates] = [0, 0, 0, 0, 0];
   for (const plan of plans) {
     const prefixes = prefixesOf(plan);

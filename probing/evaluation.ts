@@ -6,6 +6,15 @@
 
 import { mean, seededRandom, UserError } from '../neurgrad/index.ts';
 import {
+  below,
+  checkGiven,
+  checkLengths,
+  checkNumber,
+  checkNumbers,
+  NATURAL,
+  SHARE,
+} from '../neurgrad/lists.ts';
+import {
   type ActivationSums,
   addSums,
   countActivation,
@@ -48,6 +57,8 @@ export interface Training {
  * @throws UserError where there is no memory for so many.
  */
 export function emptyTraining(candidates: number, neurons: number, permutations: number): Training {
+  for (const [name, value] of Object.entries({ candidates, neurons, permutations }))
+    checkNumber('emptyTraining', name, value, NATURAL);
   const lists = () => Array.from({ length: 1 + permutations }, () => emptyCounts(neurons));
   try {
     return { prompts: 0, polar: lists(), magn: lists(), activation: emptySums(candidates, neurons) };
@@ -62,6 +73,9 @@ export function emptyTraining(candidates: number, neurons: number, permutations:
   }
 }
 
+const checkTraining = (door: string, name: string, training: Training): void =>
+  checkGiven(door, name, training, 'polar', 'counters, which emptyTraining gives');
+
 /** Adds one prompt. `golds`: its label, and its label under each permutation. `Trainer` does the same, faster. */
 export function train(
   training: Training,
@@ -72,6 +86,12 @@ export function train(
   variant: Variant,
 ): void {
   checkVariant('train', variant);
+  checkTraining('train', 'training', training);
+  checkNumbers('train', 'gradients', gradients);
+  checkNumbers('train', 'activation', activation);
+  checkNumber('train', 'candidates', candidates, NATURAL);
+  checkNumbers('train', 'golds', golds, below(training.activation.prompts.length));
+  checkLengths('train', { golds, 'labellings of training': training.polar }, 'labels');
   training.prompts++;
   const neurons = neuronCount(gradients, candidates);
   for (const kind of KINDS) {
@@ -89,6 +109,8 @@ export function train(
 
 /** Adds the counters of other prompts. */
 export function addTraining(training: Training, more: Training): void {
+  checkTraining('addTraining', 'training', training);
+  checkTraining('addTraining', 'more', more);
   training.prompts += more.prompts;
   for (const { name } of KINDS) {
     training[name].forEach((counts, k) => {
@@ -100,6 +122,9 @@ export function addTraining(training: Training, more: Training): void {
 
 /** Labels of a split's prompts, permuted: [permutation][prompt]. */
 export function permutedGolds(gold: readonly number[], permutations: number, seed: number): number[][] {
+  checkNumbers('permutedGolds', 'gold', gold, NATURAL);
+  checkNumber('permutedGolds', 'permutations', permutations, NATURAL);
+  checkNumber('permutedGolds', 'seed', seed, NATURAL);
   const random = seededRandom(textSeed('permutations', seed));
   return Array.from({ length: permutations }, () => shuffle([...gold], random));
 }
@@ -178,6 +203,8 @@ const NULL_ENDS = 39;
 
 /** What permuted labels reach, beside what the real ones do; the real ones count among the permutations (Phipson and Smyth 2010). */
 export function nullOf(accuracies: readonly number[], real: number): NullResult {
+  checkNumbers('nullOf', 'accuracies', accuracies, SHARE);
+  checkNumber('nullOf', 'real', real, SHARE);
   // Means of many accuracies come in orders that differ in their last bits.
   const asGood = accuracies.filter((accuracy) => accuracy >= real - 1e-12).length;
   return {
@@ -190,6 +217,8 @@ export function nullOf(accuracies: readonly number[], real: number): NullResult 
 
 /** The most frequent label, the first of equals, and its accuracy. @param training prompts of each label. */
 export function majorityOf(training: ArrayLike<number>, gold: readonly number[]): Majority {
+  checkNumbers('majorityOf', 'training', training, NATURAL, 1);
+  checkNumbers('majorityOf', 'gold', gold, NATURAL, 1);
   const label = argmax(training);
   return { label, accuracy: gold.filter((one) => one === label).length / gold.length };
 }
@@ -205,6 +234,10 @@ export async function evaluateTask(
   seed: number,
 ): Promise<Evaluation> {
   checkVariant('evaluateTask', variant);
+  checkTraining('evaluateTask', 'training', training);
+  checkGiven('evaluateTask', 'prompts', prompts, 'valid', 'prompts: { valid, test }');
+  checkNumber('evaluateTask', 'candidates', candidates, NATURAL);
+  checkNumber('evaluateTask', 'seed', seed, NATURAL);
   const fitted = KINDS.map((kind) => training[kind.name].map((counts) => fitProber(kind, variant, counts)));
   const act = fitActivation(training.activation);
   const sizes = proberSizes(training.activation.square.length);
@@ -274,6 +307,9 @@ export async function evaluateTask(
 
 /** Neurons of each layer among a prober's chosen ones. */
 export function layerHistogram(prober: Prober, size: number, layers: number): number[] {
+  checkGiven('layerHistogram', 'prober', prober, 'ranking', 'a prober, which fitProber or loadProber gives');
+  checkNumber('layerHistogram', 'size', size, below(prober.ranking.length + 1));
+  checkNumber('layerHistogram', 'layers', layers, NATURAL);
   const width = prober.polarity.length / layers;
   const counts = new Array<number>(layers).fill(0);
   for (const neuron of prober.ranking.subarray(0, size)) counts[Math.floor(neuron / width)]!++;

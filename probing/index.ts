@@ -1,25 +1,68 @@
 /** Skill-neuron probing on MCEval8K: tasks, prompts, splits, probers, their baselines and nulls. */
 
 export * from './activation.ts';
-export * from './audit.ts';
+export {
+  type AuditSummary,
+  auditTask,
+  type Leak,
+  leakShare,
+  SAME_SPLIT,
+  type SplitAudit,
+  summariseAudits,
+  type TaskAudit,
+} from './audit.ts';
 export * from './collect.ts';
 export * from './comparison.ts';
-export * from './counts.ts';
-export * from './data.ts';
+export { addCounts, type Counts, emptyCounts, VARIANTS, type Variant, variantField } from './counts.ts';
+export {
+  type BadRow,
+  byLabel,
+  countProblems,
+  type ProblemCount,
+  readTask,
+  SPLITS,
+  type Split,
+  type SplitRows,
+  sortRows,
+  type TaskData,
+  type TaskRow,
+} from './data.ts';
 export * from './dataFolder.ts';
 export * from './estimate.ts';
 export * from './evaluation.ts';
 export * from './macro.ts';
 export { magn } from './magn.ts';
-export * from './marks.ts';
+export { MARK, markGradients, packMarks, unpackMarks } from './marks.ts';
 export * from './paper.ts';
 export { polar } from './polar.ts';
-export * from './prober.ts';
+export {
+  accuracies,
+  argmax,
+  fitProber,
+  LARGEST_SIZE,
+  type Prober,
+  type ProberKind,
+  predictSizes,
+  proberSizes,
+  proberVotes,
+  selectSize,
+} from './prober.ts';
 export * from './proberFile.ts';
 export * from './prompts.ts';
 export * from './resampling.ts';
 export * from './run.ts';
-export * from './splits.ts';
-export * from './task.ts';
+export { type CleanSplits, cleanSplits, RELEASED_SIZES, shuffle } from './splits.ts';
+export {
+  type Field,
+  LANGUAGES,
+  type Language,
+  normalised,
+  type Question,
+  type ReadRow,
+  type Row,
+  readRow,
+  type Task,
+  type Wording,
+} from './task.ts';
 export * from './tasks.ts';
 export * from './trainer.ts';

@@ -3,7 +3,9 @@
  * their null, and Holm's p values, since among 22 tasks one falls below 0.05 by chance alone.
  */
 
+import { checkValue, like, list } from '../engine/options.ts';
 import { holm, mean } from '../neurgrad/index.ts';
+import { checkNumber, NATURAL } from '../neurgrad/lists.ts';
 import { pairedGains } from './comparison.ts';
 import { type MethodResult, type NullResult, nullOf } from './evaluation.ts';
 import { bootstrapInterval, type Interval } from './resampling.ts';
@@ -43,8 +45,15 @@ export interface TaskMeans {
   readonly holm: Readonly<Record<'polar' | 'magn', Corrected>>;
 }
 
-/** Means over tasks. */
+const reports = list<TaskReport>(
+  like((value) => typeof (value as Partial<TaskReport> | null)?.polar === 'object', "a task's report"),
+  "a list of tasks' reports, which evaluateParts gives",
+);
+
+/** Means over tasks; NaN where there are none. */
 export function taskMeans(tasks: readonly TaskReport[], seed: number): TaskMeans {
+  checkValue('taskMeans', 'tasks', reports, tasks);
+  checkNumber('taskMeans', 'seed', seed, NATURAL);
   const macro = (method: 'lmProb' | 'polar' | 'magn' | 'act'): Macro => ({
     accuracy: mean(tasks.map((task) => task[method].accuracy)),
     interval: bootstrapInterval(
@@ -98,5 +107,6 @@ export function taskMeans(tasks: readonly TaskReport[], seed: number): TaskMeans
 
 /** Permutations from which on Holm's correction can find a task's test below 0.05: the smallest p that n give is 1 / (n + 1). */
 export function permutationsFor(tasks: number): number {
+  checkNumber('permutationsFor', 'tasks', tasks, NATURAL);
   return 20 * tasks - 1;
 }

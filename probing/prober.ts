@@ -6,8 +6,23 @@
  * candidate of lower index, the smaller size.
  */
 
-import { type Counts, checkVariant, type Variant } from './counts.ts';
-import { neuronCount } from './marks.ts';
+import { checkValue } from '../engine/options.ts';
+import {
+  ANY,
+  below,
+  checkGiven,
+  checkLengths,
+  checkLists,
+  checkNumber,
+  checkNumbers,
+  NATURAL,
+  REAL,
+  SHARE,
+} from '../neurgrad/lists.ts';
+import { type Counts, checkCounts, checkVariant, type Variant } from './counts.ts';
+import { marksField, neuronCount } from './marks.ts';
+
+const GIVEN = 'a prober, which fitProber or loadProber gives';
 
 /** One way to read gradients. */
 export interface ProberKind {
@@ -41,6 +56,7 @@ export const LARGEST_SIZE = 2 ** 16;
 
 /** 1, 2, 4 … up to the neurons there are and 2^16. */
 export function proberSizes(neurons: number): number[] {
+  checkNumber('proberSizes', 'neurons', neurons, NATURAL);
   const sizes: number[] = [];
   for (let size = 1; size <= Math.min(neurons, LARGEST_SIZE); size *= 2) sizes.push(size);
   return sizes;
@@ -60,8 +76,11 @@ export function proberSizes(neurons: number): number[] {
  * console.log([...prober.polarity], [...predictSizes(prober, markGradients(gradients, 2), 2, [1])]); // → [ 1, -1 ] [ 0 ]
  * ```
  */
-export function fitProber(kind: ProberKind, variant: Variant, { plus, minus }: Counts): Prober {
+export function fitProber(kind: ProberKind, variant: Variant, counts: Counts): Prober {
   checkVariant('fitProber', variant);
+  checkGiven('fitProber', 'kind', kind, 'vote', 'polar or magn');
+  checkCounts('fitProber', 'counts', counts);
+  const { plus, minus } = counts;
   const neurons = plus.length;
   const polarity = new Int8Array(neurons);
   const score = new Int32Array(neurons);
@@ -83,6 +102,7 @@ export function rankDescending(values: Int32Array): Int32Array {
 
 /** Index of the largest value, the lowest of equals. */
 export function argmax(values: ArrayLike<number>): number {
+  checkNumbers('argmax', 'values', values, REAL, 1);
   let best = 0;
   for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
   return best;
@@ -90,6 +110,9 @@ export function argmax(values: ArrayLike<number>): number {
 
 /** Votes for each candidate of the first `size` neurons. */
 export function proberVotes(prober: Prober, marks: Uint8Array, candidates: number, size: number): Int32Array {
+  checkGiven('proberVotes', 'prober', prober, 'ranking', GIVEN);
+  checkValue('proberVotes', 'marks', marksField, marks);
+  checkNumber('proberVotes', 'size', size, below(prober.ranking.length + 1));
   const neurons = neuronCount(marks, candidates);
   const votes = new Int32Array(candidates);
   const { kind, variant, polarity, ranking } = prober;
@@ -104,6 +127,9 @@ export function predictSizes(
   candidates: number,
   sizes: readonly number[],
 ): Int32Array {
+  checkGiven('predictSizes', 'prober', prober, 'ranking', GIVEN);
+  checkValue('predictSizes', 'marks', marksField, marks);
+  checkNumbers('predictSizes', 'sizes', sizes, below(prober.ranking.length + 1));
   const neurons = neuronCount(marks, candidates);
   const votes = new Int32Array(candidates);
   const { kind, variant, polarity, ranking } = prober;
@@ -123,6 +149,10 @@ export function accuracies(
   gold: readonly number[],
   sizes: number,
 ): number[] {
+  checkLists('accuracies', 'predictions', predictions, ANY, 1);
+  checkNumbers('accuracies', 'gold', gold, NATURAL);
+  checkLengths('accuracies', { predictions, gold }, 'prompts');
+  checkNumber('accuracies', 'sizes', sizes, NATURAL);
   return Array.from({ length: sizes }, (_, s) => {
     const right = predictions.filter((row, prompt) => row[s] === gold[prompt]).length;
     return right / predictions.length;
@@ -131,5 +161,6 @@ export function accuracies(
 
 /** Which of the sizes to take: the best on development prompts, the smallest of equals. */
 export function selectSize(devAccuracies: readonly number[]): number {
+  checkNumbers('selectSize', 'devAccuracies', devAccuracies, SHARE, 1);
   return argmax(devAccuracies);
 }

@@ -5,10 +5,11 @@
  */
 
 import * as v from 'valibot';
-import { checkValue, one } from '../engine/options.ts';
+import { checkValue, one, text } from '../engine/options.ts';
 import { checkJson } from '../models/json.ts';
 import { WEIGHT_DTYPES } from '../models/storage.ts';
 import { type LanguageModel, QUANTITIES, UserError } from '../neurgrad/index.ts';
+import { checkGiven } from '../neurgrad/lists.ts';
 import type { GradientReader } from './collect.ts';
 import { VARIANTS } from './counts.ts';
 import { KINDS } from './evaluation.ts';
@@ -79,8 +80,16 @@ export interface SavedProber {
 /** The document beside the tables: what is known of the prober, and the digest of its tables' bytes. */
 const document = v.object({ ...about.entries, tables: v.pipe(v.string(), v.hash(['sha256'])) });
 
+function checkSaved(door: string, saved: SavedProber): void {
+  checkGiven(door, 'saved', saved, 'about', 'a prober: { about, prober }');
+  checkGiven(door, 'saved', saved, 'prober', 'a prober: { about, prober }');
+}
+
 /** Writes `path.safetensors` and `path.json`, each under its name only when it is whole. @param path without endings. @throws UserError */
-export async function saveProber(path: string, { about: facts, prober }: SavedProber): Promise<void> {
+export async function saveProber(path: string, saved: SavedProber): Promise<void> {
+  checkValue('saveProber', 'path', text, path);
+  checkSaved('saveProber', saved);
+  const { about: facts, prober } = saved;
   const tables = await writeTensorFile(
     `${path}.safetensors`,
     { polarity: Int32Array.from(prober.polarity), score: prober.score, ranking: prober.ranking },
@@ -96,6 +105,7 @@ export async function saveProber(path: string, { about: facts, prober }: SavedPr
  * @throws UserError where either file is missing, not a prober's, or not as it was written (`damaged`).
  */
 export async function loadProber(path: string): Promise<SavedProber> {
+  checkValue('loadProber', 'path', text, path);
   const stem = path.replace(/\.(json|safetensors)$/, '');
   const { readSealedJson } = await import('../models/seal.ts');
   const json = readSealedJson(`${stem}.json`, 'prober');
@@ -130,10 +140,10 @@ export async function loadProber(path: string): Promise<SavedProber> {
 }
 
 /** @throws UserError where the prober was fitted on a model of other sizes. */
-export function checkProberModel(
-  { model }: ProberAbout,
-  found: Pick<LanguageModel, 'family' | 'sizes'>,
-): void {
+export function checkProberModel(about: ProberAbout, found: Pick<LanguageModel, 'family' | 'sizes'>): void {
+  checkGiven('checkProberModel', 'about', about, 'model', 'the `about` of what loadProber gives');
+  checkGiven('checkProberModel', 'found', found, 'sizes', 'a model: the `model` of what loadModel gives');
+  const { model } = about;
   const { family, sizes } = found;
   const same = model.architecture === family && model.layers === sizes.layers && model.width === sizes.width;
   if (same) return;
@@ -153,11 +163,15 @@ export interface Answer {
 
 /** Classifies an encoded prompt. `reader` must have the prober's conventions. */
 export async function applyProber(
-  { about: facts, prober }: SavedProber,
+  saved: SavedProber,
   reader: GradientReader,
   prompt: { readonly ids: readonly number[]; readonly position: number },
   prefix: readonly number[] = [],
 ): Promise<Answer> {
+  checkSaved('applyProber', saved);
+  checkGiven('applyProber', 'reader', reader, 'read', 'a reader, which openReader gives');
+  checkGiven('applyProber', 'prompt', prompt, 'ids', 'a prompt: { ids, position }');
+  const { about: facts, prober } = saved;
   const [reading] = await reader.read([prompt], facts.candidates, prefix);
   const marks = markGradients(reading!.gradients, facts.candidates.length);
   const votes = [...proberVotes(prober, marks, facts.candidates.length, facts.size)];
@@ -167,11 +181,10 @@ export async function applyProber(
 const languageField = one(LANGUAGES);
 
 /** The context of a language. @throws UserError where the prober has none. */
-export function contextOf(
-  { contexts, task }: Pick<ProberAbout, 'contexts' | 'task'>,
-  language: Language,
-): string {
+export function contextOf(about: Pick<ProberAbout, 'contexts' | 'task'>, language: Language): string {
   checkValue('contextOf', 'language', languageField, language);
+  checkGiven('contextOf', 'about', about, 'contexts', 'the `about` of what loadProber gives');
+  const { contexts, task } = about;
   const context = contexts[language];
   if (context !== undefined) return context;
   throw new UserError('prober', `the ${task} prober has no context in ${language}`);

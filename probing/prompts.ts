@@ -5,12 +5,21 @@
  * Every row that makes no prompt is counted: too long for the model, or shown as a demonstration itself.
  */
 
-import { checkMembers, checkValue, one, optionsSchema, required, whole } from '../engine/options.ts';
+import { checkMembers, checkValue, like, one, optionsSchema, required, whole } from '../engine/options.ts';
 import type { LanguageModel, Tokenizer } from '../neurgrad/index.ts';
 import { seededRandom, UserError } from '../neurgrad/index.ts';
-import { byLabel, countProblems, type ProblemCount, SPLITS, type Split, type TaskRow } from './data.ts';
+import { checkGiven, checkLists, checkNumber, FINITE, NATURAL } from '../neurgrad/lists.ts';
+import {
+  byLabel,
+  checkRows,
+  countProblems,
+  type ProblemCount,
+  SPLITS,
+  type Split,
+  type TaskRow,
+} from './data.ts';
 import { sampleRows, textSeed } from './splits.ts';
-import type { Language, Task } from './task.ts';
+import { checkTask, type Language, type Task } from './task.ts';
 
 /**
  * Which token a label is scored by, where a causal model answers:
@@ -20,6 +29,10 @@ import type { Language, Task } from './task.ts';
 export const LABEL_TOKENS = ['continuation', 'release'] as const;
 /** One of {@link LABEL_TOKENS}. */
 export type LabelTokens = (typeof LABEL_TOKENS)[number];
+const MODEL = 'a model: the `model` of what loadModel gives';
+const TOKENIZER = 'a tokenizer: the `tokenizer` of what loadModel gives';
+const textField = like<string>((value) => typeof value === 'string', 'the text of a question');
+
 /** The same as a field of options. */
 export const labelTokensField = one(LABEL_TOKENS);
 
@@ -81,6 +94,9 @@ export interface TaskPlan {
 
 /** One demonstration a label for each language that the rows have. @throws UserError where a label has no row. */
 export function drawDemonstrations(task: Task, train: readonly TaskRow[], seed: number): TaskRow[] {
+  checkTask('drawDemonstrations', task);
+  checkRows('drawDemonstrations', train, 'train');
+  checkNumber('drawDemonstrations', 'seed', seed, FINITE);
   const random = seededRandom(textSeed(`${task.name} demonstrations`, seed));
   const languages = [...new Set(train.map(({ question }) => question.language))].sort();
   if (languages.length === 0) {
@@ -106,6 +122,8 @@ export function drawDemonstrations(task: Task, train: readonly TaskRow[], seed: 
 
 /** Instruction and demonstrations of each language, ending in a blank line. */
 export function taskContexts(task: Task, demonstrations: readonly TaskRow[]): Contexts {
+  checkTask('taskContexts', task);
+  checkRows('taskContexts', demonstrations, 'demonstrations');
   const entries = Object.entries(task.wording) as [Language, { instruction: string }][];
   return Object.fromEntries(
     entries.map(([language, { instruction }]) => {
@@ -127,6 +145,9 @@ export function labelTokenIds(
   mode: LabelTokens,
 ): number[] {
   checkValue('labelTokenIds', 'mode', labelTokensField, mode);
+  checkGiven('labelTokenIds', 'model', model, 'causal', MODEL);
+  checkGiven('labelTokenIds', 'tokenizer', tokenizer, 'encode', TOKENIZER);
+  checkTask('labelTokenIds', task);
   const { answer } = Object.values(task.wording)[0]!;
   const heading = `### ${answer}:`;
   const ids = task.labels.map((label) => {
@@ -154,6 +175,9 @@ export function encodeQuestion(
   tokenizer: Tokenizer,
   text: string,
 ): { ids: number[]; position: number } | null {
+  checkGiven('encodeQuestion', 'model', model, 'sizes', MODEL);
+  checkGiven('encodeQuestion', 'tokenizer', tokenizer, 'encode', TOKENIZER);
+  checkValue('encodeQuestion', 'text', textField, text);
   const { maskId } = tokenizer;
   if (model.causal) {
     const ids = tokenizer.encode(text);
@@ -177,6 +201,8 @@ export function planTask(
   options: PromptOptions,
 ): TaskPlan {
   checkMembers('planTask', promptOptions, options);
+  checkGiven('planTask', 'model', model, 'sizes', MODEL);
+  checkGiven('planTask', 'rows', rows, 'train', 'rows: { train, valid, test }');
   const { seed, shots, labelTokens } = options;
   const candidates = labelTokenIds(model, tokenizer, task, labelTokens);
   const demonstrations =
@@ -252,6 +278,7 @@ function noPrompts(
 
 /** Tokens that all prompts begin with, one at least left over. */
 export function sharedPrefix(prompts: readonly (readonly number[])[]): number[] {
+  checkLists('sharedPrefix', 'prompts', prompts, NATURAL);
   const first = prompts[0] ?? [];
   let length = Math.min(...prompts.map((ids) => ids.length - 1), first.length);
   for (const ids of prompts) {

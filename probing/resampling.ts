@@ -5,15 +5,20 @@
  */
 
 import { quantile } from 'simple-statistics';
+import { checkValue, flag, list } from '../engine/options.ts';
 import { INTERVAL_PARTS, seededRandom, wilson } from '../neurgrad/index.ts';
+import { checkLists, checkNumber, checkNumbers, FINITE, NATURAL, REAL, SHARE } from '../neurgrad/lists.ts';
 
 /** Lower and upper end. */
 export type Interval = readonly [number, number];
 
 const RESAMPLES = 1000;
+const answers = list(flag, 'a list of true and false');
 
 /** Means of resamples of a sample; the same places are drawn for the same seed and length. */
 export function bootstrapMeans(values: ArrayLike<number>, seed: number): number[] {
+  checkNumbers('bootstrapMeans', 'values', values, REAL, 1);
+  checkNumber('bootstrapMeans', 'seed', seed, FINITE);
   const random = seededRandom(seed);
   const { length } = values;
   return Array.from({ length: RESAMPLES }, () => {
@@ -34,6 +39,8 @@ export function bootstrapMeans(values: ArrayLike<number>, seed: number): number[
  * ```
  */
 export function bootstrap(correct: readonly boolean[], seed: number): number[] {
+  checkValue('bootstrap', 'correct', answers, correct);
+  checkNumber('bootstrap', 'seed', seed, FINITE);
   return bootstrapMeans(correct.map(Number), seed);
 }
 
@@ -49,6 +56,8 @@ export function bootstrap(correct: readonly boolean[], seed: number): number[] {
  * ```
  */
 export function accuracyInterval(accuracy: number, prompts: number): Interval | null {
+  checkNumber('accuracyInterval', 'accuracy', accuracy, SHARE);
+  checkNumber('accuracyInterval', 'prompts', prompts, NATURAL);
   if (prompts < INTERVAL_PARTS) return null;
   const { low, high } = wilson(accuracy, prompts);
   return [low, high];
@@ -56,6 +65,8 @@ export function accuracyInterval(accuracy: number, prompts: number): Interval | 
 
 /** 95% of a mean of lists' means, each list of prompts drawn apart from the others; null where a bootstrap cannot tell. */
 export function bootstrapInterval(lists: readonly ArrayLike<number>[], seed: number): Interval | null {
+  checkLists('bootstrapInterval', 'lists', lists, REAL);
+  checkNumber('bootstrapInterval', 'seed', seed, FINITE);
   if (lists.length === 0 || lists.some(({ length }) => length < INTERVAL_PARTS)) return null;
   if (lists.every((values) => Array.prototype.every.call(values, (value) => value === values[0])))
     return null;
@@ -67,5 +78,6 @@ export function bootstrapInterval(lists: readonly ArrayLike<number>[], seed: num
 
 /** The middle 95% of a sample. */
 export function middle(sample: readonly number[]): Interval {
+  checkNumbers('middle', 'sample', sample, REAL, 1);
   return [quantile([...sample], 0.025), quantile([...sample], 0.975)];
 }

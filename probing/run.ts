@@ -7,7 +7,10 @@ import {
   callback,
   checkMembers,
   checkOptions,
+  checkValue,
   instance,
+  like,
+  list,
   one,
   optionsSchema,
   required,
@@ -15,7 +18,15 @@ import {
   whole,
 } from '../engine/options.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
-import { formatNeuron, type LanguageModel, neuronAt, type Site, UserError } from '../neurgrad/index.ts';
+import {
+  formatNeuron,
+  type LanguageModel,
+  modelField,
+  neuronAt,
+  type Site,
+  UserError,
+} from '../neurgrad/index.ts';
+import { checkGiven, checkNumber, NATURAL } from '../neurgrad/lists.ts';
 import { type Shard, shardField, WHOLE } from '../neurgrad/study/shard.ts';
 import {
   type GradientReader,
@@ -123,6 +134,14 @@ export function recordTask(
   clean: TaskRecord['clean'] = null,
   leak = 0,
 ): TaskRecord {
+  checkGiven('recordTask', 'plan', plan, 'task', 'a plan, which planTask gives');
+  checkGiven(
+    'recordTask',
+    'tokenizer',
+    tokenizer,
+    'tokenOf',
+    'a tokenizer: the `tokenizer` of what loadModel gives',
+  );
   const gold = (split: Split): number[] => plan.prompts[split].map((prompt) => prompt.gold);
   return {
     task: plan.task.name,
@@ -169,6 +188,7 @@ async function shapeOf(
 
 /** Token prefixes by language, each the same array whenever asked. */
 export function prefixesOf(plan: TaskPlan): ReadonlyMap<Language, number[]> {
+  checkGiven('prefixesOf', 'plan', plan, 'prompts', 'a plan, which planTask gives');
   const all = SPLITS.flatMap((split) => plan.prompts[split]);
   const languages = [...new Set(all.map(({ language }) => language))];
   return new Map(
@@ -178,6 +198,14 @@ export function prefixesOf(plan: TaskPlan): ReadonlyMap<Language, number[]> {
     ]),
   );
 }
+
+const planList = list<TaskPlan>(
+  like(
+    (value) => typeof (value as Partial<TaskPlan> | null)?.prompts === 'object',
+    'a plan, which planTask gives',
+  ),
+  'a list of plans, which planTask gives',
+);
 
 /** Which part of a run, and who is told. */
 export interface CollectOptions {
@@ -208,6 +236,9 @@ export async function collect(
 ): Promise<void> {
   checkMembers('collect: settings', probeSettings, settings);
   checkOptions('collect', collectOptions, options);
+  checkValue('collect', 'model', modelField, model);
+  checkValue('collect', 'plans', planList, plans);
+  checkValue('collect', 'folder', text, folder);
   const { shard = WHOLE, run = '', finished, onProgress, onNote } = options;
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
@@ -312,6 +343,8 @@ export async function timeBatch(
   settings: ProbeSettings,
 ): Promise<{ prompts: TaskPrompt[]; seconds: number }> {
   checkMembers('timeBatch: settings', probeSettings, settings);
+  checkValue('timeBatch', 'model', modelField, model);
+  checkGiven('timeBatch', 'plan', plan, 'prompts', 'a plan, which planTask gives');
   const { language } = plan.prompts.train[0]!;
   const prefix = prefixesOf(plan).get(language)!;
   const prompts = plan.prompts.train.filter((prompt) => prompt.language === language).slice(0, BATCH);
@@ -346,7 +379,7 @@ function mark({ gradients }: Reading, plan: TaskPlan, prompt: TaskPrompt, split:
   try {
     return markGradients(gradients, plan.candidates.length);
   } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
+    if (!(cause instanceof UserError)) throw cause;
     throw new UserError('gradient', `${plan.task.name} ${split} row ${prompt.index}: ${cause.message}`, {
       cause,
     });
@@ -386,6 +419,9 @@ export async function missingUnits(
   run = '',
 ): Promise<number> {
   checkMembers('missingUnits: settings', probeSettings, settings);
+  checkGiven('missingUnits', 'record', record, 'gold', 'what recordTask gives');
+  checkNumber('missingUnits', 'neurons', neurons, NATURAL);
+  checkValue('missingUnits', 'folder', text, folder);
   const parts = partsFolder(folder, record.task);
   const { units } = await readAllTraining(parts, await shapeOf(record, neurons, settings, run));
   let missing = 0;
@@ -409,6 +445,9 @@ export async function evaluateParts(
   run = '',
 ): Promise<{ report: TaskReport; probers: Readonly<Record<KindName, Prober>> }> {
   checkMembers('evaluateParts: settings', probeSettings, settings);
+  checkGiven('evaluateParts', 'record', record, 'gold', 'what recordTask gives');
+  checkGiven('evaluateParts', 'model', model, 'width', "a model's sizes: { layers, width }");
+  checkValue('evaluateParts', 'folder', text, folder);
   const neurons = model.layers * model.width;
   const parts = partsFolder(folder, record.task);
   const shape = await shapeOf(record, neurons, settings, run);

@@ -6,10 +6,12 @@
  * nothing of a test question has been seen. Questions that stand with different labels are left out altogether.
  */
 
+import { callback, checkValue, like } from '../engine/options.ts';
 import { seededRandom } from '../neurgrad/index.ts';
+import { checkNumber, FINITE } from '../neurgrad/lists.ts';
 import { contentKey } from './audit.ts';
-import { SPLITS, type Split, type TaskData, type TaskRow } from './data.ts';
-import type { Task } from './task.ts';
+import { checkData, SPLITS, type Split, type TaskData, type TaskRow } from './data.ts';
+import { checkTask, type Task } from './task.ts';
 
 /** Rows of each split that the release has: 6 to 1 to 1. */
 export const RELEASED_SIZES: Readonly<Record<Split, number>> = { train: 6000, valid: 1000, test: 1000 };
@@ -30,8 +32,13 @@ export interface CleanSplits {
   };
 }
 
+const anyList = like<unknown[]>(Array.isArray, 'a list');
+const randomField = callback<() => number>();
+
 /** Mixes a list in place (Fisher and Yates). */
 export function shuffle<Item>(items: Item[], random: () => number): Item[] {
+  checkValue('shuffle', 'items', anyList, items);
+  checkValue('shuffle', 'random', randomField, random);
   for (let i = items.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     [items[i], items[j]] = [items[j]!, items[i]!];
@@ -48,6 +55,9 @@ export function textSeed(text: string, seed: number): number {
 
 /** Splits that share nothing, of all rows of a task; the seed decides which row goes where. */
 export function cleanSplits(task: Task, data: TaskData, seed: number): CleanSplits {
+  checkTask('cleanSplits', task);
+  checkData('cleanSplits', data);
+  checkNumber('cleanSplits', 'seed', seed, FINITE);
   const all = SPLITS.flatMap((split) => data[split].rows);
   const bad = SPLITS.reduce((sum, split) => sum + data[split].bad.length, 0);
   const questions = new Map<string, TaskRow | null>();

@@ -6,7 +6,10 @@
  */
 
 import * as v from 'valibot';
-import { show } from '../engine/options.ts';
+import { checkValue, like, show } from '../engine/options.ts';
+import { checkGiven } from '../neurgrad/lists.ts';
+
+const textField = like<string>((value) => typeof value === 'string', 'a text');
 
 /** A record of a task's file, whatever its fields. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -72,8 +75,13 @@ const filled = v.pipe(v.string(), v.trim(), v.nonEmpty());
 const words = v.pipe(v.array(v.string()), v.nonEmpty());
 const optionText = v.union([filled, v.number()]);
 
-/** Reads a row. Never throws: a bad row is a `problem`. */
+/** @throws UserError for what is no task. */
+export const checkTask = (door: string, task: Task): void =>
+  checkGiven(door, 'task', task, 'labels', 'a task, which parseTasks gives');
+
+/** Reads a row. A bad row is a `problem`, never an exception. @throws UserError for what is no task */
 export function readRow(task: Task, row: unknown): ReadRow {
+  checkTask('readRow', task);
   if (nestsDeeper(row, DEEPEST)) return { problem: `nests more than ${DEEPEST} deep` };
   const fields = v.object(
     Object.fromEntries(task.fields.map(({ name, words: list }) => [name, list ? words : filled])),
@@ -173,5 +181,6 @@ function missing(issue: v.BaseIssue<unknown>, row: unknown, field?: string): str
 
 /** Text by which two rows count as the same: letters alone, whatever case, width and spacing. */
 export function normalised(text: string): string {
+  if (typeof text !== 'string') checkValue('normalised', 'text', textField, text);
   return text.normalize('NFKC').toLowerCase().replace(/\s+/gu, ' ').trim();
 }

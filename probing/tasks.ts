@@ -4,6 +4,7 @@
  */
 
 import { closest } from 'fastest-levenshtein';
+import { checkValue, text as textField } from '../engine/options.ts';
 import { UserError } from '../neurgrad/index.ts';
 import type { Field, Task, Wording } from './task.ts';
 import { fact, inference, partOfSpeech, review } from './wording.ts';
@@ -288,6 +289,7 @@ export const TASKS: readonly Task[] = [
  * ```
  */
 export function parseTasks(list: string): Task[] {
+  checkValue('parseTasks', 'list', textField, list);
   if (list.trim().toLowerCase() === 'all') return [...TASKS];
   const names = list.split(',').map((name) => name.trim());
   return names.map((name) => {

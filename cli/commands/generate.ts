@@ -3,7 +3,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { checkSampling, generate, type Message, readChatTemplate, streamText } from '../../models/index.ts';
-import { checkKnown } from '../../neurgrad/index.ts';
+import { checkKnown } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
 import { type Output, openOutput } from '../output.ts';

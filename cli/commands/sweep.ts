@@ -5,7 +5,6 @@ import { type Command, Option } from 'commander';
 import { writeWhole } from '../../engine/disk.ts';
 import { showToken, tokenText } from '../../models/tokenText.ts';
 import {
-  checkFitRange,
   formatNeuron,
   LINEAR_POINTS,
   parseNeurons,
@@ -13,6 +12,7 @@ import {
   type Sweep,
   sweep,
 } from '../../neurgrad/index.ts';
+import { checkFitRange } from '../../neurgrad/sweep.ts';
 import {
   type ConventionOptions,
   conventionOptions,

@@ -8,6 +8,7 @@
  */
 
 import type { Estimate } from '../intervals.ts';
+import { checkAlike, checkLists, FINITE } from '../lists.ts';
 import { type MeanPearson, meanAbsoluteError, meanPearson, signAgreement, spearman } from '../statistics.ts';
 import {
   type ByPrompt,
@@ -36,6 +37,7 @@ export interface Agreement {
 
 /** How well estimates agree with what was measured: [prompt][neuron] each, in the same order. */
 export function agreement(estimate: ByPrompt, measured: ByPrompt, sampling: Sampling): Agreement {
+  checkAlike('agreement', { estimate, measured });
   const { leftOut, ...pearson } = pooled(PEARSON, pearsonTerms(estimate, measured), sampling);
   const [estimates, measures] = [flat(estimate), flat(measured)];
   return {
@@ -56,6 +58,7 @@ export function pearsonDifference(
   measured: ByPrompt,
   sampling: Sampling,
 ): Estimate {
+  checkAlike('pearsonDifference', { one, other, measured });
   const { leftOut: _, ...found } = pooled(
     PEARSON_DIFFERENCE,
     differenceTerms(one, other, measured),
@@ -76,6 +79,8 @@ export interface Weight {
 
 /** Weighs prompts and signs of activations by the squares of G_E, [prompt][neuron]. */
 export function weight(activation: ByPrompt, slope: ByPrompt): Weight {
+  checkAlike('weight', { activation, slope });
+  checkLists('weight', 'slope', slope, FINITE, 1);
   const prompts = slope.map((row) => Array.from(row).reduce((sum, value) => sum + value ** 2, 0));
   const total = prompts.reduce((sum, value) => sum + value, 0) || 1;
   const positive = slope.flatMap((row, p) =>

@@ -11,10 +11,12 @@ import type { LanguageModel } from '../../models/model.ts';
 import { neuronGradients, probeHooks } from '../gradients.ts';
 import { type Endpoints, integrateLayers } from '../integrated.ts';
 import { median, medianInterval } from '../intervals.ts';
+import { checkNumbers } from '../lists.ts';
 import { resolveSite, siteHook } from '../neuron.ts';
+import { checkProbe } from '../predict.ts';
 import { beginsRows } from '../suffixRows.ts';
 import type { Column, Part } from './part.ts';
-import type { Plan } from './plan.ts';
+import { checkPlan, type Plan } from './plan.ts';
 import type { SelectedPrompt } from './select.ts';
 
 /** Rounds of a method: enough for a steady median, few where one takes long. */
@@ -44,6 +46,8 @@ export async function measureCost(
   prompt: SelectedPrompt,
   limits = ROUNDS,
 ): Promise<Column[]> {
+  checkProbe('measureCost', model, prompt);
+  checkPlan('measureCost', plan);
   const site = resolveSite(plan.neurons.site, model);
   const { of, direction, sign, integrated: asked } = plan;
   const { target } = prompt;
@@ -95,6 +99,8 @@ export async function measureCost(
 
 /** The costs of a part that {@link measureCost} made. */
 export function costsOf(part: Part): Costs {
+  for (const method of METHODS)
+    checkNumbers('costsOf', `part's ${method}`, part instanceof Map ? part.get(method) : undefined);
   const rounds = (method: Method): number[] => [...part.get(method)!].filter((time) => !Number.isNaN(time));
   const unit = rounds('gradient');
   const cost = (method: Method): MethodCost | null => {

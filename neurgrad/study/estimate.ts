@@ -2,11 +2,12 @@
 
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
+import { checkGiven } from '../lists.ts';
 import { neuronAt, resolveSite } from '../neuron.ts';
 import { maskToken } from '../prompt.ts';
 import { sweep } from '../sweep.ts';
 import { unitsOf } from './folder.ts';
-import type { Plan } from './plan.ts';
+import { checkPlan, type Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
 import { type OpenedModel, unitPoints } from './run.ts';
 import { drawNeurons, selectPrompts } from './select.ts';
@@ -31,6 +32,8 @@ const SAMPLE = 16;
 
 /** Of model `number` of the plan, open. @throws UserError where no prompt passes. */
 export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0): Promise<StudyEstimate> {
+  checkPlan('estimateStudy', plan);
+  checkGiven('estimateStudy', 'opened', opened, 'model', 'what loadModel gives: { model, tokenizer }');
   const { model, tokenizer } = opened;
   const questions = readQuestions(plan.prompts, maskToken(model, tokenizer));
   const { prompts } = await selectPrompts(opened, plan.models[number]!, questions, {

@@ -11,14 +11,14 @@ import * as v from 'valibot';
 import { createWhole, makeFolder, putInPlace, remove, sweepLitter, writeWhole } from '../../engine/disk.ts';
 import { fileError, UserError } from '../../engine/errors.ts';
 import type { Lock } from '../../engine/lock.ts';
-import { show } from '../../engine/options.ts';
+import { checkValue, show, text } from '../../engine/options.ts';
 import { checkJson } from '../../models/json.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { canonical, DamagedFile, digestOf, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
+import { checkGiven } from '../lists.ts';
 import { type Column, encodePart, type Part, readPart } from './part.ts';
 import { type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
-
 import { lockShare } from './shareLock.ts';
 import { listFolder } from './textFile.ts';
 
@@ -62,6 +62,9 @@ export function stampModel(
   model: Pick<LanguageModel, 'family' | 'sizes'>,
   weights: NonNullable<ModelStamp['weights']> = 'device',
 ): ModelStamp {
+  checkValue('stampModel', 'source', text, source);
+  checkValue('stampModel', 'folder', text, folder);
+  checkGiven('stampModel', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
   const { layers, hidden, width } = model.sizes;
   return {
     source,

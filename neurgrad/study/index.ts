@@ -3,13 +3,45 @@
 export * from './agreement.ts';
 export * from './cost.ts';
 export * from './estimate.ts';
-export * from './folder.ts';
+export {
+  type Manifest,
+  type ModelStamp,
+  StudyFolder,
+  stampModel,
+  type Unit,
+} from './folder.ts';
 export * from './paper.ts';
 export * from './part.ts';
-export * from './plan.ts';
-export * from './pooled.ts';
+export { type Plan, type PlanInput, PRESETS, type Preset, parsePlan, planHash } from './plan.ts';
+export {
+  type ByPrompt,
+  differenceTerms,
+  meanAbsoluteR,
+  meanTerms,
+  PEARSON,
+  PEARSON_DIFFERENCE,
+  pearsonOfParts,
+  pearsonTerms,
+  pooled,
+  pooledSums,
+  promptSums,
+  SAMPLINGS,
+  type Sampling,
+  SHARE,
+  type Statistic,
+  share,
+  shareTerms,
+  type Terms,
+} from './pooled.ts';
 export * from './prompts.ts';
-export * from './run.ts';
-export * from './select.ts';
+export { type OpenedModel, runStudy, type StudyOptions, type StudyOutcome } from './run.ts';
+export {
+  drawNeurons,
+  REASONS,
+  type Reason,
+  type SelectedPrompt,
+  type Selection,
+  selectPrompts,
+} from './select.ts';
 export * from './shard.ts';
 export * from './summary.ts';

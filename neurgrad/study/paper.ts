@@ -1,5 +1,7 @@
 /** What the paper prints for its models (SPEC 4), to stand beside what a study measures. */
 
+import { checkValue, text } from '../../engine/options.ts';
+import { checkGiven } from '../lists.ts';
 import type { ModelStamp } from './folder.ts';
 
 /** What the paper says of a model: share of linear neurons, correlations with G_E, LG and PG. */
@@ -99,6 +101,7 @@ const MODELS: readonly Model[] = [
 
 /** A model's name: the last part of its path or Hub id. */
 export function modelName(source: string): string {
+  checkValue('modelName', 'source', text, source);
   return source
     .replace(/[/\\]+$/, '')
     .split(/[/\\]/)
@@ -107,6 +110,7 @@ export function modelName(source: string): string {
 
 /** The paper's row for a model, or null where it is none of the paper's. */
 export function paperRow(stamp: Pick<ModelStamp, 'source' | 'layers' | 'width'>): PaperRow | null {
+  checkGiven('paperRow', 'stamp', stamp, 'source', 'what stampModel gives');
   const name = modelName(stamp.source);
   const found = MODELS.find(
     ({ match, layers, width }) => match.test(name) && layers === stamp.layers && width === stamp.width,

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { fileError } from '../../engine/errors.ts';
-import { show } from '../../engine/options.ts';
+import { checkValue, like, list, show, text } from '../../engine/options.ts';
 import { addressOf, BoundedService } from '../../models/boundedProcess.ts';
 import { checkSeal, DamagedFile, seal, UNSEALED } from '../../models/seal.ts';
 
@@ -18,12 +18,23 @@ export interface Column {
   readonly data: ArrayLike<number>;
 }
 
+const columnList = list<Column>(
+  like((value) => {
+    const { name, type, data } = (value ?? {}) as Partial<Column>;
+    return typeof name === 'string' && typeof type === 'string' && typeof data?.length === 'number';
+  }, 'a column: { name, type, data }'),
+  'a list of columns: [{ name, type, data }]',
+);
+
 /** Columns by name. */
 export type Part = ReadonlyMap<string, Float64Array>;
 
 const KEY = 'neurgrad';
 /** A part as file bytes. `study` is the hash of plan and models. */
 export function encodePart(study: string, unit: string, columns: readonly Column[]): Uint8Array {
+  checkValue('encodePart', 'study', text, study);
+  checkValue('encodePart', 'unit', text, unit);
+  checkValue('encodePart', 'columns', columnList, columns);
   const file = Buffer.from(
     parquetWriteBuffer({
       columnData: columns.map(({ name, type, data }) => ({ name, type, data: Array.from(data) })),
@@ -39,6 +50,9 @@ export function encodePart(study: string, unit: string, columns: readonly Column
 
 /** @throws DamagedFile where the file is cut short, changed, or of another study or unit. */
 export async function readPart(path: string, study: string, unit: string): Promise<Part> {
+  checkValue('readPart', 'path', text, path);
+  checkValue('readPart', 'study', text, study);
+  checkValue('readPart', 'unit', text, unit);
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);

@@ -5,7 +5,7 @@
 
 import * as v from 'valibot';
 import { UserError } from '../../engine/errors.ts';
-import { explain, finite, flag, list, one, positive, text, whole } from '../../engine/options.ts';
+import { explain, finite, flag, list, one, positive, show, text, whole } from '../../engine/options.ts';
 import { digestOf } from '../../models/seal.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
 import { conventionFields } from '../conventions.ts';
@@ -158,8 +158,16 @@ function partsOf(json: unknown): [part: string, value: unknown][] {
   ];
 }
 
+/** @throws UserError for what {@link parsePlan} has not given. */
+export function checkPlan(door: string, plan: unknown): asserts plan is Plan {
+  const { models, prompts, neurons } = (plan ?? {}) as Partial<Plan>;
+  if (!Array.isArray(models) || !prompts || !neurons)
+    throw new UserError('option', `${door}: plan is ${show(plan)}, expected a plan, which parsePlan gives`);
+}
+
 /** sha256 of the plan's canonical JSON: keys sorted, defaults filled in. */
 export function planHash(plan: Plan): string {
+  checkPlan('planHash', plan);
   return digestOf(plan);
 }
 

@@ -6,8 +6,17 @@
  * left out as well; the two variances add up (Owen 2007, "The pigeonhole bootstrap").
  */
 
-import { checkValue, one } from '../../engine/options.ts';
+import { checkValue, like, list, one } from '../../engine/options.ts';
 import { type Estimate, FISHER_Z, FISHER_Z_DIFFERENCE, jackknifeShare, jackknifeT } from '../intervals.ts';
+import {
+  ANY,
+  checkAlike,
+  checkLists,
+  checkNumber,
+  checkNumbers,
+  NATURAL,
+  type NumberKind,
+} from '../lists.ts';
 import { LINEAR_POINTS, mean } from '../statistics.ts';
 
 /** One list of values a prompt. */
@@ -21,6 +30,11 @@ const samplingField = one(SAMPLINGS);
 
 type Sums = ArrayLike<number> & Iterable<number>;
 
+const TRUTH: NumberKind = {
+  expected: 'true, false or null',
+  fits: (value) => typeof value === 'boolean' || value === null,
+};
+
 /** Terms of each (prompt, neuron). */
 export type Terms = readonly (readonly (readonly number[])[])[];
 
@@ -30,6 +44,28 @@ export interface Statistic {
   readonly of: (sums: Sums) => number;
   /** Its interval, of the values without each part. */
   readonly estimate: (value: number, leftOut: readonly (readonly number[])[], parts: string) => Estimate;
+}
+
+const statisticField = like<Statistic>(
+  (value) =>
+    typeof (value as Statistic | null)?.of === 'function' &&
+    typeof (value as Statistic).estimate === 'function',
+  'a statistic, such as PEARSON',
+);
+const sumsField = list<readonly Float64Array[]>(
+  like(
+    (value) => Array.isArray(value) && value.every((sums) => sums instanceof Float64Array),
+    'a list of sums',
+  ),
+  'a list of lists of sums, which promptSums gives',
+);
+const termsField = like<Terms>(
+  (value) => Array.isArray(value) && value.every(Array.isArray),
+  'a list of lists of terms, which pearsonTerms and its like give',
+);
+function checkTerms(door: string, terms: unknown): asserts terms is Terms {
+  checkValue(door, 'terms', termsField, terms);
+  for (const [i, row] of terms.entries()) checkLists(door, `terms[${i}]`, row, ANY);
 }
 
 /** Of {@link pearsonTerms}. */
@@ -52,6 +88,7 @@ export const SHARE: Statistic = { of: ratio, estimate: jackknifeShare };
 
 /** Of Pearson: 1, x, y and their squares and product, both sides less their means. */
 export function pearsonTerms(estimate: ByPrompt, measured: ByPrompt): Terms {
+  checkAlike('pearsonTerms', { estimate, measured });
   const [x, y] = [centred(estimate), centred(measured)];
   return x.map((row, p) =>
     row.map((a, i) => {
@@ -63,6 +100,7 @@ export function pearsonTerms(estimate: ByPrompt, measured: ByPrompt): Terms {
 
 /** Of Pearson of one estimate less that of another. */
 export function differenceTerms(one: ByPrompt, other: ByPrompt, measured: ByPrompt): Terms {
+  checkAlike('differenceTerms', { one, other, measured });
   const [x, z, y] = [centred(one), centred(other), centred(measured)];
   return x.map((row, p) =>
     row.map((a, i) => {
@@ -74,6 +112,7 @@ export function differenceTerms(one: ByPrompt, other: ByPrompt, measured: ByProm
 
 /** Null counts for nothing. */
 export function shareTerms(values: readonly (readonly (boolean | null)[])[]): Terms {
+  checkLists('shareTerms', 'values', values, TRUTH);
   return values.map((row) => row.map((value) => (value === null ? [0, 0] : [value ? 1 : 0, 1])));
 }
 
@@ -83,12 +122,14 @@ export function share(
   sampling: Sampling,
   parts = 'prompts',
 ): Estimate {
+  checkLists('share', 'values', values, TRUTH);
   const { leftOut: _, ...found } = pooled(SHARE, shareTerms(values), sampling, parts);
   return found;
 }
 
 /** Each value and 1. */
 export function meanTerms(values: ByPrompt): Terms {
+  checkLists('meanTerms', 'values', values);
   return values.map((row) => Array.from(row, (value) => [value, 1]));
 }
 
@@ -97,18 +138,22 @@ export function meanTerms(values: ByPrompt): Terms {
  * @param points of each curve. @param parts what the lists are of.
  */
 export function meanAbsoluteR(r: ByPrompt, points: number, sampling: Sampling, parts = 'prompts'): Estimate {
+  checkLists('meanAbsoluteR', 'r', r);
+  checkNumber('meanAbsoluteR', 'points', points, NATURAL);
   const values = r.map((row) => Array.from(row, Math.abs));
   const { leftOut: _, ...found } = pooled(SHARE, meanTerms(values), sampling, parts);
   if (points >= LINEAR_POINTS) return found;
   return { ...found, interval: null, effective: null, reason: `${points} points always lie on one line` };
 }
 
-/** Pearson over values drawn one by one. @param parts what they are, such as `neurons`. */
+/** Pearson over values drawn one by one; NaN where it is not defined. @param parts what they are, such as `neurons`. */
 export function pearsonOfParts(
   estimate: readonly number[],
   measured: readonly number[],
   parts: string,
 ): Estimate {
+  checkNumbers('pearsonOfParts', 'estimate', estimate);
+  checkNumbers('pearsonOfParts', 'measured', measured);
   const single = (values: readonly number[]): number[][] => values.map((value) => [value]);
   const terms = pearsonTerms(single(estimate), single(measured));
   const { leftOut: _, ...found } = pooled(PEARSON, terms, 'perPrompt', parts);
@@ -123,13 +168,18 @@ export function pooled(
   parts = 'prompts',
 ): Estimate & { readonly leftOut: readonly number[] } {
   checkValue('agreement', 'sampling', samplingField, sampling);
+  checkValue('pooled', 'statistic', statisticField, statistic);
+  checkTerms('pooled', terms);
   const neurons =
     sampling === 'shared' ? [(terms[0] ?? []).map((_, i) => sumOf(terms.map((row) => row[i]!)))] : [];
   return pooledSums(statistic, [promptSums(terms), ...neurons], parts);
 }
 
 /** Sums of each prompt's terms. */
-export const promptSums = (terms: Terms): Float64Array[] => terms.map(sumOf);
+export function promptSums(terms: Terms): Float64Array[] {
+  checkTerms('promptSums', terms);
+  return terms.map(sumOf);
+}
 
 /** As {@link pooled}, of the sums of each part: of prompts, and of neurons where those were drawn for all. */
 export function pooledSums(
@@ -137,6 +187,8 @@ export function pooledSums(
   sums: readonly (readonly Float64Array[])[],
   parts = 'prompts',
 ): Estimate & { readonly leftOut: readonly number[] } {
+  checkValue('pooledSums', 'statistic', statisticField, statistic);
+  checkValue('pooledSums', 'sums', sumsField, sums);
   const leftOut = sums.map((list) => sumsWithout(list).map(statistic.of));
   return { ...statistic.estimate(statistic.of(sumOf(sums[0]!)), leftOut, parts), leftOut: leftOut[0]! };
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { fileError, UserError } from '../../engine/errors.ts';
 import { checkValue, like, show } from '../../engine/options.ts';
 import { parseJson } from '../../models/json.ts';
+import { checkGiven } from '../lists.ts';
 import type { Plan } from './plan.ts';
 import { listFolder, readTextFile } from './textFile.ts';
 
@@ -28,6 +29,8 @@ export interface Questions {
   at(i: number): Question;
 }
 
+const anyText = like<string>((value) => typeof value === 'string', 'a text');
+
 /** The token that stands for the object; null for causal models. */
 type Mask = string | null;
 const maskField = like<Mask>(
@@ -41,6 +44,7 @@ const maskField = like<Mask>(
  */
 export function readQuestions(plan: Plan['prompts'], mask: Mask): Questions {
   checkValue('readQuestions', 'mask', maskField, mask);
+  checkGiven('readQuestions', 'plan', plan, 'path', "the `prompts` of a study's plan");
   if (!existsSync(plan.path)) throw new UserError('prompts', `${plan.path}: no such file or folder`);
   if (plan.format === 'pararel') return pararel(plan.path, mask);
   const files = isFolder(plan.path) ? list(plan.path).map((name) => join(plan.path, name)) : [plan.path];
@@ -112,6 +116,8 @@ function myriad(row: Row, where: string, mask: Mask): Question | null {
 /** The template with its subject, open at the object. Null where a causal model could not answer. */
 export function fill(template: string, subject: string, mask: Mask): string | null {
   checkValue('fill', 'mask', maskField, mask);
+  checkValue('fill', 'template', anyText, template);
+  checkValue('fill', 'subject', anyText, subject);
   const at = template.indexOf('[Y]');
   if (at < 0) return null;
   // A subject may contain `$`: no replacement patterns.

@@ -4,8 +4,10 @@
  */
 
 import { UserError } from '../../engine/errors.ts';
+import { checkValue, text } from '../../engine/options.ts';
 import { type LanguageModel, runModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
+import { checkGiven, checkNumber, NATURAL } from '../lists.ts';
 import type { Probe } from '../predict.ts';
 import { encodePrompt, type Prompt, resolveTarget } from '../prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
@@ -48,12 +50,24 @@ const CHUNK = 32;
  * @throws UserError where no question passes.
  */
 export async function selectPrompts(
-  { model, tokenizer }: { readonly model: LanguageModel; readonly tokenizer: Tokenizer },
+  opened: { readonly model: LanguageModel; readonly tokenizer: Tokenizer },
   name: string,
   questions: Questions,
   plan: Plan['prompts'],
   onProgress?: (done: number, all: number) => void,
 ): Promise<Selection> {
+  const { model, tokenizer } = opened ?? {};
+  checkGiven('selectPrompts', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
+  checkGiven(
+    'selectPrompts',
+    'tokenizer',
+    tokenizer,
+    'encode',
+    'a tokenizer: the `tokenizer` of what loadModel gives',
+  );
+  checkValue('selectPrompts', 'name', text, name);
+  checkGiven('selectPrompts', 'questions', questions, 'count', 'what readQuestions gives');
+  checkGiven('selectPrompts', 'plan', plan, 'count', "the `prompts` of a study's plan");
   const dropped = Object.fromEntries(REASONS.map((reason) => [reason, 0])) as Record<Reason, number>;
   const prompts: SelectedPrompt[] = [];
   const facts = new Set<string>();
@@ -179,6 +193,10 @@ export function drawNeurons(
   prompt: number,
   salt: number,
 ): number[] {
+  checkGiven('drawNeurons', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
+  checkGiven('drawNeurons', 'plan', plan, 'sampling', "the `neurons` of a study's plan");
+  for (const [name, value] of Object.entries({ count, prompt, salt }))
+    checkNumber('drawNeurons', name, value, NATURAL);
   checkDraw(model, count);
   const mix = plan.sampling === 'shared' ? 0 : prompt + 1;
   const random = seededRandom((plan.seed + Math.imul(mix, 0x9e3779b1) + Math.imul(salt, 0x85ebca6b)) >>> 0);

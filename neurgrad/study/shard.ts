@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../../engine/errors.ts';
-import { like } from '../../engine/options.ts';
+import { checkValue, like } from '../../engine/options.ts';
 
 /** One of several shares of the units, which are dealt out in turn. */
 export interface Shard {
@@ -19,11 +19,18 @@ export const shardField = like<Shard>((value) => {
   return Number.isInteger(index) && Number.isInteger(count) && index! >= 0 && index! < count!;
 }, 'a share: { index, count } with index from 0 to count - 1');
 
+const textField = like<string>((value) => typeof value === 'string', "a text, such as '1/4'");
+const environment = like<object>(
+  (value) => typeof value === 'object' && value !== null,
+  'an object of variables, such as process.env',
+);
+
 /** All units. */
 export const WHOLE: Shard = { index: 0, count: 1 };
 
 /** `1/4` to `4/4`. @throws UserError */
 export function parseShard(text: string): Shard {
+  if (typeof text !== 'string') checkValue('parseShard', 'text', textField, text);
   const match = /^(\d+)\/(\d+)$/.exec(text.trim());
   const [index, count] = [Number(match?.[1]) - 1, Number(match?.[2])];
   if (!match || count < 1 || index < 0 || index >= count)
@@ -33,6 +40,7 @@ export function parseShard(text: string): Shard {
 
 /** The shard that the environment names, or the whole. @throws UserError for a job index without its size. */
 export function detectShard(env: Readonly<Record<string, string | undefined>>): Shard {
+  checkValue('detectShard', 'env', environment, env);
   const number = (name: string): number | undefined => {
     const text = env[name];
     if (text === undefined || text === '') return undefined;

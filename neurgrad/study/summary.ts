@@ -1,7 +1,7 @@
 /** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
 import { UserError } from '../../engine/errors.ts';
-import { checkOptions, flag, optionsSchema } from '../../engine/options.ts';
+import { checkOptions, checkValue, flag, like, list, optionsSchema } from '../../engine/options.ts';
 import { canonical } from '../../models/seal.ts';
 import type { Estimate } from '../intervals.ts';
 import { type Linearity, linearity } from '../linearity.ts';
@@ -123,6 +123,10 @@ export interface SummaryOptions {
   readonly partial?: boolean;
 }
 
+const folderList = list<StudyFolder>(
+  like((value) => typeof (value as Partial<StudyFolder> | null)?.manifest === 'object', 'a StudyFolder'),
+  'a list of StudyFolders',
+);
 const summaryOptions = optionsSchema<SummaryOptions>({ partial: flag });
 
 /**
@@ -135,6 +139,7 @@ export async function summarise(
   options: SummaryOptions = {},
 ): Promise<StudySummary> {
   checkOptions('summarise', summaryOptions, options);
+  checkValue('summarise', 'folders', folderList, folders);
   const [first] = folders as [StudyFolder];
   for (const folder of folders)
     if (folder.manifest.study !== first.manifest.study)

@@ -53,7 +53,9 @@ describe('random', () => {
   });
   it('can take all and no more', () => {
     expect(drawWithoutReplacement(5, 5, seededRandom(1)).sort()).toEqual([0, 1, 2, 3, 4]);
-    expect(() => drawWithoutReplacement(6, 5, seededRandom(1))).toThrow('cannot draw 6');
+    expect(() => drawWithoutReplacement(6, 5, seededRandom(1))).toThrow(
+      'count is 6, expected a whole number from 0 to 5',
+    );
   });
   it('draws every number about as often', () => {
     const random = seededRandom(7);

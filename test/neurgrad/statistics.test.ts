@@ -44,7 +44,7 @@ describe('pearson', () => {
   });
   it('does not hide NaN and refuses different lengths', () => {
     expect(pearson([1, 2], [1, Number.NaN])).toBeNaN();
-    expect(() => pearson([1], [1, 2])).toThrow('pearson: 1 values against 2');
+    expect(() => pearson([1], [1, 2])).toThrow('pearson: 1 values in x, but 2 in y');
   });
 });
 
@@ -101,8 +101,8 @@ describe('meanPearson', () => {
       value: Number.NaN,
       counted: 2,
     });
-    expect(() => meanPearson([rising], [])).toThrow('1 lists against 0');
-    expect(() => meanPearson([rising], [[1]])).toThrow('3 values against 1');
+    expect(() => meanPearson([rising], [])).toThrow('1 lists in x, but 0 in y');
+    expect(() => meanPearson([rising], [[1]])).toThrow('3 values in x[0], but 1 in y[0]');
   });
 });
 

@@ -244,3 +244,14 @@ export function entries(): string[] {
     typeof entry === 'string' ? [] : [entry.default.replace('./dist/', '').replace(/\.js$/, '.ts')],
   );
 }
+
+/** What stands above the declaration of something that the package exports. */
+export function documentation(name: string): string {
+  for (const entry of entries()) {
+    const place = exportsOf(join(ROOT, entry)).get(name);
+    if (!place) continue;
+    const before = sourceOf(place.file).text.slice(0, (place.node as unknown as { start: number }).start);
+    return /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*(?:export )?(?:async )?(?:const )?$/.exec(before)?.[1] ?? '';
+  }
+  return '';
+}
