@@ -59,7 +59,7 @@ export {
   tokenField,
   topPredictions,
 } from './predict.ts';
-export { encodePrompt, type Prompt, resolveTarget } from './prompt.ts';
+export { encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';
 export * from './statistics.ts';

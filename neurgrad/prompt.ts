@@ -8,6 +8,7 @@ import { UserError } from '../engine/errors.ts';
 import { checkValue, like } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
+import { checkGiven } from './lists.ts';
 import { modelField, type Probe } from './predict.ts';
 
 /** An encoded prompt. */
@@ -95,10 +96,18 @@ export function checkKnown(
  * @throws UserError where the tokenizer has none.
  */
 export function maskToken(
-  { causal }: Pick<LanguageModel, 'causal'>,
+  model: Pick<LanguageModel, 'causal'>,
   tokenizer: Pick<Tokenizer, 'maskId' | 'tokenOf'>,
 ): string | null {
-  if (causal) return null;
+  checkGiven('maskToken', 'model', model, 'causal', 'a model: the `model` of what loadModel gives');
+  checkGiven(
+    'maskToken',
+    'tokenizer',
+    tokenizer,
+    'tokenOf',
+    'a tokenizer: the `tokenizer` of what loadModel gives',
+  );
+  if (model.causal) return null;
   if (tokenizer.maskId === undefined)
     throw new UserError('tokenizer', 'the tokenizer has no mask token, which this model fills in');
   return tokenizer.tokenOf(tokenizer.maskId);

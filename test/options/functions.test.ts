@@ -99,6 +99,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   probeLogits: [model, prompt],
   predict: [model, prompt, maybe(1)],
   targetOrArgmax: [model, prompt, maybe(1)],
+  maskToken: [model, tokenizer],
   encodePrompt: [model, tokenizer, 'Rome is [MASK].'],
   resolveTarget: [model, tokenizer, prompt, 'italy'],
   promptRemarks: [model, tokenizer, 'Rome is [MASK].'],
