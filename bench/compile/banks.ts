@@ -3,7 +3,9 @@
  * from the addresses that the kernel itself works out, lane by lane.
  */
 
-import { type Launch, type Program, run } from './interpret.ts';
+import type { Launch } from './evaluate.ts';
+import { run } from './interpret.ts';
+import type { Program } from './program.ts';
 import type { Instruction } from './spirv.ts';
 
 export const LANES = 32;

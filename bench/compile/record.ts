@@ -11,7 +11,7 @@
  * | `E text` | the driver refused |
  */
 
-import type { Launch } from './interpret.ts';
+import type { Launch } from './evaluate.ts';
 
 /** Dispatches alike, of one phase. */
 export interface Stream extends Launch {

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { LANES, traffic, wavefronts } from '../../../bench/compile/banks.ts';
-import { prepare } from '../../../bench/compile/interpret.ts';
+import { prepare } from '../../../bench/compile/program.ts';
 import { parseModule } from '../../../bench/compile/spirv.ts';
 
 const warp = (address: (lane: number) => number | undefined): (number | undefined)[] =>

@@ -3,7 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { toCuda } from '../../../bench/compile/cuda.ts';
-import { type Launch, prepare, run } from '../../../bench/compile/interpret.ts';
+import type { Launch } from '../../../bench/compile/evaluate.ts';
+import { run } from '../../../bench/compile/interpret.ts';
+import { prepare } from '../../../bench/compile/program.ts';
 import { sealsInText } from '../../../bench/compile/seals.ts';
 import { type Module, parseModule } from '../../../bench/compile/spirv.ts';
 
