@@ -154,6 +154,13 @@ export async function generate(
   const model = given as Generator;
   if (model instanceof Transformer) model.checkAlive();
   const { maxTokens = Number.POSITIVE_INFINITY, stopIds = model.config.endIds, onToken } = options;
+  // Of a token that there is not, a text would never end.
+  checkValue(
+    'generate',
+    'stopIds',
+    list(whole(0, model.sizes.vocabulary - 1), 'a list of token ids'),
+    stopIds,
+  );
   const { temperature = 0, topK, topP = 1, random } = options;
   const sampling = { temperature, topP, ...(topK ? { topK } : {}), ...(random ? { random } : {}) };
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');

@@ -436,6 +436,11 @@ describe('generation_config.json', () => {
       /generation_config\.json: eos_token_id must be a token id or a list of them, not "x"/,
     ],
     [{ eos_token_id: [1.5] }, /eos_token_id\.0 must be a whole number, not 1\.5/],
+    [
+      { eos_token_id: [2, 1e6] },
+      /generation_config\.json: eos_token_id 1000000 is outside the vocabulary, 0\.\.\d+$/,
+    ],
+    [{ eos_token_id: -1 }, /generation_config\.json: eos_token_id -1 is outside the vocabulary, 0\.\.\d+$/],
   ])('%j is refused', async (generation, message) => {
     expect((await fails(endIds(generation))).message).toMatch(message);
   });

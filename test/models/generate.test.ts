@@ -68,6 +68,9 @@ describe('stories260k', () => {
     expect(stopped).toEqual({ ids: first.ids.slice(0, 3), end: 'stop' });
     const long = Array.from({ length: 511 }, (_, i) => 3 + (i % 400));
     expect(await generate(model, long, { stopIds: [] })).toMatchObject({ end: 'positions' });
+    await expect(generate(model, prompt, { stopIds: [2, 512] })).rejects.toThrow(
+      'generate: stopIds[1] is 512, expected a whole number from 0 to 511',
+    );
     await expect(generate(model, [])).rejects.toThrow('no tokens');
   });
 });
