@@ -1,12 +1,19 @@
 /**
  * Breaks the gradient of one operation on purpose: with MUTATE=softmax every cotangent that enters the pullback of `softmax`
- * is multiplied by 1.01. A set-up file for vitest; see run.mjs.
+ * is multiplied by 1.01. With OPERATIONS=file the names of all that record a gradient go to that file. A set-up file for vitest; see
+ * run.mjs.
  */
 
-import { vi } from 'vitest';
+import { appendFileSync } from 'node:fs';
+import { afterAll, vi } from 'vitest';
 import { linearGrid, unary } from '../../kernels/index.ts';
 
 const FACTOR = 1.01;
+
+const { MUTATE, OPERATIONS } = process.env;
+const recorded = vi.hoisted(() => new Set<string>());
+if (OPERATIONS !== undefined)
+  afterAll(() => appendFileSync(OPERATIONS, [...recorded].map((name) => `${name}\n`).join('')));
 
 vi.mock('../../engine/tensor.ts', async (original) => {
   const real = (await original()) as typeof import('../../engine/tensor.ts');
@@ -25,15 +32,11 @@ vi.mock('../../engine/tensor.ts', async (original) => {
     }
     return real.operation('scaled', [x], y, [], (dy) => [scaled(dy)]);
   };
-  const operation: typeof real.operation = (op, inputs, output, saved, pullback) =>
-    real.operation(
-      op,
-      inputs,
-      output,
-      saved,
-      pullback && op === process.env.MUTATE
-        ? (dy, kept, needs) => pullback(scaled(dy), kept, needs)
-        : pullback,
-    );
+  const operation: typeof real.operation = (op, inputs, output, saved, pullback) => {
+    if (pullback) recorded.add(op);
+    const broken: typeof pullback =
+      pullback && op === MUTATE ? (dy, kept, needs) => pullback(scaled(dy), kept, needs) : pullback;
+    return real.operation(op, inputs, output, saved, broken);
+  };
   return { ...real, operation };
 });

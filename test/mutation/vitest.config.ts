@@ -6,7 +6,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   root: fileURLToPath(new URL('../..', import.meta.url)),
   test: {
-    include: ['test/engine/gradients.test.ts', 'test/training/training.test.ts'],
+    include: ['test/engine/gradients.test.ts', 'test/engine/door.test.ts', 'test/training/training.test.ts'],
     setupFiles: ['test/mutation/scale.ts'],
     pool: 'forks',
     maxWorkers: 1,
