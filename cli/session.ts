@@ -123,6 +123,7 @@ export async function placeWeights(
   const { dtype, strict } = options;
   const plan = planMemory(config, checkpoint, {
     ...(dtype === undefined ? {} : { dtype }),
+    bindingBytes: device.capabilities.bindingBytes,
     strict,
     onNote: noteOnce,
   });

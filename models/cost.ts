@@ -1,6 +1,9 @@
 /**
- * The words of a block by counting: numbers that a pass makes, numbers that its tape keeps for a backward, and operations.
- * What memory is planned by, how many rows a pass may have, and what a run will take all come from here.
+ * The words of a block by counting: how many values of which width a pass has at once, and which of them its tape keeps for a
+ * backward. What memory is planned by, and how many rows a pass may have, come from here.
+ *
+ * A value lives until the scope of its layer ends, or for as long as a tape needs it. The way back is walked as grad() walks it:
+ * from the newest operation to the oldest, each giving up what it kept once it has made the cotangents of its inputs.
  */
 
 import { FUSED_KEYS } from '../engine/index.ts';
@@ -12,34 +15,43 @@ import {
   type LayerSpec,
   type LinearSpec,
   layer,
-  type NormSpec,
   same,
   type Words,
 } from './block.ts';
-import type { Description } from './description.ts';
+import { type Buffers, bytesAtMost, type Cut, together } from './buffers.ts';
+import type { Description, EmbeddingSpec } from './description.ts';
 
-/** Of one token. */
-export interface Cost {
-  /** Numbers of all values that are made; they live until the layer ends. */
-  readonly made: number;
-  /** Numbers that a tape to the activations keeps. */
-  readonly saved: number;
-  /** Additions and multiplications. */
-  readonly operations: number;
+/** Values of one width: the most that there are at once, with `kept` of them on the tape when all is done. */
+interface Held {
+  now: number;
+  most: number;
+  kept: number;
 }
+
+/** A part of a pass at whose end all but its result and its tape goes: what it holds of a token, by numbers a value. */
+export type Phase = ReadonlyMap<number, Readonly<Pick<Held, 'most' | 'kept'>>>;
 
 export interface CostOptions {
   /** Keys that each token attends to. */
   readonly keys: number;
-  /** Whether a tape is made: then no two words are one kernel. */
+  /** Whether a tape is made, and gone back over: then no two words are one kernel. */
   readonly tape?: boolean;
 }
 
-/** A value of a token: how wide it is, whether it lies in memory of its own, and whether a tape keeps it. */
-class Counted {
+/** The cotangent of a value, or of several where it was handed on. */
+interface Cotangent {
   readonly width: number;
+  holders: number;
+}
+
+/** A value of a token. */
+class Value {
+  readonly width: number;
+  /** Whether it lies in memory of its own: a product waits for what follows it. */
   made: boolean;
-  kept = false;
+  /** Operations on the tape that need it. */
+  keepers = 0;
+  cotangent: Cotangent | null = null;
 
   constructor(width: number, made: boolean) {
     this.width = width;
@@ -47,160 +59,237 @@ class Counted {
   }
 }
 
-class Count implements Words<Counted> {
-  made = 0;
-  saved = 0;
-  operations = 0;
-  readonly at = (_: string, x: Counted): Counted => x;
+class Count implements Words<Value> {
+  readonly at = (_: string, x: Value): Value => x;
   readonly asked = same;
   readonly queries = same;
+  readonly held = new Map<number, Held>();
   readonly #keys: number;
   readonly #tape: boolean;
+  readonly #steps: (() => void)[] = [];
 
   constructor({ keys, tape = false }: CostOptions) {
     this.#keys = keys;
     this.#tape = tape;
   }
 
-  /** A value that a kernel writes. */
-  #make(width: number): Counted {
-    this.made += width;
-    return new Counted(width, true);
+  #of(width: number): Held {
+    let held = this.held.get(width);
+    if (!held) this.held.set(width, (held = { now: 0, most: 0, kept: 0 }));
+    return held;
   }
 
-  /** A product waits for what follows it. */
-  #use(x: Counted): Counted {
-    if (!x.made) {
-      x.made = true;
-      this.made += x.width;
-    }
+  #hold(width: number): void {
+    const held = this.#of(width);
+    held.most = Math.max(held.most, ++held.now);
+  }
+
+  /** A value that a kernel writes. */
+  make(width: number): Value {
+    this.#hold(width);
+    return new Value(width, true);
+  }
+
+  #use(x: Value): Value {
+    if (x.made) return x;
+    x.made = true;
+    this.#hold(x.width);
     return x;
   }
 
-  #keep(x: Counted): void {
-    if (x.kept || !this.#tape) return;
-    x.kept = true;
-    this.saved += this.#use(x).width;
+  /** On the tape until the operation that needs it has been gone back over. */
+  keep(x: Value): void {
+    if (this.#tape && x.keepers++ === 0) this.#of(x.width).kept++;
   }
 
-  /** What follows a product takes its place. */
-  #after(x: Counted, operations: number): Counted {
-    this.operations += operations * x.width;
-    if (this.#tape) this.#use(x);
-    return this.#make(x.width);
+  /** @param pull makes the cotangents of the inputs. */
+  #record(y: Value, kept: readonly Value[], pull: (dy: Cotangent) => void): Value {
+    if (!this.#tape) return y;
+    for (const x of kept) this.keep(x);
+    this.#steps.push(() => {
+      const dy = y.cotangent!;
+      pull(dy);
+      this.#drop(dy);
+      for (const x of kept) if (--x.keepers === 0) this.#of(x.width).now--;
+    });
+    return y;
   }
 
-  linear(x: Counted, { out, in: size }: LinearSpec): Counted {
-    this.#keep(this.#use(x));
-    this.operations += 2 * out * size;
-    return new Counted(out, false);
+  /**
+   * An operation of its own.
+   * @param kept what its tape has of its inputs, or its output.
+   * @param beside values of its width that its backward makes besides cotangents.
+   */
+  operation(
+    width: number,
+    inputs: readonly Value[],
+    kept: readonly Value[] | 'output' = [],
+    beside = 0,
+  ): Value {
+    for (const x of inputs) this.#use(x);
+    const y = this.make(width);
+    return this.#record(y, kept === 'output' ? [y] : kept, () => {
+      for (let i = beside; i > 0; i--) this.#hold(width);
+      for (const x of inputs) this.#give(x, this.#cotangent(x.width));
+      this.#of(width).now -= beside;
+    });
   }
 
-  norm(x: Counted, _: NormSpec): Counted {
-    this.#keep(this.#use(x));
-    this.operations += 8 * x.width;
-    return this.#make(x.width);
+  #cotangent(width: number): Cotangent {
+    this.#hold(width);
+    return { width, holders: 1 };
   }
 
-  activate(x: Counted): Counted {
-    this.#keep(x);
-    return this.#after(x, 20);
+  /** Where there is one already they are added. */
+  #give(x: Value, part: Cotangent): void {
+    const before = x.cotangent;
+    x.cotangent = before ? this.#cotangent(x.width) : part;
+    if (!before) return;
+    this.#drop(before);
+    this.#drop(part);
   }
 
-  gated(gate: Counted, up: Counted): Counted {
-    this.#use(gate);
-    if (!this.#tape) return this.#after(up, 20);
-    this.#keep(gate);
-    const active = this.#make(gate.width);
-    this.#keep(active);
-    this.#keep(up);
-    return this.#after(up, 20);
+  #drop(cotangent: Cotangent): void {
+    if (--cotangent.holders === 0) this.#of(cotangent.width).now--;
   }
 
-  add(x: Counted, y: Counted): Counted {
+  /** All steps back from the result of a phase, which is held by others. */
+  back(result: Value): void {
+    if (!this.#tape) return;
+    for (const held of this.held.values()) held.now = held.kept;
+    if (result.keepers === 0) this.#hold(result.width);
+    result.cotangent = this.#cotangent(result.width);
+    for (const step of this.#steps.reverse()) step();
+  }
+
+  linear(x: Value, { out }: LinearSpec): Value {
+    if (this.#tape) return this.operation(out, [x], [x]);
     this.#use(x);
-    return this.#after(y, 1);
+    return new Value(out, false);
   }
 
-  split(x: Counted): Counted {
+  norm(x: Value): Value {
+    return this.operation(x.width, [x], [x]);
+  }
+
+  activate(x: Value): Value {
+    // A product is made with what follows it.
+    return x.made ? this.operation(x.width, [x], [x], 1) : this.make(x.width);
+  }
+
+  gated(gate: Value, up: Value): Value {
+    this.#use(gate);
+    if (!up.made) return this.make(up.width);
+    const active = this.activate(gate);
+    return this.operation(up.width, [active, up], [active, up]);
+  }
+
+  add(x: Value, y: Value): Value {
+    this.#use(x);
+    return this.#record(this.make(x.width), [], (dy) => {
+      for (const input of [x, y]) {
+        dy.holders++;
+        this.#give(input, dy);
+      }
+    });
+  }
+
+  split(x: Value): Value {
     return this.#use(x);
   }
 
-  rotate(x: Counted): Counted {
-    this.#use(x);
-    this.operations += 3 * x.width;
-    return this.#make(x.width);
+  rotate(x: Value): Value {
+    return this.operation(x.width, [x]);
   }
 
-  attend(q: Counted, k: Counted, v: Counted, { heads, cap }: AttentionSpec): Counted {
-    this.operations += 4 * q.width * this.#keys;
-    if (this.#keys >= FUSED_KEYS) {
-      for (const x of [q, k, v]) this.#keep(x);
-      const z = this.#make(q.width);
-      this.#keep(z);
-      return z;
-    }
+  attend(q: Value, k: Value, v: Value, { heads, cap }: AttentionSpec): Value {
+    if (this.#keys >= FUSED_KEYS) return this.operation(q.width, [q, k, v], [q, k, v, this.make(heads)]);
+    const pairs = heads * this.#keys;
     // Heads before tokens, and back.
-    for (const x of [q, k, v]) this.#keep(this.#make(x.width));
-    for (let i = cap === undefined ? 1 : 3; i > 0; i--) this.#make(heads * this.#keys);
-    this.#keep(this.#make(heads * this.#keys));
-    this.#make(q.width);
-    return this.#make(q.width);
+    const [queries, keys] = [this.operation(q.width, [q]), this.operation(k.width, [k])];
+    const products = this.operation(pairs, [queries, keys], [queries, keys]);
+    const scores = cap === undefined ? products : this.cap(products);
+    const pattern = this.operation(pairs, [scores], 'output');
+    const values = this.operation(v.width, [v]);
+    return this.operation(q.width, [this.operation(q.width, [pattern, values], [pattern, values])]);
   }
 
-  cap(x: Counted): Counted {
-    this.#keep(this.#use(x));
-    this.operations += 10 * x.width;
-    return this.#make(x.width);
+  cap(x: Value): Value {
+    return this.operation(x.width, [x], [x], 1);
   }
 }
 
-const costOf = ({ made, saved, operations }: Count): Cost => ({ made, saved, operations });
-
-/** A layer's, of a token. */
-export function layerCost(spec: LayerSpec, hidden: number, options: CostOptions): Cost {
-  const count = new Count(options);
-  layer(count, spec, new Counted(hidden, true));
-  return costOf(count);
-}
-
-/** The head's, of a token whose logits are wanted. */
-export function headCost(spec: HeadSpec, hidden: number, tape = false): Cost {
+/** The embedding, gradients wanted from `hook_embed` on. */
+export function embeddingCost(
+  { scale, type, position, norm }: EmbeddingSpec,
+  hidden: number,
+  tape = false,
+): Phase {
   const count = new Count({ keys: 0, tape });
-  const logits = decode<Counted>(count, spec, finish<Counted>(count, spec, new Counted(hidden, true)));
-  return { ...costOf(count), made: count.made + (logits.made ? 0 : logits.width) };
+  let x = count.make(hidden);
+  if (scale !== undefined) x = count.make(hidden);
+  const first = x;
+  for (const table of [type, position]) if (table) x = count.add(x, count.make(hidden));
+  if (norm) x = count.norm(x);
+  // Whose gradient is asked for stays; what the first layer reads counts there.
+  if (x !== first) count.keep(first);
+  count.back(x);
+  return count.held;
 }
 
-/** Of all layers: the most that one makes, what the tapes of all keep, and their operations, of a token. */
-export function layersCost({ sizes, layers }: Description, options: CostOptions): Cost {
-  const costs = layers.map((spec) => layerCost(spec, sizes.hidden, options));
-  return {
-    made: Math.max(...costs.map(({ made }) => made)),
-    saved: costs.reduce((sum, { saved }) => sum + saved, 0),
-    operations: costs.reduce((sum, { operations }) => sum + operations, 0),
-  };
+/** A layer, its input counted. */
+export function layerCost(spec: LayerSpec, hidden: number, options: CostOptions): Phase {
+  const count = new Count(options);
+  count.back(layer<Value>(count, spec, count.make(hidden)));
+  return count.held;
 }
 
-/** What one row of a pass takes, and how much all may. */
+/** The head and the loss, of a token whose logits are wanted. */
+export function headCost(spec: HeadSpec, hidden: number, tape = false): Phase {
+  const count = new Count({ keys: 0, tape });
+  const logits = decode<Value>(count, spec, finish<Value>(count, spec, count.make(hidden)));
+  count.back(count.operation(1, [logits], [logits]));
+  return count.held;
+}
+
+/** What a pass is of, and what of it stays until its end. */
 export interface PassShape {
+  readonly rows: number;
   /** Tokens of a row that go through the layers, and the keys that each attends to. */
   readonly tokens: number;
   readonly keys: number;
-  /** Whether a tape is kept through all layers. */
-  readonly backward?: boolean;
-  /** Memory that all rows may take. */
-  readonly bytes: number;
-  /** Most rows, whatever they take. */
-  readonly most: number;
+  readonly tape?: boolean;
+  /** Whether the tapes of all layers are there at once, as by default, or one at a time. */
+  readonly together?: boolean;
 }
 
-/** Rows of one pass, logits wanted of one token each: at least one. */
-export function rowsThatFit(description: Description, shape: PassShape): number {
-  const { tokens, keys, backward = false, bytes, most } = shape;
-  const { hidden } = description.sizes;
-  const layers = layersCost(description, { keys, tape: true });
-  const head = headCost(description.head, hidden, true);
-  const kept = backward ? { layers: layers.saved, head: head.saved } : { layers: 0, head: 0 };
-  const row = 4 * (tokens * (layers.made + 2 * hidden + kept.layers) + head.made + kept.head);
+/** Bytes that a pass takes of a device, logits wanted of one token a row. @param cut default as if any buffer could be had. */
+export function passBytes(description: Description, shape: PassShape, cut?: Cut): number {
+  const { rows, tokens, keys, tape = false, together: all = true } = shape;
+  const { sizes, embedding, layers, head } = description;
+  const { hidden } = sizes;
+  const parts = [
+    { phase: embeddingCost(embedding, hidden, tape), tokens: rows * tokens },
+    ...layers.map((spec) => ({ phase: layerCost(spec, hidden, { keys, tape }), tokens: rows * tokens })),
+    { phase: headCost(head, hidden, tape), tokens: rows },
+  ];
+  const buffers = (of: (held: Pick<Held, 'most' | 'kept'>) => number): Buffers[] =>
+    parts.map(
+      ({ phase, tokens }) => new Map([...phase].map(([width, held]) => [4 * tokens * width, of(held)])),
+    );
+  const taped = all ? together(...buffers(({ kept }) => kept)) : new Map();
+  const beside = buffers(({ most, kept }) => (all ? most - kept : most));
+  return bytesAtMost(
+    beside.map((phase) => together(taped, phase)),
+    cut,
+  );
+}
+
+/** Rows of one pass that so many bytes hold: at least one, at most `most`. */
+export function rowsThatFit(
+  description: Description,
+  { bytes, most, ...shape }: Omit<PassShape, 'rows'> & { readonly bytes: number; readonly most: number },
+): number {
+  const row = passBytes(description, { ...shape, rows: 1 });
   return Math.max(1, Math.min(most, Math.floor(bytes / row)));
 }

@@ -1,21 +1,21 @@
 /**
  * What a model will take of the device, purpose by purpose, known from `config.json` and the files' headers alone.
  *
- * Weights are exact, in the size classes of the device's pool. Activations and what a backward saves are counted by the words of
- * the model's blocks (cost.ts), as float32; a test holds them together with what a device takes.
+ * In the size classes of the device's pool: weights as they are loaded (weights.ts); activations and what a backward saves, float32
+ * all, as the words of the model's blocks have them (cost.ts). A test holds them together with what a device takes.
  */
 
 import { UserError } from '../engine/errors.ts';
-import { sizeOf } from '../engine/index.ts';
-import { sizeClass } from '../engine/memory.ts';
+import { rotaryRows } from '../engine/ops/rotary.ts';
 import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
-import { bytesOf, storedShape } from '../engine/storage.ts';
+import { type Buffers, buffersOf, bytesAtMost, pooled, together } from './buffers.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { headCost, layersCost } from './cost.ts';
-import { type Parameter, parametersOf } from './description.ts';
-import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
-import { CONVERSION_BYTES } from './weights.ts';
+import { passBytes } from './cost.ts';
+import { type Description, type Parameter, parametersOfStage } from './description.ts';
+import type { Stage } from './pass.ts';
+import { type WeightDtype, weightDtypeField } from './storage.ts';
+import { AT_ONCE, type LoadedBytes, loadedBytes } from './weights.ts';
 
 /** What the model is to do in the memory that is planned. */
 export interface PlanOptions {
@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly tokens?: number;
   /** Prompts in one pass; default 1. */
   readonly rows?: number;
+  /** The device's largest binding, which larger tensors are cut for; default 128 MiB, the least that WebGPU allows. */
+  readonly bindingBytes?: number;
   /** As when loading. */
   readonly strict?: boolean | undefined;
   /** As when loading; default nobody. */
@@ -34,6 +36,7 @@ const planOptions = optionsSchema<PlanOptions>({
   dtype: weightDtypeField,
   tokens: whole(1),
   rows: whole(1),
+  bindingBytes: whole(1),
   strict: flag,
   onNote: callback(),
 });
@@ -86,6 +89,7 @@ export function planMemory(
   const { description } = config;
   const { sizes } = description;
   const { dtype = 'f32', rows = 1, tokens = Math.min(64, sizes.positions) } = options;
+  const { bindingBytes = 2 ** 27 } = options;
   const { strict, onNote = () => {} } = options;
   if (tokens > sizes.positions) {
     throw new UserError(
@@ -93,28 +97,27 @@ export function planMemory(
       `${checkpoint.name}: ${tokens} tokens are to be planned, the model takes ${sizes.positions}; plan fewer`,
     );
   }
+  const loaded = loadedBytes(matchTensors(checkpoint, config, { strict, onNote }), description, dtype);
+  const cut = pooled(bindingBytes);
+  const taken = (bytes: number): number => cut(bytes).reduce((sum, size) => sum + size, 0);
   const weights = { embedding: 0, layers: 0, decoder: 0, small: 0 };
-  const entries = matchTensors(checkpoint, config, { strict, onNote });
-  for (const parameter of parametersOf(description)) {
-    const kept = storedAs(parameter, entries.get(parameter.name)!.dtype, dtype);
-    weights[placeOf(parameter)] += sizeClass(sizeOf(storedShape(kept, parameter.shape)) * bytesOf(kept));
-  }
+  for (const { parameters, kept } of loaded)
+    for (const [i, parameter] of parameters.entries()) weights[placeOf(parameter)] += taken(kept[i]!);
+  const all = Object.values(weights).reduce((sum, bytes) => sum + bytes, 0);
+  const { hidden, keyValueHeads, headSize, layers, vocabulary, positions } = sizes;
   const rotaries = new Set(description.layers.flatMap(({ attention }) => attention.rotary ?? []));
-  const reach = Math.min(sizes.positions, Math.max(tokens, 256));
-  const angles = [...rotaries].reduce((sum, { length }) => sum + 2 * 4 * length * reach, 0);
-  const { hidden: H, width: I, keyValueHeads, headSize, layers, vocabulary } = sizes;
-  const all = rows * tokens;
-  const plain = layersCost(description, { keys: tokens });
-  const taped = layersCost(description, { keys: tokens, tape: true });
-  const head = { plain: headCost(description.head, H), taped: headCost(description.head, H, true) };
-  const cache = description.causal ? 4 * all * 2 * layers * keyValueHeads * headSize : 0;
-  // A layer's values beside what it reads and gives, and logits at one token a row.
-  const activations = 4 * (all * (plain.made + 2 * H) + rows * head.plain.made) + angles;
-  const more = 4 * (all * (taped.made - plain.made) + rows * (head.taped.saved + 2 * vocabulary));
-  const backward = 4 * all * taped.saved + more;
-  const saved = (4 * all * taped.saved) / layers + more;
-  const { embedding, decoder, small } = weights;
-  const layer = weights.layers / layers;
+  const angles = [...rotaries].reduce(
+    (sum, { length }) => sum + 2 * taken(4 * length * rotaryRows(tokens, positions)),
+    0,
+  );
+  const pass = (tape: boolean, together: boolean): number =>
+    passBytes(description, { rows, tokens, keys: tokens, tape, together }, cut) + angles;
+  const cache = description.causal ? rows * 2 * layers * taken(4 * tokens * keyValueHeads * headSize) : 0;
+  const activations = pass(false, true);
+  const backward = pass(true, true) - activations;
+  // Beside a layer's own values: the inputs of the others, the last one's output, and its cotangent.
+  const byLayer = pass(true, false) + (layers + 1) * taken(4 * rows * tokens * hidden);
+  const stages = streamedBuffers(description, loaded, Math.min(rows * tokens, vocabulary));
   return {
     dtype,
     tokens,
@@ -124,19 +127,52 @@ export function planMemory(
     cache,
     activations,
     backward,
-    resident: embedding + weights.layers + decoder + small + cache + activations + backward,
-    streamed:
-      // A layer beside the next one, or the last beside the decoder, which may be the embedding; of that, only rows are read
-      // otherwise. While matrices are converted, blocks of them are there as stored, too.
-      layer +
-      Math.max(layer, decoder || embedding) +
-      Math.min(4 * H * I, CONVERSION_BYTES) +
-      small +
-      cache +
-      activations +
-      saved +
-      4 * all * H * (layers + 1),
+    // What lies beside weights until they are there goes before anything is run.
+    resident: Math.max(all + cache + activations + backward, bytesAtMost([arriving(loaded)], cut)),
+    streamed: bytesAtMost(stages, cut) + cache + byLayer,
   };
+}
+
+/** Weights, and what lies beside those on their way. */
+const arriving = (loaded: readonly LoadedBytes[]): Buffers =>
+  together(
+    buffersOf(loaded.flatMap(({ kept }) => kept)),
+    // Some take longer than others: any of them may come together.
+    buffersOf(
+      loaded.map(({ beside }) => beside),
+      AT_ONCE,
+    ),
+  );
+
+/**
+ * Weights that are there at any time of a streamed run forward and back: those of a stage, and the first of the next.
+ * @param words tokens whose rows of the word embedding are read.
+ */
+function* streamedBuffers(
+  description: Description,
+  loaded: readonly LoadedBytes[],
+  words: number,
+): Iterable<Buffers> {
+  const layers = [...Array(description.sizes.layers).keys()];
+  const order: Stage[] = ['embed', ...layers, 'head', ...layers.toReversed()];
+  const stages = order.map((stage) => {
+    const names = new Set(parametersOfStage(description, stage));
+    const here = loaded.filter(({ parameters }) => parameters.some(({ name }) => names.has(name)));
+    return stage === 'embed' ? here.map((each) => rowsOf(description, each, words)) : here;
+  });
+  for (const [i, here] of stages.entries()) {
+    yield arriving(here);
+    const next = stages[i + 1]?.slice(0, AT_ONCE) ?? [];
+    yield together(buffersOf(here.flatMap(({ kept }) => kept)), arriving(next));
+  }
+}
+
+/** Of the word embedding some rows, which are float32 first. */
+function rowsOf({ sizes, embedding }: Description, table: LoadedBytes, rows: number): LoadedBytes {
+  if (table.parameters[0]!.name !== embedding.word) return table;
+  const kept = (table.kept[0]! * rows) / sizes.vocabulary;
+  const wide = 4 * rows * sizes.hidden;
+  return { ...table, kept: [kept], beside: kept === wide ? 0 : wide };
 }
 
 /** Where a parameter counts in the plan. */

@@ -112,7 +112,8 @@ export function backThrough(
     const found = scope(() => {
       const leaf = input.detach();
       if (goesOn) leaf.requireGrad();
-      const y = model.layer(layer, leaf, tokens, marks);
+      // What the tape does not need goes before the way back.
+      const y = scope(() => model.layer(layer, leaf, tokens, marks));
       const values = [...(goesOn ? [leaf] : []), ...at.map((name) => marks.marked.get(name)!)];
       return grad(y, values, { cotangent, unconnected: 'zero' });
     });

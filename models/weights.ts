@@ -19,19 +19,19 @@ import {
 } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
-import { CUT } from '../engine/storage.ts';
+import { CUT, type DType, storedShape } from '../engine/storage.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
-import { parametersOf } from './description.ts';
+import { type Description, type Parameter, parametersOf } from './description.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { cutPart, type Runs, type StoredPart, type StoredTensor, storedTensors } from './stored.ts';
 
 /** Bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
 
-/** Most bytes of blocks on their way to another format: two tensors are loaded at once. */
-export const CONVERSION_BYTES = 2 * STAGING_BYTES;
+/** Tensors that are on their way at once: a second one is begun while the first arrives. */
+export const AT_ONCE = 2;
 
 /** How far loading is, in bytes of the checkpoint. */
 export interface LoadProgress {
@@ -89,13 +89,86 @@ interface Source {
   readonly entry: TensorEntry;
 }
 
+/** By name of the parameter, in the order of the entries of {@link matchTensors}. */
+function sourcesOf(
+  entries: ReadonlyMap<string, TensorEntry>,
+  description: Description,
+): ReadonlyMap<string, Source> {
+  const places = new Map<string, Omit<Source, 'entry'>>();
+  for (const stored of storedTensors(parametersOf(description)).values())
+    for (const part of stored.parts) places.set(part.parameter.name, { part, stored });
+  return new Map([...entries].map(([name, entry]) => [name, { ...places.get(name)!, entry }]));
+}
+
+/** What is read at once: each parameter by itself, but all columns of a tensor, whose rows the file has them in. */
+function readTogether(sources: Iterable<Source>): Source[][] {
+  const groups = new Map<unknown, Source[]>();
+  for (const source of sources) {
+    const key = source.stored.transposed ? source.entry : source;
+    groups.set(key, [...(groups.get(key) ?? []), source]);
+  }
+  return [...groups.values()];
+}
+
+const FORMATS: ReadonlyMap<string, 'f32' | 'f16' | 'bf16'> = new Map([
+  ['F32', 'f32'],
+  ['F16', 'f16'],
+  ['BF16', 'bf16'],
+]);
+
+/** The format that a parameter comes to the device in: float32 where the host has to read it. */
+function comesAs({ stored, entry }: Source): { readonly dtype: 'f32' | 'f16' | 'bf16'; readonly host: boolean } {
+  const dtype = FORMATS.get(entry.dtype);
+  return dtype && !stored.transposed ? { dtype, host: false } : { dtype: 'f32', host: true };
+}
+
+/** Rows of the blocks that a tensor in another format comes in: as even as can be, so that the room of one is that of the next. */
+function blockRows([count = 1, ...row]: readonly number[], dtype: DType, room: number): number {
+  const fitting = CUT * Math.max(1, Math.floor(room / (sizeOf(row) * bytesOf(dtype)) / CUT));
+  return Math.min(count, CUT * Math.ceil(count / Math.ceil(count / fitting) / CUT));
+}
+
+/** What lies on the device of parameters that are read at once. */
+export interface LoadedBytes {
+  readonly parameters: readonly Parameter[];
+  /** Bytes of each as it is kept. */
+  readonly kept: readonly number[];
+  /** Bytes of a block of each in another format, which lies beside it until it is there; 0: none. */
+  readonly beside: readonly number[];
+}
+
+/** All parameters of a checkpoint that has been matched with a model's, in the order in which they are read. */
+export function loadedBytes(
+  entries: ReadonlyMap<string, TensorEntry>,
+  description: Description,
+  wanted: WeightDtype,
+): LoadedBytes[] {
+  return readTogether(sourcesOf(entries, description).values()).map((sources) => {
+    const bytes = sources.map((source) => {
+      const { shape } = source.part.parameter;
+      const to = storedAs(source.part.parameter, source.entry.dtype, wanted);
+      const { dtype } = comesAs(source);
+      const block = [blockRows(shape, dtype, STAGING_BYTES), ...shape.slice(1)];
+      return {
+        kept: sizeOf(storedShape(to, shape)) * bytesOf(to),
+        beside: to === dtype ? 0 : sizeOf(block) * bytesOf(dtype),
+      };
+    });
+    return {
+      parameters: sources.map(({ part }) => part.parameter),
+      kept: bytes.map(({ kept }) => kept),
+      beside: bytes.map(({ beside }) => beside),
+    };
+  });
+}
+
 /** Loads parameters of a checkpoint that has been matched with a model's; the checkpoint stays open. */
 export class WeightLoader {
   /** Names of all parameters, in file order. */
   readonly names: readonly string[];
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
-  readonly #sources = new Map<string, Source>();
+  readonly #sources: ReadonlyMap<string, Source>;
   readonly #options: WeightOptions;
   readonly #staging: Staging;
   readonly #total: number;
@@ -113,11 +186,7 @@ export class WeightLoader {
     checkOptions('loadWeights', weightOptions, options);
     const { strict, onNote } = options;
     const entries = matchTensors(checkpoint, config, { strict, onNote });
-    for (const stored of storedTensors(parametersOf(config.description)).values())
-      for (const part of stored.parts) {
-        const { name } = part.parameter;
-        this.#sources.set(name, { part, stored, entry: entries.get(name)! });
-      }
+    this.#sources = sourcesOf(entries, config.description);
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -131,10 +200,10 @@ export class WeightLoader {
     return (await this.loadAll([name])).get(name)!;
   }
 
-  /** Several parameters: a second one is begun while the first arrives. @throws UserError; none is left then. */
+  /** Several parameters, {@link AT_ONCE}. @throws UserError; none is left then. */
   async loadAll(names: readonly string[]): Promise<Map<string, Tensor>> {
     const weights = new Map<string, Tensor>();
-    const left = this.#together(names);
+    const left = readTogether(names.map((name) => this.#sources.get(name)!));
     let broken = false;
     const reader = async (): Promise<void> => {
       for (let some = left.shift(); some !== undefined && !broken; some = left.shift())
@@ -146,36 +215,22 @@ export class WeightLoader {
           throw error;
         }
     };
-    const failed = (await Promise.allSettled([reader(), reader()])).find((r) => r.status === 'rejected');
+    const readers = Array.from({ length: AT_ONCE }, reader);
+    const failed = (await Promise.allSettled(readers)).find((r) => r.status === 'rejected');
     // In the order asked for, whichever came first.
     if (!failed) return new Map(names.map((name) => [name, weights.get(name)!]));
     for (const t of weights.values()) t.dispose();
     throw failed.reason;
   }
 
-  /** What is read at once: each parameter by itself, but all columns of a tensor, whose rows the file has them in. */
-  #together(names: readonly string[]): Source[][] {
-    const groups = new Map<unknown, Source[]>();
-    for (const name of names) {
-      const source = this.#sources.get(name)!;
-      const key = source.stored.transposed ? source.entry : name;
-      groups.set(key, [...(groups.get(key) ?? []), source]);
-    }
-    return [...groups.values()];
-  }
-
   async #load(sources: readonly Source[]): Promise<Tensor[]> {
-    const { stored, entry } = sources[0]!;
-    const dtype = ({ F32: 'f32', F16: 'f16', BF16: 'bf16' } as const)[entry.dtype as 'F32'];
-    const kept = sources.map(({ part }) =>
-      storedAs(part.parameter, entry.dtype, this.#options.dtype ?? 'f32'),
-    );
-    const values = dtype && !stored.transposed ? null : await this.#decode(sources);
-    const from = values || !dtype ? 'f32' : dtype;
+    const { dtype: from, host } = comesAs(sources[0]!);
+    const values = host ? await this.#decode(sources) : null;
     const made: Tensor[] = [];
     try {
       for (const [i, source] of sources.entries()) {
-        const [{ shape }, to] = [source.part.parameter, kept[i]!];
+        const { shape } = source.part.parameter;
+        const to = storedAs(source.part.parameter, source.entry.dtype, this.#options.dtype ?? 'f32');
         if (values && to === 'f32') made.push(tensor(this.#device, values[i]!, shape, 'weights'));
         else {
           const t = empty(this.#device, shape, to, 'weights');
@@ -254,11 +309,7 @@ export class WeightLoader {
   async #convert(to: Tensor, source: Source, from: Tensor['dtype'], values?: Float32Array): Promise<void> {
     const [count = 1, ...row] = to.shape;
     const length = sizeOf(row);
-    const bytes = length * bytesOf(from);
-    const room = Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes);
-    const fitting = CUT * Math.max(1, Math.floor(room / bytes / CUT));
-    // As even as can be: the room of one is then that of the next.
-    const most = CUT * Math.ceil(count / Math.ceil(count / fitting) / CUT);
+    const most = blockRows(to.shape, from, Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes));
     for (let first = 0; first < count; first += most) {
       const shape = [Math.min(most, count - first), ...row];
       const block = values
@@ -270,7 +321,7 @@ export class WeightLoader {
           )
         : empty(this.#device, shape, from, 'scratch');
       try {
-        if (!values) await this.#fill(block, source, first * bytes);
+        if (!values) await this.#fill(block, source, first * length * bytesOf(from));
         convertInto(block, to, first);
       } finally {
         block.dispose();

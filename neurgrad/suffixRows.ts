@@ -293,7 +293,7 @@ export class Suffix implements Disposable {
     return rowsThatFit(this.model.description, {
       tokens: this.plain.prefix ? 1 : length,
       keys: length,
-      backward: true,
+      tape: true,
       bytes: TAPE_BYTES,
       most: MOST_ROWS,
     });

@@ -5,7 +5,7 @@
  */
 
 import { checkValue, like, list } from '../engine/options.ts';
-import { headCost, layersCost } from '../models/cost.ts';
+import { passBytes } from '../models/cost.ts';
 import { type Description, parametersOf, parseConfig, presetConfig } from '../models/index.ts';
 import { checkGiven, checkNumber, NATURAL } from '../neurgrad/lists.ts';
 import { SPLITS } from './data.ts';
@@ -64,9 +64,8 @@ export function estimate(description: Description, work: Workload): Estimate {
     : candidates * 4 * (layers * tokens + decoder);
   const neurons = sizes.layers * sizes.width;
   const cache = 2 * 4 * sizes.layers * sizes.keyValueHeads * sizes.headSize * work.longest;
-  const rows = causal ? 8 * candidates : candidates * work.longest;
-  const taped = layersCost(description, { keys: work.longest, tape: true });
-  const head = headCost(description.head, sizes.hidden, true);
+  const { longest } = work;
+  const rows = causal ? { rows: 8 * candidates, tokens: 1 } : { rows: candidates, tokens: longest };
   const counters = (1 + work.permutations) * 4 * 4 * neurons + 8 * (candidates + 1) * neurons;
   return {
     prompts,
@@ -74,7 +73,7 @@ export function estimate(description: Description, work: Workload): Estimate {
     deviceBytes:
       4 * (layers + (causal ? 2 : 1) * decoder) +
       (causal ? 3 * cache : 0) +
-      4 * (rows * (taped.made + taped.saved) + candidates * (head.made + head.saved)),
+      passBytes(description, { ...rows, keys: longest, tape: true }),
     hostBytes: counters,
     diskBytes: work.kept * neurons * (candidates / 2 + 2) + work.keptTasks * counters,
   };

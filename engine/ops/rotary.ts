@@ -71,6 +71,10 @@ const positionsField = whole();
 /** Rows that the smallest table has. */
 const FEWEST_ROWS = 256;
 
+/** Rows of the table that a {@link RotaryAngles} of so many positions makes where `asked` are needed first. */
+export const rotaryRows = (asked: number, positions: number): number =>
+  Math.min(positions, 2 ** Math.ceil(Math.log2(Math.max(FEWEST_ROWS, asked))));
+
 /**
  * The angles of some speeds, whose table is as long as has been asked for: a context of 131,072 positions is seldom used up.
  * @example
@@ -121,7 +125,7 @@ export class RotaryAngles implements Disposable {
       throw new PlanError(
         `a table of rotary positions is made inside a recording; ask for table(${positions}) before it`,
       );
-    const rows = Math.min(this.positions, 2 ** Math.ceil(Math.log2(Math.max(FEWEST_ROWS, positions))));
+    const rows = rotaryRows(positions, this.positions);
     const made = scope(() => tableOf(this.#device, rows, this.speeds));
     disown(made.cosine);
     disown(made.sine);

@@ -80,6 +80,9 @@ export function waveRows(bundle: Bundle): number {
   return rowsThatFit(bundle.model.description, {
     tokens,
     keys: bundle.keys,
+    // No two words are one kernel.
+    tape: true,
+    together: false,
     bytes: WAVE_BYTES,
     most: WAVE_ROWS,
   });
