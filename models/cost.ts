@@ -202,16 +202,17 @@ class Count implements Words<Value> {
     return this.operation(x.width, [x]);
   }
 
-  attend(q: Value, k: Value, v: Value, { heads, cap }: AttentionSpec): Value {
+  attend(q: Value, k: Value, v: Value, { heads, keyHeads, cap }: AttentionSpec): Value {
     if (this.#keys >= FUSED_KEYS) return this.operation(q.width, [q, k, v], [q, k, v, this.make(heads)]);
     const pairs = heads * this.#keys;
-    // Heads before tokens, and back.
-    const [queries, keys] = [this.operation(q.width, [q]), this.operation(k.width, [k])];
+    // Heads before tokens, and back: one head lies so already.
+    const turned = (x: Value, count: number) => (count === 1 ? x : this.operation(x.width, [x]));
+    const [queries, keys] = [turned(q, heads), turned(k, keyHeads)];
     const products = this.operation(pairs, [queries, keys], [queries, keys]);
     const scores = cap === undefined ? products : this.cap(products);
     const pattern = this.operation(pairs, [scores], 'output');
-    const values = this.operation(v.width, [v]);
-    return this.operation(q.width, [this.operation(q.width, [pattern, values], [pattern, values])]);
+    const values = turned(v, keyHeads);
+    return turned(this.operation(q.width, [pattern, values], [pattern, values]), heads);
   }
 
   cap(x: Value): Value {

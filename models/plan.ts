@@ -139,7 +139,7 @@ const arriving = (loaded: readonly LoadedBytes[]): Buffers =>
     buffersOf(loaded.flatMap(({ kept }) => kept)),
     // Some take longer than others: any of them may come together.
     buffersOf(
-      loaded.map(({ beside }) => beside),
+      loaded.flatMap(({ beside }) => beside),
       AT_ONCE,
     ),
   );
@@ -172,7 +172,7 @@ function rowsOf({ sizes, embedding }: Description, table: LoadedBytes, rows: num
   if (table.parameters[0]!.name !== embedding.word) return table;
   const kept = (table.kept[0]! * rows) / sizes.vocabulary;
   const wide = 4 * rows * sizes.hidden;
-  return { ...table, kept: [kept], beside: kept === wide ? 0 : wide };
+  return { ...table, kept: [kept], beside: [kept === wide ? 0 : wide] };
 }
 
 /** Where a parameter counts in the plan. */

@@ -117,7 +117,10 @@ const FORMATS: ReadonlyMap<string, 'f32' | 'f16' | 'bf16'> = new Map([
 ]);
 
 /** The format that a parameter comes to the device in: float32 where the host has to read it. */
-function comesAs({ stored, entry }: Source): { readonly dtype: 'f32' | 'f16' | 'bf16'; readonly host: boolean } {
+function comesAs({ stored, entry }: Source): {
+  readonly dtype: 'f32' | 'f16' | 'bf16';
+  readonly host: boolean;
+} {
   const dtype = FORMATS.get(entry.dtype);
   return dtype && !stored.transposed ? { dtype, host: false } : { dtype: 'f32', host: true };
 }
