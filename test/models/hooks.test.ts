@@ -492,7 +492,9 @@ describe("lastLayer 'read'", () => {
     const bert = models.get('bert')!;
     const lastLayer = 'read';
     const refused = (model: LanguageModel, options: object) =>
-      expect(() => model.run(input, { lastLayer, ...options })).toThrow("lastLayer 'read' is for BERT");
+      expect(() => model.run(input, { lastLayer, ...options })).toThrow(
+        "lastLayer 'read' is for masked models",
+      );
     refused(bert, {});
     refused(bert, { logits: [1, 1], grad: { at: ['hook_embed'], of: objective } });
     refused(bert, { logits: [1, 1], patch: [] });
