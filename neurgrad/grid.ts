@@ -7,7 +7,7 @@
 import { UserError } from '../engine/errors.ts';
 import { checkValue, type Field, like, show, text as textField } from '../engine/options.ts';
 
-/** A shift, as a field of options; {@link checkShift} says which are too large. */
+/** A shift, as a field of options; finite, and no larger than {@link LARGEST_SHIFT}. */
 export const shiftField: Field<number> = like((value) => typeof value === 'number', 'a number');
 
 /**

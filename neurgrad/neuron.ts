@@ -41,7 +41,7 @@ const hookField = like<string>(
 );
 const siteNameField = like<string>((value) => typeof value === 'string', "a site's name, such as 'post'");
 
-/** Neurons or their names, as a field of options. What there is depends on the model: see {@link neuronsOf}. */
+/** Neurons or their names, as a field of options. What there is depends on the model. */
 export const neuronList = list<NeuronOrName>(
   like((value) => {
     if (typeof value === 'string') return true;

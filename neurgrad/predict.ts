@@ -185,7 +185,7 @@ export function checkTarget(target: number, vocabulary: number): void {
 
 /**
  * The target asked for, or the model's argmax.
- * @throws UserError as {@link checkTarget}.
+ * @throws UserError for an id outside the vocabulary.
  */
 export async function targetOrArgmax(
   model: LanguageModel,

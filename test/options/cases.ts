@@ -46,7 +46,14 @@ const SAYS: readonly (readonly [RegExp, string])[] = [
 ];
 
 const reading = { site: 'post', of: 'prob', direction: 'outward', sign: '+' };
-const prompts = { rows: 1, evaluationRows: 1, seed: 0, shots: 1, labelTokens: 'continuation' };
+const prompts = {
+  rows: 1,
+  evaluationRows: 1,
+  seed: 0,
+  demonstrationSeed: 0,
+  shots: 1,
+  labelTokens: 'continuation',
+};
 const settings = { ...reading, ...prompts, variant: 'paper', splits: 'clean', permutations: 1 };
 const patch = { name: 'x', position: 0, neuron: 0, op: 'add', value: 1 };
 const objective = { of: 'prob', target: [0], position: [0] };
