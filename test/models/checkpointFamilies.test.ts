@@ -340,8 +340,13 @@ describe('a family from outside', () => {
     expect([model.family, streamed.family, config.family.type]).toEqual(['my-gpt', 'my-gpt', 'my-gpt']);
     expect(config.family).toBe(outside);
     for (const each of [model, streamed]) each.dispose();
-    for (const without of [loadModelWeights(folder, device), openModelFiles(folder), readConfig(folder)])
-      await expect(without).rejects.toThrow(/model_type 'my-gpt' is not supported/);
+    // One after another: a rejection that nobody awaits yet is an error of the whole run.
+    for (const without of [
+      () => loadModelWeights(folder, device),
+      () => openModelFiles(folder),
+      () => readConfig(folder),
+    ])
+      await expect(without()).rejects.toThrow(/model_type 'my-gpt' is not supported/);
     await expect(loadModel(folder.name, { device, families })).rejects.toThrow('has no tokenizer.json');
   });
 });
