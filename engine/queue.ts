@@ -1,6 +1,6 @@
 /**
  * The command queue: eager operations only record into one open compute pass; a submit happens every so many dispatches
- * and at a readback.
+ * and at a readback. The first submits after one are small, so that the GPU begins while the host still records.
  *
  * Per dispatch the host sets a pipeline, a cached bind group and the parameters. Parameters are immediates where the device
  * has them, else slots of a uniform ring that is uploaded just before the submit.
@@ -65,7 +65,9 @@ export interface Recorder {
   write(to: PooledBuffer): void;
 }
 
-/** Dispatches recorded before a submit: enough to hide its cost, few enough to keep the GPU busy meanwhile. */
+/** Dispatches recorded before the first submit; each further one has twice as many. */
+const FIRST_SUBMIT = 8;
+/** Dispatches recorded before a submit at most: enough to hide its cost, few enough to keep the GPU busy meanwhile. */
 const DISPATCHES_PER_SUBMIT = 100;
 /** Bind groups kept; past it all are dropped, which costs one rebuild. */
 const BIND_GROUPS_KEPT = 16384;
@@ -132,6 +134,7 @@ export class CommandQueue implements FenceClock {
   #pass: GPUComputePassEncoder | null = null;
   #boundPipeline: GPUComputePipeline | null = null;
   #recorded = 0;
+  #perSubmit = FIRST_SUBMIT;
   nextSerial = 1;
   finishedSerial = 0;
   /** Dispatches recorded since the device was opened. */
@@ -248,7 +251,10 @@ export class CommandQueue implements FenceClock {
     for (const i of step.compiled.writes) wrote(windows[i]!.buffer);
     this.dispatches++;
     if (timestampWrites) this.#endPass();
-    if (++this.#recorded >= DISPATCHES_PER_SUBMIT || this.profiler?.full) this.flush();
+    if (++this.#recorded < this.#perSubmit && !this.profiler?.full) return;
+    const next = Math.min(2 * this.#perSubmit, DISPATCHES_PER_SUBMIT);
+    this.flush();
+    this.#perSubmit = next;
   }
 
   /** Records a copy between buffers. Sizes and offsets in bytes, multiples of 4. */
@@ -288,6 +294,7 @@ export class CommandQueue implements FenceClock {
     this.#device.queue.submit([this.#encoder.finish()]);
     this.#encoder = null;
     this.#recorded = 0;
+    this.#perSubmit = FIRST_SUBMIT;
     const serial = this.nextSerial++;
     this.#device.queue.onSubmittedWorkDone().then(
       () => {
