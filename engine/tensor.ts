@@ -28,10 +28,10 @@ export interface Track {
   readonly node: Node | null;
 }
 
-/** Cotangents of the inputs from that of the output; null for an input that needs none. */
+/** Cotangents of the inputs from that of the output; null for an input that needs none. What was saved is null where no need saved it. */
 export type Pullback = (
   cotangent: Tensor,
-  saved: readonly Tensor[],
+  saved: readonly (Tensor | null)[],
   needs: readonly boolean[],
 ) => readonly (Tensor | null)[];
 
@@ -115,9 +115,9 @@ export class Node implements Owned {
   readonly track: Track;
   readonly pullback: Pullback | null;
   owner: Scope | null = null;
-  #saved: readonly Tensor[] | null;
+  #saved: readonly (Tensor | null)[] | null;
   /** What is saved as it was then. */
-  readonly #versions: readonly number[];
+  readonly #versions: readonly (number | undefined)[];
   #end: keyof typeof ENDS | null = null;
   /** Handles on the output, and later operations that take it. What it has saved of itself does not count. */
   #uses = 0;
@@ -128,7 +128,7 @@ export class Node implements Owned {
     op: string,
     inputs: readonly Tensor[],
     output: Tensor,
-    saved: readonly Tensor[],
+    saved: readonly (Tensor | null)[],
     pullback: Pullback | null,
   ) {
     this.op = op;
@@ -137,23 +137,23 @@ export class Node implements Owned {
     for (const input of this.inputs) input?.node?.retain();
     this.pullback = pullback;
     this.#saved = saved.map((t) => {
+      if (!t) return null;
       const alias = new Tensor(retain(t), t.shape, t === output ? this.track : t.track, true);
       alias.storage.keep(true);
       if (t === output) this.#uses--;
       if (alias.dtype !== t.dtype) this.#halved.add(alias);
       return alias;
     });
-    this.#versions = this.#saved.map(({ storage }) => storage.version);
+    this.#versions = this.#saved.map((t) => t?.storage.version);
     own(this);
   }
 
   /** @throws GradientError after the tape has been released, and where what it saved has been changed since. */
-  get saved(): readonly Tensor[] {
+  get saved(): readonly (Tensor | null)[] {
     if (!this.#saved) throw new GradientError(`${this.op}: ${ENDS[this.#end!]}`);
-    if (this.#saved.some(({ storage }, i) => storage.version !== this.#versions[i]))
-      throw changedSince(this.op);
+    if (this.#saved.some((t, i) => t?.storage.version !== this.#versions[i])) throw changedSince(this.op);
     return this.#saved.map((t) => {
-      if (!this.#halved.has(t)) return t;
+      if (!t || !this.#halved.has(t)) return t;
       const wide = new Tensor(new Storage(t.device, 'f32', t.shape, 'scratch'), t.shape, t.track);
       widenInto(t.storage, wide.storage);
       return wide;
@@ -189,8 +189,8 @@ export class Node implements Owned {
     this.#saved = null;
     this.#end = by;
     for (const t of saved) {
-      t.storage.keep(false);
-      t.dispose();
+      t?.storage.keep(false);
+      t?.dispose();
     }
     disown(this);
     for (const input of this.inputs) input?.node?.release();
@@ -438,6 +438,10 @@ export function isRecording(inputs: readonly Tensor[]): boolean {
   return recording && inputs.some((t) => t.track !== null);
 }
 
+/** `t` where one of these inputs may be asked for its gradient, which is made of it: what is saved of an operation. */
+export const neededBy = (t: Tensor, ...inputs: readonly (Tensor | undefined)[]): Tensor | null =>
+  inputs.some((input) => input?.track) ? t : null;
+
 /**
  * The result of an operation, with its gradient. `run` makes the output; `saved` are the tensors that the pullback needs;
  * a null pullback says that the operation has no gradient, which is an error only when one is asked for.
@@ -446,7 +450,7 @@ export function operation(
   op: string,
   inputs: readonly Tensor[],
   output: Tensor,
-  saved: readonly Tensor[],
+  saved: readonly (Tensor | null)[],
   pullback: Pullback | null,
 ): Tensor {
   if (!isRecording(inputs)) return output;

@@ -163,7 +163,8 @@ class Count implements Words<Value> {
   }
 
   linear(x: Value, { out }: LinearSpec): Value {
-    if (this.#tape) return this.operation(out, [x], [x]);
+    // Its weights are given: only a gradient of theirs would need x.
+    if (this.#tape) return this.operation(out, [x]);
     this.#use(x);
     return new Value(out, false);
   }

@@ -22,6 +22,7 @@ import {
   checkTensors,
   empty,
   full,
+  neededBy,
   noGrad,
   oneDevice,
   operation,
@@ -373,19 +374,22 @@ export function sub(a: Tensor | number, b: Tensor | number): Tensor {
 /** a b elementwise, broadcast. @throws ShapeError */
 export function mul(a: Tensor | number, b: Tensor | number): Tensor {
   if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('mul', a, b, mul);
-  return operation('mul', [a, b], runBinary('mul', a, b), [a, b], (dy, [a, b], needs) => [
-    needs[0] ? sumTo(mul(dy, b!), a!.shape) : null,
-    needs[1] ? sumTo(mul(dy, a!), b!.shape) : null,
+  const [p, q] = [a.shape, b.shape];
+  const saved = [neededBy(a, b), neededBy(b, a)];
+  return operation('mul', [a, b], runBinary('mul', a, b), saved, (dy, [a, b], needs) => [
+    needs[0] ? sumTo(mul(dy, b!), p) : null,
+    needs[1] ? sumTo(mul(dy, a!), q) : null,
   ]);
 }
 
 /** a / b elementwise, broadcast. @throws ShapeError */
 export function div(a: Tensor | number, b: Tensor | number): Tensor {
   if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('div', a, b, div);
-  return operation('div', [a, b], runBinary('div', a, b), [a, b], (dy, [a, b], needs) => [
-    needs[0] ? sumTo(div(dy, b!), a!.shape) : null,
+  const [p, q] = [a.shape, b.shape];
+  return operation('div', [a, b], runBinary('div', a, b), [neededBy(a, b), b], (dy, [a, b], needs) => [
+    needs[0] ? sumTo(div(dy, b!), p) : null,
     // Divided twice: b² is out of float32's range long before the derivative is.
-    needs[1] ? sumTo(neg(mul(dy, div(div(a!, b!), b!))), b!.shape) : null,
+    needs[1] ? sumTo(neg(mul(dy, div(div(a!, b!), b!))), q) : null,
   ]);
 }
 

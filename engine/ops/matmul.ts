@@ -26,6 +26,7 @@ import {
   checkTensors,
   empty,
   isRecording,
+  neededBy,
   noGrad,
   oneDevice,
   operation,
@@ -97,7 +98,8 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       : broadcastTo(t, [...batch, t.dim(-2), t.dim(-1)]);
   const [u, v] = [match(a), match(b)];
   const y = run(u, v, transA, transB, batch, null, PLAIN, precision);
-  return operation('matmul', [u, v], y, [u, v], (dy, saved, needs) => {
+  const [ofU, ofV] = [u.shape, v.shape];
+  return operation('matmul', [u, v], y, [neededBy(u, v), neededBy(v, u)], (dy, saved, needs) => {
     const [p, q] = saved as [Tensor, Tensor];
     const dp = () =>
       transA
@@ -107,7 +109,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       transB
         ? matmul(dy, p, { transA: true, transB: transA, precision })
         : matmul(p, dy, { transA: !transA, precision });
-    return [needs[0] ? sumTo(dp(), p.shape) : null, needs[1] ? sumTo(dq(), q.shape) : null];
+    return [needs[0] ? sumTo(dp(), ofU) : null, needs[1] ? sumTo(dq(), ofV) : null];
   });
 }
 
@@ -149,13 +151,13 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
     'linear',
     [rows, w, bias],
     run(rows, w, false, true, [], bias),
-    [rows, w],
+    [neededBy(rows, w), neededBy(w, rows)],
     (dy, saved, needs) => {
       const [p, q] = saved as [Tensor, Tensor];
       return [
         needs[0] ? matmul(dy, q) : null,
         needs[1] ? matmul(dy, p, { transA: true }) : null,
-        needs[2] ? sumTo(dy, [q.dim(0)]) : null,
+        needs[2] ? sumTo(dy, bias.shape) : null,
       ];
     },
   );

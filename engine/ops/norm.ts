@@ -23,6 +23,7 @@ import {
   checkTensors,
   empty,
   full,
+  neededBy,
   noGrad,
   oneDevice,
   operation,
@@ -114,14 +115,16 @@ function normalised(op: string, x: Tensor, norm: RowNorm): Tensor {
     throw new ShapeError(op, `x ${showShape(x)} with ${vectors.map(showShape).join(', ')}`);
   const y = empty(x.device, x.shape);
   dispatch(op, (share) => normKernel(kernelNorm(norm), share), [], vectors, x, y, eps);
-  return operation('rowNorm', [x, ...vectors], y, [x, weight], (dy, saved, needs) => {
+  const { shape } = weight;
+  const kept = [neededBy(x, x, weight), neededBy(weight, x)];
+  return operation('rowNorm', [x, ...vectors], y, kept, (dy, saved, needs) => {
     const [x, weight] = saved as [Tensor, Tensor];
     const [ofX, ofWeight, ofBias = false] = needs;
     const [dWeight, dBias] = ofWeight ? parameters(kind, x, dy, eps, ofBias) : [];
     return [
       ofX ? backward(kind, x, weight, dy, eps) : null,
       dWeight ?? null,
-      ...(bias ? [ofBias ? (dBias ?? sumTo(dy, weight.shape)) : null] : []),
+      ...(bias ? [ofBias ? (dBias ?? sumTo(dy, shape)) : null] : []),
     ];
   });
 }

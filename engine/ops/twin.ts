@@ -23,11 +23,12 @@ export function cotangentTwin(
 }
 
 /**
- * The pullback of an operation known by its twin. The twin takes the saved tensors, the first `count` of which are the
- * operation's inputs.
+ * The pullback of an operation known by its twin. The twin takes the saved tensors, of which none is missing; the first `count`
+ * are the operation's inputs.
  */
 export function throughTwin(count: number, twin: (...saved: Tensor[]) => Tensor): Pullback {
-  return (dy, saved, needs) => {
+  return (dy, kept, needs) => {
+    const saved = kept as readonly Tensor[];
     const again = recordingIsOn();
     return withRecording(true, () => {
       // Each input enters the twin as a value of its own: where one input was computed from another, differentiating

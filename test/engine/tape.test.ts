@@ -18,6 +18,7 @@ import {
   recompute,
   record,
   reshape,
+  rmsNorm,
   ShapeError,
   scope,
   square,
@@ -26,6 +27,7 @@ import {
   type Tensor,
   tensor,
 } from '../../engine/index.ts';
+import { sizeClass } from '../../engine/memory.ts';
 import { fill } from '../../kernels/index.ts';
 import { heldBytes, open } from './support.ts';
 
@@ -211,6 +213,28 @@ describe('the tape', () => {
     expect(before.track).toBeNull();
     const track = x.track;
     expect(x.requireGrad().track).toBe(track);
+  });
+
+  it.each([
+    ['linear', 0, [4 * 32 * 64]],
+    ['linear', 1, [4 * 16 * 64]],
+    ['linear', 2, []],
+    ['mul', 0, [4 * 16 * 64]],
+    ['norm', 1, [4 * 16 * 64]],
+  ] as const)('of %s has what the gradient of input %i is made of, and no more', (op, which, bytes) => {
+    const before = device.memory.saved;
+    scope(() => {
+      const inputs = [full(device, [16, 64], 1), full(device, [op === 'linear' ? 32 : 16, 64], 1)];
+      const row = full(device, [op === 'linear' ? 32 : 64], 1);
+      const [x, y] = inputs as [Tensor, Tensor];
+      (which === 2 || op === 'norm' ? row : inputs[which]!).requireGrad();
+      if (op === 'linear') linear(x, y, row);
+      else if (op === 'mul') mul(x, y);
+      else rmsNorm(x, row, 0);
+      expect(device.memory.saved - before).toBe(
+        bytes.reduce<number>((sum, each) => sum + sizeClass(each), 0),
+      );
+    });
   });
 
   it('keeps what it saved although the user freed it, and frees it with the scope', async () => {
