@@ -6,8 +6,8 @@
  * pieces on which all their operands lie in one buffer each.
  */
 
-import { isQuantised, QUANTISED_GROUP, type WeightFormat } from '../kernels/index.ts';
-import { groupWords, storedRow } from '../kernels/quantise.ts';
+import { isQuantised, PACKINGS, type WeightFormat } from '../kernels/index.ts';
+import { storedRow } from '../kernels/packing.ts';
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
 import { type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
@@ -24,8 +24,9 @@ const writerField = one(['gpu', 'host']);
 /** Bytes of an element; of quantised ones the share of a group's block. @throws UserError for an unknown dtype. */
 export const bytesOf = (dtype: DType): number => {
   checkValue('bytesOf', 'dtype', dtypeField, dtype);
-  if (isQuantised(dtype)) return (4 * groupWords(dtype)) / QUANTISED_GROUP;
-  return dtype === 'f16' || dtype === 'bf16' ? 2 : 4;
+  if (dtype === 'u32') return 4;
+  const { group, words } = PACKINGS[dtype];
+  return (4 * words) / group;
 };
 
 /** The shape that is stored: quantised rows are filled up to whole groups. */

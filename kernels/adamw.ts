@@ -2,9 +2,8 @@
  * One step of AdamW (Loshchilov & Hutter 2019) in place: parameter, first and second moment in one pass over memory.
  */
 
-import { F16_BITS } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { WIDEN4 } from './matmulParts.ts';
+import { PACKINGS } from './packing.ts';
 import { NARROW_F16 } from './quantise.ts';
 import { shipped } from './shipped.ts';
 import { flag, takes, variant, word } from './variant.ts';
@@ -48,7 +47,7 @@ function makeAdamw({ gradient, copy }: AdamWVariant): Kernel {
     },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${half ? F16_BITS + WIDEN4.f16 : ''}
+${half ? PACKINGS.f16.declarations : ''}
 ${
   copy
     ? `${NARROW_F16}

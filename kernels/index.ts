@@ -28,17 +28,9 @@ export * from './matmulLanes.ts';
 export type { Epilogue, Fusion } from './matmulParts.ts';
 export * from './matmulUnits.ts';
 export { type Norm, type NormVectors, norm, normBackward, normParameters, normStatistics } from './norm.ts';
+export { isQuantised, PACKINGS, type Packing, type QuantisedFormat, type WeightFormat } from './packing.ts';
 export * from './patch.ts';
-export {
-  dequantise,
-  isQuantised,
-  narrow,
-  QUANTISED_GROUP,
-  type QuantisedFormat,
-  quantise,
-  quantiseWhole,
-  type WeightFormat,
-} from './quantise.ts';
+export { dequantise, narrow, quantise, quantiseWhole } from './quantise.ts';
 export { argmaxRows, type Reduction, ROW_GROUP, reduceRows } from './reduce.ts';
 export * from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';

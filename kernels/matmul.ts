@@ -21,7 +21,7 @@ import {
   storeTile,
   weightReader,
 } from './matmulParts.ts';
-import { WEIGHT, type WeightFormat } from './quantise.ts';
+import { WEIGHT, type WeightFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
 import { count, flag, takes, variant, word } from './variant.ts';
 

@@ -19,11 +19,10 @@ import {
   type GatedName,
   gateOf,
 } from './activation.ts';
-import { F16_BITS, type HalfFormat } from './copy.ts';
 import { KernelError } from './errors.ts';
 import type { Binding, ScalarType } from './kernel.ts';
 import { isCentred, NORM_VECTORS, type NormVectors, normFactor } from './norm.ts';
-import { dequantise4, isQuantised, QUANTISED_GROUP, type WeightFormat } from './quantise.ts';
+import { PACKINGS, type WeightFormat } from './packing.ts';
 import { flag, optional, word } from './variant.ts';
 
 /**
@@ -48,19 +47,6 @@ export const matmulBases = (z: string): string => `let a_base = p.a_first + ${z}
   let b_base = ${z} * p.batch_b;
   let c_base = p.c_first + ${z} * p.batch_c;`;
 
-/** Four 16-bit numbers, two a word, as f32. */
-export const WIDEN4: Record<HalfFormat, string> = {
-  f16: `
-fn widen4(w: vec2u) -> vec4f {
-  return vec4f(bitcast<f32>(widen_bits(w.x & 0xffffu)), bitcast<f32>(widen_bits(w.x >> 16u)),
-    bitcast<f32>(widen_bits(w.y & 0xffffu)), bitcast<f32>(widen_bits(w.y >> 16u)));
-}`,
-  bf16: `
-fn widen4(w: vec2u) -> vec4f {
-  return bitcast<vec4f>(vec4u(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
-}`,
-};
-
 /** How the array `b` of weights is declared and read; all formats but f32 are read four numbers at a time. */
 export interface WeightReader {
   readonly declarations: string;
@@ -80,19 +66,23 @@ export function weightReader(weight: WeightFormat, vector: boolean): WeightReade
       quad: (at) => `b[${at}]`,
       stored: plain,
     };
-  if (isQuantised(weight))
-    return {
-      declarations: dequantise4(weight),
-      element: 'u32',
-      quad: (at) => `dequantise4(${at})`,
-      stored: (length) =>
-        `((${length} + ${QUANTISED_GROUP - 1}u) / ${QUANTISED_GROUP}u * ${QUANTISED_GROUP}u)`,
-    };
+  const { group, words, declarations, quad } = PACKINGS[weight];
+  const whole = group === 4;
   return {
-    declarations: `${weight === 'f16' ? F16_BITS : ''}${WIDEN4[weight]}`,
-    element: 'vec2u',
-    quad: (at) => `widen4(b[${at}])`,
-    stored: plain,
+    declarations: `${declarations}
+fn weight4(at: u32) -> vec4f {
+  ${
+    whole
+      ? `let block = b[at];
+  return ${quad((i) => `block[${i}]`, '0u')};`
+      : `let first = at / ${group / 4}u * ${words}u;
+  let q = at % ${group / 4}u;
+  return ${quad((i) => `b[first + ${i}]`, 'q')};`
+  }
+}`,
+    element: whole ? `vec${words}u` : 'u32',
+    quad: (at) => `weight4(${at})`,
+    stored: whole ? plain : (length) => `((${length} + ${group - 1}u) / ${group}u * ${group}u)`,
   };
 }
 

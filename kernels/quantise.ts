@@ -1,81 +1,69 @@
 /**
- * Weights in 8 or 4 bits: symmetric, in groups of 32 along a row, each with a float32 scale (docs/quantisation.md).
- *
- * A group is one block of words: the scale, then the numbers, lowest first, two's complement: 4 a word (int8, 9 words) or
- * 8 a word (int4, 5 words). A row begins a new group; the last one of a row is filled up with zeros. Everything is integer
- * arithmetic on u32, so that any device can read it.
+ * Weights between formats (packing.ts): rounded to 8 or 4 bits, in groups of 32 along a row, to 16 bits, and widened again.
  */
 
-import { F16_BITS, HALF, type HalfFormat, readEight } from './copy.ts';
+import { HALF, type HalfFormat, readEight } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { CODES, PACKINGS, QUANTISED, type QuantisedFormat, REAL, readElement } from './packing.ts';
 import { shipped } from './shipped.ts';
-import { flag, optional, takes, word } from './variant.ts';
+import { flag, optional, takes } from './variant.ts';
 
-export type QuantisedFormat = 'int8' | 'int4';
-/** How a tensor of real numbers may be stored. */
-export type WeightFormat = 'f32' | HalfFormat | QuantisedFormat;
-export const REAL = word<'f32' | HalfFormat>(['f32', 'f16', 'bf16']);
-const QUANTISED = word<QuantisedFormat>(['int8', 'int4']);
-export const WEIGHT = word<WeightFormat>(['f32', 'f16', 'bf16', 'int8', 'int4']);
-
-/** Numbers that share a scale. */
-export const QUANTISED_GROUP = 32;
-const BITS: Record<QuantisedFormat, number> = { int8: 8, int4: 4 };
-/** Words of a group: the scale and the numbers. */
-export const groupWords = (format: QuantisedFormat): number => 1 + BITS[format];
-/** Largest stored number; the most negative one is its opposite. */
-export const largestCode = (format: QuantisedFormat): number => 2 ** (BITS[format] - 1) - 1;
-
-export const isQuantised = (format: string): format is QuantisedFormat =>
-  format === 'int8' || format === 'int4';
-/** Numbers that a row of `length` takes up. */
-export const storedRow = (format: string, length: number): number =>
-  isQuantised(format) ? Math.ceil(length / QUANTISED_GROUP) * QUANTISED_GROUP : length;
-
-/** WGSL: the vec4f of numbers 4 quad ... 4 quad + 3 of the array of words `b`. */
-export function dequantise4(format: QuantisedFormat): string {
-  const words = groupWords(format);
-  const code =
-    format === 'int8'
-      ? `let w = b[at + 1u + quad % 8u];
-  let q = vec4i(vec4u(w << 24u, w << 16u, w << 8u, w)) >> vec4u(24u);`
-      : `let w = b[at + 1u + (quad % 8u) / 2u] >> (16u * (quad & 1u));
-  let q = vec4i(vec4u(w << 28u, w << 24u, w << 20u, w << 16u)) >> vec4u(28u);`;
-  return `
-fn dequantise4(quad: u32) -> vec4f {
-  let at = quad / 8u * ${words}u;
-  ${code}
-  return bitcast<f32>(b[at]) * vec4f(q);
-}`;
+/**
+ * WGSL of a group's words before its codes, made of its least and largest number, and of its codes.
+ *
+ * int8 is symmetric: x = scale code, scale = largest / 127. int4 has a minimum: x = scale code + minimum, scale = (largest - least) / 15
+ * rounded to 20 bits, so that scale code is exact and weights that come from 4 bits keep their step. Differences are taken of
+ * halves, which cannot overflow, and a group that spans more than the largest float32 is cut to it.
+ */
+const ROUNDING: Record<QuantisedFormat, string> = {
+  int8: `
+struct Header { scale: f32 }
+fn header_of(least: f32, most: f32) -> Header { return Header(max(-least, most) / 127.0); }
+fn codes_of(x: vec4f, header: Header) -> vec4u {
+  let codes = vec4i(clamp(round(x / header.scale), vec4f(-127.0), vec4f(127.0)));
+  return vec4u(select(vec4i(0), codes, header.scale > 0.0)) & vec4u(0xffu);
+}`,
+  int4: `
+struct Header { scale: f32, minimum: f32 }
+fn header_of(least: f32, most: f32) -> Header {
+  let step = min(0.5 * most - 0.5 * least, 0x1.fffffp+126f) / 7.5;
+  return Header(bitcast<f32>((bitcast<u32>(step) + 8u) & 0xfffffff0u), least);
 }
+fn codes_of(x: vec4f, header: Header) -> vec4u {
+  let above = 0.5 * x - vec4f(0.5 * header.minimum);
+  let codes = vec4u(clamp(round(above / (0.5 * header.scale)), vec4f(0.0), vec4f(15.0)));
+  return select(vec4u(0u), codes, header.scale > 0.0);
+}`,
+};
 
-/** WGSL: number `i` of the array of words `a`, in any format. */
-export function readElement(format: WeightFormat): string {
-  if (format === 'f32') return 'fn element(i: u32) -> f32 { return bitcast<f32>(a[i]); }';
-  if (!isQuantised(format))
-    return `${format === 'f16' ? F16_BITS : 'fn widen_bits(h: u32) -> u32 { return h << 16u; }'}
-fn element(i: u32) -> f32 {
-  return bitcast<f32>(widen_bits((a[i / 2u] >> (16u * (i & 1u))) & 0xffffu));
-}`;
-  const [bits, words] = [BITS[format], groupWords(format)];
-  return `
-fn element(i: u32) -> f32 {
-  let at = i / ${QUANTISED_GROUP}u * ${words}u;
-  let place = i % ${QUANTISED_GROUP}u * ${bits}u;
-  let q = i32(a[at + 1u + place / 32u] << (${32 - bits}u - place % 32u)) >> ${32 - bits}u;
-  return bitcast<f32>(a[at]) * f32(q);
-}`;
+const HEADER: Record<QuantisedFormat, readonly string[]> = {
+  int8: ['scale'],
+  int4: ['scale', 'minimum'],
+};
+
+const PACK = 'fn pack(q: vec4u) -> u32 { return q.x | (q.y << 8u) | (q.z << 16u) | (q.w << 24u); }';
+
+/** Statements that write a group at `at` with header `header`; `quad(q)` is the expression of its q-th four numbers. */
+function writeGroup(to: QuantisedFormat, quad: (q: number) => string): string {
+  const { bits, header } = CODES[to];
+  const codes = (q: number): string => `pack(codes_of(${quad(q)}, header))`;
+  return [
+    ...HEADER[to].map((name, i) => `y[at + ${i}u] = bitcast<u32>(header.${name});`),
+    ...Array.from({ length: bits }, (_, w) => {
+      const value = bits === 8 ? codes(w) : `${codes(w)} | (${codes(w + 4)} << 4u)`;
+      return `y[at + ${header + w}u] = ${value};`;
+    }),
+  ].join('\n  ');
 }
 
 /**
- * Rows [rows, length] stored as `from` into groups of `to`: scale = largest / 127 (or 7), number = round(x / scale), ties to
- * even. Grid: linear over rows * groups of a row.
+ * Rows [rows, length] stored as `from` into groups of `to`, the last one of a row filled up with its last number. Grid: linear over
+ * rows * groups of a row.
  */
 export const quantise = shipped(makeQuantise, takes('quantise', ['from', REAL], ['to', QUANTISED]));
 
 function makeQuantise(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
-  const top = largestCode(to);
-  const perWord = 32 / BITS[to];
+  const { group, words } = PACKINGS[to];
   return {
     name: `quantise.${from}.${to}`,
     bindings: [
@@ -85,29 +73,24 @@ function makeQuantise(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
     params: { n: 'u32', length: 'u32', groups: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${readElement(from)}
+${readElement(from)}${ROUNDING[to]}
+${PACK}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let g = ${LINEAR_INDEX};
   if (g >= p.n) { return; }
-  let first = g % p.groups * ${QUANTISED_GROUP}u;
+  let first = g % p.groups * ${group}u;
   let row = g / p.groups * p.length;
-  let count = min(${QUANTISED_GROUP}u, p.length - first);
-  var largest = 0.0;
-  for (var i = 0u; i < count; i++) { largest = max(largest, abs(element(row + first + i))); }
-  let scale = largest / ${top}.0;
-  let at = g * ${groupWords(to)}u;
-  y[at] = bitcast<u32>(scale);
-  for (var w = 0u; w < ${BITS[to]}u; w++) {
-    var word = 0u;
-    for (var j = 0u; j < ${perWord}u; j++) {
-      let i = w * ${perWord}u + j;
-      if (i < count && scale > 0.0) {
-        let q = i32(clamp(round(element(row + first + i) / scale), -${top}.0, ${top}.0));
-        word |= (u32(q) & ${2 ** BITS[to] - 1}u) << (${BITS[to]}u * j);
-      }
-    }
-    y[at + 1u + w] = word;
+  var x: array<f32, ${group}>;
+  for (var i = 0u; i < ${group}u; i++) { x[i] = element(row + min(first + i, p.length - 1u)); }
+  var least = x[0];
+  var most = x[0];
+  for (var i = 1u; i < ${group}u; i++) {
+    least = min(least, x[i]);
+    most = max(most, x[i]);
   }
+  let header = header_of(least, most);
+  let at = g * ${words}u;
+  ${writeGroup(to, (q) => `vec4f(${[0, 1, 2, 3].map((i) => `x[${4 * q + i}]`).join(', ')})`)}
 }`,
   };
 }
@@ -122,17 +105,8 @@ export const quantiseWhole = shipped(
 );
 
 function makeQuantiseWhole(from: 'f32' | HalfFormat, to: QuantisedFormat): Kernel {
-  const [top, bits] = [largestCode(to), BITS[to]];
-  const quads = Array.from({ length: 8 }, (_, i) => i);
-  const quad = (i: number): string => {
-    const shift = (bits * 4 * i) % 32;
-    return shift ? `(pack(codes(x${i}, scale)) << ${shift}u)` : `pack(codes(x${i}, scale))`;
-  };
-  const perWord = 8 / bits;
-  const stored = Array.from({ length: bits }, (_, w) => {
-    const parts = Array.from({ length: perWord }, (_, i) => quad(perWord * w + i));
-    return `y[at + ${1 + w}u] = ${parts.join(' | ')};`;
-  });
+  const quads = [0, 1, 2, 3, 4, 5, 6, 7];
+  const over = (op: 'min' | 'max'): string => quads.map((i) => `x${i}`).reduce((a, x) => `${op}(${a}, ${x})`);
   return {
     name: `quantise.${from}.${to}.whole`,
     bindings: [
@@ -142,22 +116,18 @@ function makeQuantiseWhole(from: 'f32' | HalfFormat, to: QuantisedFormat): Kerne
     params: { n: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${readEight(from)}
-fn codes(x: vec4f, scale: f32) -> vec4u {
-  let q = vec4i(clamp(round(x / scale), vec4f(-${top}.0), vec4f(${top}.0)));
-  return vec4u(select(vec4i(0), q, scale > 0.0)) & vec4u(${2 ** bits - 1}u);
-}
-fn pack(q: vec4u) -> u32 { return q.x | (q.y << ${bits}u) | (q.z << ${2 * bits}u) | (q.w << ${3 * bits}u); }
+${readEight(from)}${ROUNDING[to]}
+${PACK}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let g = ${LINEAR_INDEX};
   if (g >= p.n) { return; }
 ${[0, 1, 2, 3].map((i) => `  let e${i} = eight(4u * g + ${i}u);`).join('\n')}
 ${quads.map((i) => `  let x${i} = bitcast<vec4f>(e${i >> 1}.${i % 2 ? 'high' : 'low'});`).join('\n')}
-  let most = ${quads.map((i) => `abs(x${i})`).reduce((most, x) => `max(${most}, ${x})`)};
-  let scale = max(max(most.x, most.y), max(most.z, most.w)) / ${top}.0;
-  let at = g * ${groupWords(to)}u;
-  y[at] = bitcast<u32>(scale);
-  ${stored.join('\n  ')}
+  let low = ${over('min')};
+  let high = ${over('max')};
+  let header = header_of(min(min(low.x, low.y), min(low.z, low.w)), max(max(high.x, high.y), max(high.z, high.w)));
+  let at = g * ${PACKINGS[to].words}u;
+  ${writeGroup(to, (q) => `x${q}`)}
 }`,
   };
 }

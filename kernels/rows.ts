@@ -8,7 +8,7 @@
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { readElement, WEIGHT, type WeightFormat } from './quantise.ts';
+import { readElement, WEIGHT, type WeightFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
 import { optional, powerOfTwo, takes, word } from './variant.ts';
 

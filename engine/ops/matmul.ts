@@ -15,7 +15,7 @@ import {
   MAX_GROUPS,
   type NormVectors,
 } from '../../kernels/index.ts';
-import { storedRow } from '../../kernels/quantise.ts';
+import { storedRow } from '../../kernels/packing.ts';
 import { ShapeError, UserError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
 import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';

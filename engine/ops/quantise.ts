@@ -2,7 +2,7 @@
  * Weights from one storage format to another on the device: narrowed to 16 bits, quantised to 8 or 4, or widened to f32.
  */
 
-import { isQuantised, linearGrid, QUANTISED_GROUP, quantise, quantiseWhole } from '../../kernels/index.ts';
+import { isQuantised, linearGrid, PACKINGS, quantise, quantiseWhole } from '../../kernels/index.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
@@ -21,8 +21,8 @@ import {
 } from '../tensor.ts';
 
 /**
- * x [rows, length] (f32, f16 or bf16) stored as `dtype`. 16-bit results round to nearest; int8 and int4
- * have a scale for each 32 numbers of a row (docs/quantisation.md). Rounding to 16 bits has the gradient of the same numbers,
+ * x [rows, length] (f32, f16 or bf16) stored as `dtype`. 16-bit results round to nearest; int8 has
+ * a scale for each 32 numbers of a row, int4 a minimum, too (docs/quantisation.md). Rounding to 16 bits has the gradient of the same numbers,
  * as in PyTorch; quantising has none. @throws ShapeError
  * @example
  * ```ts
@@ -77,11 +77,12 @@ function convertRows(x: Tensor, y: Tensor, first: number): void {
     return;
   }
   if (x.rank !== 2) throw new ShapeError('convert', `${to} needs rows, got [${x.shape.join(', ')}]`);
-  const groups = Math.ceil(length / QUANTISED_GROUP);
-  const whole = length % QUANTISED_GROUP === 0;
+  const { group } = PACKINGS[to];
+  const groups = Math.ceil(length / group);
+  const whole = length % group === 0;
   const operands = [
     { storage: x.storage, rowLength: length },
-    { storage: y.storage, rowLength: groups * QUANTISED_GROUP, first },
+    { storage: y.storage, rowLength: groups * group, first },
   ];
   for (const [begin, end] of commonRows('convert', x.dim(0), operands))
     x.device.dispatch(

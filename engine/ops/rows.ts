@@ -13,7 +13,7 @@ import {
   type WeightFormat,
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
-import { storedRow } from '../../kernels/quantise.ts';
+import { storedRow } from '../../kernels/packing.ts';
 import { GradientError, ShapeError } from '../errors.ts';
 import { checkValue, whole } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';

@@ -115,9 +115,25 @@ function nearestBrain(value: number): number {
   return new Float32Array(Uint32Array.of(rounded).buffer)[0]!;
 }
 
+/** Scale, minimum and codes of each group of rows, and the numbers that they stand for, taken apart on the host. */
+async function groupsOf(q: Tensor) {
+  const raw = await words(q);
+  const real = (i: number) => new Float32Array(raw.slice(i, i + 1).buffer)[0]!;
+  const [length, header] = q.dtype === 'int4' ? [6, 2] : [9, 1];
+  return Array.from({ length: raw.length / length }, (_, g) => {
+    const at = g * length;
+    const codes = Array.from({ length: 32 }, (_, i) =>
+      q.dtype === 'int4'
+        ? (raw[at + header + Math.floor((i % 16) / 4)]! >>> (8 * (i % 4) + 4 * Math.floor(i / 16))) & 15
+        : (raw[at + header + Math.floor(i / 4)]! << (24 - 8 * (i % 4))) >> 24,
+    );
+    const [scale, minimum] = [real(at), header > 1 ? real(at + 1) : 0];
+    return { scale, minimum, codes, values: codes.map((code) => Math.fround(scale * code + minimum)) };
+  });
+}
+
 for (const dtype of ['int8', 'int4'] as const) {
-  const top = dtype === 'int8' ? 127 : 7;
-  const bits = dtype === 'int8' ? 8 : 4;
+  const [low, high, groupWords] = dtype === 'int8' ? [-127, 127, 9] : [0, 15, 6];
 
   describe(dtype, () => {
     test('groups of 32 along a row, as documented', async () => {
@@ -126,28 +142,54 @@ for (const dtype of ['int8', 'int4'] as const) {
       data.fill(0, 32, 44);
       const q = convert(tensor(device, data, [rows, length]), dtype);
       expect(q.size).toBe(rows * length);
-      const raw = await words(q);
-      const perGroup = 1 + bits;
       const back = await toF32(q).read();
-      for (let row = 0; row < rows; row++)
-        for (let group = 0; group < 2; group++) {
-          const at = (row * 2 + group) * perGroup;
-          const scale = new Float32Array(raw.slice(at, at + 1).buffer)[0]!;
-          const first = row * length + 32 * group;
-          const part = data.subarray(first, first + (group ? 12 : 32));
-          const largest = part.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
-          expect(Math.abs(scale - largest / top)).toBeLessThanOrEqual(largest * 1e-6);
-          for (let i = 0; i < 32; i++) {
-            const word = raw[at + 1 + Math.floor((i * bits) / 32)]!;
-            const code = (word << (32 - bits - ((i * bits) % 32))) >> (32 - bits);
-            expect(Math.abs(code)).toBeLessThanOrEqual(top);
-            if (i >= part.length) expect(code).toBe(0);
-            else {
-              expect(back[first + i]).toBe(Math.fround(scale * code));
-              expect(Math.abs(part[i]! - scale * code)).toBeLessThanOrEqual(scale * 0.50001);
-            }
-          }
+      for (const [g, { scale, minimum, codes, values }] of (await groupsOf(q)).entries()) {
+        const first = (g >> 1) * length + 32 * (g % 2);
+        const part = data.subarray(first, first + (g % 2 ? 12 : 32));
+        const [least, most] = [Math.min(...part), Math.max(...part)];
+        const step = dtype === 'int8' ? Math.max(-least, most) / 127 : (most - least) / 15;
+        expect(Math.abs(scale - step)).toBeLessThanOrEqual(step * 1e-6);
+        expect(minimum).toBe(dtype === 'int8' ? 0 : least);
+        for (const [i, x] of part.entries()) {
+          expect(codes[i]).toBeGreaterThanOrEqual(low);
+          expect(codes[i]).toBeLessThanOrEqual(high);
+          expect(back[first + i]).toBe(values[i]);
+          expect(Math.abs(x - values[i]!)).toBeLessThanOrEqual(scale * 0.50002);
         }
+        // The row's end is filled up with its last number.
+        for (const code of codes.slice(part.length)) expect(code).toBe(codes[part.length - 1]);
+      }
+    });
+
+    test('constant groups, groups of one number and zeros of both signs are exact', async () => {
+      const groups = [[3.25], [-7], [0], [-0], [0, -0, 0], Array(32).fill(dtype === 'int8' ? 127 : 0.1)];
+      for (const group of groups) {
+        const data = Float32Array.from(group);
+        const back = await toF32(convert(tensor(device, data, [1, data.length]), dtype)).read();
+        expect([...back].map((x) => x + 0)).toEqual([...data].map((x) => x + 0));
+      }
+    });
+
+    test('huge and tiny numbers stay finite', async () => {
+      const largest = 2 ** 127 * (2 - 2 ** -23);
+      const data = Float32Array.from({ length: 96 }, (_, i) =>
+        i < 32 ? (i % 2 ? largest / 2 : (-largest * i) / 64) : (i - 40) * (i < 64 ? 2 ** 110 : 2 ** -110),
+      );
+      const back = await toF32(convert(tensor(device, data, [1, 96]), dtype)).read();
+      for (let g = 0; g < 3; g++) {
+        const part = data.subarray(32 * g, 32 * g + 32);
+        const reach = Math.max(...part.map(Math.abs));
+        for (const [i, x] of part.entries())
+          expect(Math.abs(back[32 * g + i]! - x)).toBeLessThanOrEqual((2 * reach) / (high - low) / 1.99);
+      }
+    });
+
+    test('a second rounding changes nothing', async () => {
+      const once = convert(tensor(device, numbers(96 * 40, 5), [40, 96]), dtype);
+      const again = convert(toF32(once), dtype);
+      const [a, b] = [await groupsOf(once), await groupsOf(again)];
+      for (const [g, { codes }] of a.entries()) expect(b[g]!.codes).toEqual(codes);
+      if (dtype === 'int4') same(await words(again), await words(once));
     });
 
     test('rows of whole groups, read eight numbers at a time, have the bits of rows read one by one', async () => {
@@ -160,7 +202,7 @@ for (const dtype of ['int8', 'int4'] as const) {
         const [row, at] = [Math.floor(i / (length + 1)), i % (length + 1)];
         return at < length ? data[row * length + at]! : 1;
       });
-      const group = 1 + bits;
+      const group = groupWords;
       for (const from of ['f32', 'f16', 'bf16'] as const) {
         const stored = (x: Float32Array, n: number) => convert(tensor(device, x, [rows, n]), from);
         const whole = await words(convert(stored(data, length), dtype));
@@ -181,6 +223,51 @@ for (const dtype of ['int8', 'int4'] as const) {
     });
   });
 }
+
+test('int4 by hand', async () => {
+  // Step (12 - -3) / 15 = 1, so that every whole number from the minimum on is a code.
+  const data = Float32Array.from({ length: 32 }, (_, i) => (i < 16 ? i - 3 : 0));
+  data[20] = 4.5;
+  data[21] = 5.5;
+  data[22] = 6.4;
+  const q = convert(tensor(device, data, [1, 32]), 'int4');
+  const nibbles = (low: readonly number[], high: readonly number[]) =>
+    low.reduce((word, code, i) => (word | (code << (8 * i)) | (high[i]! << (8 * i + 4))) >>> 0, 0);
+  expect([...(await words(q)).subarray(0, 6)]).toEqual([
+    0x3f800000, // 1
+    0xc0400000, // -3
+    nibbles([0, 1, 2, 3], [3, 3, 3, 3]),
+    nibbles([4, 5, 6, 7], [8, 8, 9, 3]), // 7.5 and 8.5 steps above, ties to even; 9.4
+    nibbles([8, 9, 10, 11], [3, 3, 3, 3]),
+    nibbles([12, 13, 14, 15], [3, 3, 3, 3]),
+  ]);
+  expect([...(await toF32(q).read()).subarray(18, 24)]).toEqual([0, 0, 5, 5, 6, 0]);
+});
+
+test('four bits hold what comes from four bits, and a skewed group at half the step of a symmetric one', async () => {
+  // As GGUF's q4_1 has it: step and minimum in 16 bits.
+  const four = Float32Array.from(
+    { length: 32 },
+    (_, i) => 0.0123291015625 * ((7 * i) % 16) - 0.1090087890625,
+  );
+  const x = tensor(device, four, [1, 32]);
+  same(await toF32(convert(x, 'int4')).read(), four);
+  const skewed = Float32Array.from({ length: 32 }, (_, i) => 1 + Math.sin(i) ** 2);
+  const back = await toF32(convert(tensor(device, skewed, [1, 32]), 'int4')).read();
+  const error = Math.max(...skewed.map((value, i) => Math.abs(value - back[i]!)));
+  const step = Math.max(...skewed) / 7;
+  const symmetric = Math.max(...skewed.map((value) => Math.abs(value - step * Math.round(value / step))));
+  expect(error).toBeLessThan(symmetric / 2);
+});
+
+test('a group wider than the largest float32 is cut to it', async () => {
+  const largest = 2 ** 127 * (2 - 2 ** -23);
+  const q = convert(tensor(device, Float32Array.of(-largest, largest, 0), [1, 3]), 'int4');
+  const back = await toF32(q).read();
+  expect(back.every(Number.isFinite)).toBe(true);
+  expect(back[0]).toBe(Math.fround(-largest));
+  expect(Math.abs(back[1]!)).toBeLessThan(1e-4 * largest);
+});
 
 test.each(['f32', 'f16', 'bf16', 'int8', 'int4'] as const)(
   '%s in blocks of rows is the same as at once',

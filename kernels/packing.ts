@@ -1,0 +1,119 @@
+/**
+ * How numbers are packed into 32-bit words, one record a format. Kernels that read weights know nothing else about a format:
+ * another one is another record.
+ *
+ * Quantised formats (docs/quantisation.md) cut a row into groups, the last one filled up; a group is one block of words.
+ * Everything is integer arithmetic on u32 and products that are exact, so that any device reads the same numbers.
+ */
+
+import { F16_BITS, type HalfFormat } from './copy.ts';
+import { word } from './variant.ts';
+
+export type QuantisedFormat = 'int8' | 'int4';
+/** How a tensor of real numbers may be stored. */
+export type WeightFormat = 'f32' | HalfFormat | QuantisedFormat;
+
+export interface Packing {
+  /** Numbers of a group, a multiple of 4 that divides 256, and words of its block. */
+  readonly group: number;
+  readonly words: number;
+  /** WGSL that `quad` needs. */
+  readonly declarations: string;
+  /** WGSL: the vec4f of numbers 4 q ... 4 q + 3 of a group whose words are `block(i)`; `q` and `i` are expressions of u32. */
+  readonly quad: (block: (i: string) => string, q: string) => string;
+}
+
+/** Of formats that weights are rounded to here: bits of a code, and words of a group before its codes. */
+export const CODES: Record<QuantisedFormat, { readonly bits: 8 | 4; readonly header: number }> = {
+  int8: { bits: 8, header: 1 },
+  int4: { bits: 4, header: 2 },
+};
+
+/**
+ * Word of a group that holds the codes of quad `q`, a code a byte, shifted to the lowest bits: words of 4 bits hold quads q and
+ * q + 4, the latter in the high halves of the bytes (the order of GGUF's q4_0 and q4_1).
+ */
+const codesOf = (format: QuantisedFormat, block: (i: string) => string, q: string): string => {
+  const { bits, header } = CODES[format];
+  return bits === 8 ? block(`${header}u + ${q}`) : `(${block(`${header}u + ${q} % 4u`)} >> (${q} / 4u * 4u))`;
+};
+
+export const PACKINGS: Record<WeightFormat, Packing> = {
+  f32: {
+    group: 4,
+    words: 4,
+    declarations: '',
+    quad: (block) => `bitcast<vec4f>(vec4u(${[0, 1, 2, 3].map((i) => block(`${i}u`)).join(', ')}))`,
+  },
+  f16: {
+    group: 4,
+    words: 2,
+    declarations: `${F16_BITS}
+fn widen4(w: vec2u) -> vec4f {
+  return vec4f(bitcast<f32>(widen_bits(w.x & 0xffffu)), bitcast<f32>(widen_bits(w.x >> 16u)),
+    bitcast<f32>(widen_bits(w.y & 0xffffu)), bitcast<f32>(widen_bits(w.y >> 16u)));
+}`,
+    quad: (block) => `widen4(vec2u(${block('0u')}, ${block('1u')}))`,
+  },
+  bf16: {
+    group: 4,
+    words: 2,
+    declarations: `
+fn widen4(w: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
+}`,
+    quad: (block) => `widen4(vec2u(${block('0u')}, ${block('1u')}))`,
+  },
+  int8: {
+    group: 32,
+    words: 9,
+    declarations: `
+fn scaled(scale: u32, w: u32) -> vec4f {
+  return bitcast<f32>(scale) * vec4f(vec4i(vec4u(w << 24u, w << 16u, w << 8u, w)) >> vec4u(24u));
+}`,
+    quad: (block, q) => `scaled(${block('0u')}, ${codesOf('int8', block, q)})`,
+  },
+  int4: {
+    group: 32,
+    words: 6,
+    // The product is exact, so that a device that fuses it with the addition gets the same bits as one that does not.
+    declarations: `
+fn above(scale: u32, minimum: u32, w: u32) -> vec4f {
+  let codes = vec4f((vec4u(w & 0x0f0f0f0fu) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(0xffu));
+  return fma(vec4f(bitcast<f32>(scale)), codes, vec4f(bitcast<f32>(minimum)));
+}`,
+    quad: (block, q) => `above(${block('0u')}, ${block('1u')}, ${codesOf('int4', block, q)})`,
+  },
+};
+
+export const REAL = word<'f32' | HalfFormat>(['f32', 'f16', 'bf16']);
+export const QUANTISED = word<QuantisedFormat>(['int8', 'int4']);
+export const WEIGHT = word<WeightFormat>(['f32', 'f16', 'bf16', 'int8', 'int4']);
+
+/** Whether numbers share a scale, so that rows stay whole. */
+export const isQuantised = (format: string): format is QuantisedFormat =>
+  Object.hasOwn(PACKINGS, format) && PACKINGS[format as WeightFormat].group > 4;
+
+/** Numbers that a row of `length` takes up: quantised rows are filled up to whole groups. */
+export function storedRow(format: string, length: number): number {
+  if (!isQuantised(format)) return length;
+  const { group } = PACKINGS[format];
+  return Math.ceil(length / group) * group;
+}
+
+/** WGSL: number `i` of the array of words `a`, in any format. */
+export function readElement(format: WeightFormat): string {
+  if (format === 'f32') return 'fn element(i: u32) -> f32 { return bitcast<f32>(a[i]); }';
+  if (!isQuantised(format))
+    return `${format === 'f16' ? F16_BITS : 'fn widen_bits(h: u32) -> u32 { return h << 16u; }'}
+fn element(i: u32) -> f32 {
+  return bitcast<f32>(widen_bits((a[i / 2u] >> (16u * (i & 1u))) & 0xffffu));
+}`;
+  const { group, words, declarations, quad } = PACKINGS[format];
+  return `${declarations}
+fn element(i: u32) -> f32 {
+  let at = i / ${group}u * ${words}u;
+  let q = i % ${group}u / 4u;
+  return ${quad((word) => `a[at + ${word}]`, 'q')}[i % 4u];
+}`;
+}
