@@ -20,6 +20,7 @@ export interface Tokenizer {
   readonly bosId: number | undefined;
   readonly eosId: number | undefined;
   readonly padId: number | undefined;
+  /** What stands for text that the vocabulary does not have, whatever `unk_token` calls so: GPT-2's is the end of a text, and never needed. */
   readonly unknownId: number | undefined;
   /** With the special tokens (BERT's [CLS] and [SEP], Llama's <s>) unless `addSpecialTokens` is false. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
@@ -161,7 +162,7 @@ function wrap(pipeline: Pipeline, size: number, config: Record<string, unknown>,
     const entry = config[key] as string | { content?: string } | null | undefined;
     return idOf((typeof entry === 'string' ? entry : entry?.content) ?? usual);
   };
-  const unknownId = special('unk_token', '<unk>') ?? idOf('[UNK]');
+  const { unknownId } = pipeline;
   const encode = (text: string, addSpecialTokens = true) => {
     try {
       return pipeline.encode(text, addSpecialTokens).ids;

@@ -33,6 +33,8 @@ export interface Pipeline {
   readonly ids: ReadonlyMap<string, number>;
   /** Ids that are special: put around texts, or not a part of them. */
   readonly special: ReadonlySet<number>;
+  /** What encoding gives for text that the vocabulary does not have; undefined where it has a token for any, or leaves it out. */
+  readonly unknownId: number | undefined;
 }
 
 type Json = Record<string, unknown>;
@@ -145,12 +147,15 @@ export function buildPipeline(json: Json, fail: (what: string, cause?: unknown) 
       return inBytes ? fromByteLetters(token) : spaced ? token.replaceAll('▁', ' ') : token;
     },
   };
+  const unknown =
+    spec.type === 'Unigram' ? spec.unk_id : spec.unk_token == null ? null : vocab.get(spec.unk_token);
   const byteFallback = 'byte_fallback' in spec && spec.byte_fallback;
 
   return {
     ids,
     tokens,
     special,
+    unknownId: unknown ?? undefined,
     encode(text, addSpecialTokens) {
       const found: number[] = [];
       let lost = '';

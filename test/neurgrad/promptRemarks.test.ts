@@ -24,6 +24,26 @@ describe('what is odd about a prompt', () => {
     expect(ofBert(text)).toEqual([expect.stringContaining(line)]);
   });
 
+  it('no word is unknown to letters for bytes, though GPT-2 calls the end of a text so', async () => {
+    const end = '<|endoftext|>';
+    const files = {
+      'tokenizer.json': {
+        added_tokens: [{ id: 2, content: end, special: true }],
+        pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+        model: { type: 'BPE', unk_token: null, merges: [], vocab: { a: 0, Ġ: 1 } },
+      },
+      'tokenizer_config.json': { bos_token: end, eos_token: end, unk_token: end },
+    };
+    const blobs = Object.entries(files).map(
+      ([name, json]) => [name, new Blob([JSON.stringify(json)])] as const,
+    );
+    const gpt2 = await loadTokenizer(fileMapFolder(new Map(blobs)));
+    expect(gpt2.unknownId).toBeUndefined();
+    expect(promptRemarks({ causal: true }, gpt2, `a a${end}a`)).toEqual([]);
+    expect(unknownRemark(gpt2, [{ ids: gpt2.encode(`a${end}`) }])).toBeNull();
+    expect(gpt2.singleToken(end, { kind: 'causal', after: 'a' })).toBe(gpt2.eosId);
+  });
+
   it.each([
     ['[CLS] Paris is [MASK].', ['[CLS]']],
     ['Paris is [MASK]. [SEP]', ['[SEP]']],
