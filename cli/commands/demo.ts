@@ -5,7 +5,7 @@ import { type Command, Option } from 'commander';
 
 import { checkFile, checkFolder, writeTogether } from '../../engine/disk.ts';
 import { showToken } from '../../models/tokenText.ts';
-import { describeConventions, formatNeuron } from '../../neurgrad/index.ts';
+import { describeConventions, formatNeuron, maskToken } from '../../neurgrad/index.ts';
 import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 
 import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
@@ -14,14 +14,14 @@ import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
-import { describeAdapter, readModelCard, withModel } from '../session.ts';
+import { describeAdapter, type ModelCard, readModelCard, withModel } from '../session.ts';
 import { runStudy, type Study } from '../study.ts';
 import { figure, signed, table, withInterval } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
 interface Options extends TargetOptions {
   readonly model: string;
-  readonly prompt: string;
+  readonly prompt?: string;
   readonly out: string;
   readonly random: number;
   readonly seed: number;
@@ -38,7 +38,7 @@ export function addDemo(program: Command): void {
         'the bundled facts-bert',
       ),
     )
-    .addOption(new Option('--prompt <text>', 'the sentence').default('The capital of France is [MASK].'))
+    .addOption(new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'))
     .addOption(targetOption())
     .addOption(targetIdOption())
     .addOption(new Option('--out <dir>', 'folder for report.html and report.json').default('.'))
@@ -66,7 +66,7 @@ async function runDemo(options: Options): Promise<void> {
   for (const file of [page, data]) checkFile(file);
   const began = performance.now();
   const card = await readModelCard(options.model);
-  const prompt = readPrompt(card, options.prompt, output);
+  const prompt = readPrompt(card, options.prompt ?? sentenceOf(card), output);
   const target = chooseTarget(card, prompt, options);
   await withModel(card, async (session) => {
     const { device, model, folder } = session;
@@ -114,6 +114,12 @@ async function runDemo(options: Options): Promise<void> {
     output.result(report, () => summarise(report, model.paperSite));
     output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
   });
+}
+
+/** A sentence with the model's own mask, or the beginning of one. */
+function sentenceOf({ causal, tokenizer }: ModelCard): string {
+  const mask = maskToken({ causal }, tokenizer);
+  return `The capital of France is${mask === null ? '' : ` ${mask}.`}`;
 }
 
 function summarise({ study }: Report, defaultSite: Study['conventions']['site']): string {

@@ -217,6 +217,22 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     expect(page).not.toContain('NaN');
   });
 
+  it('asks a model that has no mask to go on, where no sentence is given', async () => {
+    const stories = 'examples/models/stories260k';
+    const { code, out } = await neurgrad(
+      'demo',
+      '--model',
+      stories,
+      '--random',
+      '2',
+      '--json',
+      '--out',
+      join(folder, 'b'),
+    );
+    expect(code).toBe(0);
+    expect(JSON.parse(out).study.prompt.text).toBe('The capital of France is');
+  });
+
   it('prints tables for people', async () => {
     const { out } = await onModel('gradients', '--top', '2');
     expect(out).toContain('NeurGrad');
