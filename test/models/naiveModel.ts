@@ -43,6 +43,8 @@ export interface NaiveInput {
   /** 0: a key that nobody sees. */
   readonly mask?: readonly number[];
   readonly types?: readonly number[];
+  /** Tokens whose logits are wanted; default all. */
+  readonly read?: readonly number[];
   /** What flows on from a hook point. */
   readonly edit?: (hook: string, x: Rows) => Rows;
 }
@@ -80,7 +82,8 @@ export function runNaive(
   if (position) x = start.add(x, start.at('hook_pos_embed', look(position.weight, input.positions)));
   if (norm) x = start.at(norm.hook, start.norm(x, norm));
   for (const [number, spec] of layers.entries()) x = layer(words(`blocks.${number}.`), spec, x);
-  return { logits: decode(start, head, finish(start, head, x)), hooks };
+  const read = input.read?.map((at) => x[at]!) ?? x;
+  return { logits: decode(start, head, finish(start, head, read)), hooks };
 }
 
 class NaiveWords implements Words<Rows> {

@@ -14,6 +14,7 @@ import type { Probe } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../../neurgrad/random.ts';
 import { type SweepOptions, sweep } from '../../neurgrad/sweep.ts';
+import { CASES, inputsOf, named, oneAFamily } from '../models/goldenCases.ts';
 import { exactChange, oddsGradient, type Reference, referenceOf } from './reference.ts';
 
 let device: Device;
@@ -22,19 +23,15 @@ beforeAll(async () => {
 });
 afterAll(() => device.destroy());
 
-/** Parameters of the norm before the decoder: their factor is one on all logits but the decoder's bias. */
-const finalNorm = ({ description: { head } }: LanguageModel): string[] => {
-  const { weight, bias } = head.transform?.norm ?? head.norm!;
-  return bias === undefined ? [weight] : [weight, bias];
-};
-
-/** The model with its final norm times `scale`. */
+/** The model with the norm before the decoder times `scale`: a factor on all logits but the decoder's bias, and within their cap. */
 async function scaled(folder: string, scale: number): Promise<LanguageModel> {
   const model = await loadModelWeights(await localFolder(folder), device);
   const parameters = model.parameters as Map<string, Tensor>;
-  for (const name of finalNorm(model)) {
+  const { head } = model.description;
+  const { kind, weight, bias } = head.transform?.norm ?? head.norm!;
+  for (const name of bias === undefined ? [weight] : [weight, bias]) {
     const before = parameters.get(name)!;
-    parameters.set(name, affine(before, scale, 0).detach());
+    parameters.set(name, affine(before, scale, kind === 'rms1' ? scale - 1 : 0).detach());
     before.dispose();
   }
   return model;
@@ -206,15 +203,15 @@ describe.each(TRAINED)('%s', (folder, text) => {
   });
 });
 
-describe.each(['bert-s', 'bert-m', 'llama-s', 'llama-gqa'])('the golden %s', (name) => {
+describe.each(named(oneAFamily(CASES)))('the golden %s', (_, golden) => {
   it('is within its noise of float64', { timeout: 120_000 }, async () => {
-    const model = await scaled(`test/golden/models/${name}`, 3);
+    const model = await scaled(golden.model, 3);
     try {
       const reference = await referenceOf(model);
-      const probe: Probe = { ids: [5, 17, 4, 33, 60, 9], position: model.causal ? 5 : 2 };
+      const probe = (await inputsOf(golden)).prompt(0);
       const p = reference(probe);
       for (const target of [argmax(p), argmin(p)])
-        await compare(model, reference, probe, { target, of: 'prob', neurons: draw(model, 6) });
+        await compare(model, reference, probe, { target, of: 'prob', neurons: draw(model, 4) });
     } finally {
       model.dispose();
     }
