@@ -3,7 +3,16 @@
  * damaged file or refuse it with a `UserError`; anything else is a fault.
  */
 
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { questionsOf } from '../../cli/commands/probe.ts';
@@ -13,17 +22,23 @@ import { AdamW, type Device, openDevice, tensor } from '../../engine/index.ts';
 import { tuneProducts } from '../../engine/tune.ts';
 import { checkCheckpoint, TrainingFolder, writeNotes } from '../../examples/training/folder.ts';
 import { openCheckpoint } from '../../models/checkpoint.ts';
+import { passBytes } from '../../models/cost.ts';
+import { hooksOf, parametersOf } from '../../models/description.ts';
+import type { Family } from '../../models/families/family.ts';
 import {
+  FAMILIES,
   loadModelWeights,
   loadOptimiser,
   loadTokenizer,
   localFolder,
+  presetConfig,
   readChatTemplate,
   readConfig,
   resolveModelFolder,
   saveOptimiser,
 } from '../../models/index.ts';
 import { parseJson } from '../../models/json.ts';
+import { storedTensors } from '../../models/stored.ts';
 import { parseNeurons, parseRange, UserError } from '../../neurgrad/index.ts';
 import {
   detectShard,
@@ -63,6 +78,7 @@ export interface Parser {
 }
 
 const GOLDEN = 'test/golden/models';
+const GOLDEN_FAMILIES = 'test/golden-families/models';
 const MODELS = 'examples/models';
 
 /** All files of a folder. */
@@ -265,11 +281,41 @@ const kinds: Parser = {
   },
 };
 
-const weights = ['bert-s', 'bert-s-sharded', 'llama-tied', 'llama-gqa', 'llama-s-f16-sharded'].map(
-  (name): Parser => ({
+/** Of each family a published config, and what is made of one before there are weights. */
+const configs: Parser = {
+  name: 'config',
+  files: Object.fromEntries(
+    Object.values<Family>(FAMILIES).map(({ type, presets }) => [
+      `${type}/config.json`,
+      JSON.stringify(presetConfig(Object.keys(presets)[0]!, 2)),
+    ]),
+  ),
+  share: 3,
+  async read(folder, file) {
+    const { description } = await readConfig(await localFolder(dirname(join(folder, file))));
+    hooksOf(description);
+    storedTensors(parametersOf(description));
+    passBytes(description, { rows: 2, tokens: 5, keys: 5, tape: true });
+  },
+};
+
+/** Models whose files differ in kind, and how many inputs of them. */
+const MODEL_SHARES: Readonly<Record<string, number>> = {
+  ...{
+    'bert-s': 0.3,
+    'bert-s-sharded': 0.3,
+    'llama-tied': 0.3,
+    'llama-gqa': 0.3,
+    'llama-s-f16-sharded': 0.3,
+  },
+  ...{ 'gpt2-a': 0.1, 'gpt_neox-a': 0.1, 'phi3-a': 0.1, 'modernbert-a': 0.1, 'gemma2-a': 0.1 },
+};
+
+const weights = Object.entries(MODEL_SHARES).map(
+  ([name, share]): Parser => ({
     name: `model ${name}`,
-    files: filesOf(join(GOLDEN, name)),
-    share: 0.3,
+    files: filesOf([GOLDEN, GOLDEN_FAMILIES].map((set) => join(set, name)).find(existsSync)!),
+    share,
     async read(folder) {
       const model = await loadModelWeights(await localFolder(folder), await device());
       try {
@@ -377,16 +423,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       damaged: ['generation_config.json'],
       read: async (folder) => void (await readConfig(await localFolder(folder))),
     },
-    {
-      name: 'config',
-      files: { 'config.json': readFileSync(join(GOLDEN, 'llama-gqa/config.json')) },
-      read: async (folder) => void (await readConfig(await localFolder(folder))),
-    },
-    {
-      name: 'config bert',
-      files: { 'config.json': readFileSync(join(MODELS, 'facts-bert/config.json')) },
-      read: async (folder) => void (await readConfig(await localFolder(folder))),
-    },
+    configs,
     {
       name: 'chat template',
       files: {
