@@ -56,7 +56,7 @@ export function safeName(name: string): string {
 }
 
 /** @throws UserError unless 0 <= begin <= end <= size. */
-export function checkRange(source: { name: string; size: number }, begin: number, end: number): void {
+function checkRange(source: { name: string; size: number }, begin: number, end: number): void {
   if (!(Number.isSafeInteger(begin) && Number.isSafeInteger(end) && 0 <= begin && begin <= end)) {
     throw new UserError('file-range', `${source.name}: bytes ${begin} to ${end} are no range`);
   }
@@ -66,6 +66,31 @@ export function checkRange(source: { name: string; size: number }, begin: number
       `${source.name}: bytes ${begin} to ${end} wanted, but it has only ${source.size}`,
     );
   }
+}
+
+/** A source by how bytes from `begin` on are read; ranges are checked here, once for every kind. */
+export function sourceOf(
+  name: string,
+  size: number,
+  fill: (begin: number, target: Uint8Array) => Promise<void>,
+  close: () => Promise<void> = async () => {},
+): ByteSource {
+  const source: ByteSource = {
+    name,
+    size,
+    async read(begin, end) {
+      checkRange(source, begin, end);
+      const target = new Uint8Array(end - begin);
+      await fill(begin, target);
+      return target;
+    },
+    async readInto(begin, target) {
+      checkRange(source, begin, begin + target.byteLength);
+      await fill(begin, target);
+    },
+    close,
+  };
+  return source;
 }
 
 /** UTF-8 text of a whole source, without a byte order mark. @throws UserError where too large, not UTF-8 or a Git LFS pointer. */
@@ -95,81 +120,43 @@ export async function openFile(path: string): Promise<ByteSource> {
   const handle = await fs.open(path, 'r').catch((cause) => {
     throw fileError(path, cause);
   });
-  const source: ByteSource = {
-    name: path,
-    size: about.size,
-    async read(begin, end) {
-      checkRange(source, begin, end);
-      const target = new Uint8Array(end - begin);
-      await source.readInto(begin, target);
-      return target;
-    },
-    async readInto(begin, target) {
-      checkRange(source, begin, begin + target.byteLength);
-      let done = 0;
-      while (done < target.byteLength) {
-        const length = Math.min(PIECE, target.byteLength - done);
-        const { bytesRead } = await handle.read(target, done, length, begin + done).catch((cause) => {
-          throw fileError(path, cause);
-        });
-        if (bytesRead === 0) {
-          throw new UserError(
-            'file',
-            `${path}: ended at byte ${begin + done} of ${source.size}; it changed while being read`,
-          );
-        }
-        done += bytesRead;
+  const fill = async (begin: number, target: Uint8Array): Promise<void> => {
+    for (let done = 0; done < target.byteLength; ) {
+      const length = Math.min(PIECE, target.byteLength - done);
+      const { bytesRead } = await handle.read(target, done, length, begin + done).catch((cause) => {
+        throw fileError(path, cause);
+      });
+      if (bytesRead === 0) {
+        throw new UserError(
+          'file',
+          `${path}: ended at byte ${begin + done} of ${about.size}; it changed while being read`,
+        );
       }
-    },
-    close: () => handle.close(),
+      done += bytesRead;
+    }
   };
-  return source;
+  return sourceOf(path, about.size, fill, () => handle.close());
 }
 
 /** Bytes that are here already. */
-export function memorySource(name: string, bytes: Uint8Array): ByteSource {
-  const source: ByteSource = {
-    name,
-    size: bytes.length,
-    async read(begin, end) {
-      checkRange(source, begin, end);
-      return bytes.slice(begin, end);
-    },
-    async readInto(begin, target) {
-      checkRange(source, begin, begin + target.byteLength);
-      target.set(bytes.subarray(begin, begin + target.byteLength));
-    },
-    close: async () => {},
-  };
-  return source;
-}
+export const memorySource = (name: string, bytes: Uint8Array): ByteSource =>
+  sourceOf(name, bytes.length, async (begin, target) =>
+    target.set(bytes.subarray(begin, begin + target.byteLength)),
+  );
 
 /** A browser's `File`, or any `Blob`. */
 export function blobSource(blob: Blob, name = 'name' in blob ? String(blob.name) : 'blob'): ByteSource {
-  const source: ByteSource = {
-    name,
-    size: blob.size,
-    async read(begin, end) {
-      checkRange(source, begin, end);
-      const target = new Uint8Array(end - begin);
-      await source.readInto(begin, target);
-      return target;
-    },
-    async readInto(begin, target) {
-      checkRange(source, begin, begin + target.byteLength);
-      for (let done = 0; done < target.byteLength; ) {
-        const length = Math.min(PIECE, target.byteLength - done);
-        const piece = blob.slice(begin + done, begin + done + length);
-        const bytes = await piece.arrayBuffer().catch((cause) => {
-          throw new UserError('file', `${name}: cannot be read any more; choose it again`, { cause });
-        });
-        target.set(new Uint8Array(bytes), done);
-        done += length;
-      }
-    },
-    close: async () => {},
-  };
-  return source;
+  return sourceOf(name, blob.size, async (begin, target) => {
+    for (let done = 0; done < target.byteLength; ) {
+      const length = Math.min(PIECE, target.byteLength - done);
+      const piece = blob.slice(begin + done, begin + done + length);
+      const bytes = await piece.arrayBuffer().catch((cause) => {
+        throw new UserError('file', `${name}: cannot be read any more; choose it again`, { cause });
+      });
+      target.set(new Uint8Array(bytes), done);
+      done += length;
+    }
+  });
 }
 
 /** A folder on this machine, for Node. Links may point anywhere, as those of the Hugging Face cache do. */

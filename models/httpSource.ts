@@ -18,7 +18,7 @@ import {
   whole,
 } from '../engine/options.ts';
 import { shownAddress } from './address.ts';
-import { type ByteSource, checkRange } from './byteSource.ts';
+import { type ByteSource, sourceOf } from './byteSource.ts';
 import { failureCode, persist, sleep } from './retry.ts';
 import { speaking } from './silence.ts';
 import { checkToken } from './token.ts';
@@ -98,7 +98,7 @@ export async function openUrl(url: string, options: HttpOptions = {}): Promise<B
   const etag = probe.headers.get('etag');
 
   /** One request for `begin` on; what arrived before it broke off is kept. @returns the number of bytes that came. */
-  async function fill(begin: number, target: Uint8Array): Promise<number> {
+  async function request(begin: number, target: Uint8Array): Promise<number> {
     const end = begin + target.byteLength;
     const response = await get(url, options, { Range: `bytes=${begin}-${end - 1}` });
     const got = contentRange(response, name);
@@ -128,32 +128,19 @@ export async function openUrl(url: string, options: HttpOptions = {}): Promise<B
     }
   }
 
-  const source: ByteSource = {
-    name,
-    size,
-    async read(begin, end) {
-      checkRange(source, begin, end);
-      const target = new Uint8Array(end - begin);
-      await source.readInto(begin, target);
-      return target;
-    },
-    async readInto(begin, target) {
-      checkRange(source, begin, begin + target.byteLength);
-      let fruitless = 0;
-      for (let done = 0; done < target.byteLength; ) {
-        const came = await fill(begin + done, target.subarray(done));
-        done += came;
-        if (done === target.byteLength) return;
-        fruitless = came > 0 ? 0 : fruitless + 1;
-        if (fruitless >= (options.attempts ?? 5)) {
-          throw new UserError('http-unreachable', `${name}: the transfer breaks off at byte ${begin + done}`);
-        }
-        await sleep(pause * 2 ** fruitless);
+  return sourceOf(name, size, async (begin, target) => {
+    let fruitless = 0;
+    for (let done = 0; done < target.byteLength; ) {
+      const came = await request(begin + done, target.subarray(done));
+      done += came;
+      if (done === target.byteLength) return;
+      fruitless = came > 0 ? 0 : fruitless + 1;
+      if (fruitless >= (options.attempts ?? 5)) {
+        throw new UserError('http-unreachable', `${name}: the transfer breaks off at byte ${begin + done}`);
       }
-    },
-    close: async () => {},
-  };
-  return source;
+      await sleep(pause * 2 ** fruitless);
+    }
+  });
 }
 
 /** Content-Range of a 206 answer; `end` excluded. @throws UserError where the server ignored the range. */
