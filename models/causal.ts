@@ -18,15 +18,15 @@ export interface AttendOptions extends ScoreOptions {
 /** The tokens of a pass: where they stand, and what each of them attends to. */
 export interface Tokens {
   /** u32, one a token; of models that rotate queries and keys. */
-  readonly positions?: Tensor;
+  readonly positions?: Tensor | undefined;
   /** No token stands at this position, or behind it. */
   readonly reach: number;
   /** Tokens that are none, where there are such: held here for its owner. */
-  readonly keyMask?: Tensor;
+  readonly keyMask?: Tensor | undefined;
   /** Tokens that the last layer is wanted of, one a row, as row * length + position; absent: all. */
-  readonly read?: readonly number[];
+  readonly read?: readonly number[] | undefined;
   /** Their positions. */
-  readonly readPositions?: Tensor;
+  readonly readPositions?: Tensor | undefined;
   /** z [rows, length, heads, headSize] of q, k, v of the same layout, q and k rotated. */
   readonly attend: (layer: number, q: Tensor, k: Tensor, v: Tensor, how: AttendOptions) => Tensor;
 }

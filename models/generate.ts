@@ -196,7 +196,7 @@ export function cachedText(model: Transformer | StreamedModel): CausalText {
   return {
     async extend(ids) {
       const before = cache;
-      const options = { logits: true, merge: true, ...(before ? { prefix: before } : {}) };
+      const options = { logits: true, merge: true, prefix: before ?? undefined };
       [cache] = (await prefillAll(model, [{ ids, options }])) as [Prefix];
       before?.dispose();
       return cache.logits.read();

@@ -128,7 +128,7 @@ function joined(parts: readonly Tensor[]): Tensor {
 /** What a prefill goes on from, and what it keeps. */
 export interface PrefillOptions {
   /** The tokens before these: computed once, shared by all that extend it. */
-  readonly prefix?: Prefix;
+  readonly prefix?: Prefix | undefined;
   /** Also the logits after the last token. */
   readonly logits?: boolean;
   /** Keep the result in one piece instead of sharing `prefix`: for generation, which drops the old prefix at once. */
@@ -306,17 +306,19 @@ export type RowPatch = Omit<Patch, 'position'>;
 export interface RowOptions {
   /** First layer to run: earlier layers are in the `residual` given. Default 0. */
   readonly from?: number;
-  readonly patch?: readonly RowPatch[];
+  readonly patch?: readonly RowPatch[] | undefined;
   /** As in {@link RunOptions}; the row itself counts among the keys. */
-  readonly fusedAttention?: boolean;
+  readonly fusedAttention?: boolean | undefined;
   /** As in {@link RunOptions}. */
   readonly edit?: RunOptions['edit'];
-  readonly capture?: readonly string[];
-  readonly grad?: {
-    readonly at: readonly string[];
-    /** An objective with one target a row, or a scalar function of the logits [R, V]. */
-    readonly of: Omit<Objective, 'position'> | ((logits: Tensor) => Tensor);
-  };
+  readonly capture?: readonly string[] | undefined;
+  readonly grad?:
+    | {
+        readonly at: readonly string[];
+        /** An objective with one target a row, or a scalar function of the logits [R, V]. */
+        readonly of: Omit<Objective, 'position'> | ((logits: Tensor) => Tensor);
+      }
+    | undefined;
   /** Default true: logits [R, V]. */
   readonly logits?: boolean;
 }
@@ -438,14 +440,7 @@ export function prepareRows(
       );
   const zeros = new Array<number>(rows).fill(0);
   const positions = positionsAfter(groups, counts);
-  const input: CheckedInput = {
-    rows,
-    length: 1,
-    ids: groups.flatMap((group) => group.ids ?? []),
-    mask: undefined,
-    positionIds: undefined,
-    tokenTypeIds: undefined,
-  };
+  const input: CheckedInput = { rows, length: 1, ids: groups.flatMap((group) => group.ids ?? []) };
   return {
     input,
     from,
@@ -458,17 +453,13 @@ export function prepareRows(
     tokens: () => rowTokens(device, groups, counts),
     options: {
       patch: patch.map((p) => ({ ...p, position: 0 })),
-      ...(options.edit ? { edit: options.edit } : {}),
-      ...(options.fusedAttention === undefined ? {} : { fusedAttention: options.fusedAttention }),
-      ...(options.capture ? { capture: options.capture } : {}),
-      ...(grad
-        ? {
-            grad: {
-              at: grad.at,
-              of: typeof grad.of === 'function' ? grad.of : { ...grad.of, position: zeros },
-            },
-          }
-        : {}),
+      edit: options.edit,
+      fusedAttention: options.fusedAttention,
+      capture: options.capture,
+      grad: grad && {
+        at: grad.at,
+        of: typeof grad.of === 'function' ? grad.of : { ...grad.of, position: zeros },
+      },
       logits: logits ? zeros : 'none',
     },
   };

@@ -79,35 +79,37 @@ export interface Objective {
  * ```
  */
 export interface RunOptions {
-  readonly patch?: readonly Patch[];
+  readonly patch?: readonly Patch[] | undefined;
   /**
    * Any function of the tensor at a name; applied after the patches there. Differentiable: where it brings in tensors marked with
    * `requireGrad()` (a steering vector, LoRA), the run leaves a tape to them, as one of marked parameters does. Take the
    * gradient in the `scope` that the run is in. A streamed model leaves no tape.
    */
-  readonly edit?: Readonly<Record<string, (value: Tensor) => Tensor>>;
+  readonly edit?: Readonly<Record<string, (value: Tensor) => Tensor>> | undefined;
   /** Names whose values are kept in `captures`, after patching. */
-  readonly capture?: readonly string[];
+  readonly capture?: readonly string[] | undefined;
   /**
    * Attention in kernels that keep no probabilities (true) or in products (false); by default by the number of keys. A run
    * that names a `hook_pattern` takes products in all layers, whatever is said here.
    */
-  readonly fusedAttention?: boolean;
+  readonly fusedAttention?: boolean | undefined;
   /**
    * Products normalise rows as they load them (true), where nobody asks for the normalised rows: the same bits. Default
    * false: on narrow subgroups the forward of 12 layers x 768 takes 0.99 times as long with 1 row and 1.03 times with 128,
    * medians of 15 rounds that spread by 9 to 15% (`npm run bench -- --suite prologue --rounds 15`); wide subgroups are not
    * measured. RMS norms of whole rows alone.
    */
-  readonly fusedNorm?: boolean;
+  readonly fusedNorm?: boolean | undefined;
   /** Gradients of the objective at these names, with respect to the value after patching. */
-  readonly grad?: {
-    readonly at: readonly string[];
-    /** An objective, or a scalar function of the logits that this run computes. */
-    readonly of: Objective | ((logits: Tensor) => Tensor);
-  };
+  readonly grad?:
+    | {
+        readonly at: readonly string[];
+        /** An objective, or a scalar function of the logits that this run computes. */
+        readonly of: Objective | ((logits: Tensor) => Tensor);
+      }
+    | undefined;
   /** `all` (default): logits [B, S, V]. Positions, one a row: logits [B, V] there only. `none`: no decoder. */
-  readonly logits?: 'all' | 'none' | readonly number[];
+  readonly logits?: 'all' | 'none' | readonly number[] | undefined;
   /**
    * Activation checkpointing, for training: the tape keeps each layer's input alone, and the backward runs the layer again.
    * The same gradients bit for bit, for one more forward; without effect on a run that leaves no tape. Goes with `patch`, not

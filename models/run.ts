@@ -49,11 +49,11 @@ export interface CheckedInput {
   readonly length: number;
   readonly ids: readonly number[];
   /** u32 [B, S], or undefined where every token is real. */
-  readonly mask: readonly number[] | undefined;
-  readonly positionIds: readonly number[] | undefined;
-  readonly tokenTypeIds: readonly number[] | undefined;
+  readonly mask?: readonly number[] | undefined;
+  readonly positionIds?: readonly number[] | undefined;
+  readonly tokenTypeIds?: readonly number[] | undefined;
   /** Tokens that the last layer is wanted of, one a row, as row * length + position; absent: all. */
-  readonly read?: readonly number[];
+  readonly read?: readonly number[] | undefined;
 }
 
 /** @throws UserError naming what is wrong and where. */
@@ -245,22 +245,38 @@ export function runChecked(
   const recorded = options.grad || options.edit || model.trains?.();
   const parts = recorded ? forward() : noGrad(forward);
   for (const t of [parts.logits, ...parts.gradients.values()]) if (t) disown(t);
+  return resultOf(
+    () => parts.logits,
+    taps.captures,
+    parts.gradients,
+    () => {
+      parts.logits?.dispose();
+      for (const t of parts.gradients.values()) t.dispose();
+      taps.dispose();
+    },
+  );
+}
+
+/** A run's result. @param free gives its tensors back; called once. */
+export function resultOf(
+  logits: () => Tensor | null | undefined,
+  captures: RunResult['captures'],
+  gradients: RunResult['gradients'],
+  free: () => void,
+): RunResult {
   let open = true;
   const dispose = (): void => {
-    if (!open) return;
+    if (open) free();
     open = false;
-    parts.logits?.dispose();
-    for (const t of parts.gradients.values()) t.dispose();
-    taps.dispose();
   };
   return {
     get logits(): Tensor {
-      if (!parts.logits)
-        throw new UserError('input', "this run computed no logits: it was asked for logits: 'none'");
-      return parts.logits;
+      const found = logits();
+      if (found) return found;
+      throw new UserError('input', "this run computed no logits: it was asked for logits: 'none'");
     },
-    captures: taps.captures,
-    gradients: parts.gradients,
+    captures,
+    gradients,
     dispose,
     [Symbol.dispose]: dispose,
   };

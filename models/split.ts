@@ -10,22 +10,15 @@ import { disown } from '../engine/scope.ts';
 import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
 import { type ModelConfig, untied } from './config.ts';
-import { type Description, hooksOf, isTied, sitesOf } from './description.ts';
+import { DescribedModel } from './describedModel.ts';
+import { isTied } from './description.ts';
 import { FAMILIES } from './families/index.ts';
-import { type HookTable, resolveHook, Taps } from './hooks.ts';
+import { Taps } from './hooks.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
-import type {
-  LanguageModel,
-  ModelInput,
-  ModelSizes,
-  Objective,
-  RunOptions,
-  RunResult,
-  Site,
-} from './model.ts';
+import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
-import { checkInput, checkOptions } from './run.ts';
+import { checkInput, checkOptions, resultOf } from './run.ts';
 import { checkRun } from './runOptions.ts';
 import type { Answer, HostTensor, Request } from './splitWorker.ts';
 import { checkWeightDtype, type WeightDtype } from './storage.ts';
@@ -123,34 +116,18 @@ const splitOptions = optionsSchema<Pick<WeightOptions, 'strict' | 'onNote'>>({
 });
 
 /** `runAsync` instead of `run`; edits, which are functions, cannot be sent. */
-export class SplitModel implements LanguageModel {
+export class SplitModel extends DescribedModel implements LanguageModel {
   readonly running = 'split';
-  readonly family: string;
-  readonly causal = true;
-  readonly sites: readonly Site[];
-  readonly paperSite: Site;
-  /** Where results are put; weights are in other processes. */
-  readonly device: Device;
-  readonly config: ModelConfig;
-  readonly description: Description;
-  readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   readonly parameters: ReadonlyMap<string, Tensor> = new Map();
-  readonly hooks: HookTable;
   readonly #parts: readonly Part[];
   #turn: Promise<unknown> = Promise.resolve();
   #texts = 0;
 
+  /** @param device where results are put; weights are in other processes. */
   private constructor(device: Device, config: ModelConfig, dtype: WeightDtype, parts: readonly Part[]) {
-    const { family, description } = config;
-    this.device = device;
-    this.config = config;
-    this.family = family.type;
-    this.description = description;
-    this.sizes = description.sizes;
+    super(device, config);
     this.weightDtype = dtype;
-    ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(description));
-    this.hooks = hooksOf(description);
     this.#parts = parts;
   }
 
@@ -201,13 +178,6 @@ export class SplitModel implements LanguageModel {
     return new SplitModel(device, settled, dtype, parts);
   }
 
-  get hookNames(): readonly string[] {
-    return this.hooks.names;
-  }
-  resolveHook(name: string): string {
-    return resolveHook(this.hooks, name);
-  }
-
   /** @throws UserError always: other processes answer when they can. */
   run(): RunResult {
     throw new UserError('split', 'a model split over processes needs runAsync');
@@ -243,7 +213,7 @@ export class SplitModel implements LanguageModel {
           let answer: Answer = {};
           for (const part of this.#parts) {
             const { residual } = answer;
-            answer = await part.ask({ do: 'extend', text, ids, ...(residual ? { residual } : {}) });
+            answer = await part.ask({ do: 'extend', text, ids, residual });
           }
           return answer.logits!.data;
         });
@@ -271,7 +241,7 @@ export class SplitModel implements LanguageModel {
     try {
       if (ids.length > 1) await text.extend(ids.slice(0, -1));
       const of = { ...grad.of, position: [0] };
-      const asked = { ...(capture ? { capture } : {}), grad: { at: grad.at, of }, logits: [0] };
+      const asked = { capture, grad: { at: grad.at, of }, logits: [0] };
       return await this.#inTurn(() => this.#run({ ids: [ids.slice(-1)] }, asked, text.number));
     } finally {
       text.dispose();
@@ -298,21 +268,14 @@ export class SplitModel implements LanguageModel {
     let residual: HostTensor | undefined;
     let logits: HostTensor | undefined;
     for (const part of this.#parts) {
-      const answer = await part.ask({
-        do: 'forward',
-        input,
-        options,
-        lowest,
-        ...(text === undefined ? {} : { text }),
-        ...(residual ? { residual } : {}),
-      });
+      const answer = await part.ask({ do: 'forward', input, options, lowest, text, residual });
       collect(answer);
       ({ residual, logits } = answer);
     }
     let cotangent: HostTensor | undefined;
     for (const part of this.#parts.toReversed()) {
       if (asked.length === 0 || part.end <= lowest) break;
-      const answer = await part.ask({ do: 'backward', ...(cotangent ? { cotangent } : {}) });
+      const answer = await part.ask({ do: 'backward', cotangent });
       collect(answer);
       ({ cotangent } = answer);
     }
@@ -344,16 +307,7 @@ export class SplitModel implements LanguageModel {
       dispose();
       throw error;
     }
-    return {
-      get logits(): Tensor {
-        if (made.logits) return made.logits;
-        throw new UserError('input', "this run computed no logits: it was asked for logits: 'none'");
-      },
-      captures: made.captures,
-      gradients: made.gradients,
-      dispose,
-      [Symbol.dispose]: dispose,
-    };
+    return resultOf(() => made.logits, made.captures, made.gradients, dispose);
   }
 
   /** Ends the processes; what they are asked, now or later, rejects with a UserError. */

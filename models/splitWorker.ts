@@ -44,27 +44,27 @@ export type Request =
       readonly input: CheckedInput;
       readonly options: RunOptions;
       /** Absent where the run begins here. */
-      readonly residual?: HostTensor;
+      readonly residual?: HostTensor | undefined;
       /** Inputs of layers from this one on are kept for the backward. */
       readonly lowest: number;
       /** The text whose next token the input is. */
-      readonly text?: number;
+      readonly text?: number | undefined;
     }
-  | { readonly do: 'backward'; readonly cotangent?: HostTensor }
+  | { readonly do: 'backward'; readonly cotangent?: HostTensor | undefined }
   | {
       /** More tokens of a text whose keys and values are kept; the last process gives the logits after them. */
       readonly do: 'extend';
       readonly text: number;
       readonly ids: readonly number[];
-      readonly residual?: HostTensor;
+      readonly residual?: HostTensor | undefined;
     }
   | { readonly do: 'forget'; readonly text: number };
 
 export type Answer = {
   readonly error?: { readonly code: string; readonly message: string; readonly user: boolean };
-  readonly residual?: HostTensor;
+  readonly residual?: HostTensor | undefined;
   readonly cotangent?: HostTensor;
-  readonly logits?: HostTensor;
+  readonly logits?: HostTensor | undefined;
   readonly captures?: ReadonlyMap<string, HostTensor>;
   readonly gradients?: ReadonlyMap<string, HostTensor>;
 };
@@ -176,8 +176,8 @@ export class Worker {
       const end = head?.gradients.get(residualName(model));
       run.cotangent = end ? loose(() => end.detach()) : null;
       const answer: Answer = {
-        ...(head ? {} : { residual: await download(x) }),
-        ...(head && options.logits !== 'none' ? { logits: await download(head.logits) } : {}),
+        residual: head ? undefined : await download(x),
+        logits: head && options.logits !== 'none' ? await download(head.logits) : undefined,
         captures: await downloadAll([...taps.captures, ...(head?.captures ?? [])]),
         gradients: await downloadAll([...(head?.gradients ?? [])].filter(([name]) => isFinal(model, name))),
       };

@@ -13,7 +13,8 @@ import { disown } from '../engine/scope.ts';
 import { disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
-import { type Description, parametersOfStage, sitesOf } from './description.ts';
+import { DescribedModel } from './describedModel.ts';
+import { parametersOfStage } from './description.ts';
 import { fusesAttention, pointOf, Taps } from './hooks.ts';
 import {
   checkPrefill,
@@ -26,9 +27,9 @@ import {
   type RowGroup,
   type RowOptions,
 } from './kvCache.ts';
-import type { LanguageModel, ModelInput, ModelSizes, RunOptions, RunResult, Site } from './model.ts';
+import type { LanguageModel, ModelInput, RunOptions, RunResult } from './model.ts';
 import { loose, type Need, type Pass, type Stage } from './pass.ts';
-import { type CheckedInput, checkInput, checkOptions, runChecked } from './run.ts';
+import { type CheckedInput, checkInput, checkOptions, resultOf, runChecked } from './run.ts';
 import { checkRun } from './runOptions.ts';
 import type { WeightDtype } from './storage.ts';
 import { Transformer } from './transformer.ts';
@@ -55,10 +56,9 @@ export const isFinal = (model: Named, name: string): boolean => layerOf(model, n
 export function partOf(model: Named, options: RunOptions, head: boolean): RunOptions {
   const here = (name: string) => isFinal(model, name) === head;
   // Of the whole run: a part, or a layer's forward in the backward, must not take another path.
-  const fused = fusesAttention(model.hooks, options);
   return {
-    ...(fused === undefined ? {} : { fusedAttention: fused }),
-    ...(options.fusedNorm === undefined ? {} : { fusedNorm: options.fusedNorm }),
+    fusedAttention: fusesAttention(model.hooks, options),
+    fusedNorm: options.fusedNorm,
     patch: (options.patch ?? []).filter((p) => here(p.name)),
     edit: Object.fromEntries(Object.entries(options.edit ?? {}).filter(([name]) => here(name))),
     capture: (options.capture ?? []).filter(here),
@@ -83,8 +83,8 @@ export function runHead(
   const at = (options.grad?.at ?? []).filter((name) => isFinal(model, name));
   return runChecked({ device, sizes, description, hooks, forward, ...parts }, input, {
     ...partOf(model, options, true),
-    ...(options.logits === undefined ? {} : { logits: options.logits }),
-    ...(options.grad ? { grad: { at: [end, ...at], of: options.grad.of } } : {}),
+    logits: options.logits,
+    grad: options.grad && { at: [end, ...at], of: options.grad.of },
   });
 }
 
@@ -106,7 +106,7 @@ export function backThrough(
   const { capture: _, ...changes } = partOf(model, options, false);
   const marks = new Taps(model.hooks, rows, length, {
     ...changes,
-    ...(options.grad ? { grad: { at, of: options.grad.of } } : {}),
+    grad: options.grad && { at, of: options.grad.of },
   });
   try {
     const found = scope(() => {
@@ -207,36 +207,21 @@ export function* runPass(
   }
   const whole = head;
   const captures = new Map([...taps.captures, ...whole.captures]);
-  let open = true;
-  const dispose = (): void => {
-    if (!open) return;
-    open = false;
-    whole.dispose();
-    taps.dispose();
-    for (const t of gradients.values()) t.dispose();
-  };
-  return {
-    get logits(): Tensor {
-      return whole.logits;
-    },
+  return resultOf(
+    () => whole.logits,
     captures,
     gradients,
-    dispose,
-    [Symbol.dispose]: dispose,
-  };
+    () => {
+      whole.dispose();
+      taps.dispose();
+      for (const t of gradients.values()) t.dispose();
+    },
+  );
 }
 
 /** A causal model whose weights stay on the disk: `runAsync` and its like instead of `run`. */
-export class StreamedModel implements LanguageModel {
+export class StreamedModel extends DescribedModel implements LanguageModel {
   readonly running = 'streamed';
-  readonly family: string;
-  readonly causal = true;
-  readonly sites: readonly Site[];
-  readonly paperSite: Site;
-  readonly device: Device;
-  readonly config: ModelConfig;
-  readonly description: Description;
-  readonly sizes: ModelSizes;
   readonly weightDtype: WeightDtype;
   /** None: they come and go. */
   readonly parameters: ReadonlyMap<string, Tensor> = new Map();
@@ -260,28 +245,16 @@ export class StreamedModel implements LanguageModel {
         'stream',
         `${checkpoint.name}: only causal models can be streamed; load this ${config.family.type} as a whole`,
       );
-    this.device = device;
-    this.config = config;
-    this.family = config.family.type;
-    this.description = config.description;
-    this.sizes = config.description.sizes;
+    super(device, config);
     this.weightDtype = options.dtype ?? 'f32';
     this.#checkpoint = checkpoint;
     this.#loader = new WeightLoader(device, checkpoint, config, options, STAGING_BUFFERS);
     this.#model = new Transformer(device, config, this.#weights);
-    ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(config.description));
   }
 
-  get hookNames(): readonly string[] {
-    return this.#model.hookNames;
-  }
   /** Bytes read from the checkpoint so far. */
   get bytesRead(): number {
     return this.#loader.bytes;
-  }
-
-  resolveHook(name: string): string {
-    return this.#model.resolveHook(name);
   }
 
   /** @throws UserError always: reading weights takes time. */

@@ -22,8 +22,9 @@ import {
 import { decode, enter, finish, keysAndValues, layer, leave } from './block.ts';
 import type { LayeredModel, TokenIds, Tokens } from './causal.ts';
 import type { ModelConfig } from './config.ts';
-import { type Description, hooksOf, parametersOf, sitesOf } from './description.ts';
-import { type HookTable, resolveHook, type Taps } from './hooks.ts';
+import { DescribedModel } from './describedModel.ts';
+import { parametersOf } from './description.ts';
+import type { Taps } from './hooks.ts';
 import {
   type PrefillOptions,
   type Prefix,
@@ -32,24 +33,15 @@ import {
   type RowOptions,
   runRows,
 } from './kvCache.ts';
-import type { LanguageModel, ModelInput, ModelSizes, RunOptions, RunResult, Site } from './model.ts';
+import type { LanguageModel, ModelInput, RunOptions, RunResult } from './model.ts';
 import { type CheckedInput, run } from './run.ts';
 import type { WeightDtype } from './storage.ts';
 import { type Constants, made, TensorWords } from './words.ts';
 
 /** A model whose weights are all on one device. */
-export class Transformer implements LanguageModel, LayeredModel, Constants {
+export class Transformer extends DescribedModel implements LanguageModel, LayeredModel, Constants {
   readonly running = 'resident';
-  readonly device: Device;
-  readonly config: ModelConfig;
   readonly parameters: ReadonlyMap<string, Tensor>;
-  readonly description: Description;
-  readonly sizes: ModelSizes;
-  readonly family: string;
-  readonly causal: boolean;
-  readonly sites: readonly Site[];
-  readonly paperSite: Site;
-  readonly hooks: HookTable;
   /** The row of each token, while the embedding's weight has those of some tokens only (stream.ts). */
   embeddingRows: ReadonlyMap<number, number> | null = null;
   readonly #angles = new Map<Float64Array, RotaryAngles>();
@@ -57,29 +49,11 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
 
   /** Takes over the weights. @param weights under the names of {@link parametersOf}. */
   constructor(device: Device, config: ModelConfig, weights: ReadonlyMap<string, Tensor>) {
-    const { description, family } = config;
-    this.device = device;
-    this.config = config;
+    super(device, config);
     this.parameters = weights;
-    this.description = description;
-    this.sizes = description.sizes;
-    this.family = family.type;
-    this.causal = description.causal;
-    ({ sites: this.sites, paperSite: this.paperSite } = sitesOf(description));
-    this.hooks = hooksOf(description);
-    for (const { attention } of description.layers)
+    for (const { attention } of this.description.layers)
       if (attention.rotary && !this.#angles.has(attention.rotary))
         this.#angles.set(attention.rotary, new RotaryAngles(device, attention.rotary, this.sizes.positions));
-  }
-
-  /** See {@link LanguageModel.hookNames}. */
-  get hookNames(): readonly string[] {
-    return this.hooks.names;
-  }
-
-  /** See {@link LanguageModel.resolveHook}. @throws UserError */
-  resolveHook(name: string): string {
-    return resolveHook(this.hooks, name);
   }
 
   /** @throws UserError after dispose() */
@@ -178,20 +152,19 @@ export class Transformer implements LanguageModel, LayeredModel, Constants {
     const { rows, length, mask, read } = input;
     const { device, causal } = this;
     const keyMask = mask && integers(device, mask, [rows, length]);
-    const places = this.#rotates ? this.positions(input) : null;
+    const places = this.#rotates ? this.positions(input) : undefined;
     return {
       reach: places ? Math.max(...places) + 1 : 0,
-      ...(places ? { positions: integers(device, places) } : {}),
-      ...(keyMask ? { keyMask } : {}),
-      ...(read ? { read } : {}),
-      ...(places && read
-        ? {
-            readPositions: integers(
-              device,
-              read.map((i) => places[i]!),
-            ),
-          }
-        : {}),
+      positions: places && integers(device, places),
+      keyMask,
+      read,
+      readPositions:
+        places &&
+        read &&
+        integers(
+          device,
+          read.map((i) => places[i]!),
+        ),
       attend: (_, q, k, v, how) => attention(q, k, v, { ...how, causal, ...(keyMask ? { keyMask } : {}) }),
     };
   }

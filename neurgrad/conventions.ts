@@ -9,7 +9,7 @@
 import { checkMembers, checkValue, like, one, optionsSchema, required } from '../engine/options.ts';
 import { type LanguageModel, QUANTITIES, type Quantity, type Site, weightDtypeOf } from '../models/model.ts';
 import type { WeightDtype } from '../models/storage.ts';
-import { checkGiven, checkNumber, REAL } from './lists.ts';
+import { checkGiven, checkNumber, MODEL, REAL } from './lists.ts';
 
 /** `outward`: a(s) = a0 + s sign(a0); `plain`: a(s) = a0 + s. The default comes first. */
 export const DIRECTIONS = ['outward', 'plain'] as const;
@@ -50,7 +50,7 @@ const conventionsSchema = optionsSchema<Conventions>({
 
 /** The numbers a model computes with, for {@link Conventions}. */
 export function numbersOf(model: LanguageModel): Conventions['dtype'] {
-  checkGiven('numbersOf', 'model', model, 'parameters', 'a model: the `model` of what loadModel gives');
+  checkGiven('numbersOf', 'model', model, 'parameters', MODEL);
   const weights = weightDtypeOf(model);
   return weights === 'f32' ? 'float32' : `float32 with ${weights} weights`;
 }

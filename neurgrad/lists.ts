@@ -98,6 +98,10 @@ export function checkLists(
       checkNumbers(door, `${name}[${i}]`, value[i], kind);
 }
 
+/** What {@link checkGiven} expects, most often. */
+export const MODEL = 'a model: the `model` of what loadModel gives';
+export const TOKENIZER = 'a tokenizer: the `tokenizer` of what loadModel gives';
+
 /**
  * An object that the package gave, by a member that it has: what else is in it is what was put there.
  * @throws UserError for what is none.

@@ -7,7 +7,7 @@ import { checkValue, instance, like, list, nearest, show, whole } from '../engin
 import { checkLogits } from '../models/finite.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
 import { conventionFields } from './conventions.ts';
-import { checkNumber } from './lists.ts';
+import { checkNumber, MODEL } from './lists.ts';
 
 /** Token ids and the one position that is read and patched (SPEC 1). */
 export interface Probe {
@@ -30,7 +30,7 @@ const typeList = list(whole(), 'a list of a number a token');
 /** A model, as an argument. */
 export const modelField = like<LanguageModel>(
   (value) => typeof value === 'object' && value !== null && 'causal' in value && 'sizes' in value,
-  'a model: the `model` of what loadModel gives',
+  MODEL,
 );
 
 /**

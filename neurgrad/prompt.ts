@@ -8,7 +8,7 @@ import { UserError } from '../engine/errors.ts';
 import { checkValue, like } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
-import { checkGiven } from './lists.ts';
+import { checkGiven, MODEL, TOKENIZER } from './lists.ts';
 import { modelField, type Probe } from './predict.ts';
 
 /** An encoded prompt. */
@@ -37,7 +37,7 @@ const promptField = like<Pick<Prompt, 'text'>>(
 );
 export const tokenizerField = like<Tokenizer>(
   (value) => typeof (value as Tokenizer | undefined)?.encode === 'function',
-  'a tokenizer: the `tokenizer` of what loadModel gives',
+  TOKENIZER,
 );
 const wordField = like<string>((value) => typeof value === 'string', "the target's text");
 
@@ -99,14 +99,8 @@ export function maskToken(
   model: Pick<LanguageModel, 'causal'>,
   tokenizer: Pick<Tokenizer, 'maskId' | 'tokenOf'>,
 ): string | null {
-  checkGiven('maskToken', 'model', model, 'causal', 'a model: the `model` of what loadModel gives');
-  checkGiven(
-    'maskToken',
-    'tokenizer',
-    tokenizer,
-    'tokenOf',
-    'a tokenizer: the `tokenizer` of what loadModel gives',
-  );
+  checkGiven('maskToken', 'model', model, 'causal', MODEL);
+  checkGiven('maskToken', 'tokenizer', tokenizer, 'tokenOf', TOKENIZER);
   if (model.causal) return null;
   if (tokenizer.maskId === undefined)
     throw new UserError('tokenizer', 'the tokenizer has no mask token, which this model fills in');

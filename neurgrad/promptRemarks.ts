@@ -7,7 +7,7 @@ import { checkValue, like, list } from '../engine/options.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import { visibleText } from '../models/visibleText.ts';
-import { checkGiven } from './lists.ts';
+import { checkGiven, MODEL, TOKENIZER } from './lists.ts';
 import { textField, tokenizerField } from './prompt.ts';
 
 const promptList = list(
@@ -35,7 +35,7 @@ export function promptRemarks(
   tokenizer: Tokenizer,
   text: string,
 ): string[] {
-  checkGiven('promptRemarks', 'model', model, 'causal', 'a model: the `model` of what loadModel gives');
+  checkGiven('promptRemarks', 'model', model, 'causal', MODEL);
   checkValue('promptRemarks', 'tokenizer', tokenizerField, tokenizer);
   checkValue('promptRemarks', 'text', textField, text);
   const remarks: string[] = [];
@@ -67,13 +67,7 @@ export function unknownRemark(
   tokenizer: Pick<Tokenizer, 'unknownId' | 'show'>,
   prompts: readonly { readonly ids: readonly number[] }[],
 ): string | null {
-  checkGiven(
-    'unknownRemark',
-    'tokenizer',
-    tokenizer,
-    'show',
-    'a tokenizer: the `tokenizer` of what loadModel gives',
-  );
+  checkGiven('unknownRemark', 'tokenizer', tokenizer, 'show', TOKENIZER);
   checkValue('unknownRemark', 'prompts', promptList, prompts);
   const { unknownId } = tokenizer;
   const of = unknownId === undefined ? 0 : prompts.filter(({ ids }) => ids.includes(unknownId)).length;

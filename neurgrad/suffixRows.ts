@@ -227,22 +227,14 @@ export class Suffix implements Disposable {
   #layer(layer: number, x: Tensor, taps: Taps): Tensor {
     const { model } = this;
     const rows = x.dim(0);
-    const { length } = this.#probe.ids;
     const { prefix } = this.plain;
-    const tokens = prefix
-      ? rowTokens(model.device, [{ prefix }], [rows])
-      : model.tokens({
-          rows,
-          length,
-          ids: new Array<number>(rows * length).fill(0),
-          mask: undefined,
-          positionIds: undefined,
-          tokenTypeIds: undefined,
-          ...(this.#readsOne(layer)
-            ? { read: Array.from({ length: rows }, (_, row) => row * length + this.#probe.position) }
-            : {}),
-        });
-    return model.layer(layer, x, tokens, taps);
+    if (prefix) return model.layer(layer, x, rowTokens(model.device, [{ prefix }], [rows]), taps);
+    const { length } = this.#probe.ids;
+    const ids = new Array<number>(rows * length).fill(0);
+    const read = this.#readsOne(layer)
+      ? Array.from({ length: rows }, (_, row) => row * length + this.#probe.position)
+      : undefined;
+    return model.layer(layer, x, model.tokens({ rows, length, ids, read }), taps);
   }
 
   /** Whether a layer is wanted of the token alone that is read. */

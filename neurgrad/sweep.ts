@@ -30,6 +30,7 @@ import {
 } from './conventions.ts';
 import { carriesDifferences } from './difference/bundle.ts';
 import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
+import type { RowOptions } from './difference/wave.ts';
 import { probeHooks } from './gradients.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
@@ -194,7 +195,7 @@ async function runRowPatches(
   probe: Probe,
   patches: readonly Omit<Patch, 'row'>[],
   target: number,
-  options: Pick<SweepOptions, 'rowsPerPass' | 'onProgress'>,
+  options: RowOptions,
 ): Promise<Record<Quantity, number>[]> {
   const { vocabulary } = model.sizes;
   const wave = options.rowsPerPass ?? ROWS_PER_WAVE;
@@ -340,10 +341,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     automatic && carriesDifferences(model) && (!model.causal || at <= probe.position) ? model : null;
   const cached = automatic && !carrier && model instanceof StreamedModel && atEnd ? model : null;
   const engine = carrier ? 'differences' : cached ? 'rows' : 'naive';
-  const passOptions = {
-    ...(options.rowsPerPass ? { rowsPerPass: options.rowsPerPass } : {}),
-    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-  };
+  const passOptions = { rowsPerPass: options.rowsPerPass, onProgress: options.onProgress };
   const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
   const sweepCase = { probe, at, target };
   const axis = (neuron: Neuron): 1 | -1 => {

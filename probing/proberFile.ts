@@ -9,7 +9,7 @@ import { checkValue, one, text } from '../engine/options.ts';
 import { checkJson } from '../models/json.ts';
 import { WEIGHT_DTYPES } from '../models/storage.ts';
 import { type LanguageModel, QUANTITIES, UserError } from '../neurgrad/index.ts';
-import { checkGiven } from '../neurgrad/lists.ts';
+import { checkGiven, MODEL } from '../neurgrad/lists.ts';
 import type { GradientReader } from './collect.ts';
 import { VARIANTS } from './counts.ts';
 import { KINDS } from './evaluation.ts';
@@ -142,7 +142,7 @@ export async function loadProber(path: string): Promise<SavedProber> {
 /** @throws UserError where the prober was fitted on a model of other sizes. */
 export function checkProberModel(about: ProberAbout, found: Pick<LanguageModel, 'family' | 'sizes'>): void {
   checkGiven('checkProberModel', 'about', about, 'model', 'the `about` of what loadProber gives');
-  checkGiven('checkProberModel', 'found', found, 'sizes', 'a model: the `model` of what loadModel gives');
+  checkGiven('checkProberModel', 'found', found, 'sizes', MODEL);
   const { model } = about;
   const { family, sizes } = found;
   const same = model.architecture === family && model.layers === sizes.layers && model.width === sizes.width;

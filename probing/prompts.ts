@@ -8,7 +8,7 @@
 import { checkMembers, checkValue, like, one, optionsSchema, required, whole } from '../engine/options.ts';
 import type { LanguageModel, Tokenizer } from '../neurgrad/index.ts';
 import { seededRandom, UserError } from '../neurgrad/index.ts';
-import { checkGiven, checkLists, checkNumber, FINITE, NATURAL } from '../neurgrad/lists.ts';
+import { checkGiven, checkLists, checkNumber, FINITE, MODEL, NATURAL, TOKENIZER } from '../neurgrad/lists.ts';
 import {
   byLabel,
   checkRows,
@@ -29,8 +29,6 @@ import { checkTask, type Language, type Task } from './task.ts';
 export const LABEL_TOKENS = ['continuation', 'release'] as const;
 /** One of {@link LABEL_TOKENS}. */
 export type LabelTokens = (typeof LABEL_TOKENS)[number];
-const MODEL = 'a model: the `model` of what loadModel gives';
-const TOKENIZER = 'a tokenizer: the `tokenizer` of what loadModel gives';
 const textField = like<string>((value) => typeof value === 'string', 'the text of a question');
 
 /** The same as a field of options. */

@@ -26,7 +26,7 @@ import {
   type Site,
   UserError,
 } from '../neurgrad/index.ts';
-import { checkGiven, checkNumber, NATURAL } from '../neurgrad/lists.ts';
+import { checkGiven, checkNumber, NATURAL, TOKENIZER } from '../neurgrad/lists.ts';
 import { type Shard, shardField, WHOLE } from '../neurgrad/study/shard.ts';
 import {
   type GradientReader,
@@ -135,13 +135,7 @@ export function recordTask(
   leak = 0,
 ): TaskRecord {
   checkGiven('recordTask', 'plan', plan, 'task', 'a plan, which planTask gives');
-  checkGiven(
-    'recordTask',
-    'tokenizer',
-    tokenizer,
-    'tokenOf',
-    'a tokenizer: the `tokenizer` of what loadModel gives',
-  );
+  checkGiven('recordTask', 'tokenizer', tokenizer, 'tokenOf', TOKENIZER);
   const gold = (split: Split): number[] => plan.prompts[split].map((prompt) => prompt.gold);
   return {
     task: plan.task.name,

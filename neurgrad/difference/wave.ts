@@ -57,8 +57,8 @@ export type RowChanges = Readonly<Record<(typeof TARGET_FIELDS)[number], Float32
 export interface RowOptions {
   /** Default true: a wave that two others of its shape follow is recorded for them. False: each anew, to the same bits. */
   readonly replay?: boolean;
-  readonly rowsPerPass?: number;
-  readonly onProgress?: (done: number, all: number) => void;
+  readonly rowsPerPass?: number | undefined;
+  readonly onProgress?: ((done: number, all: number) => void) | undefined;
   /** Default true: shifts in the last layer as lines where they are such (lines.ts); false: as those of any other layer. */
   readonly lines?: boolean;
 }

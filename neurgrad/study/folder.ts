@@ -15,7 +15,7 @@ import { checkValue, show, text } from '../../engine/options.ts';
 import { checkJson } from '../../models/json.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { canonical, DamagedFile, digestOf, readSealedJson, SEALED, sealJson } from '../../models/seal.ts';
-import { checkGiven } from '../lists.ts';
+import { checkGiven, MODEL } from '../lists.ts';
 import { type Column, encodePart, type Part, readPart } from './part.ts';
 import { type Plan, parsePlan, planHash } from './plan.ts';
 import type { Shard } from './shard.ts';
@@ -64,7 +64,7 @@ export function stampModel(
 ): ModelStamp {
   checkValue('stampModel', 'source', text, source);
   checkValue('stampModel', 'folder', text, folder);
-  checkGiven('stampModel', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
+  checkGiven('stampModel', 'model', model, 'sizes', MODEL);
   const { layers, hidden, width } = model.sizes;
   return {
     source,

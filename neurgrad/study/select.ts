@@ -7,7 +7,7 @@ import { UserError } from '../../engine/errors.ts';
 import { checkValue, text } from '../../engine/options.ts';
 import { type LanguageModel, runModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
-import { checkGiven, checkNumber, NATURAL } from '../lists.ts';
+import { checkGiven, checkNumber, MODEL, NATURAL, TOKENIZER } from '../lists.ts';
 import type { Probe } from '../predict.ts';
 import { encodePrompt, type Prompt, resolveTarget } from '../prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
@@ -57,14 +57,8 @@ export async function selectPrompts(
   onProgress?: (done: number, all: number) => void,
 ): Promise<Selection> {
   const { model, tokenizer } = opened ?? {};
-  checkGiven('selectPrompts', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
-  checkGiven(
-    'selectPrompts',
-    'tokenizer',
-    tokenizer,
-    'encode',
-    'a tokenizer: the `tokenizer` of what loadModel gives',
-  );
+  checkGiven('selectPrompts', 'model', model, 'sizes', MODEL);
+  checkGiven('selectPrompts', 'tokenizer', tokenizer, 'encode', TOKENIZER);
   checkValue('selectPrompts', 'name', text, name);
   checkGiven('selectPrompts', 'questions', questions, 'count', 'what readQuestions gives');
   checkGiven('selectPrompts', 'plan', plan, 'count', "the `prompts` of a study's plan");
@@ -193,7 +187,7 @@ export function drawNeurons(
   prompt: number,
   salt: number,
 ): number[] {
-  checkGiven('drawNeurons', 'model', model, 'sizes', 'a model: the `model` of what loadModel gives');
+  checkGiven('drawNeurons', 'model', model, 'sizes', MODEL);
   checkGiven('drawNeurons', 'plan', plan, 'sampling', "the `neurons` of a study's plan");
   for (const [name, value] of Object.entries({ count, prompt, salt }))
     checkNumber('drawNeurons', name, value, NATURAL);
