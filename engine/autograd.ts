@@ -1,6 +1,6 @@
 /**
  * Reverse-mode differentiation over the tape: walk the nodes from the newest to the oldest, pull each one's cotangent back
- * to its inputs, add where paths meet. The whole of it is `grad`.
+ * to its inputs, add where paths meet: an operation may add in its own kernel. The whole of it is `grad`.
  */
 
 import { GradientError, ShapeError } from './errors.ts';
@@ -100,7 +100,16 @@ export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: Gr
           if (!node.pullback) throw new GradientError(`${node.op} has no gradient`);
           const pullback = node.pullback;
           const needs = node.inputs.map((t) => t !== null && (wanted.has(t) || route.tracks.has(t)));
-          const parts = scope(() => pullback(cotangent, node.saved, needs), createGraph);
+          const taken = new Set<Track>();
+          const arrived = (i: number): Tensor | null => {
+            const input = node.inputs[i];
+            const plain = input && needs[i] && !createGraph && !halved.has(input);
+            if (!plain || node.inputs.indexOf(input) !== node.inputs.lastIndexOf(input)) return null;
+            const before = cotangents.get(input);
+            if (before) taken.add(input);
+            return before ?? null;
+          };
+          const parts = scope(() => pullback(cotangent, node.saved, needs, arrived), createGraph);
           node.inputs.forEach((input, i) => {
             const part = parts[i];
             if (!input || !needs[i]) return;
@@ -110,7 +119,7 @@ export function grad(output: Tensor, of: Tensor | readonly Tensor[], options: Gr
               input,
               halved.has(input)
                 ? scope(() => toF16(before ? add(toF32(before), part) : part))
-                : before
+                : before && !taken.has(input)
                   ? add(before, part)
                   : part.view(part.shape, part.track),
             );

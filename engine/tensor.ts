@@ -33,6 +33,11 @@ export type Pullback = (
   cotangent: Tensor,
   saved: readonly (Tensor | null)[],
   needs: readonly boolean[],
+  /**
+   * What has come to an input on other paths, where there is such and nothing is recorded: who asks for it returns the sum,
+   * that first, and makes it in the kernel that makes the rest.
+   */
+  arrived: (input: number) => Tensor | null,
 ) => readonly (Tensor | null)[];
 
 let nodeCount = 0;

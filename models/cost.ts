@@ -34,7 +34,7 @@ export type Phase = ReadonlyMap<number, Readonly<Pick<Held, 'most' | 'kept'>>>;
 export interface CostOptions {
   /** Keys that each token attends to. */
   readonly keys: number;
-  /** Whether a tape is made, and gone back over: then no two words are one kernel. */
+  /** Whether a tape is made, and gone back over: then a product and the sum with a residual are one kernel, and no other words. */
   readonly tape?: boolean;
 }
 
@@ -140,6 +140,13 @@ class Count implements Words<Value> {
     return { width, holders: 1 };
   }
 
+  /** A cotangent made in one kernel with the sum of it and the one that is there. */
+  #add(x: Value): void {
+    const sum = this.#cotangent(x.width);
+    if (x.cotangent) this.#drop(x.cotangent);
+    x.cotangent = sum;
+  }
+
   /** Where there is one already they are added. */
   #give(x: Value, part: Cotangent): void {
     const before = x.cotangent;
@@ -164,9 +171,8 @@ class Count implements Words<Value> {
 
   linear(x: Value, { out }: LinearSpec): Value {
     // Its weights are given: only a gradient of theirs would need x.
-    if (this.#tape) return this.operation(out, [x]);
     this.#use(x);
-    return new Value(out, false);
+    return this.#record(new Value(out, false), [], () => this.#add(x));
   }
 
   norm(x: Value): Value {
@@ -174,13 +180,13 @@ class Count implements Words<Value> {
   }
 
   activate(x: Value): Value {
-    // A product is made with what follows it.
-    return x.made ? this.operation(x.width, [x], [x], 1) : this.make(x.width);
+    // A product is made with what follows it, where no tape needs what lies between.
+    return x.made || this.#tape ? this.operation(x.width, [x], [x], 1) : this.make(x.width);
   }
 
   gated(gate: Value, up: Value): Value {
     this.#use(gate);
-    if (!up.made) return this.make(up.width);
+    if (!up.made && !this.#tape) return this.make(up.width);
     const active = this.activate(gate);
     return this.operation(up.width, [active, up], [active, up]);
   }

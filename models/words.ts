@@ -3,8 +3,8 @@
  *
  * A product, or a norm that products read, is not made before it is known what follows it: the residual that is added, the
  * activation and the gate become the product's epilogue, the norm its prologue, unless somebody asked for what lies between
- * (`at`), or the values are kept for differences. Where a tape is made nothing waits: cotangents are added in the order of the
- * products, which must not depend on who looks.
+ * (`at`), or the values are kept for differences. Where a tape is made a product waits no longer than until the next one: cotangents
+ * are added in the order of the products, which must not depend on who looks.
  */
 
 import {
@@ -25,6 +25,7 @@ import {
   Tensor,
   type Then,
 } from '../engine/index.ts';
+import { followed } from '../engine/ops/matmul.ts';
 import { isRecording } from '../engine/tensor.ts';
 import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from './block.ts';
@@ -73,6 +74,9 @@ class Product {
   readonly #words: TensorWords;
   readonly #x: Tensor | Normed;
   readonly #map: LinearSpec;
+  /** Made alone, before its turn. */
+  #made: Tensor | null = null;
+  #taken = false;
 
   constructor(words: TensorWords, x: Tensor | Normed, map: LinearSpec) {
     this.#words = words;
@@ -80,7 +84,14 @@ class Product {
     this.#map = map;
   }
 
+  /** Makes it alone, if nobody has yet. */
+  settle(): void {
+    if (!this.#taken) this.#made ??= this.make();
+  }
+
   make(then: Then = PLAIN): Tensor {
+    if (this.#made) return followed(this.#made, then);
+    this.#taken = true;
     const w = this.#words.parameter(this.#map.weight);
     const b = this.#map.bias === undefined ? undefined : this.#words.parameter(this.#map.bias);
     const rows = this.#x instanceof Normed ? this.#x.rows() : null;
@@ -105,6 +116,8 @@ export class TensorWords implements Words<Value> {
   readonly #tokens: Tokens | null;
   /** One token a row is wanted of this layer. */
   readonly #read: readonly number[] | undefined;
+  /** The last product of a tape. */
+  #waiting: Product | null = null;
   /** What {@link asked} was last given, and gave. */
   #last: { readonly of: Value; readonly rows: Tensor } | null = null;
 
@@ -141,7 +154,9 @@ export class TensorWords implements Words<Value> {
     const x = value instanceof Normed ? value : this.#joined(made(value), map.in);
     const product = new Product(this, x, map);
     const source = x instanceof Normed ? x.x : x;
-    return isRecording([source, this.parameter(map.weight)]) ? product.make() : product;
+    this.#waiting?.settle();
+    this.#waiting = isRecording([source, this.parameter(map.weight)]) ? product : null;
+    return product;
   }
 
   /** Heads as one row. */

@@ -142,26 +142,40 @@ export function checkLinear(x: Tensor, w: Tensor, bias: Tensor | undefined): voi
  * ```
  */
 export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
-  checkLinear(x, w, bias);
-  const flat = x.rank === 2;
-  const rows = flat ? x : reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
-  const shape = [...x.shape.slice(0, -1), w.dim(0)];
-  if (!bias) return reshape(matmul(rows, w, { transB: true }), shape);
-  const y = operation(
-    'linear',
-    [rows, w, bias],
-    run(rows, w, false, true, [], bias),
-    [neededBy(rows, w), neededBy(w, rows)],
-    (dy, saved, needs) => {
-      const [p, q] = saved as [Tensor, Tensor];
-      return [
-        needs[0] ? matmul(dy, q) : null,
-        needs[1] ? matmul(dy, p, { transA: true }) : null,
-        needs[2] ? sumTo(dy, bias.shape) : null,
-      ];
-    },
-  );
-  return flat ? y : reshape(y, shape);
+  return linearWith(null, x, w, bias);
+}
+
+/** {@link linear}, and what its result is added to. */
+function linearWith(to: Tensor | null, x: Tensor, w: Tensor, bias: Tensor | undefined): Tensor {
+  const y = linearKernel(x, w, bias, to ? { op: 'add', with: to } : PLAIN);
+  const before = to ? [to] : [];
+  const inputs = [...before, x, w, ...(bias ? [bias] : [])];
+  const { shape } = x;
+  const [n, k] = w.shape as [number, number];
+  const rows = sizeOf(shape.slice(0, -1));
+  const kept = [neededBy(x, w), neededBy(w, x)];
+  return operation('linear', inputs, y, kept, (dy, saved, needs, arrived) => {
+    const [p, q] = saved as [Tensor, Tensor];
+    const [ofX, ofW, ofBias] = needs.slice(before.length);
+    const flat = reshape(dy, [rows, n]);
+    return [
+      ...before.map(() => (needs[0] ? dy : null)),
+      ofX ? reshape(matmulOnto(arrived(before.length), flat, q), shape) : null,
+      ofW ? matmul(flat, reshape(p, [rows, k]), { transA: true }) : null,
+      ...(bias ? [ofBias ? sumTo(flat, [n]) : null] : []),
+    ];
+  });
+}
+
+/** to + a b of matrices, where there is something to add to, which is not recorded: the bits of the two apart. */
+function matmulOnto(to: Tensor | null, a: Tensor, b: Tensor): Tensor {
+  if (!to) return matmul(a, b);
+  const shape = [a.dim(0), b.dim(1)];
+  const rows = reshape(to, shape);
+  const whole = [rows, a, b].every((t) => t.storage.segments.length === 1);
+  return whole && b.dim(0) <= LONG_SUM && b.dim(1) <= MOST_LINES
+    ? run(a, b, false, false, [], null, { op: 'add', with: rows })
+    : add(rows, matmul(a, b));
 }
 
 /**
@@ -197,7 +211,7 @@ export function followed(y: Tensor, then: Then): Tensor {
 
 /**
  * {@link linear} and the operation after it in one kernel: act(y), residual + y or act(gate) * y, with the bits of the
- * operations apart. Where gradients are recorded it is the operations apart, whose tape holds what theirs need.
+ * operations apart. Where gradients are recorded an activation or a gate is an operation of its own, whose tape holds what it needs.
  * @throws ShapeError
  * @example
  * ```ts
@@ -215,6 +229,7 @@ export function linearThen(x: Tensor, w: Tensor, bias: Tensor | undefined, then:
   checkTensors('linearThen', { x, w });
   const operands = [x, w, ...(bias ? [bias] : []), ...('with' in then ? [then.with] : [])];
   oneDevice('linearThen', ...operands);
+  if (sizeOf(x.shape) > 0 && then.op === 'add') return linearWith(then.with, x, w, bias);
   if (isRecording(operands) || sizeOf(x.shape) === 0 || then.op === 'none')
     return followed(linear(x, w, bias), then);
   return linearKernel(x, w, bias, then);
@@ -246,8 +261,12 @@ export function linearKernel(
       'linear',
       `${then.op} of ${then.with.dtype} ${showShape(then.with)} to [${shape.join(', ')}]`,
     );
-  const rows = reshape(x, [sizeOf(x.shape.slice(0, -1)), w.dim(1)]);
-  return reshape(run(rows, w, false, true, [], bias ?? null, then, 'f32', prologue), shape);
+  const rows = x.view([sizeOf(x.shape.slice(0, -1)), w.dim(1)], null);
+  const y = run(rows, w, false, true, [], bias ?? null, then, 'f32', prologue);
+  rows.dispose();
+  const shaped = y.view(shape, null);
+  y.dispose();
+  return shaped;
 }
 
 const weightsOnly = one(['weights']);

@@ -91,12 +91,17 @@ export function normLinear(
     inputs,
     kernel({ op: 'none' }),
     inputs.slice(0, normed + 1),
-    (dy, saved, needs) => {
+    (dy, saved, needs, arrived) => {
       const [x, weight, shift] = saved.slice(0, normed) as [Tensor, Tensor, Tensor?];
       const w = saved[normed]!;
       const [flat, through] = [reshape(dy, [rows, w.dim(0)]), needs.slice(0, normed)];
       const ofNorm = through.includes(true)
-        ? throughTwin(normed, apply)(reshape(matmul(flat, w), x.shape), saved.slice(0, normed), through)
+        ? throughTwin(normed, apply)(
+            reshape(matmul(flat, w), x.shape),
+            saved.slice(0, normed),
+            through,
+            arrived,
+          )
         : through.map(() => null);
       const normal = (): Tensor => reshape(apply(x, weight, shift), [rows, w.dim(1)]);
       return [

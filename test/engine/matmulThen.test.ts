@@ -9,6 +9,7 @@ import {
   linear,
   linearThen,
   mul,
+  sum,
   type Tensor,
   type Then,
 } from '../../engine/index.ts';
@@ -85,4 +86,60 @@ it('a residual of another shape is refused', () => {
   expect(() => linearThen(x!, w!, undefined, { op: 'add', with: r! })).toThrow(
     /linear: add of f32 \[4, 3\] to \[3, 4\]/,
   );
+});
+
+describe('a gradient that meets others at the input of a linear layer', () => {
+  const sizes = [
+    [20, 36, 64],
+    [1, 40, 72],
+  ] as const;
+
+  it.each(sizes)(
+    '%i x %i x %i: is added in its kernel, newest first, with the bits of the sum',
+    async (m, n, k) => {
+      // The last one's layers lie in several buffers, where sums are operations of their own.
+      const small = await open({ mask: { bindingBytes: 8192 } });
+      for (const device of [...devices, small]) {
+        const got = await compute(() => {
+          const x = upload(device, normal([m, k], 1)).requireGrad();
+          const [w, v, dy, r] = [
+            normal([n, k], 2, 0.3),
+            normal([n, k], 3, 0.3),
+            normal([m, n], 4),
+            normal([m, k], 5),
+          ].map((t) => upload(device, t)) as [Tensor, Tensor, Tensor, Tensor];
+          const sums = (...parts: (() => Tensor)[]): Tensor => {
+            const values = parts.map((part) => sum(part()));
+            const [first, ...others] = values as [Tensor, ...Tensor[]];
+            return others.reduce((total, value) => add(total, value), first);
+          };
+          const first = () => mul(linear(x, w), dy);
+          const second = () => mul(linearThen(x, v, undefined, { op: 'add', with: dy }), dy);
+          const third = () => mul(x, r);
+          const apart = [third, second, first].map((part) => grad(sum(part()), x)[0]!);
+          const loss = sums(first, second, third);
+          const before = device.queue.dispatches;
+          const [together] = grad(loss, x);
+          const used = device.queue.dispatches - before;
+          // A seed, three times that repeated and times something, and two products, of which none needs a sum.
+          if (device !== small) expect(used).toBe(9);
+          return [together!, add(add(apart[0]!, apart[1]!), apart[2]!)];
+        });
+        expectSameBits(got[0]!.data, got[1]!.data);
+      }
+      small.destroy();
+    },
+  );
+
+  it('counts twice where the input is also what is added to', async () => {
+    for (const device of devices) {
+      const [got, want] = await compute(() => {
+        const x = upload(device, normal([20, 20], 1)).requireGrad();
+        const w = upload(device, normal([20, 20], 2));
+        const of = (y: Tensor): Tensor => grad(sum(add(y, mul(x, w))), x)[0]!;
+        return [of(linearThen(x, w, undefined, { op: 'add', with: x })), of(add(x, linear(x, w)))];
+      });
+      expectSameBits(got!.data, want!.data);
+    }
+  });
 });

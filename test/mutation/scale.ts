@@ -35,7 +35,7 @@ vi.mock('../../engine/tensor.ts', async (original) => {
   const operation: typeof real.operation = (op, inputs, output, saved, pullback) => {
     if (pullback) recorded.add(op);
     const broken: typeof pullback =
-      pullback && op === MUTATE ? (dy, kept, needs) => pullback(scaled(dy), kept, needs) : pullback;
+      pullback && op === MUTATE ? (dy, ...rest) => pullback(scaled(dy), ...rest) : pullback;
     return real.operation(op, inputs, output, saved, broken);
   };
   return { ...real, operation };
