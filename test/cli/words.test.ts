@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openFile } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
-import { ADDED, ROWS, SHOWN, SPELT, TEXTS, writeByteModel } from '../models/byteModel.ts';
+import { ADDED, ROWS, SHOWN, SPELT, TEXTS, writeByteMaskModel, writeByteModel } from '../models/byteModel.ts';
 import { type Finished, neurgrad } from './command.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'neurgrad-words-'));
@@ -47,6 +47,19 @@ describe('words of a byte-level vocabulary', { timeout: 60_000 }, () => {
     const cells = table.out.split('\n').map((line) => line.split('│')[1]?.trim());
     for (const shown of [...SHOWN, '<U+001B>[31mred', '<U+009B>1m', '<<U+2066>b>', ...beyond])
       expect(cells).toContain(shown);
+  });
+
+  it('a mask that takes the space before it leaves that to the word', async () => {
+    const masked = join(folder, 'masked');
+    await writeByteMaskModel(masked);
+    const about = ['--model', masked, '--prompt', 'a Paris <mask>', '--target', 'Paris', '--json'];
+    const found = await neurgrad('gradients', ...about);
+    clean(found);
+    expect(found.err).not.toContain('note:');
+    expect(JSON.parse(found.out)).toMatchObject({ position: 3, target: { token: 'ĠParis', text: ' Paris' } });
+    const sweep = await neurgrad('sweep', ...about, '--neurons', 'L1.N3');
+    clean(sweep);
+    expect(JSON.parse(sweep.out)).toMatchObject({ engine: 'differences', target: { id: 7 } });
   });
 
   it('gradients, sweep and steer name the target by its text', async () => {

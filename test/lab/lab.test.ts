@@ -29,7 +29,7 @@ import {
   type Tokenizer,
   targetValues,
 } from '../../neurgrad/index.ts';
-import { ADDED, SHOWN, TEXTS, writeByteModel } from '../models/byteModel.ts';
+import { ADDED, SHOWN, TEXTS, writeByteMaskModel, writeByteModel } from '../models/byteModel.ts';
 import { playHub } from './hubMock.ts';
 import { type Site, serve } from './site.ts';
 import { writeWideBert } from './wideBert.ts';
@@ -598,6 +598,31 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     const shown = (id: number) => SHOWN[id]?.replace(/^␣(?=[^␣])/, '');
     for (const [at, { id }] of best.entries()) if (id < SHOWN.length) expect(words[at]).toBe(shown(id));
     expect(view.answer!.tokens).toEqual(['a', '␣Paris']);
+  });
+
+  it('fills in the mask of a model from a folder, which is spelt <mask>', async () => {
+    const masked = join(folder, 'masked');
+    await writeByteMaskModel(masked);
+    await drop(page, [masked]);
+    await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'masked');
+    expect(await page.inputValue('#text')).toBe('The capital of France is <mask>.');
+    await type(page, 'a <mask> Paris');
+    await page.fill('#target', 'Paris');
+    await page.waitForFunction(() => window.neurgradLab.view.study?.target.text === ' Paris');
+    const own = await loadModel(masked, { device });
+    try {
+      const start = encodePrompt(own.model, own.tokenizer, 'a <mask> Paris');
+      const expected = await neuronGradients(own.model, start, { target: own.tokenizer.idOf('ĠParis') });
+      const found = await page.evaluate(() => {
+        const { p, neurgrad } = window.neurgradLab.view.study!;
+        return { p, neurgrad: [...neurgrad] };
+      });
+      expect(Math.abs(found.p - expected.p)).toBeLessThan(1e-5);
+      const worst = Math.max(...found.neurgrad.map((value, i) => Math.abs(value - expected.neurgrad[i]!)));
+      expect(worst).toBeLessThan(1e-5);
+    } finally {
+      own.model.dispose();
+    }
   });
 
   it('opens a dropped folder, and draws 36,864 neurons smoothly', async () => {

@@ -68,28 +68,66 @@ export const SHOWN = [
 export const ADDED = ['\u001b[31mred', '\u009b1m', '<\u2066b>'];
 export const ROWS = SPELT.length + ADDED.length + 3;
 
+const SMALL = {
+  hidden_size: 16,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  intermediate_size: 24,
+  max_position_embeddings: 64,
+};
+const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+const model = {
+  type: 'BPE',
+  unk_token: null,
+  merges: [],
+  ignore_merges: true,
+  vocab: Object.fromEntries(SPELT.map((token, id) => [token, id])),
+};
+
+/** A RoBERTa with the same words, whose mask takes the space before it. */
+export async function writeByteMaskModel(folder: string): Promise<void> {
+  const special = ['<s>', '<pad>', '</s>', '<mask>'];
+  const idOf = (token: string): number => SPELT.length + special.indexOf(token);
+  const config = {
+    model_type: 'roberta',
+    ...SMALL,
+    vocab_size: SPELT.length + special.length,
+    pad_token_id: idOf('<pad>'),
+    type_vocab_size: 1,
+  };
+  await synthesise(folder, { preset: config, dtype: 'f32', seed: 3 });
+  const tokenizer = {
+    added_tokens: special.map((content) => ({
+      id: idOf(content),
+      content,
+      special: true,
+      lstrip: content === '<mask>',
+    })),
+    pre_tokenizer: byteLevel,
+    post_processor: {
+      type: 'RobertaProcessing',
+      cls: ['<s>', idOf('<s>')],
+      sep: ['</s>', idOf('</s>')],
+      trim_offsets: true,
+      add_prefix_space: false,
+    },
+    decoder: byteLevel,
+    model,
+  };
+  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+  writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ mask_token: { content: '<mask>' } }));
+}
+
 /** Writes it. `tokenizer-of-more.json` has one token more than the model has rows. */
 export async function writeByteModel(folder: string): Promise<void> {
   const config = {
     model_type: 'llama',
     architectures: ['LlamaForCausalLM'],
+    ...SMALL,
     vocab_size: ROWS,
-    hidden_size: 16,
-    num_hidden_layers: 2,
-    num_attention_heads: 2,
-    intermediate_size: 24,
-    max_position_embeddings: 64,
     tie_word_embeddings: false,
   };
   await synthesise(folder, { preset: config, dtype: 'f32', seed: 3 });
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
-  const model = {
-    type: 'BPE',
-    unk_token: null,
-    merges: [],
-    ignore_merges: true,
-    vocab: Object.fromEntries(SPELT.map((token, id) => [token, id])),
-  };
   const added_tokens = [...ADDED, 'beyond', 'more', 'rows', 'far'].map((content, i) => ({
     id: SPELT.length + i,
     content,
