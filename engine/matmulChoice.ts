@@ -3,13 +3,11 @@
  *
  * All candidates sum in one order (kernels/matmulParts.ts), so the choice may depend on anything: only the time differs.
  *
- * Split-K is the exception: it sums slices of K apart, so that a product of few outputs fills a GPU. Only A^T may be cut.
- * There K runs over the rows of a batch (the gradient of a weight is a sum over them), and no row has a result of its own
- * that another batch could change; in every other product K runs inside a row, whose bits may not depend on how many rows
- * there are. What is cut, and where, follows from shape and subgroup width alone, never from a measurement.
+ * So may whether workgroups share K, so that a product of few outputs fills a GPU: each sums a chunk, and matmulFold.ts adds them.
  */
 
 import {
+  CHUNK,
   type Fusion,
   type Kernel,
   MAX_GROUPS,
@@ -142,21 +140,20 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
   return choices;
 }
 
-/** Most outputs of a product whose K is cut: 64 blocks of 64 x 64, about half the processors of a large GPU. */
+/** Most outputs of a product whose K workgroups share: 64 blocks of 64 x 64, about half the processors of a large GPU. */
 const FEW_OUTPUTS = 64 * 64 * 64;
-/** Shortest slice of K, and most slices: they bound what the partial sums take (16 MiB) and what adding them costs. */
-const SHORTEST_SLICE = 256;
-const MOST_SLICES = 16;
+/** Fewest chunks for which adding their sums in a dispatch of its own is worth it. */
+const SHARED_CHUNKS = 4;
+/** Most bytes that sums of chunks take meanwhile. */
+const SHARED_BYTES = 2 ** 24;
 
-/**
- * Length of the slices that K of op(A) = A^T is cut into, the last one shorter; K itself where it is summed in one. A
- * multiple of 64, so that a slice begins where a binding may.
- */
-export function sliceLength({ m, n, k }: ProductShape, capabilities: Capabilities): number {
+/** How many chunks of K workgroups of their own sum at a time; 0 where K is not shared. */
+export function sharedChunks({ m, n, k }: ProductShape, capabilities: Capabilities): number {
   const { subgroupSize, bindingBytes, bufferBytes } = capabilities;
-  if (subgroupSize <= NARROW_SUBGROUP || m * n > FEW_OUTPUTS || k < 4 * SHORTEST_SLICE) return k;
-  const length = Math.max(SHORTEST_SLICE, Math.ceil(k / MOST_SLICES / 64) * 64);
-  return 4 * m * n * Math.ceil(k / length) <= Math.min(bindingBytes, bufferBytes) ? length : k;
+  const chunks = Math.ceil(k / CHUNK);
+  if (subgroupSize <= NARROW_SUBGROUP || m * n > FEW_OUTPUTS || chunks < SHARED_CHUNKS) return 0;
+  const fitting = Math.floor(Math.min(SHARED_BYTES, bindingBytes, bufferBytes) / (4 * m * n));
+  return Math.min(chunks, fitting, MAX_GROUPS);
 }
 
 /** Rows of the products that stand for a class each: everything up to so many rows and beyond the one before. */
@@ -231,7 +228,8 @@ export function productKernel(
   }
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
   let flags = 0;
-  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, fusion.bias, fusion.accumulate])
+  const { bias, accumulate, resume = false } = fusion;
+  for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate, resume])
     flags = 2 * flags + Number(on);
   const key = `${shape.m},${shape.n},${flags},${weight},${fusion.epilogue},${fusion.prologue},${precision},${tuning.size}`;
   const found = known.get(key);

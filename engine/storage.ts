@@ -2,11 +2,11 @@
  * Where a tensor's elements lie: one pooled buffer, or several where the tensor is larger than a binding may be.
  *
  * A split tensor is cut at multiples of 128 rows, so that every cut, also in a tensor with one element a row, is a multiple
- * of 256 bytes, the strictest binding alignment. Kernels see windows; operations walk over the
+ * of 256 bytes, the strictest binding alignment; of 256 rows where so many fit, the chunks of products along them. Kernels see windows; operations walk over the
  * pieces on which all their operands lie in one buffer each.
  */
 
-import { isQuantised, PACKINGS, type WeightFormat } from '../kernels/index.ts';
+import { CHUNK, isQuantised, PACKINGS, type WeightFormat } from '../kernels/index.ts';
 import { storedRow } from '../kernels/packing.ts';
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
@@ -57,9 +57,9 @@ export function segmentLength(shape: readonly number[], dtype: DType, bindingByt
   for (let axis = 1; axis < Math.max(2, shape.length); axis++) {
     const block = sizeOfBlock(shape, axis);
     if (block === 0) continue;
-    // 128 blocks, or the fewest that hold a multiple of 128 rows.
+    // 256 blocks, 128, or the fewest that hold a multiple of 128 rows.
     const rows = block / sizeOfBlock(shape, Math.max(axis, shape.length - 1));
-    const fitting = [CUT, CUT / commonDivisor(CUT, rows)].find((blocks) => block * blocks <= fits);
+    const fitting = [CHUNK, CUT, CUT / commonDivisor(CUT, rows)].find((blocks) => block * blocks <= fits);
     if (fitting === undefined) continue;
     unit = block * fitting;
     break;

@@ -139,7 +139,7 @@ async function winner(device: Device, { name, shape, choices }: Contest): Promis
     const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(n / choice.columns)];
     const kernel = choice.kernel({ bias: false, accumulate: false });
     const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
-    device.dispatch(kernel, windows, [m, n, k, 0, 0, 0, k, n, 0, 0], grid);
+    device.dispatch(kernel, windows, [m, n, k, 0, 0, 0, k, k, n, 0, 0, 0, 0], grid);
   };
   try {
     let expected: Uint8Array | null = null;

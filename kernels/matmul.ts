@@ -14,11 +14,14 @@ import {
   FUSION,
   type Fusion,
   fusionName,
+  inChunks,
   matmulBases,
   matmulBindings,
   matmulParams,
+  openTile,
   prologueParts,
   storeTile,
+  tileSums,
   weightReader,
 } from './matmulParts.ts';
 import { WEIGHT, type WeightFormat } from './packing.ts';
@@ -72,7 +75,7 @@ function makeMatmul(v: MatmulVariant): Kernel {
   const rows = [...Array(tileM).keys()];
   const columnQuads = [...Array(tileN / 4).keys()];
   const xyzw = 'xyzw';
-  const { declarations, element, quad, stored } = weightReader(v.weight, v.vectorB);
+  const { declarations, element, quad } = weightReader(v.weight, v.vectorB);
   // Operands contiguous along K are loaded four-wide along K, which needs rows that start at multiples of 4.
   const alongK = { a: v.vectorA && !v.transA, b: v.vectorB && v.transB };
   if (v.tail && (alongK.a || alongK.b))
@@ -89,9 +92,7 @@ function makeMatmul(v: MatmulVariant): Kernel {
   else for (const m of rows) setup.push(`let ca${m} = a_base + min(row0 + ${m}u, p.m - 1u);`);
   if (v.transB)
     for (let c = 0; c < tileN; c++)
-      setup.push(
-        `let rb${c} = (b_base + min(col0 + ${c}u, p.n - 1u) * ${stored('p.k')})${alongK.b ? ' / 4u' : ''};`,
-      );
+      setup.push(`let rb${c} = (b_base + min(col0 + ${c}u, p.n - 1u) * p.ldb)${alongK.b ? ' / 4u' : ''};`);
   else if (v.vectorB)
     for (const q of columnQuads) setup.push(`let cb${q} = (b_base + min(col0 + ${4 * q}u, p.n - 4u)) / 4u;`);
   else for (let c = 0; c < tileN; c++) setup.push(`let cb${c} = b_base + min(col0 + ${c}u, p.n - 1u);`);
@@ -127,11 +128,11 @@ function makeMatmul(v: MatmulVariant): Kernel {
         const lane = (j: number): string => {
           const c = 4 * q + j;
           if (alongK.b) return `bt${c}.${xyzw[s]}`;
-          return v.transB ? `b[rb${c} + k + ${s}u]` : `b[cb${c} + (k + ${s}u) * p.n]`;
+          return v.transB ? `b[rb${c} + k + ${s}u]` : `b[cb${c} + (k + ${s}u) * p.ldb]`;
         };
         lines.push(
           !v.transB && v.vectorB
-            ? `let b${q}_${s} = ${quad(`cb${q} + (k + ${s}u) * (${stored('p.n')} / 4u)`)};`
+            ? `let b${q}_${s} = ${quad(`cb${q} + (k + ${s}u) * (p.ldb / 4u)`)};`
             : `let b${q}_${s} = vec4f(${[0, 1, 2, 3].map(lane).join(', ')});`,
         );
       }
@@ -155,18 +156,22 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (row0 >= p.m || col0 >= p.n) { return; }
   ${matmulBases('gid.z')}
   ${setup.join('\n  ')}
-  ${rows.flatMap((m) => columnQuads.map((q) => `var c${m}_${q} = vec4f(0.0);`)).join('\n  ')}
-  var k = 0u;
-  for (; k + 4u <= p.k; k += 4u) {
+  ${openTile(rows, columnQuads, v.vectorC, v)}
+  ${inChunks(
+    tileSums(rows, columnQuads),
+    'vec4f',
+    `var k = first;
+    for (; k + 4u <= end; k += 4u) {
     ${advance(4)}
-  }${
-    v.tail
-      ? `
-  for (; k < p.k; k++) {
+    }${
+      v.tail
+        ? `
+    for (; k < end; k++) {
     ${advance(1)}
-  }`
-      : ''
-  }
+    }`
+        : ''
+    }`,
+  )}
   ${storeTile(rows, columnQuads, v.vectorC, v)}
 }`,
   };

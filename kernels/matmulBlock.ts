@@ -16,11 +16,14 @@ import {
   FUSION,
   type Fusion,
   fusionName,
+  inChunks,
   matmulBases,
   matmulBindings,
   matmulParams,
+  openTile,
   prologueParts,
   storeTile,
+  tileSums,
   weightReader,
 } from './matmulParts.ts';
 import { WEIGHT, type WeightFormat } from './packing.ts';
@@ -129,8 +132,11 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
   let row0 = first_row + row_in;
   let col0 = first_column + column_in;
   ${matmulBases('wid.z')}
-  ${rows.flatMap((m) => quads.map((q) => `var c${m}_${q} = vec4f(0.0);`)).join('\n  ')}
-  for (var k0 = 0u; k0 < p.k; k0 += ${blockK}u) {
+  ${openTile(rows, quads, v.vectorC, v)}
+  ${inChunks(
+    tileSums(rows, quads),
+    'vec4f',
+    `for (var k0 = first; k0 < end; k0 += ${blockK}u) {
     ${fetch(
       'a_slab',
       blockM,
@@ -142,9 +148,9 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
         ...prologue.column(0, 'min(k0 + 4u * d, p.k - 4u) / 4u'),
       ],
     )}
-    ${fetch('b_slab', blockN, v.transB, ['first_column', 'p.n', 'b_base', reader.stored(v.transB ? 'p.k' : 'p.n')], reader.quad)}
+    ${fetch('b_slab', blockN, v.transB, ['first_column', 'p.n', 'b_base', 'p.ldb'], reader.quad)}
     workgroupBarrier();
-    let depth = min(${blockK}u, p.k - k0);
+    let depth = min(${blockK}u, end - k0);
     for (var s = 0u; s < depth; s++) {
       ${
         tileM % 4 === 0
@@ -158,7 +164,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
       ${rows.flatMap((m) => quads.map((q) => `c${m}_${q} = fma(vec4f(${aRow(m)}), b${q}, c${m}_${q});`)).join('\n      ')}
     }
     workgroupBarrier();
-  }
+  }`,
+  )}
   ${storeTile(rows, quads, v.vectorC, v)}
 }`,
   };

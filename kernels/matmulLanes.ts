@@ -7,7 +7,7 @@
  * tileM + lanes * tileN vectors for tileM * tileN * lanes multiplications. A workgroup is one subgroup; its lanes own
  * neighbouring columns of C. Workgroups that share columns of B follow each other, so that those stay in the cache.
  *
- * Every output is one chain acc = fma(a, b, acc) over k ascending, as in matmul.ts: the two agree bit for bit.
+ * The order of summation is that of matmulParts.ts; totals stay in memory, where a sum comes once in a chunk.
  */
 
 import type { Kernel } from './kernel.ts';
@@ -16,6 +16,7 @@ import {
   FUSION,
   type Fusion,
   fusionName,
+  inChunks,
   matmulBases,
   matmulBindings,
   matmulParams,
@@ -57,7 +58,10 @@ function makeMatmulLanes(v: MatmulLanesVariant): Kernel {
   const prologue = prologueParts(v.prologue, v.transA);
   const columns = [...Array(tileN).keys()];
   const aAt = (m: number): string => (v.transA ? `ra${m} + at * p.lda` : `ra${m} + at`);
-  const bAt = (j: number): string => (v.transB ? `rb${j} + k` : `rb${j} + k * p.n`);
+  const bAt = (j: number): string => (v.transB ? `rb${j} + k` : `rb${j} + k * p.ldb`);
+  const cells = rows.flatMap((m) =>
+    columns.map((j) => ({ sum: `c${m}_${j}`, total: `done[${m * tileN + j}]` })),
+  );
   const column = (j: number): string => `col0 + ${j * lanes}u`;
   return {
     name: name(v),
@@ -73,13 +77,23 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   let col0 = wid.y * ${tileN * lanes}u + lane;
   ${matmulBases('wid.z')}
   ${rows.map((m) => `let ra${m} = a_base + min(row0 + ${m}u, p.m - 1u)${v.transA ? '' : ' * p.lda'};`).join('\n  ')}
-  ${columns.map((j) => `let rb${j} = b_base + min(${column(j)}, p.n - 1u)${v.transB ? ' * p.k' : ''};`).join('\n  ')}
+  ${columns.map((j) => `let rb${j} = b_base + min(${column(j)}, p.n - 1u)${v.transB ? ' * p.ldb' : ''};`).join('\n  ')}
   ${rows.flatMap((m) => prologue.row(m, `min(row0 + ${m}u, p.m - 1u)`)).join('\n  ')}
-  ${rows.flatMap((m) => columns.map((j) => `var c${m}_${j} = 0.0;`)).join('\n  ')}
-  for (var k0 = 0u; k0 < p.k; k0 += ${lanes}u) {
+  ${
+    v.accumulate || v.resume
+      ? `for (var i = 0u; i < ${tileM * tileN}u; i++) {
+    done[i] = c[c_base + min(row0 + i / ${tileN}u, p.m - 1u) * p.ldc + min(col0 + i % ${tileN}u * ${lanes}u, p.n - 1u)];
+  }`
+      : ''
+  }
+  ${cells.map(({ sum, total }) => `var ${sum} = ${v.resume ? `${total}; ${total} = 0.0` : '0.0'};`).join('\n  ')}
+  ${inChunks(
+    cells,
+    'f32',
+    `for (var k0 = first; k0 < end; k0 += ${lanes}u) {
     let at = min(k0 + lane, p.k - 1u);
     ${[...prologue.column(0, 'at'), ...rows.map((m) => `let a${m} = ${prologue.load(`a[${aAt(m)}]`, m, 0)};`)].join('\n    ')}
-    let steps = min(${lanes}u, p.k - k0);
+    let steps = min(${lanes}u, end - k0);
     for (var step = 0u; step < steps; step++) {
       let k = k0 + step;
       ${columns.map((j) => `let b${j} = b[${bAt(j)}];`).join('\n      ')}
@@ -90,9 +104,9 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
         ])
         .join('\n      ')}
     }
-  }
+  }`,
+  )}
   // A loop: such a driver writes each store out for every lane, which takes it longer to compile than all the rest.
-  ${rows.flatMap((m) => columns.map((j) => `done[${m * tileN + j}] = c${m}_${j};`)).join('\n  ')}
   for (var i = 0u; i < ${tileM * tileN}u; i++) {
     let row = row0 + i / ${tileN}u;
     let column = col0 + i % ${tileN}u * ${lanes}u;

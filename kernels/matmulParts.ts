@@ -3,11 +3,19 @@
  * row of A as it is loaded (the prologue) and to a finished sum before it is stored (the epilogue), and the store of a tile
  * of registers.
  *
- * One order of summation for all of them: every output is one chain acc = fma(a, b, acc) over k ascending. Which kernel
- * runs may therefore depend on anything (rows, device, a measurement) without changing a bit, and a row is the same
- * alone and in any batch. Cutting K over workgroups or lanes would break this rule; the engine does it for A^T alone, where
- * K runs over rows (engine/matmulChoice.ts). Prologues and epilogues are the expressions of the operations they replace,
- * applied to the same rounded numbers.
+ * One order of summation for all of them but those on matrix units (matmulUnits.ts): K in chunks of 256 from 0, each one chain
+ * sum = fma(a, b, sum) over k ascending from 0, their sums added one by one, ascending, onto a total that begins at +0. Which
+ * kernel runs may therefore depend on anything (rows, device, a measurement) without changing a bit, a row is the same alone and
+ * in any batch, and lanes, subgroups and workgroups may share a K: who has a chunk has its sum. Chunks are as long for every K, so
+ * that zeros behind change nothing; 256 is a whole number of slabs of every kernel and of groups of quantised weights, and short
+ * enough to give a long K to many lanes. The error is smaller than one chain's, too (Higham 1993, "The accuracy of floating point
+ * summation").
+ *
+ * Compilers fold the sum of a chunk into the chain of the total, since WGSL cannot forbid it. So it is sealed before it is added:
+ * XOR with `zero`, which is 0 but known to the host alone. \`npm run isa\` sees whether a seal held. A sum that another lane or
+ * dispatch reads from memory needs none.
+ *
+ * Prologues and epilogues are the expressions of the operations they replace, applied to the same rounded numbers.
  */
 
 import {
@@ -25,9 +33,12 @@ import { isCentred, NORM_VECTORS, type NormVectors, normFactor } from './norm.ts
 import { PACKINGS, type WeightFormat } from './packing.ts';
 import { flag, optional, word } from './variant.ts';
 
+/** Steps along K whose products are summed in one chain. */
+export const CHUNK = 256;
+
 /**
- * m, n, k; strides of one batch in elements (0 repeats that operand); leading sizes of A and C and first elements a_first,
- * c_first, so that A and C can be windows of wider matrices.
+ * m, n, k; strides of one batch in elements (0 repeats that operand); leading sizes, that of B as it is stored, and first elements,
+ * so that operands can be windows of wider matrices; zero is 0, which seals the sums of chunks.
  */
 export const MATMUL_PARAMS = {
   m: 'u32',
@@ -37,15 +48,39 @@ export const MATMUL_PARAMS = {
   batch_b: 'u32',
   batch_c: 'u32',
   lda: 'u32',
+  ldb: 'u32',
   ldc: 'u32',
   a_first: 'u32',
+  b_first: 'u32',
   c_first: 'u32',
+  zero: 'u32',
 } as const satisfies Record<string, ScalarType>;
 
 /** First elements of the operands of this product of the batch; `z` is its number. */
 export const matmulBases = (z: string): string => `let a_base = p.a_first + ${z} * p.batch_a;
-  let b_base = ${z} * p.batch_b;
+  let b_base = p.b_first + ${z} * p.batch_b;
   let c_base = p.c_first + ${z} * p.batch_c;`;
+
+/** A register in which a chunk is summed, and where its sum is added. */
+export interface Sum {
+  readonly sum: string;
+  readonly total: string;
+}
+
+/**
+ * The walk over K by chunks: `chunk` is the text that adds the products from `first` up to `end`, at most {@link CHUNK} of them, to
+ * every sum, which holds 0 before the first.
+ */
+export function inChunks(sums: readonly Sum[], type: 'f32' | 'vec4f', chunk: string): string {
+  const bits = type === 'f32' ? 'u32' : 'vec4u';
+  return `for (var turn = 0u; turn < ${2 ** 32 / CHUNK}u; turn++) {
+    let first = turn * ${CHUNK}u;
+    if (first >= p.k) { break; }
+    let end = min(first + ${CHUNK}u, p.k);
+    ${chunk}
+    ${sums.map(({ sum, total }) => `${total} += bitcast<${type}>(bitcast<${bits}>(${sum}) ^ ${bits}(p.zero)); ${sum} = ${type}(0.0);`).join('\n    ')}
+  }`;
+}
 
 /** How the array `b` of weights is declared and read; all formats but f32 are read four numbers at a time. */
 export interface WeightReader {
@@ -53,18 +88,14 @@ export interface WeightReader {
   readonly element: string;
   /** Expression of four neighbouring numbers, by the number of the quad. */
   readonly quad: (at: string) => string;
-  /** Elements that a row of `length` takes up: quantised rows are filled up to whole groups. */
-  readonly stored: (length: string) => string;
 }
 
 export function weightReader(weight: WeightFormat, vector: boolean): WeightReader {
-  const plain = (length: string): string => length;
   if (weight === 'f32')
     return {
       declarations: '',
       element: vector ? 'vec4f' : 'f32',
       quad: (at) => `b[${at}]`,
-      stored: plain,
     };
   const { group, words, declarations, quad } = PACKINGS[weight];
   const whole = group === 4;
@@ -82,7 +113,6 @@ fn weight4(at: u32) -> vec4f {
 }`,
     element: whole ? `vec${words}u` : 'u32',
     quad: (at) => `weight4(${at})`,
-    stored: whole ? plain : (length) => `((${length} + ${group - 1}u) / ${group}u * ${group}u)`,
   };
 }
 
@@ -116,10 +146,12 @@ export interface Fusion {
   /** The norm that rows of A, which is not transposed, pass through; its statistics are worked out before (norm.ts). */
   readonly prologue?: NormVectors | undefined;
   readonly bias: boolean;
-  /** C += instead of C =, for a K axis cut into windows; without bias, prologue and epilogue. */
+  /** For a K axis cut into windows, without bias, prologue and epilogue: C holds the total of the chunks before. */
   readonly accumulate: boolean;
+  /** The same within a chunk: C holds the sum of its products before. */
+  readonly resume?: boolean | undefined;
   /** Default: none. */
-  readonly epilogue?: Epilogue;
+  readonly epilogue?: Epilogue | undefined;
 }
 
 /** Members of a variant, by name. */
@@ -127,12 +159,13 @@ export const FUSION = {
   prologue: optional(NORM_VECTORS),
   bias: flag,
   accumulate: flag,
+  resume: optional(flag),
   epilogue: optional(word<Epilogue>(['none', 'add', ...ACTIVATION_NAMES, ...GATED_NAMES])),
 };
 
 /** Tells variants apart in kernel names. */
-export const fusionName = ({ prologue, bias, accumulate, epilogue }: Fusion): string =>
-  `${prologue ? `.${prologue}` : ''}${bias ? '+' : ''}${accumulate ? '=' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
+export const fusionName = ({ prologue, bias, accumulate, resume, epilogue }: Fusion): string =>
+  `${prologue ? `.${prologue}` : ''}${bias ? '+' : ''}${accumulate ? '=' : ''}${resume ? '~' : ''}${epilogue === undefined || epilogue === 'none' ? '' : `.${epilogue}`}`;
 
 /** Parameters of a product; with a prologue also the number of A's first row among those of the statistics. */
 export const matmulParams = ({ prologue }: Fusion): Record<string, ScalarType> =>
@@ -187,13 +220,41 @@ export function matmulBindings(
   ];
 }
 
-/** Statement that stores one sum: `value` (of type T) at c[at], with the bias at [column]. */
+/** Statement that stores one total: `value` (of type T) at c[at], with the bias at [column]. */
 export function storeSum(value: string, at: string, column: string, fusion: Fusion, vector: boolean): string {
-  const sum = `${value}${fusion.bias ? ` + bias[${column}]` : ''}${fusion.accumulate ? ` + c[${at}]` : ''}`;
+  const sum = `${value}${fusion.bias ? ` + bias[${column}]` : ''}`;
   return `c[${at}] = ${epilogueParts(fusion.epilogue, vector).finish(sum, at)};`;
 }
 
-/** Statements that store the registers c{row}_{quad} of a tile at (row0, col0); `vector` as for C in four-wide stores. */
+/** A tile of registers: sums c{row}_{quad} and totals t{row}_{quad}. */
+export const tileSums = (rows: readonly number[], quads: readonly number[]): Sum[] =>
+  rows.flatMap((m) => quads.map((q) => ({ sum: `c${m}_${q}`, total: `t${m}_${q}` })));
+
+/** Statements that declare them, of the tile at (row0, col0); `vector` as for C in four-wide loads. */
+export function openTile(
+  rows: readonly number[],
+  quads: readonly number[],
+  vector: boolean,
+  { accumulate, resume }: Fusion,
+): string {
+  const stored = (m: number, q: number): string => {
+    const row = `c_base + min(row0 + ${m}u, p.m - 1u) * p.ldc`;
+    return vector
+      ? `c[(${row} + min(col0 + ${4 * q}u, p.n - 4u)) / 4u]`
+      : `vec4f(${[0, 1, 2, 3].map((j) => `c[${row} + min(col0 + ${4 * q + j}u, p.n - 1u)]`).join(', ')})`;
+  };
+  const zero = 'vec4f(0.0)';
+  return rows
+    .flatMap((m) =>
+      quads.map(
+        (q) =>
+          `var c${m}_${q} = ${resume ? stored(m, q) : zero}; var t${m}_${q} = ${accumulate ? stored(m, q) : zero};`,
+      ),
+    )
+    .join('\n  ');
+}
+
+/** Statements that store its totals. */
 export function storeTile(
   rows: readonly number[],
   quads: readonly number[],
@@ -208,7 +269,7 @@ export function storeTile(
       lines.push(`if (${column} < p.n) {`);
       for (const m of rows) {
         const at = `(c_base + (row0 + ${m}u) * p.ldc + ${column})${by}`;
-        const value = `c${m}_${q}${vector ? '' : `.${'xyzw'[j]}`}`;
+        const value = `t${m}_${q}${vector ? '' : `.${'xyzw'[j]}`}`;
         lines.push(
           `  if (row0 + ${m}u < p.m) { ${storeSum(value, at, `(${column})${by}`, fusion, vector)} }`,
         );

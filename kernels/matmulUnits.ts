@@ -101,7 +101,9 @@ function makeMatmulUnits(v: MatmulUnitsVariant): Kernel {
     }`;
   };
   const aAt = v.transA ? '(k0 + d) * p.lda + min(row, p.m - 1u)' : 'min(row, p.m - 1u) * p.lda + k0 + d';
-  const bAt = v.transB ? 'min(column, p.n - 1u) * p.k + k0 + d' : '(k0 + d) * p.n + min(column, p.n - 1u)';
+  const bAt = v.transB
+    ? 'min(column, p.n - 1u) * p.ldb + k0 + d'
+    : '(k0 + d) * p.ldb + min(column, p.n - 1u)';
   const multiply = (sum: string, a: string, b: string): string =>
     two
       .flatMap((i) =>
@@ -110,7 +112,8 @@ function makeMatmulUnits(v: MatmulUnitsVariant): Kernel {
         ),
       )
       .join('\n    ');
-  const total = v.split ? '(c_sum[i] + c_small[i] / 2048.0)' : 'c_sum[i]';
+  // Windows of K are added one by one.
+  const total = `${v.accumulate || v.resume ? 'c[c_base + row * p.ldc + column] + ' : ''}${v.split ? '(c_sum[i] + c_small[i] / 2048.0)' : 'c_sum[i]'}`;
   return {
     name: name(v),
     enable: ['f16', 'subgroups', 'chromium_experimental_subgroup_matrix'],

@@ -126,7 +126,8 @@ async function allProducts({ device }: Bench): Promise<void> {
           const made = [empty(device, a), empty(device, b, weight, 'weights'), empty(device, c)];
           const windows = made.map((t) => t.storage.window());
           // Batches, windows and what else there is: 0.
-          const sizes: Record<string, number> = { m, n: SIDE, k: SIDE, lda: transA ? m : SIDE, ldc: SIDE };
+          const lda = transA ? m : SIDE;
+          const sizes: Record<string, number> = { m, n: SIDE, k: SIDE, lda, ldb: SIDE, ldc: SIDE };
           for (const choice of candidates({ m, n: SIDE, k: SIDE }, layout, device.capabilities)) {
             const kernel = choice.kernel({ bias: false, accumulate: false });
             const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(SIDE / choice.columns)];

@@ -6,19 +6,23 @@
 import {
   ACTIVATION_NAMES,
   type ActivationName,
+  CHUNK,
   dequantise,
+  type Fusion,
   GATED_NAMES,
   type GatedName,
   gateOf,
   isQuantised,
   linearGrid,
   MAX_GROUPS,
+  matmulFold,
   type NormVectors,
 } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/packing.ts';
 import { ShapeError, UserError } from '../errors.ts';
 import { widenInto } from '../halves.ts';
-import { type Precision, productKernel, sliceLength } from '../matmulChoice.ts';
+import { type Precision, productKernel, sharedChunks } from '../matmulChoice.ts';
+import type { BufferWindow } from '../memory.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
 import { CUT, commonRows, rowsWindow } from '../storage.ts';
 import {
@@ -173,7 +177,7 @@ function matmulOnto(to: Tensor | null, a: Tensor, b: Tensor): Tensor {
   const shape = [a.dim(0), b.dim(1)];
   const rows = reshape(to, shape);
   const whole = [rows, a, b].every((t) => t.storage.segments.length === 1);
-  return whole && b.dim(0) <= LONG_SUM && b.dim(1) <= MOST_LINES
+  return whole && b.dim(1) <= MOST_LINES
     ? run(a, b, false, false, [], null, { op: 'add', with: rows })
     : add(rows, matmul(a, b));
 }
@@ -308,23 +312,26 @@ function batchShape(a: Tensor, b: Tensor): number[] {
   });
 }
 
-/**
- * Terms that are added one after another: each addition rounds, and after many thousands (a gradient that comes back through a
- * vocabulary) that is seen in the fifth digit. Longer sums are made of sums of so many (Higham 1993).
- */
-const SUMMED_TOGETHER = 4096;
-/** From how many terms on. */
-const LONG_SUM = 2 * SUMMED_TOGETHER;
+/** What one dispatch makes of a range along K: onto what C holds, the total of chunks or the sum within one, and whether it stays there. */
+interface Stretch {
+  readonly k: readonly [number, number];
+  readonly onto: 'nothing' | 'total' | 'sum';
+  /** Part of a chunk that lies in several buffers: summed apart until it is complete. */
+  readonly apart: boolean;
+}
 
-/** A range along K in parts; their places do not depend on where buffers are cut. */
-function summedApart([begin, end]: readonly [number, number]): [number, number][] {
-  const parts: [number, number][] = [];
-  for (let at = begin; at < end; ) {
-    const next = Math.min(end, (Math.floor(at / SUMMED_TOGETHER) + 1) * SUMMED_TOGETHER);
-    parts.push([at, next]);
-    at = next;
+/** Ranges along K in whole chunks, and what is between them: chunks that a cut goes through, in parts. */
+function stretches(pieces: readonly (readonly [number, number])[]): Stretch[] {
+  const k = pieces.at(-1)![1];
+  const found: Stretch[] = [];
+  for (const [begin, end] of pieces) {
+    const up = Math.min(end, Math.ceil(begin / CHUNK) * CHUNK);
+    const down = end === k ? end : Math.max(up, Math.floor(end / CHUNK) * CHUNK);
+    if (up > begin) found.push({ k: [begin, up], onto: 'sum', apart: true });
+    if (down > up) found.push({ k: [up, down], onto: up > 0 ? 'total' : 'nothing', apart: false });
+    if (end > down) found.push({ k: [down, end], onto: 'nothing', apart: true });
   }
-  return parts;
+  return found;
 }
 
 /**
@@ -335,13 +342,15 @@ const MOST_LINES = Math.floor((16 * MAX_GROUPS) / CUT) * CUT;
 /** Products of a batch that one dispatch makes at most; after so many a binding may begin, whatever their size. */
 const MOST_PRODUCTS = Math.floor(MAX_GROUPS / CUT) * CUT;
 
+type Range = [number, number];
+
 /** Ranges in parts of at most so many. */
-const cutAt = (most: number, ranges: readonly (readonly [number, number])[]): [number, number][] =>
+const cutAt = (most: number, ranges: readonly (readonly [number, number])[]): Range[] =>
   ranges.flatMap(([begin, end]) =>
-    Array.from({ length: Math.ceil((end - begin) / most) }, (_, i): [number, number] => [
-      begin + i * most,
-      Math.min(end, begin + (i + 1) * most),
-    ]),
+    Array.from(
+      { length: Math.ceil((end - begin) / most) },
+      (_, i): Range => [begin + i * most, Math.min(end, begin + (i + 1) * most)],
+    ),
   );
 
 /** Whether every range begins and ends at a multiple of 4, as four-wide access needs. */
@@ -392,20 +401,13 @@ function run(
     for (const t of [wide, turned]) t.dispose();
     return result;
   }
-  // A^T B of two matrices that lie in one buffer each: a sum over rows, which may be cut into slices.
-  const overRows = transA && !transB && batch.length === 0 && !bias && then.op === 'none';
-  const slice =
-    overRows && b.dtype === 'f32' && [a, b].every((t) => t.storage.segments.length === 1)
-      ? sliceLength({ m, n, k }, a.device.capabilities)
-      : k;
-  const slices = Math.ceil(k / slice);
-  const y = slices > 1 ? empty(a.device, [slices, m, n], 'f32', 'scratch') : empty(a.device, shape);
+  const y = empty(a.device, shape);
   const batches = sizeOf(batch);
   if (batches > 1 && isQuantised(b.dtype))
     throw new ShapeError('matmul', `${b.dtype} weights cannot be a batch`);
   // Elements of a stored row of B: quantised rows are filled up to whole groups.
   const ldb = storedRow(b.dtype, transB ? k : n);
-  const whole = (size: number): [number, number][] => [[0, size]];
+  const whole = (size: number): Range[] => [[0, size]];
   // One product: cut M where A or C is cut, N where B^T is, K where A^T or B is.
   const cut = (size: number, ...operands: Parameters<typeof commonRows>[2][number][]) =>
     batches > 1 ? whole(size) : commonRows('matmul', size, operands);
@@ -415,9 +417,7 @@ function run(
     cut(m, ...(transA ? [] : [rows(a, k)]), ...(extra ? [rows(extra, n)] : []), rows(y, n)),
   );
   const cutN = cutAt(MOST_LINES, cut(n, ...(transB ? [rows(b, ldb)] : [])));
-  const pieces = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
-  const plain = batches === 1 && !transB && then.op === 'none' && !prologue;
-  const cutK = plain && k > LONG_SUM ? pieces.flatMap(summedApart) : pieces;
+  const cutK = cut(k, ...(transA ? [rows(a, m)] : []), ...(transB ? [] : [rows(b, ldb)]));
   const layout = {
     transA,
     transB,
@@ -427,54 +427,54 @@ function run(
     tail: !quads(cutK),
     weight: b.dtype,
   } as const;
+  const plain = { bias: false, accumulate: false };
+  const complete = { ...plain, bias: bias !== null, epilogue: then.op, prologue: prologue?.kind };
+  const lda = transA ? m : k;
+  /** Part of the product: windows of elements, sizes, strides of a batch, and first elements in the windows. */
   const dispatch = (
-    windows: { a: [number, number]; b: [number, number]; c: [number, number]; bias: [number, number] },
+    windows: { a: Range; b: Range; c: Range; bias: Range },
     sizes: { m: number; n: number; k: number; z: number },
-    first: { a: number; c: number },
-    accumulate: boolean,
+    strides: readonly [a: number, b: number, c: number],
+    first: readonly [a: number, b: number, c: number],
+    fusion: Fusion = complete,
+    to = y,
   ): void => {
-    const withBias = bias !== null && !accumulate;
-    const fusion = {
-      bias: withBias,
-      accumulate,
-      epilogue: then.op,
-      prologue: prologue?.kind,
-    };
     const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, fusion, precision, a.device);
     const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
-    const [wa, wb, wc] = [
-      a.storage.window(...windows.a),
-      b.storage.window(...windows.b),
-      y.storage.window(...windows.c),
-    ];
-    const params = [
-      sizes.m,
-      sizes.n,
-      sizes.k,
-      slices === 1 && a.size === m * k ? 0 : m * slice,
-      slices === 1 && b.size === k * n ? 0 : slice * n,
-      m * n,
-      transA ? m : k,
-      n,
-      first.a,
-      first.c,
-    ];
+    const params = [sizes.m, sizes.n, sizes.k, ...strides, lda, ldb, n, ...first, 0];
     if (prologue) params.push(windows.a[0] / k);
     a.device.dispatch(
       kernel,
-      withBias || extra || prologue
-        ? [
-            wa,
-            wb,
-            ...norm.map((t) => t.storage.window()),
-            ...(withBias ? [bias.storage.window(...windows.bias)] : []),
-            ...(extra ? [extra.storage.window(...windows.c)] : []),
-            wc,
-          ]
-        : [wa, wb, wc],
+      [
+        a.storage.window(...windows.a),
+        b.storage.window(...windows.b),
+        ...norm.map((t) => t.storage.window()),
+        ...after(fusion, windows.bias, windows.c),
+        to.storage.window(...windows.c),
+      ],
       params,
       rowsFirst ? [down, across, sizes.z] : [across, down, sizes.z],
       2 * sizes.m * sizes.n * sizes.k * sizes.z,
+    );
+  };
+  /** Windows of what follows the sums. */
+  const after = (fusion: Fusion, ofBias: Range, ofC: Range): BufferWindow[] => [
+    ...(fusion.bias && bias ? [bias.storage.window(...ofBias)] : []),
+    ...(fusion.epilogue !== undefined && extra ? [extra.storage.window(...ofC)] : []),
+  ];
+  /** Adds sums of chunks onto y. */
+  const fold = (partial: Tensor, at: Range, chunks: number, fusion: Fusion): void => {
+    const size = at[1] - at[0];
+    const vector = n % 4 === 0;
+    a.device.dispatch(
+      matmulFold({ vector, bias: fusion.bias, accumulate: fusion.accumulate, epilogue: fusion.epilogue }),
+      [
+        partial.storage.window(...(chunks > 1 ? [] : at)),
+        ...after(fusion, [0, n], at),
+        y.storage.window(...at),
+      ],
+      [size, n, chunks],
+      linearGrid(vector ? size / 4 : size),
     );
   };
   if (batches > 1) {
@@ -487,49 +487,74 @@ function run(
       t.size === length ? [] : [{ storage: t.storage, rowLength: length }];
     const operands = [...shared(a, m * k), ...shared(b, k * n), { storage: y.storage, rowLength: m * n }];
     for (const [begin, end] of cutAt(MOST_PRODUCTS, commonRows('matmul', batches, operands))) {
-      const part = (t: Tensor, length: number): [number, number] =>
+      const part = (t: Tensor, length: number): Range =>
         t.size === length ? [0, length] : [begin * length, end * length];
       dispatch(
         { a: part(a, m * k), b: part(b, k * n), c: [begin * m * n, end * m * n], bias: [0, n] },
         { m, n, k, z: end - begin },
-        { a: 0, c: 0 },
-        false,
+        [a.size === m * k ? 0 : m * k, b.size === k * n ? 0 : k * n, m * n],
+        [0, 0, 0],
       );
     }
     return y;
   }
-  if (slices > 1) {
-    // Whole slices are a batch; a last, shorter one is a product of its own. Then they are added, first to last.
-    const whole = Math.floor(k / slice);
-    for (const [k0, k1, z] of [
-      [0, whole * slice, whole],
-      [whole * slice, k, 1],
-    ] as const)
-      if (k1 > k0)
-        dispatch(
-          { a: [k0 * m, k1 * m], b: [k0 * n, k1 * n], c: [0, slices * m * n], bias: [0, n] },
-          { m, n, k: (k1 - k0) / z, z },
-          { a: 0, c: (k0 / slice) * m * n },
-          false,
-        );
-    const sum = noGrad(() => sumTo(y, shape));
-    y.dispose();
-    return sum;
+  const alone = [a, b, y].every((t) => t.storage.segments.length === 1) && cutM.length + cutN.length === 2;
+  const together =
+    alone && precision === 'f32' && !prologue ? sharedChunks({ m, n, k }, a.device.capabilities) : 0;
+  if (together > 0) {
+    const partial = empty(a.device, [together, m, n], 'f32', 'scratch');
+    const along = [transA ? m : 1, transB ? 1 : ldb] as const;
+    const chunks = Math.ceil(k / CHUNK);
+    for (let from = 0; from < chunks; from += together) {
+      const to = Math.min(chunks, from + together);
+      // Whole chunks are a batch; a last, shorter one is a product of its own.
+      const whole = Math.min(to, Math.floor(k / CHUNK));
+      for (const [begin, end, length] of [
+        [from, whole, CHUNK],
+        [whole, to, k % CHUNK],
+      ] as const)
+        if (end > begin)
+          dispatch(
+            { a: [0, m * k], b: [0, b.storage.elements], c: [0, partial.size], bias: [0, n] },
+            { m, n, k: length, z: end - begin },
+            [CHUNK * along[0], CHUNK * along[1], m * n],
+            [begin * CHUNK * along[0], begin * CHUNK * along[1], (begin - from) * m * n],
+            plain,
+            partial,
+          );
+      const last = to === chunks ? complete : plain;
+      fold(partial, [0, m * n], to - from, { ...last, accumulate: from > 0 });
+    }
+    partial.dispose();
+    return y;
   }
+  // The units of a precision that was asked for sum in an order of their own.
+  const steps: readonly Stretch[] =
+    precision === 'f32'
+      ? stretches(cutK)
+      : cutK.map((range, i) => ({ k: range, onto: i > 0 ? 'total' : 'nothing', apart: false }));
+  const lastK = cutK.at(-1)![1];
+  const open = steps.some(({ apart }) => apart) ? empty(a.device, shape, 'f32', 'scratch') : null;
   for (const [m0, m1] of cutM)
     for (const [n0, n1] of cutN)
-      cutK.forEach(([k0, k1], i) => {
+      for (const { k, onto, apart } of steps) {
+        const [k0, k1] = k;
         dispatch(
           {
-            a: transA ? [k0 * m, k1 * m] : [m0 * k, m1 * k],
+            a: transA ? [k0 * m, k1 * m] : [m0 * lda, m1 * lda],
             b: transB ? [n0 * ldb, n1 * ldb] : [k0 * ldb, k1 * ldb],
             c: [m0 * n, m1 * n],
             bias: [n0, n1],
           },
           { m: m1 - m0, n: n1 - n0, k: k1 - k0, z: 1 },
-          { a: transA ? m0 : k0, c: n0 },
-          i > 0,
+          [0, 0, 0],
+          [transA ? m0 : k0, 0, n0],
+          steps.length === 1 ? complete : { ...plain, accumulate: onto === 'total', resume: onto === 'sum' },
+          apart ? open! : y,
         );
-      });
+        if (apart && (k1 % CHUNK === 0 || k1 === lastK))
+          fold(open!, [m0 * n, m1 * n], 1, { ...plain, accumulate: k1 > CHUNK });
+      }
+  open?.dispose();
   return y;
 }

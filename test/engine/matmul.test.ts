@@ -33,7 +33,7 @@ async function product(variant: MatmulVariant, m: number, n: number, k: number):
     device.dispatch(
       matmulKernel(variant),
       [u!, v!, y!].map((t) => t.storage.window()),
-      [m, n, k, 0, 0, 0, variant.transA ? m : k, n, 0, 0],
+      [m, n, k, 0, 0, 0, variant.transA ? m : k, variant.transB ? k : n, n, 0, 0, 0, 0],
       [Math.ceil(n / (variant.tileN * variant.groupN)), Math.ceil(m / (variant.tileM * variant.groupM)), 1],
     );
     return [y!];

@@ -54,7 +54,7 @@ describe.each(CASES)('block $name', ({ block, turned }) => {
         device.dispatch(
           matmulBlock({ transA, transB, vectorC: n % 4 === 0, ...plain, ...block }),
           [u, v, y].map((t) => t.storage.window()),
-          [m, n, k, 0, 0, 0, transA ? m : k, n, 0, 0],
+          [m, n, k, 0, 0, 0, transA ? m : k, transB ? k : n, n, 0, 0, 0, 0],
           [Math.ceil(n / block.blockN), Math.ceil(m / block.blockM), 1],
         );
         return [y, matmul(u, v, { transA, transB })];

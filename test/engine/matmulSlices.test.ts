@@ -1,11 +1,11 @@
 /**
- * Split-K: products A^T B whose K is cut into slices, against float64 and against the product summed in one, on shapes
- * that fill no slice; their gradients; and which products are cut.
+ * Products whose K workgroups share, chunk by chunk: against the same by workgroups that have K to themselves, bit for bit, and
+ * against float64, on shapes that fill no chunk; their gradients; and which products they are.
  */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Device, grad, linear, matmul } from '../../engine/index.ts';
-import { sliceLength } from '../../engine/matmulChoice.ts';
+import { convert, type Device, grad, linear, linearThen, matmul } from '../../engine/index.ts';
+import { sharedChunks } from '../../engine/matmulChoice.ts';
 import * as reference from './reference.ts';
 import {
   compute,
@@ -34,27 +34,55 @@ afterAll(() => {
 /** A driver on a CPU takes seconds to compile each kernel. */
 const PATIENCE = 600_000;
 
-describe('slices of K', () => {
+describe('a shared K', () => {
   it.each([
-    [5, 7, 1024],
-    [1, 1, 1025],
-    [12, 67, 1301],
-    [36, 20, 4099],
-    [8, 68, 5000],
-  ])('of A^T [%i, %i] over %i rows give the sum', { timeout: PATIENCE }, async (m, n, k) => {
-    expect(sliceLength({ m, n, k }, wide.capabilities)).toBeLessThan(k);
-    expect(sliceLength({ m, n, k }, narrow.capabilities)).toBe(k);
+    [5, 7, 1024, true, false],
+    [1, 1, 1025, true, false],
+    [12, 67, 1301, true, false],
+    [36, 20, 4099, true, false],
+    [8, 68, 1600, true, true],
+    [1, 60, 1600, false, false],
+    [3, 21, 1602, false, true],
+  ])(
+    'gives the bits of one that is not: [%i, %i] over %i, A^T %s, B^T %s',
+    { timeout: PATIENCE },
+    async (m, n, k, transA, transB) => {
+      expect(sharedChunks({ m, n, k }, wide.capabilities)).toBe(Math.ceil(k / 256));
+      expect(sharedChunks({ m, n, k }, narrow.capabilities)).toBe(0);
+      const [a, b] = [normal(transA ? [k, m] : [m, k], 1), normal(transB ? [n, k] : [k, n], 2)];
+      const on = async (device: Device) =>
+        (await compute(() => [matmul(upload(device, a), upload(device, b), { transA, transB })]))[0]!;
+      const [shared, alone] = [await on(wide), await on(narrow)];
+      expect(shared.shape).toEqual([m, n]);
+      expectSameBits(shared.data, alone.data);
+      const sums = { ulps: 4, floor: 4 * Math.sqrt(k) };
+      expectClose(shared.data, reference.matmul(a, b, transA, transB).data, sums, 'float64');
+    },
+  );
+
+  it('in several rounds, where the sums of all chunks take too much', { timeout: PATIENCE }, async () => {
+    const [m, n, k] = [512, 512, 4100];
+    expect(sharedChunks({ m, n, k }, wide.capabilities)).toBe(16);
     const [a, b] = [normal([k, m], 1), normal([k, n], 2)];
     const on = async (device: Device) =>
       (await compute(() => [matmul(upload(device, a), upload(device, b), { transA: true })]))[0]!;
-    const [cut, again, whole] = [await on(wide), await on(wide), await on(narrow)];
-    expect(cut.shape).toEqual([m, n]);
-    expectSameBits(cut.data, again.data);
-    const sums = { ulps: 4, floor: 4 * Math.sqrt(k) };
-    expectClose(cut.data, reference.matmul(a, b, true, false).data, sums, 'float64');
-    // One chain of k roundings, each of a sum of about sqrt(k): five standard deviations of its own error.
-    expectClose(cut.data, whole.data, { ulps: 1, floor: k }, 'in one');
+    expectSameBits((await on(wide)).data, (await on(narrow)).data);
   });
+
+  it.each(['f32', 'bf16', 'int8', 'int4'] as const)(
+    'of a linear layer with %s weights and what follows it',
+    { timeout: PATIENCE },
+    async (dtype) => {
+      const [x, w, s, r] = [normal([3, 1312], 3), normal([20, 1312], 4), normal([20], 5), normal([3, 20], 6)];
+      const on = (device: Device) =>
+        compute(() => {
+          const [u, bias, extra] = [x, s, r].map((t) => upload(device, t));
+          const weight = convert(upload(device, w), dtype);
+          return [linearThen(u!, weight, bias, { op: 'add', with: extra! })];
+        });
+      expectSameBits((await on(wide))[0]!.data, (await on(narrow))[0]!.data);
+    },
+  );
 
   it('free their partial sums', async () => {
     const before = heldBytes(wide);
@@ -84,26 +112,10 @@ describe('slices of K', () => {
   });
 });
 
-describe('which products are cut', () => {
-  it('long ones with few outputs, into at most 16 slices that begin where a binding may', () => {
-    const of = (m: number, n: number, k: number): number => sliceLength({ m, n, k }, wide.capabilities);
-    expect([of(64, 64, 1024), of(64, 64, 4096), of(64, 64, 8192)]).toEqual([256, 256, 512]);
-    expect(of(64, 64, 1023)).toBe(1023);
-    expect([of(512, 512, 4096), of(512, 513, 4096)]).toEqual([256, 4096]);
-    for (let k = 1024; k < 100_000; k += 997) {
-      expect(of(3, 5, k) % 64).toBe(0);
-      expect(Math.ceil(k / of(3, 5, k))).toBeLessThanOrEqual(16);
-    }
-    const small = { ...wide.capabilities, bindingBytes: 2 ** 20 };
-    expect(sliceLength({ m: 512, n: 512, k: 4096 }, small)).toBe(4096);
-  });
-
-  it('no others: rows have the bits of rows alone however long K is', { timeout: PATIENCE }, async () => {
-    const [x, w] = [normal([5, 2048], 8), normal([6, 2048], 9)];
-    const [batch, one] = await compute(() => [
-      linear(upload(wide, x), upload(wide, w)),
-      linear(upload(wide, reference.slice(x, [3, 0], [4, 2048])), upload(wide, w)),
-    ]);
-    expectSameBits(one!.data, batch!.data.slice(18, 24));
+describe('which products share K', () => {
+  it('long ones with few outputs, by as many chunks as their sums may take', () => {
+    const of = (m: number, n: number, k: number): number => sharedChunks({ m, n, k }, wide.capabilities);
+    expect([of(64, 64, 1024), of(64, 64, 4097), of(64, 64, 768)]).toEqual([4, 17, 0]);
+    expect([of(512, 512, 4096), of(512, 512, 8192), of(512, 513, 4096)]).toEqual([16, 16, 0]);
   });
 });

@@ -99,36 +99,60 @@ const PROGRAMS: { name: string; program: Program; exact?: boolean; gradients?: b
       return [engine.where(engine.greater(a.detach(), engine.zeros(a.device, [])), a, x([C], 2))];
     },
   },
-  { name: 'matmul, A split', program: (x) => [engine.matmul(x([R, C], 1), x([C, 12], 2))] },
-  { name: 'matmul, B split', program: (x) => [engine.matmul(x([7, 600], 1), x([600, 50], 2))] },
+  { name: 'matmul, A split', program: (x) => [engine.matmul(x([R, C], 1), x([C, 12], 2))], exact: true },
+  { name: 'matmul, B split', program: (x) => [engine.matmul(x([7, 600], 1), x([600, 50], 2))], exact: true },
   {
     name: 'matmul, B^T split',
     program: (x) => [engine.matmul(x([7, 50], 1), x([600, 50], 2), { transB: true })],
+    exact: true,
   },
   {
     name: 'matmul, A^T split',
     program: (x) => [engine.matmul(x([R, C], 1), x([R, 8], 2), { transA: true })],
+    exact: true,
   },
   {
     name: 'matmul, A^T B^T, A split',
     program: (x) => [engine.matmul(x([R, C], 1), x([8, R], 2), { transA: true, transB: true })],
+    exact: true,
   },
   {
     name: 'matmul, A^T B^T, B split',
     program: (x) => [engine.matmul(x([C, 7], 1), x([R, C], 2), { transA: true, transB: true })],
+    exact: true,
   },
-  { name: 'matmul, C split', program: (x) => [engine.matmul(x([300, 20], 1), x([20, 120], 2))] },
+  { name: 'matmul, C split', program: (x) => [engine.matmul(x([300, 20], 1), x([20, 120], 2))], exact: true },
   {
     name: 'matmul, A, B^T and C split',
     program: (x) => [engine.matmul(x([400, 200], 1), x([120, 200], 2), { transB: true })],
+    exact: true,
     gradients: false,
   },
   {
     name: 'matmul, K cut where no four-wide load may start',
     program: (x) => [engine.matmul(x([2, 8], 1), x([8, 8192], 2))],
+    exact: true,
   },
-  { name: 'matmul, rows of odd length', program: (x) => [engine.matmul(x([R, 99], 1), x([99, 7], 2))] },
-  { name: 'matmul, batches', program: (x) => [engine.matmul(x([20, 32, 40], 1), x([20, 40, 8], 2))] },
+  {
+    name: 'matmul, chunks of K cut',
+    program: (x) => [engine.matmul(x([7, 600], 1), x([600, 300], 2))],
+    exact: true,
+  },
+  {
+    name: 'matmul, chunks of K cut in A^T and B, at other places',
+    program: (x) => [engine.matmul(x([600, 200], 1), x([600, 300], 2), { transA: true })],
+    exact: true,
+  },
+  {
+    name: 'matmul, rows of odd length',
+    program: (x) => [engine.matmul(x([R, 99], 1), x([99, 7], 2))],
+    exact: true,
+  },
+  {
+    name: 'matmul, batches',
+    program: (x) => [engine.matmul(x([20, 32, 40], 1), x([20, 40, 8], 2))],
+    exact: true,
+  },
   {
     name: 'linear with bias, weight split',
     program: (x) => [engine.linear(x([3, 5, 50], 1), x([600, 50], 2), x([600], 3))],

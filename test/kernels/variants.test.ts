@@ -151,6 +151,7 @@ function matmuls(): Kernel[] {
   ]);
   every({ bias: true }, [[1, 8]]);
   every({ accumulate: true }, [[8, 4]]);
+  every({ resume: true }, [[8, 4]]);
   every({ groupM: 8, groupN: 32 }, [
     [4, 8],
     [2, 4],
@@ -202,6 +203,7 @@ function matmulBlocks(): Kernel[] {
               kernels.matmulBlock({ ...base, ...plain, weight }),
             ),
             kernels.matmulBlock({ ...base, ...plain, accumulate: true }),
+            kernels.matmulBlock({ ...base, ...plain, resume: true }),
             ...prologues(transA).flatMap((prologue) => [
               kernels.matmulBlock({ ...base, ...plain, bias: true, epilogue: 'swiglu', prologue }),
               kernels.matmulBlock({ ...base, ...plain, weight: 'bf16', prologue }),
@@ -295,6 +297,10 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       BOTH.map((bias) =>
         kernels.matmulLanes({ transA, transB, tileM: 16, tileN: 4, lanes: 8, bias, accumulate: !bias }),
       ).concat(
+        kernels.matmulLanes({
+          ...{ transA, transB, tileM: 16, tileN: 4, lanes: 8 },
+          ...{ bias: false, accumulate: false, resume: true },
+        }),
         EPILOGUES.map((epilogue) =>
           kernels.matmulLanes({
             transA,
@@ -324,6 +330,10 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     ),
   ),
   matmulBlock: matmulBlocks(),
+  matmulFold: BOTH.flatMap((vector) => [
+    ...BOTH.map((accumulate) => kernels.matmulFold({ vector, bias: false, accumulate })),
+    ...EPILOGUES.map((epilogue) => kernels.matmulFold({ vector, bias: true, accumulate: false, epilogue })),
+  ]),
   matmulUnits: [8, 16].flatMap((unit) =>
     BOTH.flatMap((transA) =>
       BOTH.flatMap((transB) =>
