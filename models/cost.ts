@@ -181,14 +181,12 @@ class Count implements Words<Value> {
 
   activate(x: Value): Value {
     // A product is made with what follows it, where no tape needs what lies between.
-    return x.made || this.#tape ? this.operation(x.width, [x], [x], 1) : this.make(x.width);
+    return x.made || this.#tape ? this.operation(x.width, [x], [x]) : this.make(x.width);
   }
 
   gated(gate: Value, up: Value): Value {
     this.#use(gate);
-    if (!up.made && !this.#tape) return this.make(up.width);
-    const active = this.activate(gate);
-    return this.operation(up.width, [active, up], [active, up]);
+    return up.made || this.#tape ? this.operation(up.width, [gate, up], [gate, up]) : this.make(up.width);
   }
 
   add(x: Value, y: Value): Value {

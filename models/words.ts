@@ -203,8 +203,10 @@ export class TensorWords implements Words<Value> {
     const gate = made(gateValue);
     const hook = 'mlp.hook_act';
     const apart = this.#taps.keep !== undefined || this.#taps.wants(this.#prefix + hook);
-    if (upValue instanceof Product && !apart)
-      return upValue.make({ op: ACTIVATIONS[activation].gated, with: gate });
+    if (!apart) {
+      const then = { op: ACTIVATIONS[activation].gated, with: gate };
+      return upValue instanceof Product ? upValue.make(then) : followed(made(upValue), then);
+    }
     const up = made(upValue);
     this.#keep('pre', gate);
     this.#keep('up', up);

@@ -4,6 +4,7 @@
 
 import {
   type ActivationName,
+  activationBackward as activationBackwardKernel,
   type BinaryName,
   binary,
   linearGrid,
@@ -33,6 +34,7 @@ import {
 } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo } from './shape.ts';
+import { throughTwin } from './twin.ts';
 
 /** What broadcasting needs to know of an operand. */
 type Shaped = Pick<Tensor, 'shape' | 'rank'>;
@@ -156,22 +158,57 @@ export const erf: (x: Tensor) => Tensor = unaryOp('erf', (x) =>
 /** 1 / (1 + e^-x), exact in both tails. */
 export const sigmoid: (x: Tensor) => Tensor = unaryOp('sigmoid', (x) => mul(sigmoid(x), sigmoid(neg(x))));
 
-/** An activation function, from the derivative of its derivative. */
-function activationOp(name: ActivationName, second: (x: Tensor) => Tensor): (x: Tensor) => Tensor {
-  return unaryOp(name, unaryOp(`${name}_derivative`, second));
+/** An activation function and its derivative, from the derivative of that. */
+function activation(name: ActivationName, second: (x: Tensor) => Tensor): Activation {
+  const derivative = unaryOp(`${name}_derivative`, second);
+  const value = (x: Tensor): Tensor =>
+    operation(name, [x], runUnary(name, x), [x], (dy, saved) => [
+      activationBackward(name, derivative, saved[0]!, dy),
+    ]);
+  return { value, derivative };
 }
+interface Activation {
+  readonly value: (x: Tensor) => Tensor;
+  readonly derivative: (x: Tensor) => Tensor;
+}
+
+/** dy act'(x) in one kernel. */
+function activationBackward(
+  name: ActivationName,
+  derivative: Activation['derivative'],
+  x: Tensor,
+  dy: Tensor,
+): Tensor {
+  const dx = empty(x.device, x.shape);
+  const operands = [x, dy, dx].map(({ storage }) => ({ storage, rowLength: 1 }));
+  for (const [begin, end] of commonRows(name, x.size, operands))
+    x.device.dispatch(
+      activationBackwardKernel(name),
+      operands.map(({ storage }) => storage.window(begin, end)),
+      [end - begin],
+      linearGrid(Math.ceil((end - begin) / 4)),
+      2 * (end - begin),
+    );
+  return operation(
+    'activationBackward',
+    [x, dy],
+    dx,
+    [x, dy],
+    throughTwin(2, (x, dy) => mul(dy!, derivative(x!))),
+  );
+}
+
 /** min(x², limit), beyond which the tails are 0 in float32 and x² may be infinite. */
 const boundedSquare = (x: Tensor, limit: number): Tensor => minimum(square(x), full(x.device, [], limit));
 
-/** The activation functions that kernels/activation.ts describes, by name. */
-export const activationFunctions: Readonly<Record<ActivationName, (x: Tensor) => Tensor>> = {
+const activations: Readonly<Record<ActivationName, Activation>> = {
   /** f''(x) = phi(x) (2 - x²) */
-  gelu: activationOp('gelu', (x) => {
+  gelu: activation('gelu', (x) => {
     const s = boundedSquare(x, 1e4);
     return mul(affine(exp(affine(s, -0.5, 0)), 1 / Math.sqrt(2 * Math.PI), 0), affine(s, -1, 2));
   }),
   /** With s = sigmoid(u), u = TANH_LINEAR x + TANH_CUBIC x³: f'' = s' (2 u' + x u'' + x u'² (1 - 2 s)), s' = s (1 - s). */
-  gelu_tanh: activationOp('gelu_tanh', (x) => {
+  gelu_tanh: activation('gelu_tanh', (x) => {
     const xx = boundedSquare(x, 256);
     const u = mul(x, affine(xx, TANH_CUBIC, TANH_LINEAR));
     const s = sigmoid(u);
@@ -181,10 +218,24 @@ export const activationFunctions: Readonly<Record<ActivationName, (x: Tensor) =>
     return add(mul(density, affine(xx, 12 * TANH_CUBIC, 2 * TANH_LINEAR)), bend);
   }),
   /** f'' = s' (2 + x (1 - 2 s)), s = sigmoid(x) */
-  silu: activationOp('silu', (x) => {
+  silu: activation('silu', (x) => {
     const s = sigmoid(x);
     return mul(mul(s, sigmoid(neg(x))), affine(mul(x, affine(s, -2, 1)), 1, 2));
   }),
+};
+
+const { gelu: ofGelu, gelu_tanh: ofTanh, silu: ofSilu } = activations;
+/** The activation functions that kernels/activation.ts describes, by name. */
+export const activationFunctions: Readonly<Record<ActivationName, (x: Tensor) => Tensor>> = {
+  gelu: ofGelu.value,
+  gelu_tanh: ofTanh.value,
+  silu: ofSilu.value,
+};
+/** Their derivatives. */
+export const activationDerivatives: typeof activationFunctions = {
+  gelu: ofGelu.derivative,
+  gelu_tanh: ofTanh.derivative,
+  silu: ofSilu.derivative,
 };
 
 /** Which GELU. */

@@ -40,7 +40,8 @@ import {
   tensorField,
   zeros,
 } from '../tensor.ts';
-import { activationFunctions, add, mul } from './elementwise.ts';
+import { activationFunctions, add } from './elementwise.ts';
+import { gated } from './gated.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
 
@@ -210,7 +211,7 @@ const thenField = like<Then>(
 /** What {@link linearThen} does after the product, as an operation of its own. */
 export function followed(y: Tensor, then: Then): Tensor {
   if (!('with' in then)) return then.op === 'none' ? y : activationFunctions[then.op](y);
-  return then.op === 'add' ? add(then.with, y) : mul(activationFunctions[gateOf(then.op)!](then.with), y);
+  return then.op === 'add' ? add(then.with, y) : gated(then.op, then.with, y);
 }
 
 /**

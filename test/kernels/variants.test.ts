@@ -240,6 +240,13 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     BOTH.map((copy) => kernels.adamw({ gradient, copy })),
   ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
+  activationBackward: kernels.ACTIVATION_NAMES.map((act) => kernels.activationBackward(act)),
+  ...Object.fromEntries(
+    (['gated', 'gatedBackward'] as const).map((name) => [
+      name,
+      kernels.GATED_NAMES.map((each) => kernels[name](each)),
+    ]),
+  ),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
   ...Object.fromEntries(
     (['quantise', 'quantiseWhole'] as const).map((name) => [
