@@ -82,6 +82,8 @@ export interface WeightsOptions {
   readonly devices?: number;
   /** Refuse tensors that the model has no place for. */
   readonly strict?: boolean;
+  /** Worth the seconds in which a GPU's kernels are measured. */
+  readonly long?: boolean;
 }
 
 const told = new Set<string>();
@@ -173,7 +175,7 @@ export async function withModel<Result>(
   options: WeightsOptions = {},
 ): Promise<Result> {
   const { tokenizer, folder } = card;
-  const device = await openDevice();
+  const device = await openDevice(options.long ? { autotune: 'hardware' } : {});
   try {
     const placement = await placeWeights(card, device, options);
     const model = await openModel(card, device, placement, options);

@@ -127,7 +127,8 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
   Object.assign(globalThis, dawn.globals);
   const flags = [
     // The pool hands out buffers as they were left: nothing may count on zeros, and clearing costs a pass over all memory.
-    'disable-dawn-features=lazy_clear_resource_on_first_use',
+    // And times of kernels are to be exact: Dawn rounds them, against pages that spy on others.
+    'disable-dawn-features=lazy_clear_resource_on_first_use,timestamp_quantization',
     ...(options.toggles?.length ? [`enable-dawn-features=${options.toggles.join(',')}`] : []),
     ...(options.backend ? [`backend=${options.backend}`] : []),
     ...(options.adapterName ? [`adapter=${options.adapterName}`] : []),

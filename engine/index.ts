@@ -90,4 +90,4 @@ export {
   zeros,
 } from './tensor.ts';
 export { chromeTrace } from './trace.ts';
-export { type OpenOptions, openDevice, tuneProducts } from './tune.ts';
+export { type OpenOptions, openDevice, type TunedClass, tuneProducts } from './tune.ts';

@@ -9,6 +9,7 @@
 import {
   CHUNK,
   type Fusion,
+  isQuantised,
   type Kernel,
   MAX_GROUPS,
   type MatmulBlockVariant,
@@ -157,12 +158,12 @@ export function sharedChunks({ m, n, k }: ProductShape, capabilities: Capabiliti
 }
 
 /** Rows of the products that stand for a class each: everything up to so many rows and beyond the one before. */
-export const ROW_CLASSES = [1, 4, 16, 64, 512] as const;
+export const ROW_CLASSES = [1, 4, 16, 64, 512, 4096] as const;
 
-/** Products among which one kernel is the fastest: by rows, layout and format of the weights. */
+/** Products among which one kernel is the fastest: by rows, layout, and whether weights are unpacked by groups. */
 export function productClass(m: number, { transA, transB, weight }: OperandLayout): string {
   const rows = ROW_CLASSES.find((most) => m <= most) ?? ROW_CLASSES.at(-1);
-  return `${weight}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''} ${rows} rows`;
+  return `${isQuantised(weight) ? 'int4' : 'f32'}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''} ${rows} rows`;
 }
 
 /** What a device knows about its kernels. */

@@ -1,24 +1,32 @@
 /**
- * The fastest kernel for each class of matrix products on this adapter, measured once and kept (tuningStore.ts).
+ * The fastest kernel for each class of matrix products on this adapter and driver, measured once and kept (tuningStore.ts).
  *
- * Only kernels with the same bits compete, which is checked before they are timed: tuning changes no result. Off by
- * default; `openDevice({ autotune: true })` or `NEURGRAD_AUTOTUNE=1` switch it on.
+ * Only kernels with the same bits compete, which is checked before they are timed: tuning changes no result. A contestant
+ * is timed as it runs in a model: 5 ms of it or more, by the GPU's own timestamps where there are some, with weights that come from
+ * memory and not from the last run's cache. Off by default; `openDevice({ autotune: true })` or `NEURGRAD_AUTOTUNE=1` switch it on,
+ * and long runs of the command line do on GPUs.
  */
 
 import { type Device, type DeviceOptions, deviceOptions, openDevice as openUntuned } from './device.ts';
+import { OutOfMemoryError } from './errors.ts';
 import { type Choice, candidates, type OperandLayout, productClass, ROW_CLASSES } from './matmulChoice.ts';
-import { checkOptions, flag, optionsSchema } from './options.ts';
+import type { BufferWindow } from './memory.ts';
+import { convert } from './ops/quantise.ts';
+import { checkOptions, either, flag, one, optionsSchema } from './options.ts';
 import { checkDevice } from './storage.ts';
 import { empty, type Tensor, tensor } from './tensor.ts';
 import { type TuningStore, tuningStore } from './tuningStore.ts';
 
 export interface OpenOptions extends DeviceOptions {
-  /** Measure which kernels suit this adapter, or take what was measured before. Default: as `NEURGRAD_AUTOTUNE` says. */
-  readonly autotune?: boolean;
+  /**
+   * Measure which kernels suit this adapter, or take what was measured before; `hardware`: on GPUs, not on a CPU's driver.
+   * Default: false. `NEURGRAD_AUTOTUNE` set to 1 or 0 decides over the default and `hardware`.
+   */
+  readonly autotune?: boolean | 'hardware';
 }
 
 const openOptions = optionsSchema<OpenOptions>(
-  { ...deviceOptions.entries, autotune: flag },
+  { ...deviceOptions.entries, autotune: either(flag, one(['hardware']), "true, false or 'hardware'") },
   deviceOptions.foreign,
 );
 
@@ -36,9 +44,12 @@ const openOptions = optionsSchema<OpenOptions>(
 export async function openDevice(options: OpenOptions = {}): Promise<Device> {
   checkOptions('openDevice', openOptions, options);
   const device = await openUntuned(options);
-  const fromEnvironment = typeof process !== 'undefined' && process.env?.NEURGRAD_AUTOTUNE === '1';
+  const variable = typeof process === 'undefined' ? undefined : process.env?.NEURGRAD_AUTOTUNE;
+  const { autotune = false } = options;
+  const asked = options.autotune === true || options.autotune === false ? undefined : variable;
+  const on = asked === '1' || (asked !== '0' && (autotune === 'hardware' ? !device.info.software : autotune));
   try {
-    if (options.autotune ?? fromEnvironment) await tuneProducts(device);
+    if (on) await tuneProducts(device);
     return device;
   } catch (error) {
     device.destroy();
@@ -46,50 +57,78 @@ export async function openDevice(options: OpenOptions = {}): Promise<Device> {
   }
 }
 
-/** Rows whose right-hand side is as checkpoints store it, in f32: what most products of a model are. */
-export const TUNED_LAYOUT: OperandLayout = {
-  transA: false,
-  transB: true,
+const layout = (transA: boolean, transB: boolean, weight: OperandLayout['weight']): OperandLayout => ({
+  transA,
+  transB,
   vectorA: true,
   vectorB: true,
   vectorC: true,
   tail: false,
-  weight: 'f32',
-};
+  weight,
+});
+/** Rows whose right-hand side is as checkpoints store it, in f32: what most products of a model are. */
+export const TUNED_LAYOUT: OperandLayout = layout(false, true, 'f32');
+/** All transpositions, and both directions through quantised weights. */
+const TUNED_LAYOUTS: readonly OperandLayout[] = [
+  TUNED_LAYOUT,
+  layout(false, false, 'f32'),
+  layout(true, false, 'f32'),
+  layout(true, true, 'f32'),
+  layout(false, true, 'int4'),
+  layout(false, false, 'int4'),
+];
 
 /** A class and who competes in it. */
 interface Contest {
   readonly name: string;
+  readonly layout: OperandLayout;
   readonly shape: { readonly m: number; readonly n: number; readonly k: number };
   readonly choices: readonly Choice[];
 }
 
+/** Rows and columns of the weights that are multiplied with. */
+const sideOf = ({ info }: Device): number => (info.software ? 256 : 2048);
+
 function contests(device: Device): Contest[] {
-  const size = device.info.software ? 256 : 2048;
-  return ROW_CLASSES.map((m) => {
-    const shape = { m, n: size, k: size };
-    return {
-      name: productClass(m, TUNED_LAYOUT),
-      shape,
-      choices: candidates(shape, TUNED_LAYOUT, device.capabilities),
-    };
-  }).filter(({ choices }) => choices.length > 1);
+  const size = sideOf(device);
+  // A CPU's driver takes seconds for what a GPU does in a millisecond.
+  const rows = ROW_CLASSES.filter((m) => !device.info.software || m <= 512);
+  return TUNED_LAYOUTS.flatMap((layout) =>
+    rows.map((m) => {
+      const shape = { m, n: size, k: size };
+      const fits = { ...layout, vectorA: !layout.transA || m % 4 === 0 };
+      const choices = candidates(shape, fits, device.capabilities);
+      return { name: productClass(m, layout), layout: fits, shape, choices };
+    }),
+  ).filter(({ choices }) => choices.length > 1);
 }
 
-type Fastest = Readonly<Record<string, string>>;
+/** What a contest found. */
+export interface TunedClass {
+  /** The class of products, e.g. `f32 B^T 16 rows`. */
+  readonly name: string;
+  /** The kernel for it. */
+  readonly fastest: string;
+  /** Microseconds of one product, by kernel. */
+  readonly microseconds: Readonly<Record<string, number>>;
+}
 
 /** What was kept of these contests; null where it is of others, or damaged. */
-function winnersIn(kept: string | null, entrants: string, competing: readonly Contest[]): Fastest | null {
+function keptFrom(text: string | null, entrants: string, competing: readonly Contest[]): TunedClass[] | null {
   let found: unknown;
   try {
-    found = JSON.parse(kept ?? 'null');
+    found = JSON.parse(text ?? 'null');
   } catch {
     return null;
   }
-  const { entrants: theirs, fastest } = (found ?? {}) as { entrants?: unknown; fastest?: Fastest };
-  const known = ({ name, choices }: Contest): boolean =>
-    choices.some((choice) => choice.name === fastest?.[name]);
-  return theirs === entrants && fastest && competing.every(known) ? fastest : null;
+  const { entrants: theirs, classes } = (found ?? {}) as { entrants?: unknown; classes?: TunedClass[] };
+  if (theirs !== entrants || !Array.isArray(classes) || classes.length !== competing.length) return null;
+  const whole = competing.every(({ name, choices }, i) => {
+    const { name: of, fastest, microseconds } = classes[i] ?? ({} as Partial<TunedClass>);
+    const times = choices.map((choice) => microseconds?.[choice.name]);
+    return of === name && choices.some((c) => c.name === fastest) && times.every(Number.isFinite);
+  });
+  return whole ? classes : null;
 }
 
 /** A cache that cannot be used costs the time to measure, and nothing else; it is said, since it costs that every time. */
@@ -97,10 +136,13 @@ const lament = (what: string, cause: unknown): void =>
   console.warn(`neurgrad: times of kernels could not be ${what}: ${(cause as Error).message}`);
 
 /**
- * Fills `device.tuning` from the store, or by measuring, which takes seconds. A store that is damaged or cannot be read is
- * measured anew; what cannot be read or written is said on stderr.
+ * Fills `device.tuning` from the store, or by measuring, which takes seconds, and says what was found. A store that is damaged or
+ * cannot be read is measured anew; what cannot be read or written is said on stderr.
  */
-export async function tuneProducts(device: Device, store: TuningStore = tuningStore()): Promise<void> {
+export async function tuneProducts(
+  device: Device,
+  store: TuningStore = tuningStore(),
+): Promise<readonly TunedClass[]> {
   checkDevice('tuneProducts', device);
   const competing = contests(device);
   const { vendor, architecture, description } = device.info;
@@ -111,55 +153,117 @@ export async function tuneProducts(device: Device, store: TuningStore = tuningSt
     lament('read', cause);
     return null;
   });
-  let fastest = winnersIn(kept, entrants, competing);
-  if (!fastest) {
-    const measured: Record<string, string> = {};
-    for (const contest of competing) measured[contest.name] = await winner(device, contest);
-    fastest = measured;
+  let classes = keptFrom(kept, entrants, competing);
+  if (!classes) {
+    classes = [];
+    for (const contest of competing) classes.push(await hold(device, contest));
     await store
-      .write(name, `${JSON.stringify({ entrants, fastest }, null, 1)}\n`)
+      .write(name, `${JSON.stringify({ entrants, classes }, null, 1)}\n`)
       .catch((cause) => lament('kept', cause));
   }
-  for (const [of, choice] of Object.entries(fastest)) device.tuning.set(of, choice);
+  for (const { name: of, fastest } of classes) device.tuning.set(of, fastest);
+  return classes;
 }
 
 /** Numbers without zeros or a pattern that a kernel could profit from. */
 const numbers = (count: number, seed: number): Float32Array =>
   Float32Array.from({ length: count }, (_, i) => Math.sin(seed + 1.7 * i) + 0.01);
 
-async function winner(device: Device, { name, shape, choices }: Contest): Promise<string> {
+/** Bytes of weights that are taken in turn on a GPU: more than its last cache holds, so that they come from memory as a model's do. */
+const ROTATED = 2 ** 28;
+/** Milliseconds that a contestant is timed for at least. */
+const LEAST = 5;
+const ROUNDS = 3;
+/** Most products in one go: a device that only compiles takes no time for any number. */
+const MOST = 4096;
+/** Another kernel takes the first guess's place where it needs so much less time: below, it is noise. */
+const CLEARLY = 0.97;
+
+/** The weights of a contest, once on a CPU, else as often as fill {@link ROTATED} or fit. */
+function rotated(
+  device: Device,
+  [n, k]: readonly [number, number],
+  weight: OperandLayout['weight'],
+): Tensor[] {
+  const host = numbers(n * k, 2);
+  const one = (): Tensor => {
+    const f32 = tensor(device, host, [n, k]);
+    if (weight === 'f32') return f32;
+    const packed = convert(f32, weight);
+    f32.dispose();
+    return packed;
+  };
+  const copies: Tensor[] = [one()];
+  const bytes = copies[0]!.storage.window().size;
+  try {
+    while (!device.info.software && copies.length * bytes < ROTATED) copies.push(one());
+  } catch (error) {
+    if (!(error instanceof OutOfMemoryError)) throw error;
+  }
+  return copies;
+}
+
+/** Checks that all have the same bits, then times them in turn. */
+async function hold(device: Device, { name, layout, shape, choices }: Contest): Promise<TunedClass> {
   const { m, n, k } = shape;
-  const made: Tensor[] = [
-    tensor(device, numbers(m * k, 1), [m, k]),
-    tensor(device, numbers(n * k, 2), [n, k]),
-    empty(device, [m, n]),
-  ];
-  const windows = made.map((t) => t.storage.window());
+  const a = tensor(device, numbers(m * k, 1), layout.transA ? [k, m] : [m, k]);
+  const c = empty(device, [m, n]);
+  const weights = rotated(device, layout.transB ? [n, k] : [k, n], layout.weight);
+  const [wa, wc] = [a.storage.window(), c.storage.window()];
+  const turns: BufferWindow[] = weights.map((w) => w.storage.window());
+  // Batches, windows and what else there is: 0.
+  const sizes: Readonly<Record<string, number>> = {
+    m,
+    n,
+    k,
+    lda: layout.transA ? m : k,
+    ldb: layout.transB ? k : n,
+    ldc: n,
+  };
+  let turn = 0;
   const multiply = (choice: Choice): void => {
     const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(n / choice.columns)];
     const kernel = choice.kernel({ bias: false, accumulate: false });
+    const parameters = Object.keys(kernel.params).map((of) => sizes[of] ?? 0);
     const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
-    device.dispatch(kernel, windows, [m, n, k, 0, 0, 0, k, k, n, 0, 0, 0, 0], grid);
+    device.dispatch(kernel, [wa, turns[turn++ % turns.length]!, wc], parameters, grid);
+  };
+  const { timestamps } = device.capabilities;
+  /** Milliseconds of `count` products. */
+  const time = async (choice: Choice, count: number): Promise<number> => {
+    if (timestamps) device.startProfiling();
+    const begin = performance.now();
+    for (let i = 0; i < count; i++) multiply(choice);
+    await device.finish();
+    const taken = performance.now() - begin;
+    if (!timestamps) return taken;
+    const [row] = await device.stopProfiling();
+    return row?.nanoseconds ? row.nanoseconds / 1e6 : taken;
   };
   try {
     let expected: Uint8Array | null = null;
     for (const choice of choices) {
+      turn = 0;
       multiply(choice);
-      const got = new Uint8Array((await made[2]!.read()).buffer);
+      const got = new Uint8Array((await c.read()).buffer);
       expected ??= got;
       if (got.some((byte, i) => byte !== expected![i]))
         throw new Error(`${choice.name} differs from ${choices[0]!.name} for ${name}`);
     }
-    const times = new Map(choices.map((choice) => [choice.name, Number.POSITIVE_INFINITY]));
-    for (let round = 0; round < 3; round++)
-      for (const choice of choices) {
-        const begin = performance.now();
-        for (let i = 0; i < 8; i++) multiply(choice);
-        await device.finish();
-        times.set(choice.name, Math.min(times.get(choice.name)!, performance.now() - begin));
-      }
-    return [...times].sort(([, p], [, q]) => p - q)[0]![0];
+    const best = choices.map((choice) => ({ choice, count: 1, ms: Number.POSITIVE_INFINITY }));
+    for (const each of best)
+      while (each.count < MOST && (await time(each.choice, each.count)) < LEAST) each.count *= 2;
+    for (let round = 0; round < ROUNDS; round++)
+      for (const each of best)
+        each.ms = Math.min(each.ms, (await time(each.choice, each.count)) / each.count);
+    const [guess, ...others] = best;
+    const fastest = others.reduce((a, b) => (b.ms < a.ms ? b : a), { ...guess!, ms: guess!.ms * CLEARLY });
+    return {
+      name,
+      fastest: fastest.choice.name,
+      microseconds: Object.fromEntries(best.map(({ choice, ms }) => [choice.name, 1000 * ms])),
+    };
   } finally {
-    for (const t of made) t.dispose();
+    for (const t of [a, c, ...weights]) t.dispose();
   }
 }

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { matmul, tensor } from '../../engine/index.ts';
+import { matmul, type TunedClass, tensor, tuneProducts } from '../../engine/index.ts';
 import { hubFolders } from '../../models/hubRequests.ts';
 import { type Device, openDevice, UserError } from '../../neurgrad/index.ts';
 import { EXIT } from '../exit.ts';
@@ -27,8 +27,10 @@ export interface Diagnosis {
     readonly software: boolean;
     readonly features: readonly string[];
     readonly capabilities: Device['capabilities'];
-    /** The kernel by class of matrix products, where it was measured (`NEURGRAD_AUTOTUNE=1`). */
+    /** The kernel by class of matrix products, where it was measured. */
     readonly tuning: Readonly<Record<string, string>>;
+    /** Times of all kernels by class, with `--tune`. */
+    readonly measured: readonly TunedClass[] | null;
   } | null;
   /** A product of two 33 × 33 matrices against the same in float64. */
   readonly selfCheck: { readonly ok: boolean; readonly largestError: number } | null;
@@ -42,6 +44,7 @@ export function addDoctor(program: Command): void {
   program
     .command('doctor')
     .description('check this machine: adapter, features, limits, a small computation')
+    .option('--tune', 'measure which kernels suit this adapter, or show what was measured', false)
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -49,18 +52,22 @@ export function addDoctor(program: Command): void {
 Examples:
   neurgrad doctor
   neurgrad doctor --json
+  neurgrad doctor --tune
+
+What --tune measures is kept for all later runs on this adapter and driver, which take it from there where they are long
+(study, probe) or NEURGRAD_AUTOTUNE is 1. It changes no result: all kernels have the same bits.
 
 Exit code 0 where the machine can run models, 2 where something is missing.`,
     )
-    .action(async (options: { json?: boolean }) => {
+    .action(async (options: { json?: boolean; tune: boolean }) => {
       const output = openOutput(options.json ?? false);
-      const diagnosis = await diagnose();
+      const diagnosis = await diagnose(options.tune);
       output.result(diagnosis, () => describe(diagnosis));
       if (!diagnosis.ok) process.exitCode = EXIT.user;
     });
 }
 
-async function diagnose(): Promise<Diagnosis> {
+async function diagnose(tune: boolean): Promise<Diagnosis> {
   const advice: string[] = [];
   let adapter: Diagnosis['adapter'] = null;
   let selfCheck: Diagnosis['selfCheck'] = null;
@@ -68,6 +75,7 @@ async function diagnose(): Promise<Diagnosis> {
     const device = await openDevice();
     try {
       const { vendor, architecture, software } = device.info;
+      const measured = tune ? await tuneProducts(device) : null;
       adapter = {
         name: describeAdapter(device),
         vendor,
@@ -76,6 +84,7 @@ async function diagnose(): Promise<Diagnosis> {
         features: [...device.features].sort(),
         capabilities: device.capabilities,
         tuning: Object.fromEntries(device.tuning),
+        measured,
       };
       selfCheck = await checkMatmul(device);
       if (software) advice.push('this adapter runs on the CPU: results are right, but a GPU is far faster');
@@ -129,9 +138,27 @@ async function checkMatmul(device: Device): Promise<{ ok: boolean; largestError:
 }
 
 const products = (tuning: Readonly<Record<string, string>>): string =>
-  Object.entries(tuning)
-    .map(([name, kernel]) => `${name}: ${kernel}`)
-    .join('\n') || 'kernels chosen by guess; NEURGRAD_AUTOTUNE=1 measures them';
+  Object.keys(tuning).length > 0
+    ? `kernels measured for ${Object.keys(tuning).length} classes`
+    : 'kernels chosen by guess; --tune measures them';
+
+/** Microseconds of each kernel that competes, the fastest one first. */
+function timesOf(classes: readonly TunedClass[]): string {
+  const digits = (us: number): string => (us >= 100 ? us.toFixed(0) : us.toPrecision(3));
+  return table(
+    ['matrix products', 'kernel', 'us', 'others (us)'],
+    classes.map(({ name, fastest, microseconds }) => [
+      name,
+      fastest,
+      digits(microseconds[fastest]!),
+      Object.entries(microseconds)
+        .filter(([kernel]) => kernel !== fastest)
+        .sort(([, a], [, b]) => a - b)
+        .map(([kernel, us]) => `${kernel} ${digits(us)}`)
+        .join(', '),
+    ]),
+  );
+}
 
 function describe(diagnosis: Diagnosis): string {
   const { adapter, selfCheck } = diagnosis;
@@ -162,6 +189,7 @@ function describe(diagnosis: Diagnosis): string {
   );
   return [
     table(['', ''], rows),
+    ...(adapter?.measured ? [timesOf(adapter.measured)] : []),
     ...diagnosis.advice.map((line) => `${pc.yellow('advice:')} ${line}`),
     diagnosis.ok ? 'This machine can run models.' : 'This machine cannot run models yet.',
   ].join('\n');

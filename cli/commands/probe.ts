@@ -351,7 +351,7 @@ async function runProbe(options: RunOptions): Promise<void> {
       }
     }
   };
-  await withModel(card, work, options);
+  await withModel(card, work, { ...options, long: !options.dryRun });
   if (options.dryRun) return;
   if (part.count > 1) {
     const { index, count } = part;

@@ -184,7 +184,7 @@ async function runCommand(options: Options): Promise<void> {
   for (const source of plan.models) cards.push(await readModelCard(source));
   const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);
   for (const [number, card] of cards.entries()) checkDraw(card, wanted, plan.models[number]);
-  const device: Device = await openDevice();
+  const device: Device = await openDevice({ autotune: 'hardware' });
   const keep = { ...options, dtype: plan.dtype };
   const progress = startProgress('study', 'points');
   const choosing = startProgress('choose prompts', 'prompts');

@@ -4,8 +4,15 @@ import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { candidates, type Device, openDevice, tuneProducts } from '../../engine/index.ts';
-import { choose, productClass } from '../../engine/matmulChoice.ts';
+import {
+  candidates,
+  type Device,
+  type OpenOptions,
+  openDevice,
+  type TunedClass,
+  tuneProducts,
+} from '../../engine/index.ts';
+import { choose, type OperandLayout, productClass } from '../../engine/matmulChoice.ts';
 import { TUNED_LAYOUT } from '../../engine/tune.ts';
 
 const opened: Device[] = [];
@@ -40,14 +47,18 @@ describe('autotuning', () => {
       if (names.length > 1) expect(names).toContain(device.tuning.get(productClass(m, TUNED_LAYOUT)));
     }
     const [file] = await readdir(folder);
-    const kept = JSON.parse(await readFile(join(folder, file!), 'utf8')) as {
-      fastest: Record<string, string>;
-    };
-    expect(kept.fastest).toEqual(Object.fromEntries(device.tuning));
+    const { classes } = JSON.parse(await readFile(join(folder, file!), 'utf8')) as { classes: TunedClass[] };
+    expect(new Map(classes.map(({ name, fastest }) => [name, fastest]))).toEqual(device.tuning);
+    for (const { fastest, microseconds } of classes) {
+      const times = Object.values(microseconds);
+      expect(times.every((us) => us > 0)).toBe(true);
+      // The first guess stays where another kernel is not clearly faster.
+      expect(microseconds[fastest]! <= Math.min(...times) / 0.97).toBe(true);
+    }
 
     const read: string[] = [];
     const again = await open(await contest());
-    await tuneProducts(again, {
+    const known = await tuneProducts(again, {
       read: async (name) => {
         read.push(name);
         return readFile(join(folder, `${name}.json`), 'utf8');
@@ -57,7 +68,45 @@ describe('autotuning', () => {
       },
     });
     expect(read).toEqual([file!.replace('.json', '')]);
+    expect(known).toEqual(classes);
     expect([...again.tuning]).toEqual([...device.tuning]);
+  });
+
+  it('is asked for by a variable, by an option, or on hardware alone', async () => {
+    const store = await mkdtemp(join(tmpdir(), 'neurgrad-tune-'));
+    vi.stubEnv('NEURGRAD_CACHE', store);
+    const mask = (await contest())!;
+    const tuned = async (autotune: OpenOptions['autotune'], variable: string): Promise<boolean> => {
+      vi.stubEnv('NEURGRAD_AUTOTUNE', variable);
+      return (await open({ ...mask, ...(autotune === undefined ? {} : { autotune }) })).tuning.size > 0;
+    };
+    const { software } = (await open(mask)).info;
+    expect(await tuned(undefined, '1')).toBe(true);
+    expect(await tuned('hardware', '')).toBe(!software);
+    expect(await tuned('hardware', '1')).toBe(true);
+    expect(await tuned('hardware', '0')).toBe(false);
+    expect(await tuned(true, '0')).toBe(true);
+    expect(await tuned(false, '1')).toBe(false);
+    await expect(open({ autotune: 'gpu' as 'hardware' })).rejects.toThrow("true, false or 'hardware'");
+  });
+
+  it('has classes of all transpositions, of quantised weights, and of rows without end', async () => {
+    const device = await open(await contest());
+    const of = (m: number, changed: Partial<OperandLayout> = {}) =>
+      productClass(m, { ...TUNED_LAYOUT, ...changed });
+    expect([of(1), of(5), of(513), of(9999)]).toEqual([
+      'f32 B^T 1 rows',
+      'f32 B^T 16 rows',
+      'f32 B^T 4096 rows',
+      'f32 B^T 4096 rows',
+    ]);
+    expect(of(2, { weight: 'bf16' })).toBe(of(2));
+    expect(of(2, { weight: 'int8' })).toBe(of(2, { weight: 'int4' }));
+    const names = (await tuneProducts(device, { read: async () => null, write: async () => {} })).map(
+      (c) => c.name,
+    );
+    for (const transA of [false, true])
+      for (const transB of [false, true]) expect(names).toContain(of(64, { transA, transB }));
   });
 
   it('measures anew where other kernels compete', async () => {
@@ -101,11 +150,12 @@ describe('autotuning', () => {
         },
       });
       expect(device.tuning.size).toBeGreaterThan(1);
-      expect(Object.keys(JSON.parse(kept!).fastest)).toEqual([...device.tuning.keys()]);
+      const found = JSON.parse(kept!) as { classes: TunedClass[] };
+      expect(found.classes.map(({ name }) => name)).toEqual([...device.tuning.keys()]);
       expect(warn).not.toHaveBeenCalled();
       // With its winners changed for names that are none, it is measured anew, too.
-      const odd = JSON.parse(kept!) as { entrants: string; fastest: Record<string, string> };
-      odd.fastest[Object.keys(odd.fastest)[0]!] = 'no such kernel';
+      const [first, ...rest] = found.classes;
+      const odd = { ...found, classes: [{ ...first, fastest: 'no such kernel' }, ...rest] };
       const again = await tuned(async () => JSON.stringify(odd));
       expect([...again.tuning.values()]).not.toContain('no such kernel');
     });

@@ -627,7 +627,7 @@ export async function makeParsers(folder: string): Promise<Parser[]> {
       files: { 'kept.json': kept },
       // Kernels are measured anew where it is of no use.
       share: 0.03,
-      read: (from) => tuneProducts(gpu, store(join(from, 'kept.json'))),
+      read: async (from) => void (await tuneProducts(gpu, store(join(from, 'kept.json')))),
     },
     {
       name: 'optimiser',
