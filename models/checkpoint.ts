@@ -44,8 +44,8 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
+export const SINGLE = 'model.safetensors';
+export const INDEX = 'model.safetensors.index.json';
 
 /** Opens the checkpoint in a folder, reading headers only. @throws UserError for a missing or malformed file. */
 export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
@@ -57,7 +57,7 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
     );
   }
   const index = single ? undefined : await readIndex(folder);
-  const shards = index ? [...new Set(index.weightMap.values())].sort() : [SINGLE];
+  const shards = index ? shardsIn(index) : [SINGLE];
   const sources = new Map<string, ByteSource>();
   const close = async () => {
     await Promise.all([...sources.values()].map((source) => source.close()));
@@ -132,9 +132,17 @@ async function otherWeights(folder: ByteFolder): Promise<string> {
   return '';
 }
 
-async function readIndex(
-  folder: ByteFolder,
-): Promise<{ weightMap: Map<string, string>; totalSize: number | undefined }> {
+/** Which file each tensor is in. */
+interface Index {
+  readonly weightMap: ReadonlyMap<string, string>;
+  readonly totalSize: number | undefined;
+}
+
+/** The files of an index. */
+export const shardsIn = ({ weightMap }: Index): string[] => [...new Set(weightMap.values())].sort();
+
+/** @throws UserError where there is no such index, or it is not one. */
+export async function readIndex(folder: ByteFolder): Promise<Index> {
   const fail = (what: string, cause?: unknown) =>
     new UserError('checkpoint', `${folder.name}: ${INDEX} ${what}`, { cause });
   const text = await folder.readText(INDEX);

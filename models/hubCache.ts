@@ -14,6 +14,7 @@ import type { ListFileEntry } from '@huggingface/hub';
 import { UserError } from '../engine/errors.ts';
 import { downloadBlob, OtherAnswer, partialPath, type RemoteBytes } from './blobDownload.ts';
 import { type ByteFolder, localFolder, openFile, safeName } from './byteSource.ts';
+import { INDEX, readIndex, SINGLE, shardsIn } from './checkpoint.ts';
 import {
   asUserError,
   type DownloadProgress,
@@ -36,8 +37,6 @@ const SMALL_FILES = [
   'vocab.json',
   'merges.txt',
 ];
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
 const COMMIT = /^[0-9a-f]{40}$/;
 /** Git's sha1 of a blob, or the sha256 of Git LFS. */
 const HASH = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
@@ -112,7 +111,7 @@ async function cachedSnapshot(hub: Hub): Promise<Cached | undefined> {
     );
   if (!(await listed('config.json'))) return undefined;
   // Weights come last in a download, so a snapshot with all of them is whole.
-  const shards = (await listed(SINGLE)) ? [SINGLE] : await shardsOf(join(folder, INDEX)).catch(() => []);
+  const shards = (await listed(SINGLE)) ? [SINGLE] : await shardsOf(folder).catch(() => []);
   const there = await Promise.all(shards.map(listed));
   if (shards.length === 0 || !there.every(Boolean)) return undefined;
   for (const file of [...SMALL_FILES, INDEX, ...shards]) {
@@ -189,7 +188,8 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     throw new UserError('hub', `${hub.id}: ${hub.endpoint} does not answer like a Hub`);
   }
   const listed = new Map<string, ListFileEntry>();
-  for await (const file of listFiles({ ...shared, repo: repoOf(hub), revision: commit })) {
+  const repo = { type: 'model', name: hub.id } as const;
+  for await (const file of listFiles({ ...shared, repo, revision: commit })) {
     if (file.type === 'file') listed.set(file.path, file);
   }
   const snapshot = join(hub.cache, 'snapshots', commit);
@@ -211,7 +211,7 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     }
   };
   await fetchAll(small);
-  const shards = listed.has(SINGLE) ? [SINGLE] : await shardsOf(join(snapshot, INDEX));
+  const shards = listed.has(SINGLE) ? [SINGLE] : await shardsOf(snapshot);
   const absent = shards.find((shard) => !listed.has(shard));
   if (absent) throw new UserError('hub', `${hub.id}: ${INDEX} lists ${absent}, which is not on the Hub`);
   if (!listed.has(SINGLE)) total += sum(shards, listed);
@@ -228,10 +228,6 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     writeWhole(ref, commit);
   }
   return snapshot;
-}
-
-function repoOf(hub: Hub) {
-  return { type: 'model', name: hub.id } as const;
 }
 
 function sum(names: readonly string[], listed: ReadonlyMap<string, ListFileEntry>): number {
@@ -354,18 +350,6 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
-/** File names in an index. */
-async function shardsOf(index: string): Promise<string[]> {
-  const { readFile } = await import('node:fs/promises');
-  let map: unknown;
-  try {
-    map = (JSON.parse(await readFile(index, 'utf8')) as { weight_map?: unknown } | null)?.weight_map;
-  } catch (cause) {
-    throw new UserError('checkpoint', `${index}: is not JSON`, { cause });
-  }
-  const names = typeof map === 'object' && map !== null ? Object.values(map) : [];
-  if (names.length === 0 || !names.every((name) => typeof name === 'string')) {
-    throw new UserError('checkpoint', `${index}: has no weight_map of tensor names to file names`);
-  }
-  return [...new Set(names.map(safeName))].sort();
-}
+/** File names in a snapshot's index. */
+const shardsOf = async (snapshot: string): Promise<string[]> =>
+  shardsIn(await readIndex(await localFolder(snapshot)));

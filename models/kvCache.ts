@@ -30,7 +30,6 @@ import {
   permute,
   prefixAttention,
   reshape,
-  type ScoreOptions,
   scope,
   slice,
   Tensor,
@@ -48,7 +47,7 @@ import {
   whole,
 } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
-import { disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
+import { type AttendOptions, disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
 import { pointOf, Taps } from './hooks.ts';
 import type { ModelSizes, Objective, Patch, RunOptions, RunResult } from './model.ts';
 import { complete, loose, outlive, type Pass } from './pass.ts';
@@ -269,7 +268,7 @@ export function attendCausally(
   q: Tensor,
   keys: Tensor,
   values: Tensor,
-  { scale, window, cap }: ScoreOptions,
+  { fused: _, onPattern: __, ...how }: AttendOptions,
   lastKey?: Tensor,
 ): Tensor {
   const [, queries, heads, headSize] = q.shape as [number, number, number, number];
@@ -279,10 +278,8 @@ export function attendCausally(
     transB: true,
   });
   const pattern = attentionPattern(reshape(scores, [1, heads, queries, length]), headSize, {
+    ...how,
     causal: true,
-    ...(scale === undefined ? {} : { scale }),
-    ...(window === undefined ? {} : { window }),
-    ...(cap === undefined ? {} : { cap }),
     ...(lastKey ? { lastKey } : {}),
   });
   const mixed = matmul(reshape(pattern, [keyHeads, rows, length]), values);

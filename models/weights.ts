@@ -351,8 +351,8 @@ export class WeightLoader {
     this.#tell(name, raw.byteLength);
     const { dtype } = source.entry;
     const shape = [rows.length, ...parameter.shape.slice(1)];
-    const wide = tensor(this.#device, decodeFloat32(dtype, raw), shape, 'weights');
-    return keptAs(storedAs(parameter, dtype, this.#options.dtype ?? 'f32'), wide);
+    using wide = tensor(this.#device, decodeFloat32(dtype, raw), shape, 'weights');
+    return convert(wide, storedAs(parameter, dtype, this.#options.dtype ?? 'f32'));
   }
 
   #tell(name: string, bytes: number): void {
@@ -368,15 +368,6 @@ export class WeightLoader {
 
 /** Bytes of a row of the stored tensor. */
 const rowBytes = ({ stored, entry }: Source): number => (entry.end - entry.begin) / stored.shape[0]!;
-
-/** A tensor in another format, in place of itself. */
-function keptAs(dtype: Tensor['dtype'], wide: Tensor): Tensor {
-  try {
-    return convert(wide, dtype);
-  } finally {
-    wide.dispose();
-  }
-}
 
 /** Host-visible buffers in turn: one is filled from disk while the device copies from the others. */
 class Staging {

@@ -17,7 +17,8 @@ import {
   whole,
 } from '../engine/options.ts';
 import { rowsThatFit } from '../models/cost.ts';
-import { type LanguageModel, type Patch, type Quantity, runModel } from '../models/model.ts';
+import type { Prefix } from '../models/kvCache.ts';
+import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
 import { StreamedModel } from '../models/stream.ts';
 import {
   type Conventions,
@@ -160,27 +161,22 @@ function patchOf(neuron: Neuron, value: number, position: number, along: Directi
   return { name, position, neuron: neuron.index, op: 'add', value, along };
 }
 
-/** Runs each patch in a batch row of its own. @returns the target's values, one for each patch. */
+/** The target's values with each patch in a batch row of its own, which `pass` runs some of. */
 async function runPatches(
-  model: LanguageModel,
-  probe: Probe,
+  { sizes }: LanguageModel,
   patches: readonly Omit<Patch, 'row'>[],
   target: number,
   rowsPerPass: number,
   onProgress: SweepOptions['onProgress'],
+  pass: (patch: readonly (Patch & { readonly row: number })[]) => Promise<RunResult>,
 ): Promise<Record<Quantity, number>[]> {
-  const { vocabulary } = model.sizes;
   const read: Record<Quantity, number>[] = [];
   for (let start = 0; start < patches.length; start += rowsPerPass) {
     const patch = patches.slice(start, start + rowsPerPass).map((one, row) => ({ ...one, row }));
-    using run = await runModel(model, probeRows(probe, patch.length), {
-      patch,
-      logits: patch.map(() => probe.position),
-    });
+    using run = await pass(patch);
     const logits = await run.logits.read();
-    for (let at = 0; at < logits.length; at += vocabulary) {
-      read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
-    }
+    for (let at = 0; at < logits.length; at += sizes.vocabulary)
+      read.push(targetValuesOrNaN(logits.subarray(at, at + sizes.vocabulary), target));
     onProgress?.(start + patch.length, patches.length);
   }
   return read;
@@ -195,28 +191,19 @@ async function runRowPatches(
   probe: Probe,
   patches: readonly Omit<Patch, 'row'>[],
   target: number,
-  options: RowOptions,
+  { rowsPerPass = ROWS_PER_WAVE, onProgress }: RowOptions,
 ): Promise<Record<Quantity, number>[]> {
-  const { vocabulary } = model.sizes;
-  const wave = options.rowsPerPass ?? ROWS_PER_WAVE;
-  const read: Record<Quantity, number>[] = [];
-  const [prefix] = await model.prefillAsync([{ ids: probe.ids.slice(0, -1) }]);
+  const [prefix] = (await model.prefillAsync([{ ids: probe.ids.slice(0, -1) }])) as [Prefix];
   try {
-    for (let start = 0; start < patches.length; start += wave) {
-      const patch = patches
-        .slice(start, start + wave)
-        .map(({ position: _, ...one }, row) => ({ ...one, row }));
-      const ids = patch.map(() => probe.ids.at(-1)!);
-      using run = await model.runRowsAsync({ prefix: prefix!, ids }, { patch });
-      const logits = await run.logits.read();
-      for (let at = 0; at < logits.length; at += vocabulary)
-        read.push(targetValuesOrNaN(logits.subarray(at, at + vocabulary), target));
-      options.onProgress?.(start + patch.length, patches.length);
-    }
+    return await runPatches(model, patches, target, rowsPerPass, onProgress, (some) =>
+      model.runRowsAsync(
+        { prefix, ids: some.map(() => probe.ids.at(-1)!) },
+        { patch: some.map(({ position: _, ...one }) => one) },
+      ),
+    );
   } finally {
-    prefix?.dispose();
+    prefix.dispose();
   }
-  return read;
 }
 
 const NOTHING: Record<Quantity, number> = { prob: 0, logprob: 0, logit: 0 };
@@ -396,7 +383,12 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
               )
             : (cached
                 ? await runRowPatches(cached, probe, patches, target, passOptions)
-                : await runPatches(model, probe, patches, target, rowsPerPass, options.onProgress)
+                : await runPatches(model, patches, target, rowsPerPass, options.onProgress, (patch) =>
+                    runModel(model, probeRows(probe, patch.length), {
+                      patch,
+                      logits: patch.map(() => probe.position),
+                    }),
+                  )
               ).map(ofForwards(base.target, rounding)),
           of,
           fit,

@@ -116,25 +116,20 @@ export function isModelFile(name: string): boolean {
 
 /** sha256 of a file, in pieces. @throws UserError where it cannot be read. */
 export function fileHash(path: string): string {
-  try {
-    return hashOf(path);
-  } catch (cause) {
-    throw fileError(path, cause);
-  }
-}
-
-function hashOf(path: string): string {
   const hash = createHash('sha256');
-  const file = openSync(path, 'r');
+  let file: number | null = null;
   try {
+    file = openSync(path, 'r');
     const piece = Buffer.alloc(8 * 2 ** 20);
     for (;;) {
-      const read = readPiece(file, piece);
+      const read = readSync(file, piece);
       if (read === 0) return hash.digest('hex');
       hash.update(piece.subarray(0, read));
     }
+  } catch (cause) {
+    throw fileError(path, cause);
   } finally {
-    closeSync(file);
+    if (file !== null) closeSync(file);
   }
 }
 
@@ -256,10 +251,6 @@ export class StudyFolder implements Disposable {
   [Symbol.dispose](): void {
     this.#lock?.[Symbol.dispose]();
   }
-}
-
-function readPiece(file: number, piece: Buffer): number {
-  return readSync(file, piece, 0, piece.length, null);
 }
 
 const whole = v.pipe(v.number(), v.integer(), v.minValue(1));

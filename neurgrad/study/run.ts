@@ -209,14 +209,9 @@ async function runUnit(
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
     column('index', 'INT32', (i) => curves[i]!.index),
-    column('activation', 'DOUBLE', (i) => curves[i]!.activation),
-    column('gradient', 'DOUBLE', (i) => curves[i]!.gradient),
-    column('neurgrad', 'DOUBLE', (i) => curves[i]!.neurgrad),
-    column('slope', 'DOUBLE', (i) => curves[i]!.slope),
-    column('intercept', 'DOUBLE', (i) => curves[i]!.intercept),
-    column('r', 'DOUBLE', (i) => curves[i]!.r),
-    column('noise', 'DOUBLE', (i) => curves[i]!.noise),
-    column('gradientNoise', 'DOUBLE', (i) => curves[i]!.gradientNoise),
+    ...(
+      ['activation', 'gradient', 'neurgrad', 'slope', 'intercept', 'r', 'noise', 'gradientNoise'] as const
+    ).map((name) => column(name, 'DOUBLE', (i) => curves[i]![name])),
     column('flat', 'INT32', (i) => (curves[i]!.flat ? 1 : 0)),
     column('linear', 'INT32', (i) => (curves[i]!.linear ? 1 : 0)),
     ...ranges.map((range) => column(`r${range}`, 'DOUBLE', (i) => cut(curves[i]!, range).r)),
