@@ -39,7 +39,14 @@ const SOURCES = [
   'test/models/goldenFiles.ts',
   'test/neurgrad/golden.test.ts',
 ];
-const ALSO = ['dist', 'examples/models', 'package.json', 'tsconfig.json', 'LICENSE'];
+const ALSO = [
+  'dist',
+  'examples/models',
+  'bench/results/predictions.json',
+  'package.json',
+  'tsconfig.json',
+  'LICENSE',
+];
 
 interface Manifest {
   readonly dependencies?: Readonly<Record<string, string>>;
@@ -109,6 +116,7 @@ Unpack with "tar xJf FILE", or without xz by "python3 -m tarfile -e FILE".
 
 bin/neurgrad doctor   what this machine offers, and a self-check
 bin/golden            the golden tests
+bin/bench --suite gpu all of a GPU in eight minutes: bits, golden tests, what was predicted beside what is measured
 bin/bench --small     the benchmarks (--help lists the suites)
 `,
     );

@@ -22,6 +22,8 @@ export interface Row {
   readonly ratioOf: string;
   /** How the result was checked after timing, e.g. `max error 3e-7 of float64`. */
   readonly checked: string;
+  /** What is wrong: the run ends with exit code 1. */
+  readonly fault?: string;
 }
 
 /** A row for what this machine cannot measure, so that its absence is seen. */

@@ -21,8 +21,10 @@ import {
   matmulUnits,
   unitsBlock,
 } from '../kernels/index.ts';
-import type { Capabilities } from './device.ts';
+import { storedRow } from '../kernels/packing.ts';
+import type { Capabilities, Device } from './device.ts';
 import { DeviceError } from './errors.ts';
+import type { BufferWindow } from './memory.ts';
 
 /**
  * How a product is computed: in f32; on matrix units with factors split into two f16 numbers, nearly as exact; or with
@@ -139,6 +141,27 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
       });
   if (!narrow) choices.push(tiles);
   return choices;
+}
+
+/** One product of whole matrices by this very kernel, as comparing and timing kernels takes it; `windows` of a, b and c. */
+export function multiplyBy(
+  { kernel, rows, columns, rowsFirst }: Choice,
+  device: Device,
+  windows: readonly [a: BufferWindow, b: BufferWindow, c: BufferWindow],
+  { m, n, k }: ProductShape,
+  { transA, transB, weight }: OperandLayout,
+): void {
+  const variant = kernel({ bias: false, accumulate: false });
+  const [down, across] = [Math.ceil(m / rows), Math.ceil(n / columns)];
+  const ldb = storedRow(weight, transB ? k : n);
+  // Batches, windows and what else there is: 0.
+  const sizes: Readonly<Record<string, number>> = { m, n, k, lda: transA ? m : k, ldb, ldc: n };
+  device.dispatch(
+    variant,
+    windows,
+    Object.keys(variant.params).map((name) => sizes[name] ?? 0),
+    rowsFirst ? [down, across, 1] : [across, down, 1],
+  );
 }
 
 /** Most outputs of a product whose K workgroups share: 64 blocks of 64 x 64, about half the processors of a large GPU. */

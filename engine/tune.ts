@@ -9,7 +9,14 @@
 
 import { type Device, type DeviceOptions, deviceOptions, openDevice as openUntuned } from './device.ts';
 import { OutOfMemoryError } from './errors.ts';
-import { type Choice, candidates, type OperandLayout, productClass, ROW_CLASSES } from './matmulChoice.ts';
+import {
+  type Choice,
+  candidates,
+  multiplyBy,
+  type OperandLayout,
+  productClass,
+  ROW_CLASSES,
+} from './matmulChoice.ts';
 import type { BufferWindow } from './memory.ts';
 import { convert } from './ops/quantise.ts';
 import { checkOptions, either, flag, one, optionsSchema } from './options.ts';
@@ -211,23 +218,9 @@ async function hold(device: Device, { name, layout, shape, choices }: Contest): 
   const weights = rotated(device, layout.transB ? [n, k] : [k, n], layout.weight);
   const [wa, wc] = [a.storage.window(), c.storage.window()];
   const turns: BufferWindow[] = weights.map((w) => w.storage.window());
-  // Batches, windows and what else there is: 0.
-  const sizes: Readonly<Record<string, number>> = {
-    m,
-    n,
-    k,
-    lda: layout.transA ? m : k,
-    ldb: layout.transB ? k : n,
-    ldc: n,
-  };
   let turn = 0;
-  const multiply = (choice: Choice): void => {
-    const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(n / choice.columns)];
-    const kernel = choice.kernel({ bias: false, accumulate: false });
-    const parameters = Object.keys(kernel.params).map((of) => sizes[of] ?? 0);
-    const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
-    device.dispatch(kernel, [wa, turns[turn++ % turns.length]!, wc], parameters, grid);
-  };
+  const multiply = (choice: Choice): void =>
+    multiplyBy(choice, device, [wa, turns[turn++ % turns.length]!, wc], shape, layout);
   const { timestamps } = device.capabilities;
   /** Milliseconds of `count` products. */
   const time = async (choice: Choice, count: number): Promise<number> => {

@@ -8,7 +8,7 @@ import { appendFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runProgram } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
-import { type Device, openDevice } from '../../engine/index.ts';
+import { type Device, type DType, empty, openDevice, type Tensor } from '../../engine/index.ts';
 import { fileOf } from './record.ts';
 import { compileFile, onUnits, type Phase, WORKLOADS, type WorkloadName } from './workloads.ts';
 
@@ -45,6 +45,11 @@ const phaseOn =
     mark('M');
   };
 
+const unwritten =
+  (device: Device) =>
+  (shape: readonly number[], dtype: DType): Tensor =>
+    empty(device, shape, dtype, 'weights');
+
 async function main(names: readonly string[]): Promise<void> {
   const device = await open();
   const files = names.filter((name) => name.endsWith('.wgsl'));
@@ -55,13 +60,13 @@ async function main(names: readonly string[]): Promise<void> {
     if (error) throw new UserError('isa', `${file}: ${error.message.split('\n')[0]}`);
   }
   for (const name of names.filter((name) => name in WORKLOADS) as WorkloadName[]) {
-    await WORKLOADS[name]({ device, phase: phaseOn(device) });
+    await WORKLOADS[name]({ device, phase: phaseOn(device), weights: unwritten(device) });
     device.pool.trim();
   }
   if (names.includes('gemm')) {
     const units = await open('allow_unsafe_apis');
     // The model knows no rate of matrix units.
-    await onUnits({ device: units, phase: (_, once) => once() });
+    await onUnits({ device: units, phase: (_, once) => once(), weights: unwritten(units) });
   }
 }
 

@@ -29,7 +29,7 @@ import { changes } from './changes.ts';
 import { compileOnly, FAMILIES, findNvcc, type Nvcc } from './compilers.ts';
 import { compileAll } from './nvidia.ts';
 import { fileOf, readRecording } from './record.ts';
-import { passes, toText } from './report.ts';
+import { passes, predictions, toText } from './report.ts';
 import { WORKLOADS } from './workloads.ts';
 
 interface Options {
@@ -38,6 +38,7 @@ interface Options {
   readonly top: number;
   readonly detail: boolean;
   readonly json?: string;
+  readonly predictions?: string;
   readonly before?: string;
   readonly keep?: string;
 }
@@ -115,13 +116,17 @@ async function main(argv: readonly string[]): Promise<void> {
     .addOption(new Option('--top <n>', 'rows of a table').default(20).argParser(integer(1)))
     .option('--detail', 'also each phase by kernel', false)
     .option('--json <file>', 'write everything')
+    .option(
+      '--predictions <file>',
+      "write each phase's times by the model, which the gpu suite compares with its own",
+    )
     .option('--before <file>', 'compare with what an earlier run wrote')
     .option('--keep <folder>', 'keep WGSL, SPIR-V, assembly and hottest loop of every kernel');
   program.parse([...argv], { from: 'user' });
   const options = program.opts<Options>();
   for (const file of program.args)
     if (!file.endsWith('.wgsl') || !existsSync(file)) throw new UserError('isa', `${file}: no WGSL file`);
-  if (options.json) checkFile(options.json);
+  for (const file of [options.json, options.predictions]) if (file) checkFile(file);
   const before = options.before ? (JSON.parse(readFileSync(options.before, 'utf8')) as FamilyReport[]) : null;
   const workloads =
     program.args.length > 0
@@ -162,6 +167,8 @@ async function main(argv: readonly string[]): Promise<void> {
     const lean = (key: string, value: unknown): unknown => (key === 'hotText' ? undefined : value);
     writeWhole(options.json, `${JSON.stringify(reports, lean, 1)}\n`);
   }
+  if (options.predictions)
+    writeWhole(options.predictions, `${JSON.stringify(predictions(reports), null, 1)}\n`);
   if (!passes(reports)) process.exit(EXIT.ours);
 }
 

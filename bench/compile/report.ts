@@ -58,10 +58,27 @@ function kernels(reports: readonly FamilyReport[], top: number): string {
 const milliseconds = (us: number): string =>
   us >= 1e5 ? (us / 1000).toFixed(0) : (us / 1000).toPrecision(2).replace('NaN', '–');
 
+/** Microseconds of a phase by GPU, over all families. */
+const timesOf = (reports: readonly FamilyReport[], name: string): PhaseReport['us'] =>
+  Object.assign({}, ...reports.flatMap((r) => r.phases.filter((p) => p.name === name).map(({ us }) => us)));
+
+/** What the model says of a phase. */
+export interface Prediction extends Pick<PhaseReport, 'name' | 'dispatches'> {
+  /** By GPU. */
+  readonly milliseconds: Readonly<Record<string, number>>;
+}
+
+export const predictions = (reports: readonly FamilyReport[]): Prediction[] =>
+  reports[0]!.phases.map(({ name, dispatches }) => ({
+    name,
+    dispatches,
+    milliseconds: Object.fromEntries(
+      Object.entries(timesOf(reports, name)).map(([gpu, us]) => [gpu, Number((us / 1000).toPrecision(3))]),
+    ),
+  }));
+
 function phases(reports: readonly FamilyReport[]): string {
   const [first] = reports;
-  const times = (name: string): PhaseReport['us'] =>
-    Object.assign({}, ...reports.flatMap((r) => r.phases.filter((p) => p.name === name).map(({ us }) => us)));
   const gpus = [...new Set(reports.flatMap((report) => Object.keys(report.phases[0]?.us ?? {})))];
   return table(
     [
@@ -74,7 +91,7 @@ function phases(reports: readonly FamilyReport[]): string {
       `mostly`,
     ],
     first!.phases.map((p) => {
-      const us = times(p.name);
+      const us = timesOf(reports, p.name);
       const [most] = Object.entries(p.limits).sort(([, a], [, b]) => b - a);
       const all = Object.values(p.limits).reduce((a, b) => a + b, 0);
       return [

@@ -1,6 +1,6 @@
 /**
- * What is compiled: the project's models and products, run as ever on a device that executes nothing, so that weights need not be
- * written and the sizes are true. Every value read is 0.
+ * What is compiled, and on a GPU measured beside what was predicted (suites/gpu.ts): the project's models and products, run as ever.
+ * On a device that executes nothing weights need not be written and the sizes are true; every value read there is 0.
  */
 
 import { readFileSync } from 'node:fs';
@@ -13,8 +13,9 @@ import {
   matmul,
   type Precision,
   scope,
+  type Tensor,
 } from '../../engine/index.ts';
-import type { OperandLayout } from '../../engine/matmulChoice.ts';
+import { type Choice, multiplyBy, type OperandLayout } from '../../engine/matmulChoice.ts';
 import {
   type ModelConfig,
   parametersOf,
@@ -33,13 +34,19 @@ export type Phase = (name: string, once: () => Promise<void>) => Promise<void>;
 interface Bench {
   readonly device: Device;
   readonly phase: Phase;
+  /** Weights of this shape, as they come or drawn. */
+  readonly weights: (shape: readonly number[], dtype: DType) => Tensor;
 }
 
-/** A model whose weights are as they come; matrices of the layers in `dtype`. */
-function unwritten(device: Device, config: ModelConfig, dtype: DType = 'f32'): Transformer {
+/** A model with weights of no meaning; matrices of the layers in `dtype`. */
+function meaningless(
+  { device, weights: drawn }: Bench,
+  config: ModelConfig,
+  dtype: DType = 'f32',
+): Transformer {
   const weights = parametersOf(config.description).map(({ name, shape, kind, stage }) => {
     const kept = kind === 'matrix' && typeof stage === 'number' ? dtype : 'f32';
-    return [name, empty(device, shape, kept, 'weights')] as const;
+    return [name, drawn(shape, kept)] as const;
   });
   return new Transformer(device, config, new Map(weights));
 }
@@ -87,12 +94,12 @@ async function sweeps({ phase }: Bench, name: string, model: Transformer, length
 
 /** x [m, k] times w [n, k] transposed. */
 async function products(
-  { device, phase }: Bench,
+  { phase, weights }: Bench,
   [m, n, k]: readonly [number, number, number],
   dtype: DType,
   precision: Precision = 'f32',
 ): Promise<void> {
-  const [x, w] = [empty(device, [m, k]), empty(device, [n, k], dtype, 'weights')];
+  const [x, w] = [weights([m, k], 'f32'), weights([n, k], dtype)];
   const name = precision === 'f32' ? dtype : `matrix units, ${precision}`;
   await phase(`${m} x ${n} x ${k}, ${name}`, async () => {
     scope(() => void matmul(x, w, { transB: true, precision }));
@@ -103,12 +110,23 @@ async function products(
 const FORMATS = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
 const SIDE = 1024;
 
+/** A product, and the kernels that may compute it. */
+export interface Contest {
+  readonly layout: OperandLayout;
+  readonly shape: { readonly m: number; readonly n: number; readonly k: number };
+  readonly choices: readonly Choice[];
+}
+
 /** Every kernel that may compute a product, whatever is chosen: all layouts of f32, both of weights in other formats. */
-async function allProducts({ device }: Bench): Promise<void> {
+export function* contests(
+  { capabilities }: Device,
+  side: number,
+  rows: readonly number[],
+): Generator<Contest> {
   for (const weight of FORMATS)
     for (const transA of weight === 'f32' ? [false, true] : [false])
       for (const transB of [true, false])
-        for (const m of [1, 2, 4, 16, 64, 512]) {
+        for (const m of rows) {
           const layout: OperandLayout = {
             transA,
             transB,
@@ -118,31 +136,29 @@ async function allProducts({ device }: Bench): Promise<void> {
             tail: false,
             weight,
           };
-          const [a, b, c] = [
-            [m, SIDE],
-            [SIDE, SIDE],
-            [m, SIDE],
-          ] as const;
-          const made = [empty(device, a), empty(device, b, weight, 'weights'), empty(device, c)];
-          const windows = made.map((t) => t.storage.window());
-          // Batches, windows and what else there is: 0.
-          const lda = transA ? m : SIDE;
-          const sizes: Record<string, number> = { m, n: SIDE, k: SIDE, lda, ldb: SIDE, ldc: SIDE };
-          for (const choice of candidates({ m, n: SIDE, k: SIDE }, layout, device.capabilities)) {
-            const kernel = choice.kernel({ bias: false, accumulate: false });
-            const [down, across] = [Math.ceil(m / choice.rows), Math.ceil(SIDE / choice.columns)];
-            const grid = choice.rowsFirst ? ([down, across, 1] as const) : ([across, down, 1] as const);
-            const parameters = Object.keys(kernel.params).map((name) => sizes[name] ?? 0);
-            device.dispatch(kernel, windows, parameters, grid);
-          }
-          for (const t of made) t.dispose();
+          const shape = { m, n: side, k: side };
+          yield { layout, shape, choices: candidates(shape, layout, capabilities) };
         }
+}
+
+async function allProducts({ device }: Bench): Promise<void> {
+  for (const { layout, shape, choices } of contests(device, SIDE, [1, 2, 4, 16, 64, 512])) {
+    const { m, n, k } = shape;
+    const made = [
+      empty(device, [m, k]),
+      empty(device, [n, k], layout.weight, 'weights'),
+      empty(device, [m, n]),
+    ];
+    const [a, b, c] = made.map((t) => t.storage.window());
+    for (const choice of choices) multiplyBy(choice, device, [a!, b!, c!], shape, layout);
+    for (const t of made) t.dispose();
+  }
   await device.finish();
 }
 
 async function llama7b(bench: Bench, dtype: DType): Promise<void> {
   const config = parseConfig(presetConfig('llama2-7b'));
-  const model = unwritten(bench.device, config, dtype);
+  const model = meaningless(bench, config, dtype);
   await decode(bench, `Llama 2 7B ${dtype}`, model, 520);
   model.dispose();
   bench.device.pool.trim();
@@ -153,13 +169,13 @@ export type Workload = (bench: Bench) => Promise<void>;
 /** By name. */
 export const WORKLOADS = {
   bert: async (bench) => {
-    const model = unwritten(bench.device, BERT_BASE);
+    const model = meaningless(bench, BERT_BASE);
     await passes(bench, 'BERT-base', model, 16);
     await sweeps(bench, 'BERT-base', model, 16, 48);
     model.dispose();
   },
   llama: async (bench) => {
-    const model = unwritten(bench.device, LLAMA_12);
+    const model = meaningless(bench, LLAMA_12);
     await passes(bench, 'Llama 12 x 768', model, 40);
     await decode(bench, 'Llama 12 x 768', model, 48);
     await sweeps(bench, 'Llama 12 x 768', model, 40, 120);
