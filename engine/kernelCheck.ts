@@ -13,11 +13,8 @@ import {
   wgsl,
 } from '../kernels/index.ts';
 import { KernelError } from './errors.ts';
-import type { BufferWindow } from './memory.ts';
+import { ALIGNMENT, type BufferWindow } from './memory.ts';
 import { show } from './options.ts';
-
-/** Bytes that a binding may begin at a multiple of, on every device. */
-const ALIGNMENT = 256;
 
 const SCALARS: readonly ScalarType[] = ['u32', 'i32', 'f32'];
 

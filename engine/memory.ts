@@ -32,6 +32,9 @@ export interface PooledBuffer {
   plan: PlanMemory | null;
 }
 
+/** Bytes that a binding may begin at a multiple of, on every device. */
+export const ALIGNMENT = 256;
+
 /** A window of a buffer, in bytes; `offset` a multiple of 256, `size` of 4. */
 export interface BufferWindow {
   readonly buffer: PooledBuffer;

@@ -10,7 +10,7 @@ import { CHUNK, isQuantised, PACKINGS, type WeightFormat } from '../kernels/inde
 import { storedRow } from '../kernels/packing.ts';
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
-import { type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
+import { ALIGNMENT, type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
 import { checkValue, like, one } from './options.ts';
 
 /** f32 and u32 are computed with; the others are weights as stored, widened inside kernels. */
@@ -41,6 +41,14 @@ interface Segment {
   /** First element and one past the last. */
   readonly begin: number;
   readonly end: number;
+  /** Byte of the buffer at which the first one lies. */
+  readonly offset: number;
+}
+
+/** Elements of a storage that are one by themselves. */
+interface Part {
+  readonly of: Storage;
+  readonly begin: number;
 }
 
 const sizeOfBlock = (shape: readonly number[], axis: number): number =>
@@ -90,6 +98,8 @@ export class Storage {
   readonly purpose: Purpose;
   /** Of u32 elements that the host has written: the largest. Null where the device has. */
   largest: number | null = null;
+  /** Whose buffer it lies in, if not its own. */
+  readonly #whole: Storage | null;
   #references = 1;
   #kept = 0;
 
@@ -99,17 +109,25 @@ export class Storage {
     dtype: DType,
     shape: readonly number[],
     purpose: Purpose,
-    writer: 'gpu' | 'host' = 'gpu',
+    writer: 'gpu' | 'host' | Part = 'gpu',
   ) {
     checkValue('tensor', 'dtype', dtypeField, dtype);
     checkValue('tensor', 'purpose', purposeField, purpose);
-    checkValue('tensor', 'writer', writerField, writer);
+    if (typeof writer !== 'object') checkValue('tensor', 'writer', writerField, writer);
     checkDevice('tensor', device);
     this.device = device;
     this.dtype = dtype;
     const elements = shape.reduce((a, b) => a * b, 1);
     this.elements = elements;
     this.purpose = purpose;
+    if (typeof writer === 'object') {
+      this.#whole = writer.of;
+      const { buffer, offset } = writer.of.window(writer.begin, writer.begin + elements);
+      writer.of.retain();
+      this.segments = [{ buffer, begin: 0, end: elements, offset }];
+      return;
+    }
+    this.#whole = null;
     const limit = Math.min(device.capabilities.bindingBytes, device.capabilities.bufferBytes);
     const length = segmentLength(shape, dtype, limit);
     const segments: Segment[] = [];
@@ -120,6 +138,7 @@ export class Storage {
           buffer: device.pool.acquire((end - begin) * bytesOf(dtype), purpose, writer),
           begin,
           end,
+          offset: 0,
         });
       }
     } catch (error) {
@@ -127,6 +146,16 @@ export class Storage {
       throw error;
     }
     this.segments = segments;
+  }
+
+  /**
+   * Elements [begin, begin + elements) as a storage of their own in the same buffer, which stays as long as they do; null where
+   * they lie in several, or where no binding may begin at them.
+   */
+  part(begin: number, elements: number): Storage | null {
+    const within = this.segments.some((s) => begin >= s.begin && begin + elements <= s.end);
+    if (!within || this.window(begin, begin + elements).offset % ALIGNMENT !== 0) return null;
+    return new Storage(this.device, this.dtype, [elements], this.purpose, { of: this, begin });
   }
 
   /** Whether anybody still refers to the elements. */
@@ -153,14 +182,17 @@ export class Storage {
 
   /** One reference less; the last gives the buffers back to the pool. */
   release(): void {
-    if (--this.#references === 0) for (const s of this.segments) this.device.pool.release(s.buffer);
+    if (--this.#references > 0) return;
+    if (this.#whole) this.#whole.release();
+    else for (const s of this.segments) this.device.pool.release(s.buffer);
   }
 
   /** A tape takes or gives up these elements: they count as `saved` meanwhile. */
   keep(on: boolean): void {
     this.#kept += on ? 1 : -1;
     const changes = this.#kept === (on ? 1 : 0);
-    if (changes && this.purpose !== 'weights' && this.alive)
+    if (changes && this.#whole) this.#whole.keep(on);
+    else if (changes && this.purpose !== 'weights' && this.alive)
       for (const s of this.segments) this.device.pool.reassign(s.buffer, on ? 'saved' : this.purpose);
   }
 
@@ -172,7 +204,7 @@ export class Storage {
     const bytes = bytesOf(this.dtype);
     return {
       buffer: segment.buffer,
-      offset: (begin - segment.begin) * bytes,
+      offset: segment.offset + (begin - segment.begin) * bytes,
       size: Math.ceil(((end - begin) * bytes) / 16) * 16,
     };
   }

@@ -338,7 +338,7 @@ export class Tensor implements Owned, Disposable {
     return this.device.readWindows(
       segments.map((s) => ({
         buffer: s.buffer,
-        offset: 0,
+        offset: s.offset,
         size: Math.ceil((s.end - s.begin) * bytesOf(this.dtype)),
       })),
     );
@@ -668,7 +668,7 @@ function writeInto(storage: Storage, data: Float32Array | Uint32Array): void {
     const part = data.subarray(s.begin, s.end);
     device.queue.write(
       s.buffer,
-      0,
+      s.offset,
       new Uint8Array(part.buffer as ArrayBuffer, part.byteOffset, part.byteLength),
     );
   }

@@ -33,6 +33,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   let size = p.size${by};
   if (i >= size) { return; }
+  let bias_base = 0u;
   var total = ${v.accumulate ? 'c[i]' : `${type}(0.0)`};
   for (var chunk = 0u; chunk < p.chunks; chunk++) { total += b[chunk * size + i]; }
   ${storeSum('total', 'i', `i % (p.n${by})`, v, v.vector)}

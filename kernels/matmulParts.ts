@@ -56,8 +56,9 @@ export const MATMUL_PARAMS = {
   zero: 'u32',
 } as const satisfies Record<string, ScalarType>;
 
-/** First elements of the operands of this product of the batch; `z` is its number. */
-export const matmulBases = (z: string): string => `let a_base = p.a_first + ${z} * p.batch_a;
+/** First elements of the operands of this product of the batch; `z` is its number. Each has a bias of its own. */
+export const matmulBases = (z: string): string => `let bias_base = ${z} * p.n;
+  let a_base = p.a_first + ${z} * p.batch_a;
   let b_base = p.b_first + ${z} * p.batch_b;
   let c_base = p.c_first + ${z} * p.batch_c;`;
 
@@ -220,9 +221,9 @@ export function matmulBindings(
   ];
 }
 
-/** Statement that stores one total: `value` (of type T) at c[at], with the bias at [column]. */
+/** Statement that stores one total: `value` (of type T) at c[at], with the bias at [bias_base + column], in fours with `vector`. */
 export function storeSum(value: string, at: string, column: string, fusion: Fusion, vector: boolean): string {
-  const sum = `${value}${fusion.bias ? ` + bias[${column}]` : ''}`;
+  const sum = `${value}${fusion.bias ? ` + bias[bias_base${vector ? ' / 4u' : ''} + ${column}]` : ''}`;
   return `c[${at}] = ${epilogueParts(fusion.epilogue, vector).finish(sum, at)};`;
 }
 

@@ -8,6 +8,7 @@ import type { ByteFolder } from './byteSource.ts';
 import { familiesField, readConfig } from './config.ts';
 import type { Family } from './families/family.ts';
 import { resolveModelFolder } from './hub.ts';
+import { joinProjections } from './join.ts';
 import { openModelFiles } from './modelFiles.ts';
 import { StreamedModel } from './stream.ts';
 import { loadTokenizer, type Tokenizer } from './tokenizer.ts';
@@ -106,7 +107,7 @@ export async function loadModelWeights(
   const { config, checkpoint } = await openModelFiles(folder, { onNote: options.onNote, families });
   try {
     const weights = await loadWeights(device, checkpoint, config, ofWeights);
-    return new Transformer(device, config, weights);
+    return new Transformer(device, config, weights, joinProjections(device, config.description, weights));
   } finally {
     await checkpoint.close();
   }

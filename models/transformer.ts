@@ -25,6 +25,7 @@ import type { ModelConfig } from './config.ts';
 import { DescribedModel } from './describedModel.ts';
 import { parametersOf } from './description.ts';
 import type { Taps } from './hooks.ts';
+import type { Joined } from './join.ts';
 import {
   type PrefillOptions,
   type Prefix,
@@ -45,12 +46,19 @@ export class Transformer extends DescribedModel implements LanguageModel, Layere
   /** The row of each token, while the embedding's weight has those of some tokens only (stream.ts). */
   embeddingRows: ReadonlyMap<number, number> | null = null;
   readonly #angles = new Map<Float64Array, RotaryAngles>();
+  readonly #joined: ReadonlyMap<string, Joined>;
   #disposed = false;
 
-  /** Takes over the weights. @param weights under the names of {@link parametersOf}. */
-  constructor(device: Device, config: ModelConfig, weights: ReadonlyMap<string, Tensor>) {
+  /** Takes over the weights. @param weights under the names of {@link parametersOf}. @param joined what {@link joinProjections} made of them. */
+  constructor(
+    device: Device,
+    config: ModelConfig,
+    weights: ReadonlyMap<string, Tensor>,
+    joined: ReadonlyMap<string, Joined> = new Map(),
+  ) {
     super(device, config);
     this.parameters = weights;
+    this.#joined = joined;
     for (const { attention } of this.description.layers)
       if (attention.rotary && !this.#angles.has(attention.rotary))
         this.#angles.set(attention.rotary, new RotaryAngles(device, attention.rotary, this.sizes.positions));
@@ -243,10 +251,16 @@ export class Transformer extends DescribedModel implements LanguageModel, Layere
     return made(decode(words, this.description.head, rows));
   }
 
+  /** Maps whose products are one, by the name of the first one's weight. */
+  joined(weight: string): Joined | undefined {
+    return this.#joined.get(weight);
+  }
+
   /** Frees the weights and the tables of positions. */
   dispose(): void {
     this.#disposed = true;
     for (const t of this.parameters.values()) t.dispose();
+    for (const { linears } of this.#joined.values()) linears.dispose();
     for (const angles of this.#angles.values()) angles.dispose();
   }
 }

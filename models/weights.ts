@@ -294,7 +294,7 @@ export class WeightLoader {
           (staged) =>
             this.#device.queue.copy(
               { buffer: staged, offset: 0, size: whole },
-              { buffer: segment.buffer, offset: at - begin, size: whole },
+              { buffer: segment.buffer, offset: segment.offset + at - begin, size: whole },
             ),
         );
         pieces.push(piece.then(() => this.#tell(source.part.parameter.name, size)));

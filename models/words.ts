@@ -31,12 +31,15 @@ import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from './block.ts';
 import type { Tokens } from './causal.ts';
 import type { Taps } from './hooks.ts';
+import type { Joined } from './join.ts';
 
 /** What the words need of the model: its parameters and tables. */
 export interface Constants {
   readonly parameters: ReadonlyMap<string, Tensor>;
   /** Cosines and sines of the angles that an attention rotates by, of positions below `reach` at least. */
   rotaryTable(rotary: Float64Array, reach: number): RotaryTable;
+  /** Maps whose products are one, by the name of the first one's weight. */
+  joined(weight: string): Joined | undefined;
 }
 
 /** A tensor, or one that is not made yet. */
@@ -116,6 +119,8 @@ export class TensorWords implements Words<Value> {
   readonly #tokens: Tokens | null;
   /** One token a row is wanted of this layer. */
   readonly #read: readonly number[] | undefined;
+  /** What joined maps gave of x, by the names of their weights. */
+  #outputs: { readonly of: Tensor; readonly by: ReadonlyMap<string, Tensor> } | null = null;
   /** The last product of a tape. */
   #waiting: Product | null = null;
   /** What {@link asked} was last given, and gave. */
@@ -152,11 +157,27 @@ export class TensorWords implements Words<Value> {
 
   linear(value: Value, map: LinearSpec): Value {
     const x = value instanceof Normed ? value : this.#joined(made(value), map.in);
+    this.#waiting?.settle();
+    const together = x instanceof Normed ? undefined : this.#ofJoined(x, map);
+    if (together) {
+      this.#waiting = null;
+      return together;
+    }
     const product = new Product(this, x, map);
     const source = x instanceof Normed ? x.x : x;
-    this.#waiting?.settle();
     this.#waiting = isRecording([source, this.parameter(map.weight)]) ? product : null;
     return product;
+  }
+
+  /** The product of a map whose weights lie with others', which are made with the first one of them. */
+  #ofJoined(x: Tensor, { weight }: LinearSpec): Tensor | undefined {
+    // Queries of some tokens only have rows of their own.
+    const joined = this.#read ? undefined : this.#constants.joined(weight);
+    if (joined) {
+      const outputs = joined.linears.apply(x);
+      this.#outputs = { of: x, by: new Map(joined.names.map((name, i) => [name, outputs[i]!])) };
+    }
+    return this.#outputs?.of === x ? this.#outputs.by.get(weight) : undefined;
   }
 
   /** Heads as one row. */

@@ -24,6 +24,7 @@ import {
   type RunOptions,
   Transformer,
 } from '../../models/index.ts';
+import { joinProjections } from '../../models/join.ts';
 import { recordedText } from '../../models/recordedText.ts';
 import { sweep } from '../../neurgrad/sweep.ts';
 import { BERT_BASE, LLAMA_12 } from '../network.ts';
@@ -44,11 +45,13 @@ function meaningless(
   config: ModelConfig,
   dtype: DType = 'f32',
 ): Transformer {
-  const weights = parametersOf(config.description).map(({ name, shape, kind, stage }) => {
-    const kept = kind === 'matrix' && typeof stage === 'number' ? dtype : 'f32';
-    return [name, drawn(shape, kept)] as const;
-  });
-  return new Transformer(device, config, new Map(weights));
+  const weights = new Map(
+    parametersOf(config.description).map(({ name, shape, kind, stage }) => {
+      const kept = kind === 'matrix' && typeof stage === 'number' ? dtype : 'f32';
+      return [name, drawn(shape, kept)] as const;
+    }),
+  );
+  return new Transformer(device, config, weights, joinProjections(device, config.description, weights));
 }
 
 const idsOf = (length: number): number[] => Array.from({ length }, (_, i) => 1000 + i);

@@ -152,7 +152,17 @@ export function linear(x: Tensor, w: Tensor, bias?: Tensor): Tensor {
 
 /** {@link linear}, and what its result is added to. */
 function linearWith(to: Tensor | null, x: Tensor, w: Tensor, bias: Tensor | undefined): Tensor {
-  const y = linearKernel(x, w, bias, to ? { op: 'add', with: to } : PLAIN);
+  return recordLinear(linearKernel(x, w, bias, to ? { op: 'add', with: to } : PLAIN), x, w, bias, to);
+}
+
+/** y, which is x w^T + bias (+ to), and its gradient. */
+export function recordLinear(
+  y: Tensor,
+  x: Tensor,
+  w: Tensor,
+  bias: Tensor | undefined,
+  to: Tensor | null = null,
+): Tensor {
   const before = to ? [to] : [];
   const inputs = [...before, x, w, ...(bias ? [bias] : [])];
   const { shape } = x;
@@ -273,6 +283,10 @@ export function linearKernel(
   y.dispose();
   return shaped;
 }
+
+/** The rows x [M, K] by each of the weights w [layers, N, K], with biases [layers, N]: [layers, M, N], without recording. */
+export const stackedLinears = (x: Tensor, w: Tensor, bias: Tensor | null): Tensor =>
+  run(x, w, false, true, [w.dim(0)], bias);
 
 const weightsOnly = one(['weights']);
 
@@ -491,7 +505,12 @@ function run(
       const part = (t: Tensor, length: number): Range =>
         t.size === length ? [0, length] : [begin * length, end * length];
       dispatch(
-        { a: part(a, m * k), b: part(b, k * n), c: [begin * m * n, end * m * n], bias: [0, n] },
+        {
+          a: part(a, m * k),
+          b: part(b, k * n),
+          c: [begin * m * n, end * m * n],
+          bias: [begin * n, end * n],
+        },
         { m, n, k, z: end - begin },
         [a.size === m * k ? 0 : m * k, b.size === k * n ? 0 : k * n, m * n],
         [0, 0, 0],

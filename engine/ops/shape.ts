@@ -158,8 +158,16 @@ function copyRun(from: Tensor, sourceOffset: number, to: Tensor, targetOffset: n
       (s) => s.begin <= targetOffset + begin && targetOffset + end <= s.end,
     )!;
     from.device.queue.copy(
-      { buffer: source.buffer, offset: (sourceOffset + begin - source.begin) * 4, size: (end - begin) * 4 },
-      { buffer: target.buffer, offset: (targetOffset + begin - target.begin) * 4, size: (end - begin) * 4 },
+      {
+        buffer: source.buffer,
+        offset: source.offset + (sourceOffset + begin - source.begin) * 4,
+        size: (end - begin) * 4,
+      },
+      {
+        buffer: target.buffer,
+        offset: target.offset + (targetOffset + begin - target.begin) * 4,
+        size: (end - begin) * 4,
+      },
     );
   });
 }

@@ -1,0 +1,60 @@
+/** Models whose maps to queries, keys and values are one product, as on GPUs, against the same with a product each, bit for bit. */
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Device, openDevice } from '../../engine/index.ts';
+import { generate, loadModelWeights, localFolder, type RunOptions, Transformer } from '../../models/index.ts';
+import { expectSameBits, WIDE } from '../engine/support.ts';
+
+let device: Device;
+beforeAll(async () => {
+  device = await openDevice({ mask: WIDE });
+});
+afterAll(() => device?.destroy());
+
+describe.each(['facts-bert', 'stories260k'])('%s', (name) => {
+  it('gives the same values and gradients, with fewer dispatches', { timeout: 300_000 }, async () => {
+    const folder = await localFolder(`examples/models/${name}`);
+    const joined = await loadModelWeights(folder, device);
+    const apart = new Transformer(
+      device,
+      joined.config,
+      new Map([...joined.parameters].map(([parameter, t]) => [parameter, t.detach()])),
+    );
+    expect(
+      joined.description.layers.filter(({ attention }) => joined.joined(attention.q.weight)).length,
+    ).toBe(joined.sizes.layers);
+    const position = joined.causal ? 7 : 4;
+    const ids = [Array.from({ length: 8 }, (_, i) => 5 + ((7 * i) % 90))];
+    const of = { of: 'prob', target: [9], position: [position] } as const;
+    const all = joined.hookNames;
+    const runs: RunOptions[] = [
+      {},
+      { logits: [position], grad: { at: all.filter((hook) => hook.includes('mlp')), of } },
+      { logits: [position], capture: all, grad: { at: all, of } },
+      { logits: [position], grad: { at: ['hook_embed'], of } },
+    ];
+    for (const options of runs) {
+      const used: number[] = [];
+      const results: Map<string, Float32Array>[] = [];
+      for (const model of [joined, apart]) {
+        const before = device.queue.dispatches;
+        using run = model.run({ ids }, options);
+        used.push(device.queue.dispatches - before);
+        const found = new Map([['logits', await run.logits.read()]]);
+        for (const [what, values] of Object.entries({ value: run.captures, gradient: run.gradients }))
+          for (const [hook, t] of values) found.set(`${what} ${hook}`, await t.read());
+        results.push(found);
+      }
+      const [ours, theirs] = results as [Map<string, Float32Array>, Map<string, Float32Array>];
+      expect(used[0]).toBeLessThan(used[1]!);
+      expect([...ours.keys()]).toEqual([...theirs.keys()]);
+      for (const [what, values] of ours) expectSameBits(values, theirs.get(what)!, what);
+    }
+    if (joined.causal) {
+      const prompt = ids[0]!;
+      const written = { maxTokens: 12, stopIds: [] };
+      expect(await generate(joined, prompt, written)).toEqual(await generate(apart, prompt, written));
+    }
+    for (const model of [joined, apart]) model.dispose();
+  });
+});
