@@ -150,8 +150,9 @@ export function labelTokenIds(
   const heading = `### ${answer}:`;
   const ids = task.labels.map((label) => {
     const alone = mode === 'release' || !model.causal;
+    // A mask stands after a space (encodeQuestion), which in some vocabularies is a part of the word.
     const found = alone
-      ? tokenizer.encode(label, { addSpecialTokens: false })
+      ? tokenizer.encode(model.causal ? label : ` ${label}`, { addSpecialTokens: false })
       : tokenizer.continuation(heading, label);
     if (found.length === 1 && found[0] !== tokenizer.unknownId) return found[0]!;
     const pieces = found.map(tokenizer.show).join(' ');

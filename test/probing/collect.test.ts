@@ -1,7 +1,13 @@
 /** Readings behind a cache against full passes, on the bundled models. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { localFolder, streamModel, type Transformer } from '../../models/index.ts';
+import {
+  fileMapFolder,
+  loadTokenizer,
+  localFolder,
+  streamModel,
+  type Transformer,
+} from '../../models/index.ts';
 import { neuronGradients } from '../../neurgrad/gradients.ts';
 import {
   type Device,
@@ -248,6 +254,25 @@ describe('prompts', () => {
     expect(released.map((id) => tokenizer.tokenOf(id))).toEqual(['▁a', '▁b']);
     const following = labelTokenIds(model, tokenizer, task('GED'), 'continuation');
     expect(following.map((id) => tokenizer.tokenOf(id))).toEqual(['a', 'b']);
+  });
+
+  it('of a masked model are words after a space, as its mask is', async () => {
+    const vocab = Object.fromEntries(
+      ['True', 'ĠTrue', 'False', 'ĠFalse', 'Ġ'].map((token, id) => [token, id]),
+    );
+    const file = {
+      added_tokens: [{ id: 5, content: '<mask>', special: true, lstrip: true }],
+      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+      model: { type: 'BPE', merges: [], ignore_merges: true, vocab },
+    };
+    const blob = new Blob([JSON.stringify(file)]);
+    const roberta = await loadTokenizer(fileMapFolder(new Map([['tokenizer.json', blob]])));
+    const labels = labelTokenIds(bert.model, roberta, task('FEVER'), 'continuation');
+    expect(labels.map((id) => roberta.tokenOf(id))).toEqual(['ĠFalse', 'ĠTrue']);
+    const { ids, position } = encodeQuestion(bert.model, roberta, 'True')!;
+    expect([ids, position]).toEqual([[0, 5], 1]);
+    const plain = labelTokenIds(bert.model, bert.tokenizer, task('FEVER'), 'continuation');
+    expect(plain.map((id) => bert.tokenizer.tokenOf(id))).toEqual(['false', 'true']);
   });
 
   it('tell a label that train cannot demonstrate', () => {
