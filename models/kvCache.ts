@@ -338,14 +338,15 @@ const rowOptions = optionsSchema<RowOptions>({
   ),
   logits: flag,
 });
+const prefixField = like<Prefix>((value) => isObject(value) && 'segments' in value, 'what prefill gives');
 const rowGroup = optionsSchema<RowGroup>({
-  prefix: required(like<Prefix>((value) => isObject(value) && 'segments' in value, 'what prefill gives')),
+  prefix: required(prefixField),
   ids: list(whole(), 'a list of token ids'),
   residual: instance(Tensor, 'a tensor'),
 });
 const groupList = list(rowGroup, 'a list of rows: [{ prefix, ids }]');
 const prefillOptions = optionsSchema<PrefillOptions>({
-  prefix: like((value) => isObject(value) && 'segments' in value, 'what prefill gives'),
+  prefix: prefixField,
   logits: flag,
   merge: flag,
   into: like<Kept>(

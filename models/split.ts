@@ -300,14 +300,13 @@ export class SplitModel extends DescribedModel implements LanguageModel {
     };
     const all = (list: ReadonlyMap<string, HostTensor>) =>
       new Map([...list].map(([name, t]) => [name, place(t)] as const));
-    let made: { logits: Tensor | undefined; captures: Map<string, Tensor>; gradients: Map<string, Tensor> };
     try {
-      made = { logits: logits && place(logits), captures: all(captures), gradients: all(gradients) };
+      const placed = logits && place(logits);
+      return resultOf(() => placed, all(captures), all(gradients), dispose);
     } catch (error) {
       dispose();
       throw error;
     }
-    return resultOf(() => made.logits, made.captures, made.gradients, dispose);
   }
 
   /** Ends the processes; what they are asked, now or later, rejects with a UserError. */

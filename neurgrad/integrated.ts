@@ -210,20 +210,9 @@ export interface NeuronIntegrated extends Neuron {
   readonly zero: number;
 }
 
-interface Setup {
-  readonly model: LanguageModel;
-  readonly probe: Probe;
-  readonly at: number;
-  readonly target: number;
-  readonly of: Quantity;
-  readonly points: readonly PathPoint[];
-  readonly rowsPerPass: number | undefined;
-  readonly replay: boolean;
-  readonly engine: 'auto' | 'naive';
-  readonly onProgress: IntegratedOptions['onProgress'];
-}
+type Setup = Awaited<ReturnType<typeof prepare>>;
 
-async function prepare(model: LanguageModel, probe: Probe, options: IntegratedOptions): Promise<Setup> {
+async function prepare(model: LanguageModel, probe: Probe, options: IntegratedOptions) {
   const { steps = 20, endpoints = 'right', of = 'prob', engine = 'auto', rowsPerPass, onProgress } = options;
   const { replay = true } = options;
   const points = pathPoints(steps, endpoints);

@@ -299,7 +299,7 @@ function runWave(
       now = next;
     }
     // Every row is now one token, the one that is read; rows left the layers in their order.
-    const read = new Tokens(device, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
+    const read = lazyTokens(device, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
     const logits = scope(() => {
       const words = new DifferenceWords(bundle, sizes.layers, null);
       const change = finish(words, description.head, new Change(dx, read));
@@ -311,31 +311,18 @@ function runWave(
 }
 
 /** Tokens that go to the device where somebody asks for them. */
-class Tokens implements ChangedTokens {
-  readonly #device: Device;
-  readonly #tokens: readonly Changed[];
-  readonly #list: () => readonly TokenRecord[];
-  #records: Tensor | null = null;
-  #positions: Tensor | null = null;
-
-  constructor(device: Device, tokens: readonly Changed[], list: () => readonly TokenRecord[]) {
-    this.#device = device;
-    this.#tokens = tokens;
-    this.#list = list;
-  }
-
-  records(): Tensor {
-    this.#records ??= tokenTensor(this.#device, this.#list());
-    return this.#records;
-  }
-
-  positions(): Tensor {
-    this.#positions ??= integers(
-      this.#device,
-      this.#tokens.map(({ position }) => position),
-    );
-    return this.#positions;
-  }
+function lazyTokens(
+  device: Device,
+  tokens: readonly Changed[],
+  list: () => readonly TokenRecord[],
+): ChangedTokens {
+  let records: Tensor | null = null;
+  let positions: Tensor | null = null;
+  const places = (): number[] => tokens.map(({ position }) => position);
+  return {
+    records: () => (records ??= tokenTensor(device, list())),
+    positions: () => (positions ??= integers(device, places())),
+  };
 }
 
 const caseOf = (bundle: Bundle, row: ShiftedRow) => bundle.cases[row.case]!;
@@ -398,7 +385,7 @@ const NOWHERE: TokenRecord = {
 
 /** Tokens whose records say only where their base values lie. */
 const based = (bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Changed[]): ChangedTokens =>
-  new Tokens(bundle.model.device, tokens, () =>
+  lazyTokens(bundle.model.device, tokens, () =>
     tokens.map(({ row, position }) => {
       const place = caseOf(bundle, rows[row]!);
       return { ...NOWHERE, base: place.queryStart + position - place.low };
@@ -442,7 +429,7 @@ function layerTokens(
   });
   return {
     input: based(bundle, rows, inputs),
-    output: new Tokens(device, output, () => records),
+    output: lazyTokens(device, output, () => records),
     reading: queries && {
       queries: based(
         bundle,
