@@ -45,7 +45,10 @@ export function range(text: string): number[] {
 }
 
 export const modelOption = () =>
-  new Option('--model <dir>', 'folder of a checkpoint, or a Hugging Face id').makeOptionMandatory();
+  new Option(
+    '--model <dir>',
+    'folder of a checkpoint, a .gguf file, or a Hugging Face id',
+  ).makeOptionMandatory();
 export const promptOption = () =>
   new Option(
     '--prompt <text>',

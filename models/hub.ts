@@ -7,7 +7,8 @@
 
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema, text } from '../engine/options.ts';
-import { type ByteFolder, folderOf, localFolder } from './byteSource.ts';
+import { type ByteFolder, folderOf, localFolder, openFile } from './byteSource.ts';
+import { ggufFolder } from './gguf/folder.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { get, type HttpOptions, httpOptions, openUrl } from './httpSource.ts';
 import { type ResolveOptions, resolveOptions } from './hubRequests.ts';
@@ -38,6 +39,7 @@ export async function resolveModelFolder(
   if (isUrl(idOrPath)) return urlFolder(idOrPath);
   const { stat } = await import('node:fs/promises');
   const about = await stat(idOrPath).catch(() => undefined);
+  if (about?.isFile() && /\.gguf$/i.test(idOrPath)) return ggufFolder(() => openFile(idOrPath));
   if (about) return localFolder(idOrPath);
   if (!isHubId(idOrPath)) {
     throw new UserError(

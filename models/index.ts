@@ -29,6 +29,7 @@ export {
 export { type CheckpointNames, type Family, family } from './families/family.ts';
 export { FAMILIES, type FamilyName } from './families/index.ts';
 export * from './generate.ts';
+export { ggufFolder } from './gguf/folder.ts';
 export { halved } from './halved.ts';
 export type { HookPoint, HookTable } from './hooks.ts';
 export { isUrl, urlFolder } from './httpFolder.ts';

@@ -33,7 +33,7 @@ export function addDemo(program: Command): void {
     .command('demo')
     .description("one prompt's neurons by one backward, checked against measured sweeps; writes report.html")
     .addOption(
-      new Option('--model <dir>', 'folder of a checkpoint, or a Hugging Face id').default(
+      new Option('--model <dir>', 'folder of a checkpoint, a .gguf file, or a Hugging Face id').default(
         bundledModel,
         'the bundled facts-bert',
       ),
