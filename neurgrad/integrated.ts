@@ -552,14 +552,14 @@ async function layersFromRows(
   const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
     layers.includes(layer) ? path.length : 0,
   );
-  const rows = { numbers, begin };
-  const run = await suffix.run(counts, rows, {
-    target,
-    of,
-    rowsPerPass: setup.rowsPerPass,
-    replay: setup.replay,
-    onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
-  });
+  const run = await suffix.run(
+    counts,
+    { numbers, begin },
+    {
+      ...setup,
+      onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
+    },
+  );
   try {
     const { values: plainValues, spread: plainSpread } = await suffix.target(target);
     const ownFactor = plain * gradientFactor(of, plainValues);
@@ -683,14 +683,7 @@ async function neuronsFromRows(
     const mark = add(suffix.joint(layer), change).requireGrad();
     return { joint: mark, mark };
   };
-  const rows = { numbers, begin };
-  const run = await suffix.run(counts, rows, {
-    target,
-    of,
-    rowsPerPass: setup.rowsPerPass,
-    replay: setup.replay,
-    onProgress: setup.onProgress,
-  });
+  const run = await suffix.run(counts, { numbers, begin }, setup);
   try {
     const alongColumn = new Map<number, Float32Array>();
     for (const [layer, gradient] of run.gradients) {

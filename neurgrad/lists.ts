@@ -45,13 +45,12 @@ const isList = (value: unknown): value is ArrayLike<unknown> =>
 
 const refused = (door: string, what: string): UserError => new UserError('option', `${door}: ${what}`);
 
+const unexpected = (door: string, name: string, value: unknown, expected: string): UserError =>
+  refused(door, `${name} is ${value === undefined ? 'missing' : show(value)}, expected ${expected}`);
+
 /** @throws UserError for what is no number of a kind. */
 export function checkNumber(door: string, name: string, value: unknown, kind: NumberKind = ANY): void {
-  if (!kind.fits(value))
-    throw refused(
-      door,
-      `${name} is ${value === undefined ? 'missing' : show(value)}, expected ${kind.expected}`,
-    );
+  if (!kind.fits(value)) throw unexpected(door, name, value, kind.expected);
 }
 
 /** @throws UserError for what is no list, a number in it that is none of the kind, and fewer than `least`. */
@@ -62,11 +61,7 @@ export function checkNumbers(
   kind: NumberKind = ANY,
   least = 0,
 ): void {
-  if (!isList(value))
-    throw refused(
-      door,
-      `${name} is ${value === undefined ? 'missing' : show(value)}, expected a list of numbers`,
-    );
+  if (!isList(value)) throw unexpected(door, name, value, 'a list of numbers');
   if (value.length < least)
     throw refused(
       door,
@@ -86,11 +81,7 @@ export function checkLists(
   kind: NumberKind = ANY,
   least = 0,
 ): void {
-  if (!Array.isArray(value))
-    throw refused(
-      door,
-      `${name} is ${value === undefined ? 'missing' : show(value)}, expected a list of lists of numbers`,
-    );
+  if (!Array.isArray(value)) throw unexpected(door, name, value, 'a list of lists of numbers');
   if (value.length < least) throw refused(door, `${name} has no lists, expected ${least} or more`);
   // There may be a million: a name for each would take longer than looking at it.
   for (let i = 0; i < value.length; i++)
@@ -114,8 +105,7 @@ export function checkGiven<Value extends object>(
   expected: string,
 ): void {
   const found = (value as Value | null | undefined)?.[member];
-  if (found === undefined || found === null)
-    throw refused(door, `${name} is ${value === undefined ? 'missing' : show(value)}, expected ${expected}`);
+  if (found === undefined || found === null) throw unexpected(door, name, value, expected);
 }
 
 type Lists = Readonly<Record<string, ArrayLike<unknown>>>;
