@@ -7,44 +7,71 @@
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
-import { takes } from './variant.ts';
+import { flag, takes } from './variant.ts';
 
-/**
- * a, y [tokens, heads, size]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
- * are left alone. `direction` 1 turns, -1 turns back (the adjoint). Grid: linear over tokens * heads * (size - half).
- */
-export const rotary = shipped((): Kernel => {
-  return {
-    name: 'rotary',
-    bindings: [
-      { name: 'a', element: 'f32', access: 'read' },
-      { name: 'position', element: 'u32', access: 'read' },
-      { name: 'cosine', element: 'f32', access: 'read' },
-      { name: 'sine', element: 'f32', access: 'read' },
-      { name: 'y', element: 'f32', access: 'read_write' },
-    ],
-    params: { n: 'u32', heads: 'u32', half: 'u32', size: 'u32', first: 'u32', rows: 'u32', direction: 'f32' },
-    workgroup: [LINEAR_GROUP, 1, 1],
-    body: `
-fn main(@builtin(global_invocation_id) gid: vec3u) {
-  let i = ${LINEAR_INDEX};
-  if (i >= p.n) { return; }
-  let pair = i % (p.size - p.half);
-  let head = i / (p.size - p.half);
-  let row = position[head / p.heads] - p.first;
+/** WGSL that turns pair `pair` of head `head` of a and stores it in y. */
+const turnPair = (a: string, y: string, heads: string): string => `
+  let head = at / (p.size - p.half);
+  let pair = at % (p.size - p.half);
+  let row = position[head / ${heads}] - p.first;
   if (row >= p.rows) { return; }
   let low = head * p.size + pair;
   if (pair >= p.half) {
-    y[low + p.half] = a[low + p.half];
+    ${y}[low + p.half] = ${a}[low + p.half];
     return;
   }
   let turn = row * p.half + pair;
   let c = cosine[turn];
   let s = sine[turn] * p.direction;
-  let u = a[low];
-  let v = a[low + p.half];
-  y[low] = u * c - v * s;
-  y[low + p.half] = v * c + u * s;
+  let u = ${a}[low];
+  let v = ${a}[low + p.half];
+  ${y}[low] = u * c - v * s;
+  ${y}[low + p.half] = v * c + u * s;`;
+
+/**
+ * a, y [tokens, heads, size]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
+ * are left alone. `direction` 1 turns, -1 turns back (the adjoint). With `both` also the a2, y2 [tokens, heads2, size] of the same
+ * tokens. Grid: linear over n + n2, tokens * heads * (size - half) of each.
+ */
+export const rotary = shipped(makeRotary, takes('rotary', ['both', flag]));
+
+function makeRotary(both: boolean): Kernel {
+  const second = (name: string): string[] => (both ? [`${name}2`] : []);
+  const floats = (names: string[], access: 'read' | 'read_write') =>
+    names.map((name) => ({ name, element: 'f32', access }) as const);
+  return {
+    name: both ? 'rotary.both' : 'rotary',
+    bindings: [
+      ...floats(['a', ...second('a')], 'read'),
+      { name: 'position', element: 'u32', access: 'read' },
+      ...floats(['cosine', 'sine'], 'read'),
+      ...floats(['y', ...second('y')], 'read_write'),
+    ],
+    params: {
+      n: 'u32',
+      heads: 'u32',
+      half: 'u32',
+      size: 'u32',
+      first: 'u32',
+      rows: 'u32',
+      direction: 'f32',
+      ...(both ? ({ n2: 'u32', heads2: 'u32' } as const) : {}),
+    },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};${
+    both
+      ? `
+  if (i >= p.n) {
+  let at = i - p.n;
+  if (at >= p.n2) { return; }${turnPair('a2', 'y2', 'p.heads2')}
+  return;
+  }`
+      : `
+  if (i >= p.n) { return; }`
+  }
+  let at = i;${turnPair('a', 'y', 'p.heads')}
 }`,
   };
-}, takes('rotary'));
+}

@@ -67,6 +67,8 @@ class Count implements Words<Value> {
   readonly #keys: number;
   readonly #tape: boolean;
   readonly #steps: (() => void)[] = [];
+  /** Heads that are turned once queries and keys are there. */
+  readonly #turned: [Value, Value][] = [];
 
   constructor({ keys, tape = false }: CostOptions) {
     this.#keys = keys;
@@ -204,10 +206,16 @@ class Count implements Words<Value> {
   }
 
   rotate(x: Value): Value {
-    return this.operation(x.width, [x]);
+    this.#use(x);
+    const y = this.make(x.width);
+    this.#turned.push([x, y]);
+    return y;
   }
 
   attend(q: Value, k: Value, v: Value, { heads, keyHeads, cap }: AttentionSpec): Value {
+    // Both are turned here, in one kernel.
+    for (const [x, y] of this.#turned.splice(0))
+      this.#record(y, [], () => this.#give(x, this.#cotangent(x.width)));
     if (this.#keys >= FUSED_KEYS) return this.operation(q.width, [q, k, v], [q, k, v, this.make(heads)]);
     const pairs = heads * this.#keys;
     // Heads before tokens, and back: one head lies so already.

@@ -26,6 +26,7 @@ import {
   type Then,
 } from '../engine/index.ts';
 import { followed } from '../engine/ops/matmul.ts';
+import { rotaryOfBoth } from '../engine/ops/rotary.ts';
 import { isRecording } from '../engine/tensor.ts';
 import { ACTIVATIONS, type ActivationName } from '../kernels/activation.ts';
 import type { AttentionSpec, LinearSpec, NormSpec, Words } from './block.ts';
@@ -43,7 +44,31 @@ export interface Constants {
 }
 
 /** A tensor, or one that is not made yet. */
-export type Value = Tensor | Product | Normed;
+export type Value = Tensor | Product | Normed | Turned;
+
+/** Heads turned by their tokens' positions: queries and keys that nobody looks at before they meet in one kernel. */
+class Turned {
+  readonly x: Tensor;
+  readonly positions: Tensor;
+  readonly table: RotaryTable;
+
+  constructor(x: Tensor, positions: Tensor, table: RotaryTable) {
+    this.x = x;
+    this.positions = positions;
+    this.table = table;
+  }
+
+  make(): Tensor {
+    return rotary(this.x, this.positions, this.table);
+  }
+
+  /** Both, in one kernel where they turn alike. */
+  static both(q: Value, k: Value): [Tensor, Tensor] {
+    return q instanceof Turned && k instanceof Turned && q.positions === k.positions && q.table === k.table
+      ? rotaryOfBoth(q.x, k.x, q.positions, q.table)
+      : [made(q), made(k)];
+  }
+}
 
 /** x normalised, made once, where somebody wants more of it than products. */
 class Normed {
@@ -248,11 +273,12 @@ export class TensorWords implements Words<Value> {
     const x = made(value);
     const { positions, readPositions, reach } = this.#tokens!;
     const all = x.dim(0) * x.dim(1) === positions!.size;
-    return rotary(x, all ? positions! : readPositions!, this.#constants.rotaryTable(angles, reach));
+    return new Turned(x, all ? positions! : readPositions!, this.#constants.rotaryTable(angles, reach));
   }
 
   attend(qValue: Value, kValue: Value, vValue: Value, spec: AttentionSpec): Value {
-    const [q, k, v] = [made(qValue), made(kValue), made(vValue)];
+    const v = made(vValue);
+    const [q, k] = Turned.both(qValue, kValue);
     const { keep, fusedAttention: fused } = this.#taps;
     this.#keep('q', q);
     this.#keep('k', k);

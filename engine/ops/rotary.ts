@@ -156,44 +156,62 @@ const turn = one([1, -1]);
 export function rotary(x: Tensor, positions: Tensor, table: RotaryTable, direction: 1 | -1 = 1): Tensor {
   checkValue('rotary', 'direction', turn, direction);
   checkTensors('rotary', { x, positions, 'table.cosine': table?.cosine, 'table.sine': table?.sine });
-  oneDevice('rotary', x, positions, table.cosine, table.sine);
-  const [heads, headSize] = [x.dim(-2), x.dim(-1)];
-  if (
-    table.cosine.rank !== 2 ||
-    2 * table.cosine.dim(1) > headSize ||
-    positions.size * heads * headSize !== x.size ||
-    [x, table.cosine, table.sine].some((t) => t.dtype !== 'f32') ||
-    positions.dtype !== 'u32' ||
-    table.cosine.shape.join() !== table.sine.shape.join()
-  )
-    throw new ShapeError(
-      'rotary',
-      `x ${x.dtype} ${showShape(x)}, positions ${positions.dtype} ${showShape(positions)}, table ${showShape(table.cosine)}`,
-    );
-  if (isRecording([table.cosine, table.sine]))
+  return turned([x], positions, table, direction)[0]!;
+}
+
+/** {@link rotary} of queries and keys of the same tokens, of so many heads each, in one kernel. */
+export const rotaryOfBoth = (q: Tensor, k: Tensor, positions: Tensor, table: RotaryTable): [Tensor, Tensor] =>
+  turned([q, k], positions, table, 1) as [Tensor, Tensor];
+
+/** One or two. */
+function turned(xs: readonly Tensor[], positions: Tensor, table: RotaryTable, direction: 1 | -1): Tensor[] {
+  const [first] = xs as [Tensor];
+  const tables = [table.cosine, table.sine];
+  oneDevice('rotary', ...xs, positions, ...tables);
+  const headSize = first.dim(-1);
+  for (const x of xs)
+    if (
+      table.cosine.rank !== 2 ||
+      2 * table.cosine.dim(1) > headSize ||
+      x.dim(-1) !== headSize ||
+      positions.size * x.dim(-2) * headSize !== x.size ||
+      [x, ...tables].some((t) => t.dtype !== 'f32') ||
+      positions.dtype !== 'u32' ||
+      table.cosine.shape.join() !== table.sine.shape.join()
+    )
+      throw new ShapeError(
+        'rotary',
+        `x ${x.dtype} ${showShape(x)}, positions ${positions.dtype} ${showShape(positions)}, table ${showShape(table.cosine)}`,
+      );
+  if (isRecording(tables))
     throw new GradientError('rotary: its table is a constant, and the gradient of it would be lost');
   checkIndices('rotary', positions, table.cosine.dim(0));
-  const y = empty(x.device, x.shape);
+  const ys = xs.map((x) => empty(x.device, x.shape));
   const half = table.cosine.dim(1);
-  const n = (x.size / headSize) * (headSize - half);
-  const tables = [table.cosine, table.sine].map(({ storage }) => ({ storage, rowLength: half }));
+  const counts = xs.map((x) => (x.size / headSize) * (headSize - half));
+  const all = counts.reduce((a, b) => a + b, 0);
+  const operands = tables.map(({ storage }) => ({ storage, rowLength: half }));
+  const windows = (tensors: readonly Tensor[]) => tensors.map((t) => t.storage.window());
+  const second = xs[1] ? [counts[1]!, xs[1].dim(-2)] : [];
   // Where the tokens are is known to the device alone: every part of the table turns those of its positions.
-  if (x.size > 0)
-    for (const [begin, end] of commonRows('rotary', table.cosine.dim(0), tables))
-      x.device.dispatch(
-        rotaryKernel(),
+  if (all > 0)
+    for (const [begin, end] of commonRows('rotary', table.cosine.dim(0), operands))
+      first.device.dispatch(
+        rotaryKernel(xs.length > 1),
         [
-          x.storage.window(),
+          ...windows(xs),
           positions.storage.window(),
-          ...tables.map((rows) => rowsWindow(rows, begin, end)),
-          y.storage.window(),
+          ...operands.map((rows) => rowsWindow(rows, begin, end)),
+          ...windows(ys),
         ],
-        [n, heads, half, headSize, begin, end - begin, direction],
-        linearGrid(n),
-        6 * n,
+        [counts[0]!, first.dim(-2), half, headSize, begin, end - begin, direction, ...second],
+        linearGrid(all),
+        6 * all,
       );
-  return operation('rotary', [x], y, [positions, table.cosine, table.sine], (dy, saved) => {
-    const [positions, cosine, sine] = saved as [Tensor, Tensor, Tensor];
-    return [rotary(dy, positions, { cosine, sine }, direction === 1 ? -1 : 1)];
-  });
+  return ys.map((y, i) =>
+    operation('rotary', [xs[i]!], y, [positions, ...tables], (dy, saved) => {
+      const [positions, cosine, sine] = saved as [Tensor, Tensor, Tensor];
+      return [rotary(dy, positions, { cosine, sine }, direction === 1 ? -1 : 1)];
+    }),
+  );
 }

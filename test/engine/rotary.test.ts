@@ -4,8 +4,11 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  add,
   type Device,
+  grad,
   integers,
+  mul,
   noGrad,
   RotaryAngles,
   record,
@@ -13,8 +16,12 @@ import {
   rotarySpeeds,
   rotaryTable,
   scope,
+  square,
+  sum,
+  type Tensor,
 } from '../../engine/index.ts';
-import { expectSameBits, heldBytes, normal, open, upload } from './support.ts';
+import { rotaryOfBoth } from '../../engine/ops/rotary.ts';
+import { compute, expectSameBits, heldBytes, normal, open, upload } from './support.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -93,4 +100,30 @@ describe('rotary angles', () => {
     expect(() => rotarySpeeds(4, 0)).toThrow('rotarySpeeds: 4 numbers, theta 0');
     expect([...rotarySpeeds(4, 100)]).toEqual([1, 0.1]);
   });
+});
+
+describe('queries and keys together', () => {
+  it.each([
+    ['all of a head turned', 4, 2, 4],
+    ['a part of a head', 6, 2, 2],
+    ['as many heads of both', 4, 4, 4],
+  ] as const)(
+    'are one kernel with the bits, and gradients, of two: %s',
+    async (_, size, keyHeads, turned) => {
+      const results = await compute(() => {
+        const positions = integers(device, [0, 1, 2, 7, 8, 9]);
+        const table = rotaryTable(device, 16, turned, 100);
+        const [q, k] = [normal([2, 3, 4, size], 1), normal([2, 3, keyHeads, size], 2)].map((t) =>
+          upload(device, t).requireGrad(),
+        ) as [Tensor, Tensor];
+        const before = device.queue.dispatches;
+        const both = rotaryOfBoth(q, k, positions, table);
+        expect(device.queue.dispatches - before).toBe(1);
+        const apart = [rotary(q, positions, table), rotary(k, positions, table)];
+        const gradients = ([a, b]: readonly Tensor[]) => grad(add(sum(square(a!)), sum(mul(b!, b!))), [q, k]);
+        return [...both, ...gradients(both), ...apart, ...gradients(apart)];
+      });
+      for (let i = 0; i < 4; i++) expectSameBits(results[i]!.data, results[i + 4]!.data, `result ${i}`);
+    },
+  );
 });

@@ -382,7 +382,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     COLUMN_SHARES.flatMap((share) => BOTH.map((more) => kernels.reduceColumns(r, share, more))),
   ),
   reduceRows: (['sum', 'max'] as const).flatMap((r) => LANES.map((lanes) => kernels.reduceRows(r, lanes))),
-  rotary: [kernels.rotary()],
+  rotary: BOTH.map((both) => kernels.rotary(both)),
   scatterAddRows: ([1, 4] as const).map((vector) => kernels.scatterAddRows(vector)),
   select: [kernels.select()],
   softmax: BOTH.flatMap((log) =>
