@@ -13,8 +13,8 @@ export {
   attention,
   attentionBackwardTwin,
   attentionTwin,
-  FUSED_KEYS,
 } from './ops/attention.ts';
+export { FUSED_KEYS } from './ops/attentionKernels.ts';
 export {
   abs,
   activationFunctions,

@@ -14,7 +14,11 @@ export {
   TANH_LINEAR,
 } from './activation.ts';
 export * from './adamw.ts';
-export * from './attention.ts';
+export * from './attentionChunks.ts';
+export * from './attentionLanes.ts';
+export { ATTENTION_STATISTICS, DOMINATES } from './attentionParts.ts';
+export * from './attentionRows.ts';
+export * from './attentionTiles.ts';
 export * from './ceiling.ts';
 export * from './clip.ts';
 export { type ColumnShare, reduceColumns } from './columns.ts';

@@ -20,11 +20,9 @@
 
 import { ShapeError, UserError } from '../engine/errors.ts';
 import {
-  attentionPattern,
   concat,
   type Device,
   integers,
-  matmul,
   noGrad,
   type PrefixAttentionOptions,
   permute,
@@ -34,6 +32,7 @@ import {
   slice,
   Tensor,
 } from '../engine/index.ts';
+import { type CachedAttentionOptions, cachedAttention } from '../engine/ops/cachedAttention.ts';
 import {
   checkOptions,
   checkValue,
@@ -241,7 +240,7 @@ export function remembering(
     positions,
     reach: past + count,
     attend: (layer, q, k, v, how) =>
-      attendCausally(q, ...remember(layer, k, v), how, count === 1 ? positions : undefined),
+      cachedAttention(q, ...remember(layer, k, v), withLast(how, count === 1 ? positions : undefined)),
   };
   return { own, remember, places, tokens };
 }
@@ -260,31 +259,11 @@ function byKeyHead(x: Tensor): Tensor {
   return permute(reshape(x, [tokens, heads, headSize]), [1, 0, 2]);
 }
 
-/**
- * q [1, Q, heads, D] over keys and values [keyHeads, K, D] of which the last Q are its own tokens: as `attention`. With `lastKey`
- * one query, over the keys up to that one: with the same bits whatever room the cache has behind it.
- */
-export function attendCausally(
-  q: Tensor,
-  keys: Tensor,
-  values: Tensor,
-  { fused: _, onPattern: __, ...how }: AttendOptions,
+/** How a token behind its text attends, where `lastKey` is given; the patterns of a cache's tokens nobody sees. */
+export const withLast = (
+  { onPattern: _, ...how }: AttendOptions,
   lastKey?: Tensor,
-): Tensor {
-  const [, queries, heads, headSize] = q.shape as [number, number, number, number];
-  const [keyHeads, length] = keys.shape as [number, number];
-  const rows = (heads / keyHeads) * queries;
-  const scores = matmul(reshape(permute(q, [0, 2, 1, 3]), [keyHeads, rows, headSize]), keys, {
-    transB: true,
-  });
-  const pattern = attentionPattern(reshape(scores, [1, heads, queries, length]), headSize, {
-    ...how,
-    causal: true,
-    ...(lastKey ? { lastKey } : {}),
-  });
-  const mixed = matmul(reshape(pattern, [keyHeads, rows, length]), values);
-  return permute(reshape(mixed, [1, heads, queries, headSize]), [0, 2, 1, 3]);
-}
+): CachedAttentionOptions => ({ ...how, ...(lastKey ? { lastKey } : {}) });
 
 /** Rows of one prompt. */
 export interface RowGroup {

@@ -19,9 +19,10 @@ import {
   writeRow,
   zeros,
 } from '../engine/index.ts';
+import { cachedAttention } from '../engine/ops/cachedAttention.ts';
 import type { LayeredModel, Tokens } from './causal.ts';
 import { Taps } from './hooks.ts';
-import { attendCausally, checkIds, checkLength, decodeLast, type Kept, prefill } from './kvCache.ts';
+import { checkIds, checkLength, decodeLast, type Kept, prefill, withLast } from './kvCache.ts';
 import { loose } from './pass.ts';
 
 /** Tokens that the smallest cache has room for. */
@@ -49,7 +50,7 @@ export function recordedText(model: LayeredModel, most: number) {
         [values, v],
       ] as const)
         writeRow(table, reshape(row, [sizes.keyValueHeads, sizes.headSize]), position);
-      return attendCausally(q, keys, values, how, position);
+      return cachedAttention(q, keys, values, withLast(how, position));
     },
   });
 

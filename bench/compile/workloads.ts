@@ -6,10 +6,12 @@
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import {
+  attention,
   candidates,
   type Device,
   type DType,
   empty,
+  grad,
   matmul,
   type Precision,
   scope,
@@ -167,6 +169,34 @@ async function llama7b(bench: Bench, dtype: DType): Promise<void> {
   bench.device.pool.trim();
 }
 
+/** Attention forward and back, of heads of every size that models have, and one row over a cache. */
+async function attentions({ device, phase }: Bench): Promise<void> {
+  const pass = async (
+    name: string,
+    tokens: number,
+    keys: number,
+    heads: number,
+    size: number,
+    back: boolean,
+  ) => {
+    const made = [tokens, keys, keys].map((n) => empty(device, [1, n, heads, size]).requireGrad());
+    const [q, k, v] = made as [Tensor, Tensor, Tensor];
+    await phase(`attention ${name}`, async () => {
+      scope(() => {
+        const y = attention(q, k, v, { causal: true });
+        if (back) grad(y, made, { cotangent: y.detach() });
+      });
+    });
+    for (const t of made) t.dispose();
+  };
+  await pass('2048 tokens, 12 heads of 64', 2048, 2048, 12, 64, false);
+  await pass('2048 tokens, 12 heads of 64, and back', 2048, 2048, 12, 64, true);
+  for (const size of [80, 96, 128, 256])
+    await pass(`512 tokens, 12 heads of ${size}, and back`, 512, 512, 12, size, true);
+  await pass('1 over 2048, 32 heads of 128', 1, 2048, 32, 128, false);
+  await pass('1 over 2048, 32 heads of 128, and back', 1, 2048, 32, 128, true);
+}
+
 export type Workload = (bench: Bench) => Promise<void>;
 
 /** By name. */
@@ -196,6 +226,7 @@ export const WORKLOADS = {
     await products(bench, [4096, 4096, 4096], 'f32');
   },
   products: allProducts,
+  attention: attentions,
 } as const satisfies Record<string, Workload>;
 
 export type WorkloadName = keyof typeof WORKLOADS;

@@ -2,24 +2,17 @@
  * Attention of rows that share a prefix: each attends to the prefix's keys and values, held once for all of them, and to a key
  * and value of its own (decoding; Juravsky et al. 2024, "Hydragen: High-Throughput LLM Inference with Shared Prefixes").
  *
- * The fused path runs the kernels of kernels/attention.ts over the prefix, with key heads for batches, so that keys and
+ * The fused path runs the kernels of attention over the prefix, all rows queries of one place, and keys and
  * values are read as they lie; what the row itself adds is a second softmax of one key, and two softmaxes over parts of
  * the keys are one by the logarithms of their sums (Milakov & Gimelshein 2018).
  */
 
-import {
-  ATTENTION_STATISTICS,
-  attentionBackwardQueries,
-  attentionForward,
-  attentionStatistics,
-  DOMINATES,
-} from '../../kernels/index.ts';
+import { DOMINATES } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../options.ts';
 import { scope } from '../scope.ts';
 import {
   checkTensors,
-  empty,
   isRecording,
   noGrad,
   oneDevice,
@@ -27,7 +20,7 @@ import {
   showShape,
   type Tensor,
 } from '../tensor.ts';
-import { FUSED_KEYS, fitGrid, fitKernels, kernelCalls, kernelVariant } from './attention.ts';
+import { attentionKernels, byHeads, fitKernels, fusedKeys } from './attentionKernels.ts';
 import {
   abs,
   add,
@@ -59,8 +52,8 @@ export interface SharedPrefix {
 /** How rows behind a prefix are computed. Each row's own key is its last: a `window` bounds how much of the prefix it sees. */
 export interface PrefixAttentionOptions extends ScoreOptions {
   /**
-   * Kernels that keep no probabilities, forward and backward; by default from {@link FUSED_KEYS} keys on, the row's own
-   * included. Not where the pattern is to be seen, or gradients of the prefix are recorded. On a CPU products stay faster:
+   * Kernels that keep no probabilities, forward and backward; by default on a GPU, and on a CPU driver from {@link FUSED_KEYS} keys on,
+   * the row's own included. Not where the pattern is to be seen, or gradients of the prefix are recorded. On a CPU products stay faster:
    * behind 4,096 keys kernels take 1.3 times as long for 1 row and 1.5 times for 16 (`npm run bench -- --suite attention`).
    */
   readonly fused?: boolean;
@@ -114,12 +107,12 @@ export function prefixAttention(
       'prefixAttention',
       `q ${showShape(q)}, k ${showShape(k)}, v ${showShape(v)}, prefix ${shared.map(showShape).join(', ')} are not [rows, heads, D], [rows, keyHeads, D] twice and [keyHeads, tokens, D] twice`,
     );
-  const wanted = options.fused ?? (prefix !== null && prefix.keys.dim(1) + 1 >= FUSED_KEYS);
-  const fits =
-    fitKernels(q, k, v, ...shared) &&
-    fitGrid([keyHeads, q.dim(0), q.dim(1) / keyHeads, size], [keyHeads, prefix?.keys.dim(1) ?? 0, 1, size]);
-  const seen = prefix !== null && options.window?.before !== 0;
-  return wanted && seen && !options.onPattern && fits && !isRecording(shared)
+  const wanted =
+    prefix !== null &&
+    (options.fused ?? prefix.keys.dim(1) + 1 >= fusedKeys(q.device.capabilities)) &&
+    fitKernels(byHeads(q.shape, prefix.keys.shape), q, k, v, ...shared);
+  const seen = options.window?.before !== 0;
+  return wanted && seen && !options.onPattern && !isRecording(shared)
     ? fused(q, k, v, prefix, options)
     : prefixAttentionTwin(q, k, v, prefix, options);
 }
@@ -158,20 +151,17 @@ function fused(
   prefix: SharedPrefix,
   { fused: _, onPattern: __, ...how }: PrefixAttentionOptions,
 ): Tensor {
-  const { gather, scatter, perHead, score } = places(q, k, how);
-  const size = q.dim(2);
-  const { call, made, keys, values } = kernels(q, k, prefix, how);
+  const { perHead, score } = places(q, k, how);
+  const { keys, values } = prefix;
   for (const t of [keys, values]) t.use();
   const recording = isRecording([q, k, v]);
   const [y, lse] = noGrad(() =>
     scope((): [Tensor, Tensor | null] => {
-      const queries = gather(q, size);
-      const [mixed, sums] = [empty(q.device, queries.shape), empty(q.device, queries.shape.slice(0, -1))];
-      call(attentionForward(made), [queries, keys, values, mixed, sums], made.tile, 'queries', 2);
-      const past = scatter(sums, 1);
+      const [mixed, sums] = kernels(q, prefix, how).forward(q, keys, values);
+      const past = reshape(sums, [...q.shape.slice(0, -1), 1]);
       const own = score(dots(q, perHead(k)));
       const share = sigmoid(sub(past, own));
-      const y = add(mul(scatter(mixed, size), share), mul(perHead(v), affine(share, -1, 1)));
+      const y = add(mul(mixed, share), mul(perHead(v), affine(share, -1, 1)));
       // log(e^past + e^own), of which no part overflows.
       const sum = () => add(maximum(past, own), log(affine(exp(neg(abs(sub(past, own)))), 1, 1)));
       return [y, recording ? sum() : null];
@@ -187,19 +177,14 @@ function fused(
   return result;
 }
 
-/**
- * The kernels' calls over a prefix, whose key heads are their batches. All rows are heads of one query, the prefix's last, which a
- * window reaches one key less far behind than the rows themselves.
- */
-function kernels(q: Tensor, k: Tensor, { keys, values }: SharedPrefix, how: ScoreOptions) {
-  const [rows, heads, size] = q.shape as [number, number, number];
-  const [keyHeads, length] = [k.dim(1), keys.dim(1)];
+/** The kernels over a prefix, whose last token a window reaches one key less far behind than the rows themselves. */
+function kernels(q: Tensor, { keys }: SharedPrefix, how: ScoreOptions) {
   const before = how.window?.before;
-  const call = kernelCalls([keyHeads, 1, (rows * heads) / keyHeads, size], [keyHeads, length, 1, size], {
-    ...how,
-    window: before === undefined ? {} : { before: before - 1 },
-  });
-  return { call, made: kernelVariant(size, how, q.device.capabilities), keys, values };
+  return attentionKernels(
+    { ...byHeads(q.shape, keys.shape), together: true },
+    { ...how, window: before === undefined ? {} : { before: before - 1 } },
+    q.device,
+  );
 }
 
 /**
@@ -214,20 +199,18 @@ function backward(
   needs: readonly boolean[],
 ): (Tensor | null)[] {
   const [q, k, v, dy] = inputs;
-  const { gather, scatter, perHead, perKeyHead, score, slope } = places(q, k, how);
-  const size = q.dim(2);
+  const { perHead, perKeyHead, score, slope } = places(q, k, how);
   const results = noGrad(() =>
     scope(() => {
       const products = dots(q, perHead(k));
       const own = exp(sub(score(products), lse));
       const dv = needs[2] ? perKeyHead(mul(own, dy)) : null;
       if (!needs[0] && !needs[1]) return [null, null, dv];
-      const { call, made, keys, values } = kernels(q, k, prefix, how);
-      const [queries, cotangents] = [gather(q, size), gather(dy, size)];
-      const past = empty(q.device, [ATTENTION_STATISTICS, lse.size]);
-      const seen = [queries, keys, values, cotangents];
-      call(attentionStatistics(made), [...seen, gather(lse, 1), past], made.tile, 'queries', 2);
-      const ofPast = (i: number): Tensor => scatter(slice(past, [i], [i + 1]), 1);
+      const { keys, values } = prefix;
+      const run = kernels(q, prefix, how);
+      const past = run.statistics(q, keys, values, dy, lse);
+      const ofPast = (i: number): Tensor =>
+        reshape(slice(past, [0, i], [past.dim(0), i + 1]), [...q.shape.slice(0, -1), 1]);
       const dOwn = dots(dy, perHead(v));
       const sure = greater(own, DOMINATES);
       const unsure = where(sure, 0, own);
@@ -237,11 +220,12 @@ function backward(
       const delta = sub(others, mul(surest, rest));
       const dProducts = mul(own, slope(products, sub(sub(dOwn, surest), delta)));
       const ofQueries = (): Tensor => {
-        const all = [others, rest, surest].map((x) => reshape(gather(x, 1), [1, lse.size]));
-        const stats = concat([slice(past, [0], [1]), ...all, slice(past, [4], [5])], 0);
-        const dq = empty(q.device, queries.shape);
-        call(attentionBackwardQueries(made), [...seen, stats, dq], made.tile, 'queries', 3);
-        return scatter(dq, size);
+        const all = [ofPast(0), others, rest, surest, ofPast(4)];
+        const stats = concat(
+          all.map((x) => reshape(x, [lse.size, 1])),
+          1,
+        );
+        return run.queries(q, keys, values, dy, stats);
       };
       return [
         needs[0] ? add(ofQueries(), mul(dProducts, perHead(k))) : null,

@@ -1,93 +1,65 @@
 /**
- * Attention in blocks, without its probabilities in memory: online softmax forward (Milakov & Gimelshein 2018, Rabe &
- * Staats 2021), and a backward that computes the probabilities again from the logarithm of each row's sum
- * (FlashAttention; Dao et al. 2022): gradients of queries by rows, of keys and values by columns, without atomics.
+ * Attention in blocks for subgroups that are a CPU's vectors, without its probabilities in memory: as attentionTiles.ts says, but a
+ * workgroup is one subgroup.
  *
- * A row's cotangents of its scores are dS = P (dP - sum P dP), dP = dy . v, of which nothing is left in float32 where one P is
- * nearly 1. As they do not see a constant taken from all dP, take that of the dominating key r, c = dP_r:
- *
- *     delta = A - c B,  A = sum P dP and B = sum P over all other keys;  dS = P (dP - c - delta),  dS_r = -P_r delta,
- *
- * so that 1 - P_r is never formed, and dS_r is minus the sum of the others. A pass of its own finds A, B, c and r, first.
- *
- * A workgroup owns `tile` rows of one side (queries, or keys) and walks over the other side in blocks, in order. Weights of
+ * It owns `tile` rows of one side (queries, or keys) and walks over the other side in blocks, in order. Weights of
  * a block: lanes take rows of the other side, whose products with the own rows go to workgroup memory. Sums over a block:
- * lanes take columns, and the weights are handed round. So every number loaded is used `tile` times. Where a workgroup is one
- * subgroup, own rows are handed round by shuffles (see matmulLanes.ts), else through workgroup memory.
+ * lanes take columns, and the weights are handed round. So every number loaded is used `tile` times. Own rows are handed round by
+ * shuffles (see matmulLanes.ts).
  *
- * Queries of all heads that share a key head are rows of one walk: row r is query r / group of head r % group. Blocks are counted
- * from key (or query) 0 whatever the tile, and a block that a row does not see leaves its sums as they are, bit for bit: so
- * a row depends neither on the batch it rides in nor on the rows beside it. Blocks that no row of a tile sees, behind it or
+ * Blocks are counted from key (or query) 0 whatever the tile, and a block that a row does not see leaves its sums as they are, bit for
+ * bit: so a row depends neither on the batch it rides in nor on the rows beside it. Blocks that no row of a tile sees, behind it or
  * before its window, are left out, but with a key mask.
  */
 
+import {
+  ATTENTION_PARAMS,
+  ATTENTION_STATISTICS,
+  again,
+  DOMINATES,
+  floats,
+  HIDDEN,
+  places,
+  productCotangent,
+  scoring,
+  words,
+} from './attentionParts.ts';
 import type { Kernel } from './kernel.ts';
-import { hyperbolic } from './math.ts';
 import { shipped } from './shipped.ts';
 import { count, flag, powerOfTwo, takes, variant } from './variant.ts';
 
-export interface AttentionVariant {
-  /** Sizes workgroup memory; with shuffles it does not matter. */
-  readonly headSize: number;
+export interface AttentionLanesVariant {
   /** A key mask [batches, keys]: 0 hides that key from every query of the batch. */
   readonly masked: boolean;
   /** Scores are cap tanh(scale q k^T / cap). */
   readonly capped: boolean;
-  /** Invocations of a workgroup. */
+  /** Invocations of a workgroup, which is one subgroup. */
   readonly lanes: number;
-  /** Rows that a workgroup owns; at most `lanes` without shuffles. */
+  /** Rows that a workgroup owns. */
   readonly tile: number;
   /** Rows, and later columns, of the other side that a lane takes at a time. */
   readonly each: number;
   /** Rows of the other side in a block, a multiple of lanes * each. */
   readonly block: number;
-  /** A workgroup is one subgroup. */
-  readonly shuffles: boolean;
 }
 
-const ATTENTION = variant<AttentionVariant>({
-  headSize: count,
+const ATTENTION = variant<AttentionLanesVariant>({
   masked: flag,
   capped: flag,
   lanes: powerOfTwo,
   tile: count,
   each: count,
   block: count,
-  shuffles: flag,
 });
 
-const name = (v: AttentionVariant, pass: string): string =>
-  `attention.${pass}${v.shuffles ? '' : `.${v.headSize}`}${v.masked ? '.masked' : ''}${v.capped ? '.capped' : ''}.${v.tile}x${v.each}.${v.block}.${v.shuffles ? 'lanes' : 'group'}${v.lanes}`;
+const name = (v: AttentionLanesVariant, pass: string): string =>
+  `attention.${pass}.lanes${v.lanes}${v.masked ? '.masked' : ''}${v.capped ? '.capped' : ''}.${v.tile}x${v.each}.${v.block}`;
 
-const PARAMS = {
-  /** Queries times heads that share a key head. */
-  rows: 'u32',
-  queries: 'u32',
-  heads: 'u32',
-  group: 'u32',
-  keys: 'u32',
-  key_heads: 'u32',
-  scale: 'f32',
-  cap: 'f32',
-  /** Of query t the own key is t + past; it sees `before` keys before that and `after` behind (softmax.ts). */
-  before: 'i32',
-  after: 'i32',
-  past: 'i32',
-  /** Of a head. */
-  size: 'u32',
-  /** Rows of all batches and heads. */
-  count: 'u32',
-} as const;
-
-/** Score of a hidden key: large but finite, as in softmax.ts. */
-const HIDDEN = '-1e30';
-/** lse of a row that sees nothing, and is therefore uniform, is below this. */
-const NOTHING_SEEN = '-5e29';
 const LEAST = '-3.4028234e38';
 
 /** The text that the three kernels are put together of. `own` rows are m, those that a lane takes are n. */
-function parts(v: AttentionVariant) {
-  const { headSize: D, lanes: L, tile, each, block, shuffles } = v;
+function parts(v: AttentionLanesVariant) {
+  const { lanes: L, tile, each, block } = v;
   const own = [...Array(tile).keys()];
   const taken = [...Array(each).keys()];
   const lines = (list: readonly string[]): string => list.join('\n  ');
@@ -100,19 +72,12 @@ function parts(v: AttentionVariant) {
     ofOwn,
     ofTaken,
     ofBoth,
-    /** Workgroup memory of the own rows of bindings, and of the weights of a block and their sums. */
-    shared: (rows: readonly string[], weights: readonly string[] = []): string =>
+    /** Workgroup memory of the weights of a block and their sums. */
+    shared: (...weights: string[]): string =>
       [
-        ...(shuffles ? [] : rows.map((of) => `var<workgroup> own_${of}: array<f32, ${tile * D}>;`)),
         ...weights.map((of) => `var<workgroup> all_${of}: array<f32, ${tile * block}>;`),
-        ...(weights.length > 0 ? [`var<workgroup> all_sums: array<f32, ${tile * L * each}>;`] : []),
+        `var<workgroup> all_sums: array<f32, ${tile * L * each}>;`,
       ].join('\n'),
-    /** Lays the own rows of a binding, which begin at at{m}, ready for {@link dots}. */
-    hold: (of: string): string =>
-      shuffles
-        ? ''
-        : `${ofOwn((m) => `for (var d = lane; d < p.size; d += ${L}u) { own_${of}[${m * D}u + d] = ${of}[at${m} + d]; }`)}
-  workgroupBarrier();`,
     /** to{m}_{n} = own row m of `of`, which begins at at{m}, times row n of this lane, which begins at from{n} in `other`. */
     dots: (to: string, of: string, other: string): string => {
       const declared = ofBoth((m, n) => `var ${to}${m}_${n} = 0.0;`);
@@ -121,12 +86,6 @@ function parts(v: AttentionVariant) {
           (m) =>
             `let a${m} = ${value(m)}; ${taken.map((n) => `${to}${m}_${n} = fma(a${m}, b${n}, ${to}${m}_${n});`).join(' ')}`,
         );
-      if (!shuffles)
-        return `${declared}
-  for (var d = 0u; d < p.size; d++) {
-  ${ofTaken((n) => `let b${n} = ${other}[from${n} + d];`)}
-  ${multiply((m) => `own_${of}[${m * D}u + d]`)}
-  }`;
       return `${declared}
   for (var d0 = 0u; d0 < p.size; d0 += ${L}u) {
   let mine = min(d0 + lane, p.size - 1u);
@@ -154,8 +113,7 @@ function parts(v: AttentionVariant) {
             `let w${m} = ${value(m)}; ${taken.map((n) => `sum${m}_${n} = fma(w${m}, b${n}, sum${m}_${n});`).join(' ')}`,
         );
       const load = ofTaken((n) => `let b${n} = ${other}[line + min(${column(n)}, p.size - 1u)];`);
-      const walk = shuffles
-        ? `for (var i0 = 0u; i0 < width; i0 += ${L}u) {
+      const walk = `for (var i0 = 0u; i0 < width; i0 += ${L}u) {
   ${ofOwn((m) => `let x${m} = all_${weight}[${m * block}u + i0 + lane];`)}
   let steps = min(${L}u, width - i0);
   for (var step = 0u; step < steps; step++) {
@@ -163,11 +121,6 @@ function parts(v: AttentionVariant) {
   ${load}
   ${add((m) => `subgroupShuffle(x${m}, step)`)}
   }
-  }`
-        : `for (var i = 0u; i < width; i++) {
-  let line = ${at('i')};
-  ${load}
-  ${add((m) => `all_${weight}[${m * block}u + i]`)}
   }`;
       return `for (var column0 = 0u; column0 < p.size; column0 += ${L * each}u) {
   ${ofBoth((m, n) => `var sum${m}_${n} = 0.0;`)}
@@ -182,19 +135,8 @@ function parts(v: AttentionVariant) {
   }
   }`;
     },
-    /** Makes `of`{m} the same in all lanes: its sum, or its maximum, over them. Without shuffles through `shared_lanes`. */
+    /** Makes `of`{m} the same in all lanes: its sum, or its maximum, over them. */
     reduce: (of: string, combine: (a: string, b: string) => string): string => {
-      if (!shuffles)
-        return `${ofOwn((m) => `shared_lanes[${m * L}u + lane] = ${of}${m};`)}
-  workgroupBarrier();
-  if (lane < ${tile}u) {
-  var all = shared_lanes[lane * ${L}u];
-  for (var i = 1u; i < ${L}u; i++) { all = ${combine('all', `shared_lanes[lane * ${L}u + i]`)}; }
-  shared_lanes[lane * ${L}u] = all;
-  }
-  workgroupBarrier();
-  ${ofOwn((m) => `${of}${m} = shared_lanes[${m * L}u];`)}
-  workgroupBarrier();`;
       const halves: number[] = [];
       for (let half = L / 2; half >= 1; half /= 2) halves.push(half);
       return ofOwn((m) =>
@@ -203,40 +145,16 @@ function parts(v: AttentionVariant) {
           .join(' '),
       );
     },
-    /** Workgroup memory of {@link reduce}. */
-    lanesShared: shuffles ? '' : `var<workgroup> shared_lanes: array<f32, ${tile * L}>;`,
   };
 }
 
-/** WGSL functions: the number of a query's row, the first element of a key's row, and the keys that a row sees, without the last. */
-const PLACES = `
-fn query_of(batch: u32, head: u32, row: u32) -> u32 {
-  return (batch * p.queries + row / p.group) * p.heads + head * p.group + row % p.group;
-}
-fn key_at(batch: u32, head: u32, key: u32) -> u32 {
-  return ((batch * p.keys + key) * p.key_heads + head) * p.size;
-}
-fn seen_from(row: u32) -> u32 {
-  return u32(max(i32(row / p.group) + p.past - p.before, 0));
-}
-fn seen_to(row: u32) -> u32 {
-  return u32(clamp(i32(row / p.group) + p.past + p.after + 1, 0, i32(p.keys)));
-}`;
-
-/** WGSL of the score of a product, and of its derivative by the product. */
-const scoring = (
-  capped: boolean,
-): { readonly declarations: string; score(s: string): string; slope(s: string): string } =>
-  capped
-    ? {
-        declarations: hyperbolic('f32'),
-        score: (s) => `(p.cap * tanh_(${s} * p.scale / p.cap))`,
-        slope: (s) => `(p.scale * sech2(${s} * p.scale / p.cap))`,
-      }
-    : { declarations: '', score: (s) => `${s} * p.scale`, slope: () => 'p.scale' };
+/** First element of a key's row. */
+const KEY_AT = `
+${places()}
+fn key_at(batch: u32, head: u32, key: u32) -> u32 { return key_row(batch, head, key) * p.size; }`;
 
 /** The keys that a workgroup walks over in blocks: with a mask all, over which a row that sees nothing is uniform. */
-const keyBlocks = ({ masked, block, tile }: AttentionVariant): string =>
+const keyBlocks = ({ masked, block, tile }: AttentionLanesVariant): string =>
   masked
     ? 'let start = 0u; let end = p.keys;'
     : `let start = seen_from(first) / ${block}u * ${block}u; let end = seen_to(min(first + ${tile - 1}u, p.rows - 1u));`;
@@ -247,45 +165,36 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
   let head = wid.y;
   let first = wid.x * ${tile}u;`;
 
-const FLOATS = (access: 'read' | 'read_write', ...names: string[]): Kernel['bindings'] =>
-  names.map((binding) => ({ name: binding, element: 'f32', access }));
-const MASK = (masked: boolean): Kernel['bindings'] =>
-  masked ? [{ name: 'mask', element: 'u32', access: 'read' }] : [];
+const read = (...names: string[]): Kernel['bindings'] => floats('read', 'f32', ...names);
+const written = (...names: string[]): Kernel['bindings'] => floats('read_write', 'f32', ...names);
 const backwardBindings = (masked: boolean, ...results: string[]): Kernel['bindings'] => [
-  ...FLOATS('read', 'q', 'k', 'v'),
-  ...MASK(masked),
-  ...FLOATS('read', 'dy', 'stats'),
-  ...FLOATS('read_write', ...results),
+  ...read('q', 'k', 'v'),
+  ...words(masked && 'mask'),
+  ...read('dy', 'stats'),
+  ...written(...results),
 ];
-const SUBGROUPS = (v: AttentionVariant) => (v.shuffles ? { enable: ['subgroups'] } : {});
+const SUBGROUPS = ['subgroups'];
 
-/** Numbers of a row that its backward starts from: lse, A, B, c, and r as a number, -1 for none. */
-export const ATTENTION_STATISTICS = 5;
-/**
- * A key with more than this dominates. Of a row without one 1 - P is no small number; and of two keys that share a row none has
- * as much, not even by the rounding of lse.
- */
-export const DOMINATES = 0.75;
 /** What a key's dS is made of, of row `query`. */
 const STATISTICS = `
-  let lse = stats[query];
-  let surest = stats[3u * p.count + query];
-  let delta = stats[p.count + query] - surest * stats[2u * p.count + query];
-  let at_surest = stats[4u * p.count + query];`;
-/** Cotangent of the product of a key from its P, dP and the score's derivative. */
-const productCotangent = (probability: string, d: string, key: string, slope: string): string =>
-  `${probability} * (select(${d} - surest, 0.0, f32(${key}) == at_surest) - delta) * ${slope}`;
+  let of_query = query * ${ATTENTION_STATISTICS}u;
+  let lse = stats[of_query];
+  let surest = stats[of_query + 3u];
+  let delta = stats[of_query + 1u] - surest * stats[of_query + 2u];
+  let at_surest = stats[of_query + 4u];`;
+const cotangent = (probability: string, d: string, key: string, slope: string): string =>
+  productCotangent(probability, d, 'surest', `f32(${key} + 1u) == at_surest`, 'delta', slope);
 
 /**
  * y = softmax(q k^T scale + masks) v, and lse, the logarithm of each row's sum of exponentials (a large negative number for a
  * row that sees nothing, which is uniform over all keys). Grid: (ceil(rows / tile), key heads, batches).
  */
-export const attentionForward = shipped(
-  (v: AttentionVariant): Kernel => {
+export const attentionForwardLanes = shipped(
+  (v: AttentionLanesVariant): Kernel => {
     const { lanes: L, tile, each, block, masked, capped } = v;
-    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, lay, spread, reduce, lanesShared } = parts(v);
+    const { ofOwn, ofTaken, ofBoth, shared, dots, lay, spread, reduce } = parts(v);
     const key = (n: number): string => `base + begin + ${n * L}u + lane`;
-    const { declarations, score } = scoring(capped);
+    const { declarations, score } = scoring(capped, 'f32');
     const seen = (m: number, n: number): string => `${key(n)} >= low${m} && ${key(n)} < high${m}`;
     const shownScore = (m: number, n: number): string =>
       masked
@@ -293,15 +202,14 @@ export const attentionForward = shipped(
         : `select(${LEAST}, ${score(`s${m}_${n}`)}, ${seen(m, n)})`;
     return {
       name: name(v, 'forward'),
-      ...SUBGROUPS(v),
-      bindings: [...FLOATS('read', 'q', 'k', 'v'), ...MASK(masked), ...FLOATS('read_write', 'y', 'lse')],
-      params: PARAMS,
+      enable: SUBGROUPS,
+      bindings: [...read('q', 'k', 'v'), ...words(masked && 'mask'), ...written('y', 'lse')],
+      params: ATTENTION_PARAMS,
       workgroup: [L, 1, 1],
       body: `
-${PLACES}
+${KEY_AT}
 ${declarations}
-${shared(['q'], ['s'])}
-${lanesShared}
+${shared('s')}
 var<workgroup> keep: array<f32, ${tile}>;
 var<workgroup> norm: array<f32, ${tile}>;
 ${MAIN(tile)}
@@ -309,7 +217,6 @@ ${MAIN(tile)}
   ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let low${m} = seen_from(row${m}); let high${m} = seen_to(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size;`)}
   ${ofOwn((m) => `var top${m} = f32(${LEAST}); var total${m} = 0.0;`)}
-  ${hold('q')}
   ${keyBlocks(v)}
   for (var base = start; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
@@ -350,53 +257,41 @@ ${MAIN(tile)}
 }`,
     };
   },
-  takes('attentionForward', ['variant', ATTENTION]),
+  takes('attentionForwardLanes', ['variant', ATTENTION]),
   (v) => name(v, 'forward'),
 );
-
-/** A probability computed again from the row's `lse`; `shown` are conditions for the key to be seen, `inside` for it to exist at all. */
-const again = (masked: boolean, score: string, shown: string, inside: string, lse = 'lse'): string => {
-  const seen = `select(0.0, exp(${score} - ${lse}), ${shown})`;
-  return masked
-    ? `select(0.0, select(${seen}, 1.0 / f32(p.keys), ${lse} < ${NOTHING_SEEN}), ${inside})`
-    : seen;
-};
 
 /**
  * The {@link ATTENTION_STATISTICS} of all rows, one after another, from the cotangent of y and the forward's lse: A, B, c, r as above.
  * Grid: as the forward's.
  */
-export const attentionStatistics = shipped(
-  (v: AttentionVariant): Kernel => {
+export const attentionStatisticsLanes = shipped(
+  (v: AttentionLanesVariant): Kernel => {
     const { lanes: L, each, block, tile, masked, capped } = v;
-    const { ofOwn, ofTaken, ofBoth, shared, hold, dots, reduce, lanesShared } = parts(v);
-    const { declarations, score } = scoring(capped);
+    const { ofOwn, ofTaken, ofBoth, dots, reduce } = parts(v);
+    const { declarations, score } = scoring(capped, 'f32');
     const key = (n: number): string => `begin + ${n * L}u + lane`;
     const shown = (m: number, n: number): string =>
       `${key(n)} >= low${m} && ${key(n)} < high${m}${masked ? ` && shown${n}` : ''}`;
     const add = (a: string, b: string): string => `${a} + ${b}`;
     return {
       name: name(v, 'statistics'),
-      ...SUBGROUPS(v),
+      enable: SUBGROUPS,
       bindings: [
-        ...FLOATS('read', 'q', 'k', 'v'),
-        ...MASK(masked),
-        ...FLOATS('read', 'dy', 'lse'),
-        ...FLOATS('read_write', 'stats'),
+        ...read('q', 'k', 'v'),
+        ...words(masked && 'mask'),
+        ...read('dy', 'lse'),
+        ...written('stats'),
       ],
-      params: PARAMS,
+      params: ATTENTION_PARAMS,
       workgroup: [L, 1, 1],
       body: `
-${PLACES}
+${KEY_AT}
 ${declarations}
-${shared(['q', 'dy'])}
-${lanesShared}
 ${MAIN(tile)}
   ${ofOwn((m) => `let row${m} = min(first + ${m}u, p.rows - 1u); let low${m} = seen_from(row${m}); let high${m} = seen_to(row${m});`)}
   ${ofOwn((m) => `let query${m} = query_of(batch, head, row${m}); let at${m} = query${m} * p.size; let lse${m} = lse[query${m}];`)}
-  ${ofOwn((m) => `var others${m} = 0.0; var rest${m} = 0.0; var surest${m} = 0.0; var place${m} = -1.0;`)}
-  ${hold('q')}
-  ${hold('dy')}
+  ${ofOwn((m) => `var others${m} = 0.0; var rest${m} = 0.0; var surest${m} = 0.0; var place${m} = 0.0;`)}
   ${keyBlocks(v)}
   for (var base = start; base < end; base += ${block}u) {
   // Of a block by themselves: added to the sums one by one, many small ones would vanish.
@@ -411,7 +306,7 @@ ${MAIN(tile)}
       m,
       n,
     ) => `let p${m}_${n} = ${again(masked, score(`s${m}_${n}`), shown(m, n), `${key(n)} < p.keys`, `lse${m}`)};
-  if (p${m}_${n} > ${DOMINATES}) { surest${m} = d${m}_${n}; place${m} = f32(key${n}); }
+  if (p${m}_${n} > ${DOMINATES}) { surest${m} = d${m}_${n}; place${m} = f32(key${n} + 1u); }
   else { terms${m} = fma(p${m}_${n}, d${m}_${n}, terms${m}); shares${m} += p${m}_${n}; }`,
   )}
   }
@@ -422,41 +317,39 @@ ${MAIN(tile)}
   if (lane == 0u) {
   ${ofOwn(
     (m) => `if (first + ${m}u < p.rows) {
-  ${['lse', 'others', 'rest', 'surest', 'place'].map((of, i) => `stats[${i}u * p.count + query${m}] = ${of}${m};`).join(' ')}
+  ${['lse', 'others', 'rest', 'surest', 'place'].map((of, i) => `stats[query${m} * ${ATTENTION_STATISTICS}u + ${i}u] = ${of}${m};`).join(' ')}
   }`,
   )}
   }
 }`,
     };
   },
-  takes('attentionStatistics', ['variant', ATTENTION]),
+  takes('attentionStatisticsLanes', ['variant', ATTENTION]),
   (v) => name(v, 'statistics'),
 );
 
 /**
  * Cotangent of q from that of y: dq = sum over keys of dS scale k, from the {@link ATTENTION_STATISTICS}. Grid: as the forward's.
  */
-export const attentionBackwardQueries = shipped(
-  (v: AttentionVariant): Kernel => {
+export const attentionBackwardQueriesLanes = shipped(
+  (v: AttentionLanesVariant): Kernel => {
     const { lanes: L, tile, each, block, masked, capped } = v;
-    const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
-    const { declarations, score, slope } = scoring(capped);
+    const { ofOwn, ofTaken, shared, dots, lay, spread } = parts(v);
+    const { declarations, score, slope } = scoring(capped, 'f32');
     const key = (n: number): string => `base + begin + ${n * L}u + lane`;
     return {
       name: name(v, 'backward_queries'),
-      ...SUBGROUPS(v),
+      enable: SUBGROUPS,
       bindings: backwardBindings(masked, 'dq'),
-      params: PARAMS,
+      params: ATTENTION_PARAMS,
       workgroup: [L, 1, 1],
       body: `
-${PLACES}
+${KEY_AT}
 ${declarations}
-${shared(['q', 'dy'], ['s', 'd'])}
+${shared('s', 'd')}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = query_of(batch, head, min(first + ${m}u, p.rows - 1u)) * p.size;`)}
   let own = min(${tile}u, p.rows - first);
-  ${hold('q')}
-  ${hold('dy')}
   ${keyBlocks(v)}
   for (var base = start; base < end; base += ${block}u) {
   let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
@@ -475,8 +368,8 @@ ${MAIN(tile)}
   let at = m * ${block}u + i;
   let key = base + i;
   ${masked ? 'let shown = mask[batch * p.keys + min(key, p.keys - 1u)] != 0u;' : ''}
-  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'key < p.keys')};
-  all_s[at] = ${productCotangent('probability', 'all_d[at]', 'key', slope('all_s[at]'))};
+  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'key < p.keys', 'lse')};
+  all_s[at] = ${cotangent('probability', 'all_d[at]', 'key', slope('all_s[at]'))};
   }
   }
   workgroupBarrier();
@@ -493,7 +386,7 @@ ${MAIN(tile)}
 }`,
     };
   },
-  takes('attentionBackwardQueries', ['variant', ATTENTION]),
+  takes('attentionBackwardQueriesLanes', ['variant', ATTENTION]),
   (v) => name(v, 'backward_queries'),
 );
 
@@ -501,11 +394,11 @@ ${MAIN(tile)}
  * Cotangents of k and v: dv = sum over queries of P dy, dk of dS scale q, over all heads that share the key head.
  * Grid: (ceil(keys / tile), key heads, batches).
  */
-export const attentionBackwardKeys = shipped(
-  (v: AttentionVariant): Kernel => {
+export const attentionBackwardKeysLanes = shipped(
+  (v: AttentionLanesVariant): Kernel => {
     const { lanes: L, tile, each, block, masked, capped } = v;
-    const { ofOwn, ofTaken, shared, hold, dots, lay, spread } = parts(v);
-    const { declarations, score, slope } = scoring(capped);
+    const { ofOwn, ofTaken, shared, dots, lay, spread } = parts(v);
+    const { declarations, score, slope } = scoring(capped, 'f32');
     const row = (n: number): string => `base + begin + ${n * L}u + lane`;
     const into = (of: string): string => `let at = key_at(batch, head, first + m) + to;
   if (base > start) { sum += ${of}[at]; }
@@ -513,19 +406,17 @@ export const attentionBackwardKeys = shipped(
     const line = (i: string): string => `query_of(batch, head, min(base + ${i}, p.rows - 1u)) * p.size`;
     return {
       name: name(v, 'backward_keys'),
-      ...SUBGROUPS(v),
+      enable: SUBGROUPS,
       bindings: backwardBindings(masked, 'dk', 'dv'),
-      params: PARAMS,
+      params: ATTENTION_PARAMS,
       workgroup: [L, 1, 1],
       body: `
-${PLACES}
+${KEY_AT}
 ${declarations}
-${shared(['k', 'v'], ['s', 'd'])}
+${shared('s', 'd')}
 ${MAIN(tile)}
   ${ofOwn((m) => `let at${m} = key_at(batch, head, min(first + ${m}u, p.keys - 1u));`)}
   let own = min(${tile}u, p.keys - first);
-  ${hold('k')}
-  ${hold('v')}
   ${
     masked
       ? 'let start = 0u; let end = p.rows;'
@@ -553,10 +444,10 @@ ${MAIN(tile)}
   let at = m * ${block}u + i;
   ${masked ? 'let shown = mask[batch * p.keys + first + m] != 0u;' : ''}
   let key = first + m;
-  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'inside')};
+  let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'inside', 'lse')};
   let slope = ${slope('all_s[at]')};
   all_s[at] = probability;
-  all_d[at] = ${productCotangent('probability', 'all_d[at]', 'key', 'slope')};
+  all_d[at] = ${cotangent('probability', 'all_d[at]', 'key', 'slope')};
   }
   }
   workgroupBarrier();
@@ -567,6 +458,6 @@ ${MAIN(tile)}
 }`,
     };
   },
-  takes('attentionBackwardKeys', ['variant', ATTENTION]),
+  takes('attentionBackwardKeysLanes', ['variant', ATTENTION]),
   (v) => name(v, 'backward_keys'),
 );
