@@ -4,10 +4,11 @@
  * Weights are drawn so that activations stay of unit size through twelve layers; names are Hugging Face's.
  */
 
-import { type Device, tensor } from '../engine/index.ts';
+import { type Device, packPanels, tensor } from '../engine/index.ts';
 import { changed, type ModelConfig, parseConfig } from '../models/config.ts';
 import { parametersOf } from '../models/description.ts';
 import { Transformer } from '../models/transformer.ts';
+import { isMultiplied } from '../models/weights.ts';
 import { randomNumbers } from './reference.ts';
 
 export const BERT_BASE = parseConfig({
@@ -63,6 +64,8 @@ export function onDevice(
   const weights = new Map(
     [...host].map(([name, { shape, data }]) => [name, tensor(device, data, shape, 'weights')] as const),
   );
+  for (const parameter of parametersOf(config.description))
+    if (isMultiplied(parameter, config.description)) packPanels(weights.get(parameter.name)!);
   return new Transformer(device, config, weights);
 }
 

@@ -5,6 +5,7 @@
 
 import { totalmem } from 'node:os';
 import { UserError } from '../engine/errors.ts';
+import { panelSide } from '../engine/index.ts';
 import {
   type ByteFolder,
   loadModelWeights,
@@ -126,6 +127,7 @@ export async function placeWeights(
   const plan = planMemory(config, checkpoint, {
     ...(dtype === undefined ? {} : { dtype }),
     bindingBytes: device.capabilities.bindingBytes,
+    panelSide: panelSide(device.capabilities),
     strict,
     onNote: noteOnce,
   });

@@ -15,6 +15,7 @@ import {
   type MemoryReport,
   type PooledBuffer,
   type Purpose,
+  type Window,
 } from './memory.ts';
 import { between, type Field, flag, like, list, optionsSchema, positive, text, whole } from './options.ts';
 import { Patience } from './patience.ts';
@@ -33,6 +34,8 @@ export interface Capabilities {
   /** Matrices that a subgroup multiplies at once, f16 x f16 -> f32: [m, k] times [k, n]. Experimental: Dawn's toggle `allow_unsafe_apis`. */
   readonly matrixUnit: { readonly m: number; readonly n: number; readonly k: number } | null;
   readonly immediates: boolean;
+  /** Texels of a texture's longest side, where kernels can read storage textures (WGSL `readonly_and_readwrite_storage_textures`); else 0. */
+  readonly textureSide: number;
   readonly timestamps: boolean;
   /** Bytes of one storage binding; larger tensors are kept in several buffers. */
   readonly bindingBytes: number;
@@ -93,6 +96,7 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       subgroupSizeFixed: flag,
       matrixUnit: matrixField,
       immediates: flag,
+      textureSide: whole(),
       timestamps: flag,
       bindingBytes: bytes,
       bufferBytes: bytes,
@@ -186,6 +190,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     mask.f16 !== false &&
     mask.subgroups !== false;
   const limits = adapter.limits as GPUSupportedLimits & { maxImmediateSize?: number };
+  const readsTextures = gpu.wgslLanguageFeatures?.has('readonly_and_readwrite_storage_textures');
   const capabilities: Capabilities = {
     f16: adapter.features.has('shader-f16') && mask.f16 !== false,
     subgroups: adapter.features.has('subgroups') && mask.subgroups !== false,
@@ -193,6 +198,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     subgroupSizeFixed:
       adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize && mask.subgroupSizeFixed !== false,
     matrixUnit: matrices ? matrixUnit(adapter.info) : null,
+    textureSide: readsTextures ? Math.min(limits.maxTextureDimension2D, mask.textureSide ?? Infinity) : 0,
     immediates: (limits.maxImmediateSize ?? 0) >= 64 && mask.immediates !== false,
     timestamps: adapter.features.has('timestamp-query') && mask.timestamps !== false,
     // A binding is addressed by 32-bit byte counts in some drivers: stay below 2 GiB.
@@ -215,6 +221,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     maxComputeInvocationsPerWorkgroup: capabilities.invocations,
     maxComputeWorkgroupSizeX: Math.min(limits.maxComputeWorkgroupSizeX, capabilities.invocations),
     maxComputeWorkgroupStorageSize: capabilities.workgroupBytes,
+    ...(capabilities.textureSide > 0 ? { maxTextureDimension2D: capabilities.textureSide } : {}),
     ...(capabilities.immediates ? { maxImmediateSize: 64 } : {}),
   };
   let device: GPUDevice;
@@ -254,6 +261,8 @@ export class Device {
   readonly queue: CommandQueue;
   /** The fastest kernel by class of product, where it was measured (tune.ts); else empty, and a prior decides. */
   readonly tuning = new Map<string, string>();
+  /** How often weights were put into panels (kernels/panels.ts), and back into buffers where something else than products read them. */
+  readonly panels = { packed: 0, unpacked: 0 };
   /** Of indices that lie on the device. */
   readonly indexFaults: IndexFaults;
   readonly #patience: Patience | null;
@@ -321,12 +330,25 @@ export class Device {
    */
   dispatch<Params extends KernelParams>(
     kernel: Kernel<Params>,
-    windows: readonly BufferWindow[],
+    windows: readonly Window[],
     params: ParameterValues<Params>,
     grid: readonly [number, number, number],
     flops = 0,
   ): void {
     this.queue.dispatch(kernel, windows, params, grid, flops);
+  }
+
+  /** Runs `fn`, whose dispatches and memory are no part of what is being recorded. */
+  outsideRecording<T>(fn: () => T): T {
+    const { recorder } = this.queue;
+    this.queue.recorder = null;
+    const resume = this.pool.pausePlan();
+    try {
+      return fn();
+    } finally {
+      this.queue.recorder = recorder;
+      resume();
+    }
   }
 
   /** Invocations that share a row in softmax, norms and reductions. */

@@ -59,6 +59,7 @@ export {
   standardiseTwin,
 } from './ops/norm.ts';
 export * from './ops/normLinear.ts';
+export { laidBytes, packPanels, panelBytes, panelSide } from './ops/panels.ts';
 export * from './ops/patch.ts';
 export * from './ops/prefixAttention.ts';
 export * from './ops/quantise.ts';

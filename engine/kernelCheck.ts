@@ -10,10 +10,11 @@ import {
   type ParameterPassing,
   type ParameterValues,
   type ScalarType,
+  TEXEL,
   wgsl,
 } from '../kernels/index.ts';
 import { KernelError } from './errors.ts';
-import { ALIGNMENT, type BufferWindow } from './memory.ts';
+import { ALIGNMENT, type Window } from './memory.ts';
 import { show } from './options.ts';
 
 const SCALARS: readonly ScalarType[] = ['u32', 'i32', 'f32'];
@@ -57,11 +58,10 @@ export function checkKernel({ name, bindings, params }: Kernel, mostBindings: nu
     throw new KernelError(name, `${bindings.length} bindings, of which this device has ${mostBindings}`);
 }
 
-const isWindow = (window: unknown): boolean =>
-  typeof (window as BufferWindow | null)?.buffer?.gpu === 'object';
+const isWindow = (window: unknown): boolean => typeof (window as Window | null)?.buffer?.gpu === 'object';
 
 /** @throws KernelError for what is no kernel, and where there are more windows, or fewer, than it has bindings. */
-export function checkCount(kernel: Kernel, windows: readonly BufferWindow[]): void {
+export function checkCount(kernel: Kernel, windows: readonly Window[]): void {
   const { name, bindings } = kernel ?? {};
   if (typeof name !== 'string' || !Array.isArray(bindings) || typeof kernel.body !== 'string')
     throw new KernelError(
@@ -81,14 +81,13 @@ export function checkCount(kernel: Kernel, windows: readonly BufferWindow[]): vo
 }
 
 /** @throws KernelError where a window is none of its buffer. */
-export function checkWindows(
-  { name, bindings }: Kernel,
-  windows: readonly BufferWindow[],
-  most: number,
-): void {
+export function checkWindows({ name, bindings }: Kernel, windows: readonly Window[], most: number): void {
   windows.forEach(({ buffer, offset, size }, i) => {
     const wrong = (what: string): KernelError =>
       new KernelError(name, `window ${i} (${bindings[i]!.name}): ${what}`);
+    if ('texture' in buffer !== (bindings[i]!.element === TEXEL))
+      throw wrong(`is a ${'texture' in buffer ? 'texture' : 'buffer'}, but the kernel binds the other`);
+    if ('texture' in buffer) return;
     if (!Number.isInteger(offset) || offset < 0 || offset % ALIGNMENT !== 0)
       throw wrong(`begins at byte ${offset}; must be a multiple of ${ALIGNMENT}`);
     if (!Number.isInteger(size) || size <= 0 || size % 4 !== 0)

@@ -1,11 +1,12 @@
 /**
- * Device memory: a pool of buffers in size classes, exact bytes by purpose, and a budget.
+ * Device memory: a pool of buffers in size classes, and of textures, exact bytes by purpose, and a budget.
  *
  * Reuse is gated by who comes next. GPU work may take a released buffer at once: the queue runs dispatches in order and
  * WebGPU orders their memory accesses. A host write (writeBuffer) stands in the order of submits, so it takes only buffers
  * whose last use has been submitted; a host map takes only buffers whose submit's fence has passed.
  */
 
+import { TEXEL } from '../kernels/kernel.ts';
 import { OutOfMemoryError, PlanError } from './errors.ts';
 
 /** What device memory is held for. */
@@ -13,9 +14,8 @@ export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'
 /** One of the purposes. */
 export type Purpose = (typeof PURPOSES)[number];
 
-/** One GPU buffer of the pool. `id` names it in bind group keys; it is never reused by another buffer. */
-export interface PooledBuffer {
-  readonly buffer: GPUBuffer;
+/** What the pool has from the driver. `id` names it in bind group keys; it is never reused by another. */
+interface Pooled {
   /** The device that it is of. */
   readonly gpu: GPUDevice;
   readonly id: number;
@@ -32,6 +32,22 @@ export interface PooledBuffer {
   plan: PlanMemory | null;
 }
 
+/** One GPU buffer of the pool. */
+export interface PooledBuffer extends Pooled {
+  readonly buffer: GPUBuffer;
+}
+
+/** One GPU texture of the pool, four f32 a texel: what a kernel's {@link TEXEL} binding takes. */
+export interface PooledTexture extends Pooled {
+  readonly texture: GPUTexture;
+  readonly view: GPUTextureView;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Whatever the pool gives. */
+export type Held = PooledBuffer | PooledTexture;
+
 /** Bytes that a binding may begin at a multiple of, on every device. */
 export const ALIGNMENT = 256;
 
@@ -42,13 +58,30 @@ export interface BufferWindow {
   readonly size: number;
 }
 
+/** A whole texture, as a window. */
+export interface TextureWindow {
+  readonly buffer: PooledTexture;
+  readonly offset: 0;
+  readonly size: number;
+}
+
+/** What a kernel's binding is given. */
+export type Window = BufferWindow | TextureWindow;
+
+/** All of a texture. */
+export const wholeTexture = (buffer: PooledTexture): TextureWindow => ({
+  buffer,
+  offset: 0,
+  size: buffer.bytes,
+});
+
 /** What was acquired while a plan was recorded (plan.ts): others get none of it before {@link MemoryPool.freePlan}. */
 export interface PlanMemory {
-  readonly owned: Set<PooledBuffer>;
+  readonly owned: Set<Held>;
   /** Written by the host, which a replay does not do again: no later step may have these. */
-  readonly pinned: Set<PooledBuffer>;
-  /** Given back, and free for later steps of the same recording, by size class. */
-  readonly free: Map<number, PooledBuffer[]>;
+  readonly pinned: Set<Held>;
+  /** Given back, and free for later steps of the same recording, by {@link kindOf}. */
+  readonly free: Map<number, Held[]>;
 }
 
 /** Bytes held, by purpose; `pooled` is released but not yet given back to the driver. */
@@ -71,14 +104,21 @@ export function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/** Of textures those are alike that have the same sides. */
+const textureKind = (width: number, height: number): number => -(width * 2 ** 20 + height);
+/** What free ones are found by: size class of a buffer, sides of a texture. */
+const kindOf = (held: Held): number =>
+  'texture' in held ? textureKind(held.width, held.height) : held.bytes;
+
 /**
  * Free buffers lie by falling id and are taken from the end. So what runs again meets the same buffers again, in whatever
  * order they came back, and finds its bind groups made.
  */
-function enlist(free: Map<number, PooledBuffer[]>, buffer: PooledBuffer): void {
-  const list = free.get(buffer.bytes);
+function enlist(free: Map<number, Held[]>, buffer: Held): void {
+  const kind = kindOf(buffer);
+  const list = free.get(kind);
   if (!list) {
-    free.set(buffer.bytes, [buffer]);
+    free.set(kind, [buffer]);
     return;
   }
   const last = list.at(-1);
@@ -101,9 +141,9 @@ const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} Mi
 export class MemoryPool {
   readonly #device: GPUDevice;
   readonly #clock: FenceClock;
-  /** By size class. */
-  readonly #free = { storage: new Map<number, PooledBuffer[]>(), staging: new Map<number, PooledBuffer[]>() };
-  readonly #held = new Map<PooledBuffer, Purpose>();
+  /** By {@link kindOf}. */
+  readonly #free = { storage: new Map<number, Held[]>(), staging: new Map<number, Held[]>() };
+  readonly #held = new Map<Held, Purpose>();
   readonly #byPurpose: Record<Purpose, number> = {
     weights: 0,
     activations: 0,
@@ -111,7 +151,7 @@ export class MemoryPool {
     scratch: 0,
     staging: 0,
   };
-  readonly #onDestroy: (buffers: ReadonlySet<PooledBuffer>) => void;
+  readonly #onDestroy: (buffers: ReadonlySet<Held>) => void;
   #recording: PlanMemory | null = null;
   readonly budget: number;
   #pooled = 0;
@@ -125,7 +165,7 @@ export class MemoryPool {
     device: GPUDevice,
     clock: FenceClock,
     budget: number,
-    onDestroy: (buffers: ReadonlySet<PooledBuffer>) => void,
+    onDestroy: (buffers: ReadonlySet<Held>) => void,
   ) {
     this.#device = device;
     this.#clock = clock;
@@ -143,27 +183,55 @@ export class MemoryPool {
    * @throws OutOfMemoryError when the budget would be exceeded.
    */
   acquire(bytes: number, purpose: Purpose, writer: 'gpu' | 'host' = 'gpu'): PooledBuffer {
+    const size = sizeClass(bytes);
+    return this.#acquire(size, purpose, writer, size, () => this.#buffer(size, false)) as PooledBuffer;
+  }
+
+  /** A storage texture of so many texels, to be written first by the GPU. @throws OutOfMemoryError as {@link acquire} */
+  acquireTexture(width: number, height: number, purpose: Purpose): PooledTexture {
+    const bytes = 16 * width * height;
+    const make = (): PooledTexture => {
+      const texture = this.#device.createTexture({
+        size: [width, height],
+        format: TEXEL,
+        usage: GPUTextureUsage.STORAGE_BINDING,
+      });
+      return { texture, view: texture.createView(), width, height, ...this.#made(bytes, false) };
+    };
+    return this.#acquire(bytes, purpose, 'gpu', textureKind(width, height), make) as PooledTexture;
+  }
+
+  #acquire(bytes: number, purpose: Purpose, writer: 'gpu' | 'host', kind: number, make: () => Held): Held {
     const plan = this.#recording;
-    const again = writer === 'gpu' ? plan?.free.get(sizeClass(bytes))?.pop() : undefined;
+    const again = writer === 'gpu' ? plan?.free.get(kind)?.pop() : undefined;
     if (again) {
       this.#byPurpose.scratch -= again.bytes;
       this.#hold(again, purpose);
       return again;
     }
     const newestUse = writer === 'host' ? this.#clock.nextSerial - 1 : Infinity;
-    const buffer = this.#acquire(bytes, purpose, newestUse, false);
+    const held = this.#take(bytes, purpose, newestUse, this.#free.storage.get(kind), make);
     if (plan) {
-      buffer.plan = plan;
-      plan.owned.add(buffer);
-      if (writer === 'host') plan.pinned.add(buffer);
+      held.plan = plan;
+      plan.owned.add(held);
+      if (writer === 'host') plan.pinned.add(held);
     }
-    return buffer;
+    return held;
   }
 
   /** From here to {@link endPlan} what is acquired belongs to a plan. */
   beginPlan(): PlanMemory {
     this.#recording = { owned: new Set(), pinned: new Set(), free: new Map() };
     return this.#recording;
+  }
+
+  /** What is acquired until the result is called is no plan's. */
+  pausePlan(): () => void {
+    const plan = this.#recording;
+    this.#recording = null;
+    return () => {
+      this.#recording = plan;
+    };
   }
 
   /** What is acquired is anybody's again. */
@@ -186,13 +254,15 @@ export class MemoryPool {
   /** A buffer that the host can map for reading, at least `bytes`. @throws PlanError in a recording */
   acquireStaging(bytes: number): PooledBuffer {
     if (this.#recording) throw new PlanError('nothing can be read inside a recording; return the tensor');
-    return this.#acquire(bytes, 'staging', this.#clock.finishedSerial, true);
+    const size = sizeClass(bytes);
+    const free = this.#free.staging.get(size);
+    return this.#take(size, 'staging', this.#clock.finishedSerial, free, () =>
+      this.#buffer(size, true),
+    ) as PooledBuffer;
   }
 
-  /** Only buffers last used by submit `newestUse` or before are taken from the pool. */
-  #acquire(bytes: number, purpose: Purpose, newestUse: number, staging: boolean): PooledBuffer {
-    const size = sizeClass(bytes);
-    const list = this.#free[staging ? 'staging' : 'storage'].get(size);
+  /** From `list`, only what was last used by submit `newestUse` or before; else from the driver. */
+  #take(size: number, purpose: Purpose, newestUse: number, list: Held[] | undefined, make: () => Held): Held {
     let at = (list?.length ?? 0) - 1;
     while (at >= 0 && list![at]!.lastUse > newestUse) at--;
     if (list && at >= 0) {
@@ -218,33 +288,40 @@ export class MemoryPool {
         );
       }
     }
-    const usage = staging
-      ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
-      : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    const made: PooledBuffer = {
-      buffer: this.#device.createBuffer({ size, usage }),
-      gpu: this.#device,
-      id: this.#nextId++,
-      bytes: size,
-      staging,
-      lastUse: 0,
-      releases: 0,
-      writes: 0,
-      plan: null,
-    };
+    const made = make();
     this.#total += size;
     this.#peak = Math.max(this.#peak, this.#total);
     this.#hold(made, purpose);
     return made;
   }
 
-  #hold(buffer: PooledBuffer, purpose: Purpose): void {
+  #buffer(size: number, staging: boolean): PooledBuffer {
+    const usage = staging
+      ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
+      : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    return { buffer: this.#device.createBuffer({ size, usage }), ...this.#made(size, staging) };
+  }
+
+  #made(bytes: number, staging: boolean): Pooled {
+    return {
+      gpu: this.#device,
+      id: this.#nextId++,
+      bytes,
+      staging,
+      lastUse: 0,
+      releases: 0,
+      writes: 0,
+      plan: null,
+    };
+  }
+
+  #hold(buffer: Held, purpose: Purpose): void {
     this.#held.set(buffer, purpose);
     this.#byPurpose[purpose] += buffer.bytes;
   }
 
   /** Accounts a held buffer to another purpose (an activation that a tape keeps is `saved`). */
-  reassign(buffer: PooledBuffer, purpose: Purpose): void {
+  reassign(buffer: Held, purpose: Purpose): void {
     const old = this.#held.get(buffer);
     if (old === undefined || old === purpose) return;
     this.#held.set(buffer, purpose);
@@ -253,7 +330,7 @@ export class MemoryPool {
   }
 
   /** Gives a buffer back to the pool. The caller must not use it again. */
-  release(buffer: PooledBuffer): void {
+  release(buffer: Held): void {
     const purpose = this.#held.get(buffer);
     if (purpose === undefined) return;
     this.#held.delete(buffer);
@@ -279,7 +356,7 @@ export class MemoryPool {
     this.#onDestroy(pooled);
     for (const buffer of pooled) {
       // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
-      buffer.buffer.destroy();
+      ('texture' in buffer ? buffer.texture : buffer.buffer).destroy();
       this.#pooled -= buffer.bytes;
       this.#total -= buffer.bytes;
     }

@@ -8,7 +8,7 @@
 
 import type { Device } from './device.ts';
 import { DeviceError, PlanError } from './errors.ts';
-import type { BufferWindow, PlanMemory, PooledBuffer } from './memory.ts';
+import type { BufferWindow, Held, PlanMemory } from './memory.ts';
 import { callback, checkValue } from './options.ts';
 import type { Dispatch, Recorder } from './queue.ts';
 import { disown, innermost, type Owned, own, type Scope, scope, visit } from './scope.ts';
@@ -21,8 +21,8 @@ type Step = Dispatch | { readonly from: BufferWindow; readonly to: BufferWindow 
 class Recording implements Recorder {
   readonly steps: Step[] = [];
   /** Buffers made before, with how often each had been given back when it was used first. */
-  readonly inputs = new Map<PooledBuffer, number>();
-  readonly #used = new Set<PooledBuffer>();
+  readonly inputs = new Map<Held, number>();
+  readonly #used = new Set<Held>();
   readonly #memory: PlanMemory;
 
   constructor(memory: PlanMemory) {
@@ -41,14 +41,14 @@ class Recording implements Recorder {
     this.steps.push({ from, to });
   }
 
-  write(to: PooledBuffer): void {
+  write(to: Held): void {
     if (!this.#memory.pinned.has(to) || this.#used.has(to))
       throw new PlanError(
         'write inside a recording would not be replayed; write before it or between replays',
       );
   }
 
-  #use(buffer: PooledBuffer, changes: boolean): void {
+  #use(buffer: Held, changes: boolean): void {
     if (changes && this.#memory.pinned.has(buffer))
       throw new PlanError(
         'a tensor uploaded inside the recording is changed in place, and a replay would not restore it; make it before',
@@ -67,7 +67,7 @@ export class Plan<T> implements Owned, Disposable {
   readonly #device: Device;
   readonly #memory: PlanMemory;
   readonly #steps: readonly Step[];
-  readonly #inputs: readonly (readonly [PooledBuffer, number])[];
+  readonly #inputs: readonly (readonly [Held, number])[];
   /** What of the result was made inside. */
   readonly #made: readonly Owned[];
   #disposed = false;

@@ -12,6 +12,7 @@ import {
   type ParameterPassing,
   type ParameterValues,
   type ScalarType,
+  TEXEL,
   wgsl,
 } from '../kernels/index.ts';
 import { isShipped } from '../kernels/shipped.ts';
@@ -26,7 +27,7 @@ import {
   placeParameters,
   textOf,
 } from './kernelCheck.ts';
-import type { BufferWindow, FenceClock, PooledBuffer } from './memory.ts';
+import type { BufferWindow, FenceClock, Held, PooledBuffer, Window } from './memory.ts';
 import type { Profiler } from './profiler.ts';
 
 /** One dispatch, ready to be encoded (again). */
@@ -34,7 +35,7 @@ export interface Dispatch {
   readonly kernel: Kernel;
   readonly compiled: Compiled;
   readonly group: GPUBindGroup;
-  readonly windows: readonly BufferWindow[];
+  readonly windows: readonly Window[];
   /** The parameters are its first `parameterBytes` bytes. */
   readonly parameters: ArrayBuffer;
   readonly parameterBytes: number;
@@ -75,11 +76,11 @@ const BIND_GROUPS_KEPT = 16384;
 interface KeptBindGroup {
   readonly group: GPUBindGroup;
   readonly layoutId: number;
-  readonly windows: readonly BufferWindow[];
+  readonly windows: readonly Window[];
 }
 
 /** A text as key would cost half a microsecond a dispatch. */
-function hash(layoutId: number, windows: readonly BufferWindow[]): number {
+function hash(layoutId: number, windows: readonly Window[]): number {
   let h = layoutId;
   for (const { buffer, offset, size } of windows) {
     h = Math.imul(h ^ buffer.id, 0x9e3779b1);
@@ -91,11 +92,11 @@ function hash(layoutId: number, windows: readonly BufferWindow[]): number {
 }
 
 /** A replay puts into a plan's own buffers what it put there before, from what is counted itself. */
-const wrote = (buffer: PooledBuffer): void => {
+const wrote = (buffer: Held): void => {
   if (!buffer.plan) buffer.writes++;
 };
 
-const sameWindows = (a: readonly BufferWindow[], b: readonly BufferWindow[]): boolean =>
+const sameWindows = (a: readonly Window[], b: readonly Window[]): boolean =>
   a.length === b.length &&
   a.every((w, i) => w.buffer === b[i]!.buffer && w.offset === b[i]!.offset && w.size === b[i]!.size);
 const RING_SLOT = 256;
@@ -169,7 +170,7 @@ export class CommandQueue implements FenceClock {
    */
   dispatch(
     kernel: Kernel,
-    windows: readonly BufferWindow[],
+    windows: readonly Window[],
     params: ParameterValues,
     grid: readonly [number, number, number],
     flops: number,
@@ -306,7 +307,7 @@ export class CommandQueue implements FenceClock {
   }
 
   /** Forgets bind groups that name buffers about to be destroyed. */
-  forget(buffers: ReadonlySet<PooledBuffer>): void {
+  forget(buffers: ReadonlySet<Held>): void {
     for (const [key, kept] of this.#bindGroups) {
       const left = kept.filter(({ windows }) => !windows.some((w) => buffers.has(w.buffer)));
       if (left.length === kept.length) continue;
@@ -319,7 +320,7 @@ export class CommandQueue implements FenceClock {
   #bindGroup(
     kernel: Kernel,
     { layout, layoutId, params }: Compiled,
-    windows: readonly BufferWindow[],
+    windows: readonly Window[],
   ): GPUBindGroup {
     const key = hash(layoutId, windows);
     const found = this.#bindGroups
@@ -329,7 +330,8 @@ export class CommandQueue implements FenceClock {
     checkWindows(kernel, windows, this.#limits.bindingBytes);
     const entries: GPUBindGroupEntry[] = windows.map((w, binding) => ({
       binding,
-      resource: { buffer: w.buffer.buffer, offset: w.offset, size: w.size },
+      resource:
+        'texture' in w.buffer ? w.buffer.view : { buffer: w.buffer.buffer, offset: w.offset, size: w.size },
     }));
     if (this.#ring && params.length > 0)
       entries.push({ binding: windows.length, resource: { buffer: this.#ring, size: MAX_PARAMS * 4 } });
@@ -410,13 +412,18 @@ export class CommandQueue implements FenceClock {
   #compile(kernel: Kernel): Pick<Compiled, 'pipeline' | 'layout' | 'layoutId' | 'params' | 'writes'> {
     const params = Object.entries(kernel.params);
     const uniform = this.#ring !== null && params.length > 0;
-    const signature = `${kernel.bindings.map((b) => b.access[4] ?? 'r').join('')}${uniform ? 'u' : ''}`;
+    const kinds = kernel.bindings.map((b) => `${b.element === TEXEL ? 't' : ''}${b.access[4] ?? 'r'}`);
+    const signature = `${kinds.join('')}${uniform ? 'u' : ''}`;
     let layout = this.#layouts.get(signature);
     if (!layout) {
       const entries: GPUBindGroupLayoutEntry[] = kernel.bindings.map((b, binding) => ({
         binding,
         visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' },
+        ...(b.element === TEXEL
+          ? {
+              storageTexture: { access: b.access === 'read' ? 'read-only' : 'write-only', format: TEXEL },
+            }
+          : { buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' } }),
       }));
       if (uniform)
         entries.push({

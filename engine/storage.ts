@@ -1,16 +1,36 @@
 /**
- * Where a tensor's elements lie: one pooled buffer, or several where the tensor is larger than a binding may be.
+ * Where a tensor's elements lie: one pooled buffer, or several where the tensor is larger than a binding may be; or, of a weight
+ * that only products read, panels in a texture (kernels/panels.ts). Whoever asks such elements for a buffer gets it: they are
+ * unpacked, once and for good.
  *
  * A split tensor is cut at multiples of 128 rows, so that every cut, also in a tensor with one element a row, is a multiple
  * of 256 bytes, the strictest binding alignment; of 256 rows where so many fit, the chunks of products along them. Kernels see windows; operations walk over the
  * pieces on which all their operands lie in one buffer each.
  */
 
-import { CHUNK, isQuantised, PACKINGS, type WeightFormat } from '../kernels/index.ts';
+import { CHUNK, isQuantised, type Kernel, PACKINGS, type WeightFormat } from '../kernels/index.ts';
 import { storedRow } from '../kernels/packing.ts';
+import {
+  PANEL,
+  type PanelLayout,
+  packPanels,
+  panelGrid,
+  panelLayout,
+  unpackPanels,
+} from '../kernels/panels.ts';
 import type { Device } from './device.ts';
 import { DeviceError, ShapeError } from './errors.ts';
-import { ALIGNMENT, type BufferWindow, type PooledBuffer, PURPOSES, type Purpose } from './memory.ts';
+import {
+  ALIGNMENT,
+  type BufferWindow,
+  type Held,
+  type PooledBuffer,
+  type PooledTexture,
+  PURPOSES,
+  type Purpose,
+  type Window,
+  wholeTexture,
+} from './memory.ts';
 import { checkValue, like, one } from './options.ts';
 
 /** f32 and u32 are computed with; the others are weights as stored, widened inside kernels. */
@@ -89,17 +109,76 @@ const deviceField = like<Device>(
 export const checkDevice = (op: string, device: unknown): void =>
   checkValue(op, 'device', deviceField, device);
 
+function acquire(
+  device: Device,
+  dtype: DType,
+  shape: readonly number[],
+  purpose: Purpose,
+  writer: 'gpu' | 'host',
+): Segment[] {
+  const elements = shape.reduce((a, b) => a * b, 1);
+  const limit = Math.min(device.capabilities.bindingBytes, device.capabilities.bufferBytes);
+  const length = segmentLength(shape, dtype, limit);
+  const segments: Segment[] = [];
+  try {
+    for (let begin = 0; begin < elements; begin += length) {
+      const end = Math.min(begin + length, elements);
+      const bytes = (end - begin) * bytesOf(dtype);
+      segments.push({ buffer: device.pool.acquire(bytes, purpose, writer), begin, end, offset: 0 });
+    }
+  } catch (error) {
+    for (const s of segments) device.pool.release(s.buffer);
+    throw error;
+  }
+  return segments;
+}
+
+/** Between panels and the buffers of the same elements. */
+function copyPanels(
+  device: Device,
+  kernel: Kernel,
+  { texture, layout, k }: Panels,
+  segments: readonly Segment[],
+  order = (windows: [Window, Window]): [Window, Window] => windows,
+): void {
+  for (const { buffer, begin, end } of segments) {
+    const rows = (end - begin) / k;
+    const size = Math.ceil((4 * (end - begin)) / 16) * 16;
+    device.dispatch(
+      kernel,
+      order([wholeTexture(texture), { buffer, offset: 0, size }]),
+      [rows, k, layout.columns, layout.rows, begin / k],
+      panelGrid(rows, layout),
+    );
+  }
+}
+
+/** A matrix [n, k] in a texture. */
+export interface Panels {
+  readonly texture: PooledTexture;
+  readonly layout: PanelLayout;
+  readonly n: number;
+  readonly k: number;
+}
+
 /** Elements on the device, counted by references: tensors that share them and tapes that keep them. */
 export class Storage {
   readonly device: Device;
   readonly dtype: DType;
   readonly elements: number;
-  readonly segments: readonly Segment[];
   readonly purpose: Purpose;
+  #segments: readonly Segment[];
+  #panels: Panels | null = null;
+  /** A texture that a recording may name is kept after its elements have been unpacked. */
+  #named: PooledTexture | null = null;
+  /** Changes of elements that lay elsewhere. */
+  #writes = 0;
   /** Of u32 elements that the host has written: the largest. Null where the device has. */
   largest: number | null = null;
   /** Whose buffer it lies in, if not its own. */
   readonly #whole: Storage | null;
+  /** Whether others have lain in its buffer: it stays there. */
+  #parted = false;
   #references = 1;
   #kept = 0;
 
@@ -124,28 +203,70 @@ export class Storage {
       this.#whole = writer.of;
       const { buffer, offset } = writer.of.window(writer.begin, writer.begin + elements);
       writer.of.retain();
-      this.segments = [{ buffer, begin: 0, end: elements, offset }];
+      this.#segments = [{ buffer, begin: 0, end: elements, offset }];
       return;
     }
     this.#whole = null;
-    const limit = Math.min(device.capabilities.bindingBytes, device.capabilities.bufferBytes);
-    const length = segmentLength(shape, dtype, limit);
-    const segments: Segment[] = [];
-    try {
-      for (let begin = 0; begin < elements; begin += length) {
-        const end = Math.min(begin + length, elements);
-        segments.push({
-          buffer: device.pool.acquire((end - begin) * bytesOf(dtype), purpose, writer),
-          begin,
-          end,
-          offset: 0,
-        });
-      }
-    } catch (error) {
-      for (const s of segments) device.pool.release(s.buffer);
-      throw error;
-    }
-    this.segments = segments;
+    this.#segments = acquire(device, dtype, shape, purpose, writer);
+  }
+
+  /** Buffers; elements in panels are unpacked first. */
+  get segments(): readonly Segment[] {
+    if (this.#panels) this.unpack();
+    return this.#segments;
+  }
+
+  /** Where the elements lie in a texture; null where they lie in buffers. */
+  get panels(): Panels | null {
+    return this.#panels;
+  }
+
+  /**
+   * Puts the elements [n, k] into panels, and gives their buffers back; nothing where no texture holds them, or a buffer ends
+   * inside a panel or is shared with others.
+   */
+  pack(n: number, k: number): void {
+    const { device, version } = this;
+    const layout = panelLayout(n, k, device.capabilities.textureSide);
+    const shared = this.#whole !== null || this.#parted;
+    if (this.#panels || shared || !layout || this.#segments.some((s) => s.begin % (PANEL * k) !== 0)) return;
+    const panels = {
+      texture: device.pool.acquireTexture(layout.width, layout.height, this.purpose),
+      layout,
+      n,
+      k,
+    };
+    copyPanels(device, packPanels(), panels, this.#segments, ([texture, elements]) => [elements, texture]);
+    for (const s of this.#segments) device.pool.release(s.buffer);
+    this.#segments = [];
+    this.#panels = panels;
+    this.#writes += version - this.version;
+    device.panels.packed++;
+  }
+
+  /** Puts them back into buffers. */
+  unpack(): void {
+    const panels = this.#panels;
+    if (!panels) return;
+    const { device, version } = this;
+    // What a recording finds in panels it finds in buffers when it is replayed: unpacking is no part of it.
+    device.outsideRecording(() => {
+      this.#segments = acquire(device, this.dtype, [panels.n, panels.k], this.purpose, 'gpu');
+      copyPanels(device, unpackPanels(), panels, this.#segments);
+    });
+    this.#panels = null;
+    this.#writes += version - this.version;
+    if (device.queue.recorder) this.#named = panels.texture;
+    else device.pool.release(panels.texture);
+    device.panels.unpacked++;
+  }
+
+  /** A copy in buffers of what lies in panels. */
+  unpacked(): Storage {
+    const { n, k } = this.#panels!;
+    const copy = new Storage(this.device, this.dtype, [n, k], 'scratch');
+    copyPanels(this.device, unpackPanels(), this.#panels!, copy.segments);
+    return copy;
   }
 
   /**
@@ -155,6 +276,7 @@ export class Storage {
   part(begin: number, elements: number): Storage | null {
     const within = this.segments.some((s) => begin >= s.begin && begin + elements <= s.end);
     if (!within || this.window(begin, begin + elements).offset % ALIGNMENT !== 0) return null;
+    this.#parted = true;
     return new Storage(this.device, this.dtype, [elements], this.purpose, { of: this, begin });
   }
 
@@ -170,8 +292,8 @@ export class Storage {
 
   /** Grows whenever the elements change. */
   get version(): number {
-    let writes = 0;
-    for (const { buffer } of this.segments) writes += buffer.writes;
+    let writes = this.#writes + (this.#panels?.texture.writes ?? 0);
+    for (const { buffer } of this.#segments) writes += buffer.writes;
     return writes;
   }
 
@@ -184,7 +306,13 @@ export class Storage {
   release(): void {
     if (--this.#references > 0) return;
     if (this.#whole) this.#whole.release();
-    else for (const s of this.segments) this.device.pool.release(s.buffer);
+    else for (const held of this.#held()) this.device.pool.release(held);
+  }
+
+  *#held(): Iterable<Held> {
+    for (const s of this.#segments) yield s.buffer;
+    if (this.#panels) yield this.#panels.texture;
+    if (this.#named) yield this.#named;
   }
 
   /** A tape takes or gives up these elements: they count as `saved` meanwhile. */
@@ -193,7 +321,7 @@ export class Storage {
     const changes = this.#kept === (on ? 1 : 0);
     if (changes && this.#whole) this.#whole.keep(on);
     else if (changes && this.purpose !== 'weights' && this.alive)
-      for (const s of this.segments) this.device.pool.reassign(s.buffer, on ? 'saved' : this.purpose);
+      for (const held of this.#held()) this.device.pool.reassign(held, on ? 'saved' : this.purpose);
   }
 
   /** The binding of elements [begin, end), which lie in one segment. The size is rounded up to 16 bytes for vec4 access. */

@@ -265,6 +265,8 @@ export class Tensor implements Owned, Disposable {
     this.use();
     if (this.dtype !== 'f32' && this.dtype !== 'f16')
       throw new GradientError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
+    // An optimiser changes weights in their buffers.
+    this.#storage.unpack();
     this.#track ??= { node: null };
     return this;
   }
@@ -333,15 +335,18 @@ export class Tensor implements Owned, Disposable {
   }
 
   #bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    this.use();
-    const { segments } = this.storage;
-    return this.device.readWindows(
-      segments.map((s) => ({
+    // What lies in panels is read by way of a copy, and stays there.
+    const { storage } = this;
+    const copy = storage.panels && storage.unpacked();
+    const reading = this.device.readWindows(
+      (copy ?? storage).segments.map((s) => ({
         buffer: s.buffer,
         offset: s.offset,
         size: Math.ceil((s.end - s.begin) * bytesOf(this.dtype)),
       })),
     );
+    copy?.release();
+    return reading;
   }
 
   /** For texts: `f32 [2, 3]`. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */

@@ -9,9 +9,10 @@
  */
 
 import { ACTIVATION, type ActivationName, activationChange, activationValue } from './activation.ts';
-import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
+import { GROUP_INDEX, type Kernel, LINEAR_GROUP, LINEAR_INDEX, TEXEL } from './kernel.ts';
 import { EXPM1, LOG1P, LOGISTIC, LOGISTIC_STEP } from './math.ts';
 import { isCentred, NORM, type Norm, normFactor } from './norm.ts';
+import { panelTexel } from './panels.ts';
 import { groupReduction, ROW_GROUP } from './reduce.ts';
 import { shipped } from './shipped.ts';
 import { SUMMED_APART } from './softmax.ts';
@@ -485,27 +486,37 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   };
 }
 
-/** Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width]. Grid: linear over n. */
-export const injectColumns = shipped((): Kernel => {
+/**
+ * Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width], or in panels (`columns`, `rows`:
+ * panels.ts). Grid: linear over n.
+ */
+export const injectColumns = shipped(makeInjectColumns, takes('injectColumns', ['panels', optional(flag)]));
+
+function makeInjectColumns(panels = false): Kernel {
+  const w = panels
+    ? `textureLoad(w, ${panelTexel('i % p.length', 'column[row]')})[i % p.length % 4u]`
+    : 'w[i % p.length * p.width + column[row]]';
   return {
-    name: 'difference.inject',
+    name: `difference.inject${panels ? '.panels' : ''}`,
     bindings: [
-      { name: 'w', element: 'f32', access: 'read' },
+      { name: 'w', element: panels ? TEXEL : 'f32', access: 'read' },
       { name: 'column', element: 'u32', access: 'read' },
       { name: 'scale', element: 'f32', access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', length: 'u32', width: 'u32' },
+    params: panels
+      ? { n: 'u32', length: 'u32', columns: 'u32', rows: 'u32' }
+      : { n: 'u32', length: 'u32', width: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
   let row = i / p.length;
-  y[i] = scale[row] * w[i % p.length * p.width + column[row]];
+  y[i] = scale[row] * ${w};
 }`,
   };
-}, takes('injectColumns'));
+}
 
 /** Numbers that {@link targetDifference} says of a row, in order. */
 export const TARGET_FIELDS = [

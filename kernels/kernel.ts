@@ -9,10 +9,14 @@ import { checkArguments, word } from './variant.ts';
 
 export type ScalarType = 'u32' | 'i32' | 'f32';
 
+/** Element of a binding that is no array but a texture of four f32 a texel, which a kernel reads or writes by texels. */
+export const TEXEL = 'rgba32float';
+
 export interface Binding {
   readonly name: string;
-  /** WGSL element type of the array, e.g. `f32`, `vec4f`, `u32`. */
+  /** WGSL element type of the array, e.g. `f32`, `vec4f`, `u32`; or {@link TEXEL}. */
   readonly element: string;
+  /** `read_write` texels are written alone. */
   readonly access: 'read' | 'read_write';
 }
 
@@ -103,7 +107,11 @@ export function wgsl(kernel: Kernel, passing: ParameterPassing): string {
     );
   }
   kernel.bindings.forEach((b, i) => {
-    lines.push(`@group(0) @binding(${i}) var<storage, ${b.access}> ${b.name}: array<${b.element}>;`);
+    lines.push(
+      b.element === TEXEL
+        ? `@group(0) @binding(${i}) var ${b.name}: texture_storage_2d<${TEXEL}, ${b.access === 'read' ? 'read' : 'write'}>;`
+        : `@group(0) @binding(${i}) var<storage, ${b.access}> ${b.name}: array<${b.element}>;`,
+    );
   });
   const entry = `@compute @workgroup_size(${kernel.workgroup.join(', ')})\nfn main(`;
   lines.push(kernel.body.trim().replace('fn main(', entry));

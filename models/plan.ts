@@ -6,6 +6,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
+import { laidBytes } from '../engine/index.ts';
 import { rotaryRows } from '../engine/ops/rotary.ts';
 import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
 import { type Buffers, buffersOf, bytesAtMost, pooled, together } from './buffers.ts';
@@ -26,6 +27,8 @@ export interface PlanOptions {
   readonly rows?: number;
   /** The device's largest binding, which larger tensors are cut for; default 128 MiB, the least that WebGPU allows. */
   readonly bindingBytes?: number;
+  /** Side of the device's textures where it keeps weights in panels (`panelSide` of the engine); default 0: it does not. */
+  readonly panelSide?: number;
   /** As when loading. */
   readonly strict?: boolean | undefined;
   /** As when loading; default nobody. */
@@ -37,6 +40,7 @@ const planOptions = optionsSchema<PlanOptions>({
   tokens: whole(1),
   rows: whole(1),
   bindingBytes: whole(1),
+  panelSide: whole(),
   strict: flag,
   onNote: callback(),
 });
@@ -89,7 +93,7 @@ export function planMemory(
   const { description } = config;
   const { sizes } = description;
   const { dtype = 'f32', rows = 1, tokens = Math.min(64, sizes.positions) } = options;
-  const { bindingBytes = 2 ** 27 } = options;
+  const { bindingBytes = 2 ** 27, panelSide = 0 } = options;
   const { strict, onNote = () => {} } = options;
   if (tokens > sizes.positions) {
     throw new UserError(
@@ -97,12 +101,15 @@ export function planMemory(
       `${checkpoint.name}: ${tokens} tokens are to be planned, the model takes ${sizes.positions}; plan fewer`,
     );
   }
-  const loaded = loadedBytes(matchTensors(checkpoint, config, { strict, onNote }), description, dtype);
+  const entries = matchTensors(checkpoint, config, { strict, onNote });
+  const loaded = loadedBytes(entries, description, dtype, panelSide);
   const cut = pooled(bindingBytes);
   const taken = (bytes: number): number => cut(bytes).reduce((sum, size) => sum + size, 0);
   const weights = { embedding: 0, layers: 0, decoder: 0, small: 0 };
-  for (const { parameters, kept } of loaded)
-    for (const [i, parameter] of parameters.entries()) weights[placeOf(parameter)] += taken(kept[i]!);
+  for (const { parameters, kept, textures } of loaded)
+    for (const [i, parameter] of parameters.entries())
+      weights[placeOf(parameter)] += taken(kept[i]!) + textures[i]!;
+  const inTextures = loaded.reduce((sum, { textures }) => textures.reduce((a, b) => a + b, sum), 0);
   const all = Object.values(weights).reduce((sum, bytes) => sum + bytes, 0);
   const { hidden, keyValueHeads, headSize, layers, vocabulary, positions } = sizes;
   const rotaries = new Set(description.layers.flatMap(({ attention }) => attention.rotary ?? []));
@@ -112,12 +119,14 @@ export function planMemory(
   );
   const pass = (tape: boolean, together: boolean): number =>
     passBytes(description, { rows, tokens, keys: tokens, tape, together }, cut) + angles;
+  const laid = (back: boolean): number => laidOut(loaded, { rows, tokens, back }, panelSide);
   const cache = description.causal ? rows * 2 * layers * taken(4 * tokens * keyValueHeads * headSize) : 0;
-  const activations = pass(false, true);
-  const backward = pass(true, true) - activations;
+  const activations = pass(false, true) + laid(false);
+  const backward = pass(true, true) + laid(true) - activations;
   // Beside a layer's own values: the inputs of the others, the last one's output, and its cotangent.
   const byLayer = pass(true, false) + (layers + 1) * taken(4 * rows * tokens * hidden);
-  const stages = streamedBuffers(description, loaded, Math.min(rows * tokens, vocabulary));
+  const streamed = panelSide > 0 ? loadedBytes(entries, description, dtype) : loaded;
+  const stages = streamedBuffers(description, streamed, Math.min(rows * tokens, vocabulary));
   return {
     dtype,
     tokens,
@@ -128,9 +137,28 @@ export function planMemory(
     activations,
     backward,
     // What lies beside weights until they are there goes before anything is run.
-    resident: Math.max(all + cache + activations + backward, bytesAtMost([arriving(loaded)], cut)),
+    resident: Math.max(
+      all + cache + activations + backward,
+      inTextures + bytesAtMost([arriving(loaded)], cut),
+    ),
     streamed: bytesAtMost(stages, cut) + cache + byLayer,
   };
+}
+
+/** Bytes of the rows that products on panels lay out: in the pool once for every length of a row, back as many as outputs too. */
+function laidOut(
+  loaded: readonly LoadedBytes[],
+  { rows, tokens, back }: { readonly rows: number; readonly tokens: number; readonly back: boolean },
+  side: number,
+): number {
+  const found = new Map<string, number>();
+  for (const { parameters, textures } of loaded)
+    for (const [i, { shape, kind, stage }] of parameters.entries()) {
+      if (textures[i] === 0) continue;
+      const m = stage === 'head' || kind === 'embedding' ? rows : rows * tokens;
+      for (const k of back ? shape : shape.slice(1)) found.set(`${m} ${k}`, laidBytes(m, k, side));
+    }
+  return [...found.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /** Weights, and what lies beside those on their way. */

@@ -13,6 +13,8 @@ import {
   convertInto,
   type Device,
   empty,
+  packPanels,
+  panelBytes,
   sizeOf,
   type Tensor,
   tensor,
@@ -23,7 +25,7 @@ import { CUT, type DType, storedShape } from '../engine/storage.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
-import { type Description, type Parameter, parametersOf } from './description.ts';
+import { type Description, isTied, type Parameter, parametersOf } from './description.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { cutPart, type Runs, type StoredPart, type StoredTensor, storedTensors } from './stored.ts';
 
@@ -72,7 +74,7 @@ export async function loadWeights(
 ): Promise<Map<string, Tensor>> {
   const loader = new WeightLoader(device, checkpoint, config, options);
   try {
-    const weights = await loader.loadAll(loader.names);
+    const weights = await loader.loadAll(loader.names, true);
     await device.finish();
     return weights;
   } finally {
@@ -131,20 +133,32 @@ function blockRows([count = 1, ...row]: readonly number[], dtype: DType, room: n
   return Math.min(count, CUT * Math.ceil(count / Math.ceil(count / fitting) / CUT));
 }
 
+/** Whether a parameter is read by products, or by lookups too where the decoder is the embedding (see packPanels in the engine). */
+export const isMultiplied = ({ name, kind }: Parameter, description: Description): boolean =>
+  kind === 'matrix' || (isTied(description) && name === description.embedding.word);
+
 /** What lies on the device of parameters that are read at once. */
 export interface LoadedBytes {
   readonly parameters: readonly Parameter[];
-  /** Bytes of each as it is kept. */
+  /** Bytes of each as it is kept in buffers, and in a texture. */
   readonly kept: readonly number[];
-  /** Bytes of a block of each in another format, which lies beside it until it is there; 0: none. */
+  readonly textures: readonly number[];
+  /**
+   * Bytes of what lies beside them until they are there: a block of each in another format, the buffer of what goes into a texture;
+   * 0: nothing.
+   */
   readonly beside: readonly number[];
 }
 
-/** All parameters of a checkpoint that has been matched with a model's, in the order in which they are read. */
+/**
+ * All parameters of a checkpoint that has been matched with a model's, in the order in which they are read.
+ * @param side of a texture for panels; 0: none.
+ */
 export function loadedBytes(
   entries: ReadonlyMap<string, TensorEntry>,
   description: Description,
   wanted: WeightDtype,
+  side = 0,
 ): LoadedBytes[] {
   return readTogether(sourcesOf(entries, description).values()).map((sources) => {
     const bytes = sources.map((source) => {
@@ -152,15 +166,20 @@ export function loadedBytes(
       const to = storedAs(source.part.parameter, source.entry.dtype, wanted);
       const { dtype } = comesAs(source);
       const block = [blockRows(shape, dtype, STAGING_BYTES), ...shape.slice(1)];
+      const kept = sizeOf(storedShape(to, shape)) * bytesOf(to);
+      const multiplied = isMultiplied(source.part.parameter, description);
+      const texture = to === 'f32' && multiplied ? panelBytes(shape, side) : 0;
       return {
-        kept: sizeOf(storedShape(to, shape)) * bytesOf(to),
-        beside: to === dtype ? 0 : sizeOf(block) * bytesOf(dtype),
+        kept: texture > 0 ? 0 : kept,
+        texture,
+        beside: [to === dtype ? 0 : sizeOf(block) * bytesOf(dtype), texture > 0 ? kept : 0],
       };
     });
     return {
       parameters: sources.map(({ part }) => part.parameter),
       kept: bytes.map(({ kept }) => kept),
-      beside: bytes.map(({ beside }) => beside),
+      textures: bytes.map(({ texture }) => texture),
+      beside: bytes.flatMap(({ beside }) => beside),
     };
   });
 }
@@ -172,6 +191,7 @@ export class WeightLoader {
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
   readonly #sources: ReadonlyMap<string, Source>;
+  readonly #description: Description;
   readonly #options: WeightOptions;
   readonly #staging: Staging;
   readonly #total: number;
@@ -190,6 +210,7 @@ export class WeightLoader {
     const { strict, onNote } = options;
     const entries = matchTensors(checkpoint, config, { strict, onNote });
     this.#sources = sourcesOf(entries, config.description);
+    this.#description = config.description;
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -203,8 +224,8 @@ export class WeightLoader {
     return (await this.loadAll([name])).get(name)!;
   }
 
-  /** Several parameters, {@link AT_ONCE}. @throws UserError; none is left then. */
-  async loadAll(names: readonly string[]): Promise<Map<string, Tensor>> {
+  /** Several parameters, {@link AT_ONCE}; `stay`ing ones in panels where they suit. @throws UserError; none is left then. */
+  async loadAll(names: readonly string[], stay = false): Promise<Map<string, Tensor>> {
     const weights = new Map<string, Tensor>();
     const left = readTogether(names.map((name) => this.#sources.get(name)!));
     let broken = false;
@@ -212,7 +233,13 @@ export class WeightLoader {
       for (let some = left.shift(); some !== undefined && !broken; some = left.shift())
         try {
           const loaded = await this.#load(some);
-          for (const [i, t] of loaded.entries()) weights.set(some[i]!.part.parameter.name, t);
+          for (const [i, t] of loaded.entries()) {
+            const { parameter } = some[i]!.part;
+            weights.set(parameter.name, t);
+            if (stay && isMultiplied(parameter, this.#description)) packPanels(t);
+          }
+          // The host may write into the buffers that became free.
+          this.#device.queue.flush();
         } catch (error) {
           broken = true;
           throw error;

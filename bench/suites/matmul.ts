@@ -6,7 +6,7 @@
  * the matrix units, are measured on one; elsewhere their rows say that they are not.
  */
 
-import { matmul, scope, type Tensor, tensor } from '../../engine/index.ts';
+import { matmul, packPanels, scope, type Tensor, tensor } from '../../engine/index.ts';
 import { demand, type Layout, matmulError, randomNumbers } from '../reference.ts';
 import { notMeasured, type Row } from '../rows.ts';
 import { interleave, ratioOf } from '../timing.ts';
@@ -40,7 +40,11 @@ export const matmulSuite: Suite = async ({ device, peers, rounds, clock, small, 
     const left = randomNumbers(m * k, 1);
     const right = randomNumbers(k * n, 2);
     const a = tensor(device, left, [m, k]);
-    const stored = { nt: tensor(device, right, [n, k]), nn: tensor(device, right, [k, n]) };
+    const stored = {
+      nt: tensor(device, right, [n, k], 'weights'),
+      nn: tensor(device, right, [k, n], 'weights'),
+    };
+    for (const w of Object.values(stored)) packPanels(w);
     const product = (layout: Layout): Tensor => matmul(a, stored[layout], { transB: layout === 'nt' });
     const ours = (layout: Layout) => async (): Promise<void> => {
       scope(() => {

@@ -42,6 +42,7 @@ import {
 } from '../tensor.ts';
 import { activationFunctions, add } from './elementwise.ts';
 import { gated } from './gated.ts';
+import { panelProduct } from './panels.ts';
 import { sumTo } from './reduce.ts';
 import { broadcastTo, reshape, transpose } from './shape.ts';
 
@@ -399,6 +400,9 @@ function run(
   const shape = [...batch, m, n];
   if (sizeOf(shape) === 0) return empty(a.device, shape);
   if (k === 0) return bias ? broadcastTo(bias.detach(), shape) : zeros(a.device, shape);
+  const panels = precision === 'f32' && !transA && sizeOf(batch) === 1 ? b.storage.panels : null;
+  if (panels && b.shape.join() === `${panels.n},${panels.k}`)
+    return panelProduct(a, b, !transB, shape, { bias, epilogue: then.op, extra, norm: prologue });
   const vectorB = transB ? k % 4 === 0 : n % 4 === 0;
   if (b.dtype !== 'f32' && !vectorB) {
     const wide = noGrad(() => toF32(b, 'weights'));

@@ -14,7 +14,9 @@ import {
   writeRow as writeKernel,
 } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/packing.ts';
+import { gatherPanels } from '../../kernels/panels.ts';
 import { GradientError, ShapeError } from '../errors.ts';
+import { wholeTexture } from '../memory.ts';
 import { checkValue, whole } from '../options.ts';
 import { commonRows, rowsWindow } from '../storage.ts';
 import {
@@ -89,6 +91,25 @@ export function gatherRows(table: Tensor, index: Indices): Tensor {
 /** The same at indices that have been checked; a row whose index is outside is 0. */
 function gatherAt(table: Tensor, at: Tensor): Tensor {
   const [size, width] = [table.dim(0), table.dim(1)];
+  const { panels } = table.storage;
+  if (panels && panels.k === width) {
+    const y = empty(table.device, [at.size, width]);
+    for (const [from, to] of commonRows('gatherRows', at.size, [
+      { storage: y.storage, rowLength: width },
+      { storage: at.storage, rowLength: 1 },
+    ]))
+      table.device.dispatch(
+        gatherPanels(),
+        [
+          wholeTexture(panels.texture),
+          at.storage.window(from, to),
+          y.storage.window(from * width, to * width),
+        ],
+        [size, width, panels.layout.columns, panels.layout.rows, to - from],
+        linearGrid((to - from) * width),
+      );
+    return gathered(table, at, y);
+  }
   const stride = storedRow(table.dtype as WeightFormat, width);
   // Indices that the host knows fill every row from a table in one buffer; otherwise rows that no window has stay 0.
   const complete =
@@ -112,8 +133,11 @@ function gatherAt(table: Tensor, at: Tensor): Tensor {
           [to - from, width, begin, end - begin, stride],
           linearGrid((to - from) * width),
         );
-  return operation('gatherRows', [table], y, [at], (dy, saved) => [scatterAt(dy, saved[0]!, size)]);
+  return gathered(table, at, y);
 }
+
+const gathered = (table: Tensor, at: Tensor, y: Tensor): Tensor =>
+  operation('gatherRows', [table], y, [at], (dy, saved) => [scatterAt(dy, saved[0]!, table.dim(0))]);
 
 /** Rows [R, W] added into zeros [size, W] at their indices: the adjoint of gatherRows. @throws ShapeError for an index outside */
 export function scatterAddRows(rows: Tensor, index: Indices, size: number): Tensor {

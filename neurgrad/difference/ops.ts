@@ -18,6 +18,7 @@ import {
   unpick,
   zeros,
 } from '../../engine/index.ts';
+import { wholeTexture } from '../../engine/memory.ts';
 import { curveSums as curveKernel } from '../../kernels/curve.ts';
 import {
   activationDifference as activationKernel,
@@ -316,6 +317,19 @@ export function addOwnChange(a: Tensor, token: Tensor, d: Tensor, of: 'own' | 'q
 export function injectNeurons(w: Tensor, column: Tensor, scale: Tensor): Tensor {
   const [length, width] = [w.dim(0), w.dim(1)];
   return scope(() => {
+    const { panels } = w.storage;
+    if (panels) {
+      const y = empty(w.device, [column.size, length]);
+      const { columns, rows } = panels.layout;
+      w.device.dispatch(
+        injectColumns(true),
+        [wholeTexture(panels.texture), ...[column, scale, y].map((t) => t.storage.window())],
+        [y.size, length, columns, rows],
+        linearGrid(y.size),
+        y.size,
+      );
+      return y;
+    }
     if (w.dtype === 'f32' && w.storage.segments.length === 1) {
       const y = empty(w.device, [column.size, length]);
       run(injectColumns(), [w, column, scale, y], [y.size, length, width], linearGrid(y.size), y.size);

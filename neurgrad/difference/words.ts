@@ -203,7 +203,9 @@ export class DifferenceWords implements Words<Difference> {
       !this.#bundle.model.causal &&
       heads === keyHeads &&
       k.d === v.d &&
-      [k.weight, v.weight].every((w) => w.dtype === 'f32' && w.storage.segments.length === 1)
+      [k.weight, v.weight].every(
+        (w) => w.dtype === 'f32' && !w.storage.panels && w.storage.segments.length === 1,
+      )
     );
   }
 

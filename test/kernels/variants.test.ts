@@ -16,8 +16,11 @@ import {
   MAX_PARAMS,
   type MatmulVariant,
   type ParameterPassing,
+  TEXEL,
   wgsl,
 } from '../../kernels/index.ts';
+import * as panelProducts from '../../kernels/matmulPanels.ts';
+import * as panels from '../../kernels/panels.ts';
 
 type Make = (...args: readonly unknown[]) => Kernel;
 /** What the kernels below are called with, each variant once. */
@@ -44,7 +47,7 @@ const MAKERS: ReadonlySet<string> = new Set(
     ),
   ),
 );
-const kernels = recorded({ ...shown, ...curves, ...differences });
+const kernels = recorded({ ...shown, ...curves, ...differences, ...panels, ...panelProducts });
 
 const UNARY: readonly shown.UnaryName[] = [
   'affine',
@@ -87,6 +90,7 @@ const LAYOUTS: readonly shown.BinaryLayout[] = [
 ];
 const BOTH = [false, true] as const;
 const LANES = [8, 64] as const;
+const { PANEL_TILES } = panelProducts;
 const NORMS = ['layer', 'layer_no_bias', 'rms', 'rms1'] as const;
 /** Read again in each sweep, held, and as much held as there can be. */
 const SHARES: readonly shown.RowShare[] = ([1, 4] as const).flatMap((vector) => [
@@ -291,7 +295,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   cappedScoreDifference: BOTH.map((wide) => kernels.cappedScoreDifference(wide)),
   patternDifference: [kernels.patternDifference()],
   addOwn: [kernels.addOwn('own'), kernels.addOwn('query')],
-  injectColumns: [kernels.injectColumns()],
+  injectColumns: BOTH.map((panels) => kernels.injectColumns(panels)),
   targetDifference: LANES.map((lanes) => kernels.targetDifference(lanes)),
   lineDifference: LANES.map((lanes) => kernels.lineDifference(lanes)),
   curveSums: (['prob', 'logprob', 'logit'] as const).map((of) => kernels.curveSums(of)),
@@ -368,6 +372,22 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       ),
     ),
   ),
+  matmulPanels: PANEL_TILES.flatMap((tile) =>
+    BOTH.flatMap((turned) =>
+      BOTH.flatMap((vectorC) => [
+        ...EPILOGUES.map((epilogue) => kernels.matmulPanels({ tile, turned, vectorC, bias: true, epilogue })),
+        kernels.matmulPanels({ tile, turned, vectorC, bias: false }),
+      ]),
+    ),
+  ),
+  panelRows: PANEL_TILES.flatMap((tile) =>
+    BOTH.flatMap((vector) =>
+      [undefined, ...NORMS].map((prologue) => kernels.panelRows({ tile, vector, prologue })),
+    ),
+  ),
+  packPanels: [kernels.packPanels()],
+  unpackPanels: [kernels.unpackPanels()],
+  gatherPanels: [kernels.gatherPanels()],
   matmulBlock: matmulBlocks(),
   matmulFold: BOTH.flatMap((vector) => [
     ...BOTH.map((accumulate) => kernels.matmulFold({ vector, bias: false, accumulate })),
@@ -535,7 +555,14 @@ async function complaint(kernel: Kernel, passing: ParameterPassing): Promise<str
         (b, binding): GPUBindGroupLayoutEntry => ({
           binding,
           visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' },
+          ...(b.element === TEXEL
+            ? {
+                storageTexture: {
+                  access: b.access === 'read' ? ('read-only' as const) : ('write-only' as const),
+                  format: TEXEL,
+                },
+              }
+            : { buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' } }),
         }),
       ),
       ...(passing === 'uniform'
@@ -597,7 +624,10 @@ describe('all kernels', () => {
   it('read the parameters and bindings that they declare', () => {
     for (const { name, body, params, bindings } of ALL) {
       for (const [, used] of body.matchAll(/\bp\.(\w+)/g)) expect(Object.keys(params), name).toContain(used);
-      for (const binding of bindings) expect(body, name).toMatch(new RegExp(`\\b${binding.name}\\[`));
+      for (const { name: read, element } of bindings)
+        expect(body, name).toMatch(
+          new RegExp(element === TEXEL ? `texture(Load|Store)\\(${read},` : `\\b${read}\\[`),
+        );
     }
   });
 

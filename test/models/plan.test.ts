@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Device, openDevice } from '../../engine/index.ts';
+import { type Device, openDevice, panelSide } from '../../engine/index.ts';
 import {
   type ByteFolder,
   type LanguageModel,
@@ -58,7 +58,8 @@ const sum = (numbers: Iterable<number>): number => [...numbers].reduce((a, b) =>
 async function planOf(folder: ByteFolder, options: PlanOptions = {}): Promise<MemoryPlan> {
   const { config, checkpoint } = await openModelFiles(folder);
   const { bindingBytes } = device.capabilities;
-  const plan = planMemory(config, checkpoint, { rows: ROWS, tokens: TOKENS, bindingBytes, ...options });
+  const sides = { bindingBytes, panelSide: panelSide(device.capabilities) };
+  const plan = planMemory(config, checkpoint, { rows: ROWS, tokens: TOKENS, ...sides, ...options });
   await checkpoint.close();
   return plan;
 }
