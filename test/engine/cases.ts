@@ -398,6 +398,20 @@ function matmulCases(): Case[] {
         tolerance: { ulps: 2, floor: 4 * Math.sqrt(k) + 2 },
         ...(lead[0] !== 33 && lead[0] !== 0 && k > 0 ? { gradient: bias ? [0, 1, 2] : [0, 1] } : {}),
       });
+  for (const [op, then] of [
+    ['add', (r: number, y: number) => r + y],
+    ['swiglu', (r: number, y: number) => r * reference.sigmoid(r) * y],
+    ['geglu', (r: number, y: number) => reference.gelu(r) * y],
+    ['geglu_tanh', (r: number, y: number) => reference.geluTanh(r) * y],
+  ] as const)
+    cases.push({
+      name: `linearThen ${op}`,
+      inputs: [normal([3, 4], 5700), normal([5, 4], 5701), normal([3, 5], 5702)],
+      run: ([x, w, r]) => engine.linearThen(x!, w!, undefined, { op, with: r! }),
+      reference: ([x, w, r]) => reference.zip(r!, reference.linear(x!, w!), then),
+      tolerance: { ulps: 16, floor: 10 },
+      gradient: [0, 1, 2],
+    });
   return cases;
 }
 

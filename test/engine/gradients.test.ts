@@ -155,7 +155,6 @@ describe('gradients and their gradients', () => {
       'tiling',
       'lanesTiling',
       'candidates',
-      'linearThen',
       'tuneProducts',
       'attentionTwin',
       'attentionBackwardTwin',
