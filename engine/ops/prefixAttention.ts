@@ -189,7 +189,7 @@ function kernels(q: Tensor, { keys }: SharedPrefix, how: ScoreOptions) {
 
 /**
  * Cotangents of q, k, v as needed; the prefix is a constant. P of any key is e^(score - lse), and what its score's cotangent is
- * made of (kernels/attention.ts) are sums over the past, which a kernel finds, and the row's own key.
+ * made of (kernels/attentionParts.ts) are sums over the past, which a kernel finds, and the row's own key.
  */
 function backward(
   inputs: readonly [Tensor, Tensor, Tensor, Tensor],
