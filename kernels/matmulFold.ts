@@ -22,6 +22,7 @@ export const matmulFold = shipped(makeMatmulFold, takes('matmulFold', ['variant'
 function makeMatmulFold(v: MatmulFoldVariant): Kernel {
   const type = v.vector ? 'vec4f' : 'f32';
   const by = v.vector ? ' / 4u' : '';
+  const eight = [0, 1, 2, 3, 4, 5, 6, 7];
   return {
     name: `matmul.fold${v.vector ? '.c' : ''}${fusionName(v)}`,
     bindings: matmulBindings('', type, type, v).filter(({ name }) => name !== 'a'),
@@ -35,7 +36,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (i >= size) { return; }
   let bias_base = 0u;
   var total = ${v.accumulate ? 'c[i]' : `${type}(0.0)`};
-  for (var chunk = 0u; chunk < p.chunks; chunk++) { total += b[chunk * size + i]; }
+  // Eight loads before the first addition: an output's chunks lie far apart, and each load waited for alone takes as long as all.
+  var chunk = 0u;
+  for (; chunk + 8u <= p.chunks; chunk += 8u) {
+    ${eight.map((j) => `let part${j} = b[(chunk + ${j}u) * size + i];`).join('\n    ')}
+    ${eight.map((j) => `total += part${j};`).join(' ')}
+  }
+  for (; chunk < p.chunks; chunk++) { total += b[chunk * size + i]; }
   ${storeSum('total', 'i', `i % (p.n${by})`, v, v.vector)}
 }`,
   };

@@ -169,7 +169,7 @@ describe('what is read and done besides', () => {
   });
 
   it('sums of chunks that are added from memory', async () => {
-    const [size, chunks] = [m * n, 5];
+    const [size, chunks] = [m * n, 21];
     const parts = normal([chunks, m, n], 11);
     const [s, r] = [normal([n], 12), normal([m, n], 13)];
     const results = await compute(() => {
