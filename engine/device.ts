@@ -33,6 +33,8 @@ export interface Capabilities {
   readonly subgroupSizeFixed: boolean;
   /** Matrices that a subgroup multiplies at once, f16 x f16 -> f32: [m, k] times [k, n]. Experimental: Dawn's toggle `allow_unsafe_apis`. */
   readonly matrixUnit: { readonly m: number; readonly n: number; readonly k: number } | null;
+  /** Large tiles of numbers do not fit the registers of a lane: Intel's 64. */
+  readonly fewRegisters: boolean;
   readonly immediates: boolean;
   /** Texels of a texture's longest side, where kernels can read storage textures (WGSL `readonly_and_readwrite_storage_textures`); else 0. */
   readonly textureSide: number;
@@ -95,6 +97,7 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       subgroupSize: whole(),
       subgroupSizeFixed: flag,
       matrixUnit: matrixField,
+      fewRegisters: flag,
       immediates: flag,
       textureSide: whole(),
       timestamps: flag,
@@ -199,6 +202,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize && mask.subgroupSizeFixed !== false,
     matrixUnit: matrices ? matrixUnit(adapter.info) : null,
     textureSide: readsTextures ? Math.min(limits.maxTextureDimension2D, mask.textureSide ?? Infinity) : 0,
+    fewRegisters:
+      mask.fewRegisters ?? (adapter.info.vendor === 'intel' && adapter.info.subgroupMinSize <= 16),
     immediates: (limits.maxImmediateSize ?? 0) >= 64 && mask.immediates !== false,
     timestamps: adapter.features.has('timestamp-query') && mask.timestamps !== false,
     // A binding is addressed by 32-bit byte counts in some drivers: stay below 2 GiB.

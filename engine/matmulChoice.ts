@@ -7,12 +7,14 @@
  */
 
 import {
+  blockBytes,
+  blockInvocations,
   CHUNK,
   type Fusion,
   isQuantised,
   type Kernel,
   MAX_GROUPS,
-  type MatmulBlockVariant,
+  type MatmulBlock,
   type MatmulLanesVariant,
   type MatmulVariant,
   matmul,
@@ -36,6 +38,8 @@ export interface ProductShape {
   readonly m: number;
   readonly n: number;
   readonly k: number;
+  /** Products of a batch; 1 unless given. */
+  readonly z?: number;
 }
 
 /** How the operands of a product lie. */
@@ -84,27 +88,42 @@ export function lanesTiling(
   return { tileM: m >= 64 ? 32 : 16, tileN: n > 2 * subgroupSize ? 4 : 2, lanes: subgroupSize };
 }
 
-type Block = Pick<MatmulBlockVariant, 'blockM' | 'blockN' | 'blockK' | 'tileM' | 'tileN'>;
+const block = (blockM: number, blockN: number, blockK: number, tileM: number, tileN: number) => ({
+  ...{ blockM, blockN, blockK, tileM, tileN },
+  fewRegisters: false,
+});
 
-/** Blocks through workgroup memory, for decoding, few rows, and many. */
-export const BLOCKS: readonly Block[] = [
-  { blockM: 4, blockN: 64, blockK: 32, tileM: 1, tileN: 4 },
-  { blockM: 16, blockN: 64, blockK: 32, tileM: 4, tileN: 4 },
-  { blockM: 64, blockN: 64, blockK: 16, tileM: 8, tileN: 8 },
-  { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8 },
+/** Blocks through workgroup memory, for few rows, few outputs and many, and for few registers a lane. */
+export const BLOCKS: readonly MatmulBlock[] = [
+  block(16, 64, 32, 4, 4),
+  block(32, 32, 32, 4, 4),
+  block(64, 64, 16, 8, 8),
+  block(64, 64, 16, 8, 4),
+  block(64, 64, 16, 4, 4),
+  block(128, 128, 16, 8, 8),
+  { ...block(32, 32, 16, 4, 4), fewRegisters: true },
+  { ...block(64, 64, 16, 4, 4), fewRegisters: true },
 ];
 
-/** The blocks that suit `m` rows, best guess first: none more than half empty where a smaller one is left. */
-function blocks({ m, n }: ProductShape, capabilities: Capabilities): Block[] {
-  const prior = m <= 4 ? 0 : m <= 32 ? 1 : 2;
-  return BLOCKS.filter(
-    ({ blockM, blockN, blockK, tileM, tileN }, i) =>
-      n >= blockN &&
-      (i === prior || (i > 0 && m > blockM / 2)) &&
-      4 * blockK * (blockM + blockN) <= capabilities.workgroupBytes &&
-      (blockM / tileM) * (blockN / tileN) <= capabilities.invocations &&
-      Math.ceil(m / blockM) <= MAX_GROUPS,
-  ).sort((p, q) => Number(q === BLOCKS[prior]) - Number(p === BLOCKS[prior]));
+/** Workgroups with which a large GPU is full: two for each processor. */
+const FULL = 256;
+
+/** The blocks that a device can run, best guess first: none more than half empty. */
+function blocks({ m, n, z = 1 }: ProductShape, capabilities: Capabilities): MatmulBlock[] {
+  const groups = ({ blockM, blockN }: MatmulBlock): number =>
+    Math.ceil(m / blockM) * Math.ceil(n / blockN) * z;
+  // The block that reuses most of those that fill the device, or the smallest; of few rows, the one of few.
+  const prior = m <= 16 ? 16 : groups(BLOCKS[2]!) >= FULL ? 64 : 32;
+  const fitting = BLOCKS.filter(
+    (b) =>
+      b.fewRegisters === capabilities.fewRegisters &&
+      n >= b.blockN &&
+      (b.blockM <= 32 || m > b.blockM / 2) &&
+      blockBytes(b) <= capabilities.workgroupBytes &&
+      blockInvocations(b) <= capabilities.invocations &&
+      Math.ceil(m / b.blockM) <= MAX_GROUPS,
+  );
+  return fitting.sort((p, q) => Number(q.blockM === prior) - Number(p.blockM === prior));
 }
 
 /** Every kernel that can compute this product on this device, best guess first. */
@@ -133,7 +152,7 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
   if (layout.vectorA && layout.vectorB)
     for (const block of blocks(shape, capabilities))
       choices.push({
-        name: `block ${block.blockM}x${block.blockN}`,
+        name: `block ${block.blockM}x${block.blockN} ${block.tileM}x${block.tileN}${block.fewRegisters ? ' few' : ''}`,
         kernel: (fusion) => matmulBlock({ transA, transB, vectorC, weight, ...block, ...fusion }),
         rows: block.blockM,
         columns: block.blockN,

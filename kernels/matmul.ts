@@ -74,6 +74,7 @@ function makeMatmul(v: MatmulVariant): Kernel {
   const { tileM, tileN } = v;
   const rows = [...Array(tileM).keys()];
   const columnQuads = [...Array(tileN / 4).keys()];
+  const tile = { rows, columns: columnQuads.map((q) => 4 * q) };
   const xyzw = 'xyzw';
   const { declarations, element, quad } = weightReader(v.weight, v.vectorB);
   // Operands contiguous along K are loaded four-wide along K, which needs rows that start at multiples of 4.
@@ -156,9 +157,9 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   if (row0 >= p.m || col0 >= p.n) { return; }
   ${matmulBases('gid.z')}
   ${setup.join('\n  ')}
-  ${openTile(rows, columnQuads, v.vectorC, v)}
+  ${openTile(tile, v.vectorC, v)}
   ${inChunks(
-    tileSums(rows, columnQuads),
+    tileSums(tile),
     'vec4f',
     `var k = first;
     for (; k + 4u <= end; k += 4u) {
@@ -172,7 +173,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
         : ''
     }`,
   )}
-  ${storeTile(rows, columnQuads, v.vectorC, v)}
+  ${storeTile(tile, v.vectorC, v)}
 }`,
   };
 }

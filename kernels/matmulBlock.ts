@@ -1,17 +1,23 @@
 /**
- * Matrix product through workgroup memory, for GPUs: a workgroup owns a block of C and walks over K in slabs; its
- * invocations fetch a slab of A and of B together, in whole lines of memory, and each multiplies its own register tile
- * out of it. Every number is fetched once for a block instead of once for a tile.
+ * Matrix product through workgroup memory, for GPUs: a workgroup owns a block of C and walks over K in slabs; its invocations
+ * fetch a slab of A and of B together, in whole lines of memory, and each multiplies its own register tile out of it.
  *
- * A slab lies in workgroup memory K-major, in quads of neighbouring rows of A (columns of B), so that a register tile is
- * read four-wide whatever the layout outside; operands that are contiguous along K are turned on the way in, four by
- * four in registers. Blocks of few rows serve decoding: fetching the weights together is what they need.
+ * A slab lies in workgroup memory K-major, in quads of neighbouring rows of A (columns of B), so that a register tile is read
+ * four-wide whatever the layout outside. Where neighbours in memory lie along K they are turned on the way in. No access has
+ * conflicts between banks: the quads of a tile lie as far apart as there are tiles beside each other, so that neighbours read
+ * neighbours, and turned quads are stored where their number XOR their place along K says.
+ *
+ * What real compilers made of it decides the rest (bench/compile): chunks outside, slabs inside, so that the inner loop is pure;
+ * constant bounds, which need no guard against endless loops; steps written out; the next slab is loaded before this one is
+ * multiplied. Where registers are few (Intel: 64 a lane) tiles are small, steps stay in a loop, nothing is loaded ahead, and totals
+ * lie in workgroup memory.
  *
  * The order of summation is that of matmulParts.ts. Both operands are read four-wide along their contiguous axis.
  */
 
 import type { Kernel } from './kernel.ts';
 import {
+  CHUNK,
   epilogueParts,
   FUSION,
   type Fusion,
@@ -23,27 +29,34 @@ import {
   openTile,
   prologueParts,
   storeTile,
+  type Tile,
   tileSums,
   weightReader,
 } from './matmulParts.ts';
 import { WEIGHT, type WeightFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
-import { count, flag, takes, variant } from './variant.ts';
+import { flag, powerOfTwo, takes, variant } from './variant.ts';
 
-export interface MatmulBlockVariant extends Fusion {
+/** What a workgroup and an invocation make. */
+export interface MatmulBlock {
+  /** Rows, columns and depth of a slab: powers of two, the depth a divisor of a chunk. */
+  readonly blockM: number;
+  readonly blockN: number;
+  readonly blockK: number;
+  /** Outputs of one invocation: multiples of 4. */
+  readonly tileM: number;
+  readonly tileN: number;
+  /** For adapters with few registers a lane. */
+  readonly fewRegisters: boolean;
+}
+
+export interface MatmulBlockVariant extends Fusion, MatmulBlock {
   /** A is stored [K, M] instead of [M, K]. */
   readonly transA: boolean;
   /** B is stored [N, K] instead of [K, N]. */
   readonly transB: boolean;
   /** Four-wide stores of C. */
   readonly vectorC: boolean;
-  /** Rows, columns and depth of a slab: multiples of 4. */
-  readonly blockM: number;
-  readonly blockN: number;
-  readonly blockK: number;
-  /** Outputs of one invocation; tileM 1, 2 or a multiple of 4, tileN a multiple of 4. */
-  readonly tileM: number;
-  readonly tileN: number;
   readonly weight: WeightFormat;
 }
 
@@ -52,69 +65,209 @@ const MATMUL_BLOCK = variant<MatmulBlockVariant>({
   transA: flag,
   transB: flag,
   vectorC: flag,
-  blockM: count,
-  blockN: count,
-  blockK: count,
-  tileM: count,
-  tileN: count,
+  blockM: powerOfTwo,
+  blockN: powerOfTwo,
+  blockK: powerOfTwo,
+  tileM: powerOfTwo,
+  tileN: powerOfTwo,
+  fewRegisters: flag,
   weight: WEIGHT,
 });
 
 const name = (v: MatmulBlockVariant): string =>
-  `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${fusionName(v)}`;
+  `matmul.block.${v.weight}.${v.transA ? 'A' : ''}${v.transB ? 'B' : ''}${v.vectorC ? 'c' : ''}.${v.blockM}x${v.blockN}x${v.blockK}.${v.tileM}x${v.tileN}${v.fewRegisters ? '.few' : ''}${fusionName(v)}`;
+
+/** Invocations of a workgroup. */
+export const blockInvocations = ({ blockM, blockN, tileM, tileN }: MatmulBlock): number =>
+  (blockM / tileM) * (blockN / tileN);
+
+/** Workgroup memory that a block takes. */
+export const blockBytes = ({ blockM, blockN, blockK, fewRegisters }: MatmulBlock): number =>
+  4 * (blockK * (blockM + blockN) + (fewRegisters ? blockM * blockN : 0));
 
 /** Parameters as of all products. Grid: (ceil(n / blockN), ceil(m / blockM), batches). */
 export const matmulBlock = shipped(makeMatmulBlock, takes('matmulBlock', ['variant', MATMUL_BLOCK]), name);
 
+const range = (count: number): number[] => [...Array(count).keys()];
+const FOUR = [0, 1, 2, 3];
+
+/** How one operand comes into its slab and out of it. */
+interface Operand {
+  /** Statements before the loop. */
+  readonly setup: string[];
+  /** Registers of what an invocation fetches, and statements that fill them from the slab at `k0`. */
+  readonly registers: string[];
+  readonly load: (k0: string) => string[];
+  /** Statement that puts zeros where K ends within the slab at `k0`. */
+  readonly zero: string;
+  readonly store: string[];
+  /** Expression of the i-th quad of an invocation's tile at step `s` of the 4 at `d`, which is a number or WGSL. */
+  readonly quad: (i: number, d: number | string, s: number) => string;
+}
+
+interface OperandOptions {
+  /** Its letter: names begin with it. */
+  readonly x: 'a' | 'b';
+  /** Rows of A (columns of B) of the block, the block's first one and how many there are, as WGSL. */
+  readonly width: number;
+  readonly first: string;
+  readonly size: string;
+  readonly alongK: boolean;
+  readonly depth: number;
+  readonly invocations: number;
+  /** Number of a tile among those beside each other, as WGSL, how many they are, and quads in each. */
+  readonly tile: string;
+  readonly tiles: number;
+  readonly quads: number;
+  /** Expression of four numbers, with the names of their row and of their place along K. */
+  readonly read: (at: string, row: number, k: number) => string;
+  /** Statements before the loop for a row, and in it for a place along K, by those names. */
+  readonly ofRow?: (row: number, at: string) => string[];
+  readonly ofK?: (k: number, at: string) => string[];
+}
+
+function operand(o: OperandOptions): Operand {
+  const { x, width, depth, invocations } = o;
+  const across = width / 4;
+  const fetched = range((across * depth) / invocations);
+  const registers = fetched.map((u) => `${x}v${u}`);
+  const quadOf = (i: number): string => `${o.tile} + ${i * o.tiles}u`;
+  const at = (step: string, quad: string): string => `${x}_slab[${step} * ${across}u + ${quad}]`;
+  const stepAt = (d: number | string, s: number): string =>
+    typeof d === 'number' ? `${4 * d + s}u` : `(4u * ${d} + ${s}u)`;
+
+  if (!o.alongK) {
+    // A quad as it lies. Rows beyond K are read, wherever that is, and put to zero.
+    const step = (u: number): string => `at / ${across}u + ${(u * invocations) / across}u`;
+    return {
+      setup: [
+        `let ${x}_line = p.ld${x} / 4u;`,
+        `let ${x}_at = (${x}_base + min(${o.first} + 4u * (at % ${across}u), ${o.size} - 4u)) / 4u;`,
+        ...fetched.map((u) => `let ${x}_at${u} = ${x}_at + (${step(u)}) * ${x}_line;`),
+      ],
+      registers,
+      load: (k0) => fetched.map((u) => `${x}v${u} = ${o.read(`${x}_at${u} + ${k0} * ${x}_line`, u, 0)};`),
+      zero: fetched.map((u) => `if (k0 + ${step(u)} >= p.k) { ${x}v${u} = vec4f(0.0); }`).join(' '),
+      store: fetched.map((u) => `${at(`(${step(u)})`, `at % ${across}u`)} = ${x}v${u};`),
+      quad: (i, d, s) => at(stepAt(d, s), quadOf(i)),
+    };
+  }
+
+  // Quads along K, whose numbers go to four steps: four by four of them turned in registers where there are as many for all, else
+  // one by one. Lanes beside each other take 64 bytes or more of a row.
+  const along = depth / 4;
+  const lines = fetched.length >= 4 ? 4 : 1;
+  const place = `${x}_d`;
+  const rows = invocations / along;
+  const row = (u: number): string =>
+    lines === 4 ? `4u * (at / ${along}u + ${(u >> 2) * rows}u) + ${u % 4}u` : `at / ${along}u + ${u * rows}u`;
+  const stores = range(fetched.length / lines);
+  // So far apart lie those of an invocation, in quads: a swizzle that moves quads by less moves all alike.
+  const apart = (rows * lines) / 4;
+  const period = Math.min(o.tiles, stores.length > 1 ? apart : o.tiles);
+  /** Where quads at place d along K lie: lanes beside each other store and read in different banks. */
+  const swizzle = (quad: string, d: number | string, count: number): string => {
+    const factor = along <= 4 ? 2 : 1;
+    const by = typeof d === 'number' ? `${(factor * d) % period}u` : `(${factor}u * ${d} % ${period}u)`;
+    return `((${quad}) ^ ${by}) % ${count}u`;
+  };
+  return {
+    setup: [
+      `let ${place} = at % ${along}u;`,
+      ...fetched.flatMap((u) => [
+        `let ${x}_row${u} = min(${o.first} + ${row(u)}, ${o.size} - 1u);`,
+        `let ${x}_at${u} = (${x}_base + ${x}_row${u} * p.ld${x}) / 4u;`,
+        ...(o.ofRow?.(u, `${x}_row${u}`) ?? []),
+      ]),
+      `let ${x}_to = 4u * ${place} * ${across}u + ${swizzle(`at / ${(along * 4) / lines}u`, place, across)};`,
+      ...(lines === 1 ? [`let ${x}_in = at / ${along}u % 4u;`] : []),
+      ...range(along).map((d) => `let ${x}_from${d} = ${swizzle(o.tile, d, o.tiles)};`),
+    ],
+    registers,
+    load: (k0) => [
+      `let ${x}_k = min(${k0} / 4u + ${place}, p.k / 4u - 1u);`,
+      ...(o.ofK?.(0, `${x}_k`) ?? []),
+      ...fetched.map((u) => `${x}v${u} = ${o.read(`${x}_at${u} + ${x}_k`, u, 0)};`),
+    ],
+    zero: `if (k0 + 4u * ${place} >= p.k) { ${registers.map((r) => `${r} = vec4f(0.0);`).join(' ')} }`,
+    store: stores.flatMap((u) =>
+      FOUR.map((s) => {
+        const [to, member] = [`${x}_slab[${x}_to + ${s * across + u * apart}u]`, 'xyzw'[s]];
+        return lines === 4
+          ? `${to} = vec4f(${FOUR.map((i) => `${x}v${4 * u + i}.${member}`).join(', ')});`
+          : `${to}[${x}_in] = ${x}v${u}.${member};`;
+      }),
+    ),
+    quad: (i, d, s) =>
+      at(
+        stepAt(d, s),
+        `${i * o.tiles}u + ${typeof d === 'number' ? `${x}_from${d}` : swizzle(o.tile, d, o.tiles)}`,
+      ),
+  };
+}
+
 function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
-  const { blockM, blockN, blockK, tileM, tileN } = v;
-  const across = blockN / tileN;
-  const invocations = across * (blockM / tileM);
-  const rows = [...Array(tileM).keys()];
-  const quads = [...Array(tileN / 4).keys()];
-  const steps = [0, 1, 2, 3];
+  const { blockM, blockN, blockK, tileM, tileN, fewRegisters } = v;
+  const [down, across] = [blockM / tileM, blockN / tileN];
+  const invocations = blockInvocations(v);
+  const [rowQuads, columnQuads] = [range(tileM / 4), range(tileN / 4)];
+  const tile: Tile = {
+    rows: rowQuads.flatMap((i) => FOUR.map((j) => 4 * down * i + j)),
+    columns: columnQuads.map((i) => 4 * across * i),
+    ...(fewRegisters && {
+      total: (m, q) => `totals[${(m * columnQuads.length + q) * invocations}u + at]`,
+    }),
+  };
   const reader = weightReader(v.weight, true);
   const prologue = prologueParts(v.prologue, v.transA);
-
-  /**
-   * Fetches a slab of one operand, `width` rows (columns) from `first` of `size`, a quad by a quad at each turn. `load` is
-   * the expression of four numbers of the quad's i-th line, after the statements `before`.
-   */
-  const fetch = (
-    slab: string,
-    width: number,
-    alongK: boolean,
-    [first, size, base, leading]: readonly [string, string, string, string],
-    load: (at: string, i: number) => string,
-    before: readonly string[] = [],
-  ): string => {
-    const across = width / 4;
-    const depth = blockK / 4;
-    const at = alongK
-      ? steps.map(
-          (i) =>
-            `(${base} + min(${first} + 4u * q + ${i}u, ${size} - 1u) * ${leading} + min(k0 + 4u * d, p.k - 4u)) / 4u`,
-        )
-      : steps.map(
-          (s) =>
-            `(${base} + min(k0 + 4u * d + ${s}u, p.k - 1u) * ${leading} + min(${first} + 4u * q, ${size} - 4u)) / 4u`,
-        );
-    return `for (var i = at; i < ${across * depth}u; i += ${invocations}u) {
-      let q = i ${alongK ? `/ ${depth}u` : `% ${across}u`};
-      let d = i ${alongK ? `% ${depth}u` : `/ ${across}u`};
-      ${[...before, ...steps.map((i) => `let v${i} = ${load(at[i]!, i)};`)].join('\n      ')}
-      ${steps
-        .map((s) => {
-          const value = alongK ? `vec4f(${steps.map((i) => `v${i}.${'xyzw'[s]}`).join(', ')})` : `v${s}`;
-          return `${slab}[(4u * d + ${s}u) * ${across}u + q] = ${value};`;
-        })
-        .join('\n      ')}
-    }`;
-  };
-  const aRow = (m: number): string =>
-    tileM % 4 === 0
-      ? `a${m >> 2}.${'xyzw'[m & 3]}`
-      : `a_slab[s * ${blockM / 4}u + (row_in + ${m}u) / 4u][(row_in + ${m}u) % 4u]`;
+  const common = { depth: blockK, invocations };
+  const a = operand({
+    ...common,
+    x: 'a',
+    width: blockM,
+    first: 'first_row',
+    size: 'p.m',
+    alongK: !v.transA,
+    tile: 'tile_row',
+    tiles: down,
+    quads: rowQuads.length,
+    read: (at, row, k) => prologue.load(`a[${at}]`, row, k),
+    ofRow: prologue.row,
+    ofK: prologue.column,
+  });
+  const b = operand({
+    ...common,
+    x: 'b',
+    width: blockN,
+    first: 'first_column',
+    size: 'p.n',
+    alongK: v.transB,
+    tile: 'tile_column',
+    tiles: across,
+    quads: columnQuads.length,
+    read: reader.quad,
+  });
+  const load = (k0: string): string => [...a.load(k0), ...b.load(k0)].join('\n      ');
+  /** Four steps. */
+  const multiply = (d: number | string): string =>
+    FOUR.flatMap((s) => [
+      '{',
+      ...rowQuads.map((i) => `let a${i} = ${a.quad(i, d, s)};`),
+      ...columnQuads.map((i) => `let b${i} = ${b.quad(i, d, s)};`),
+      ...tile.rows.flatMap((_, m) =>
+        columnQuads.map((q) => `c${m}_${q} = fma(vec4f(a${m >> 2}.${'xyzw'[m & 3]}), b${q}, c${m}_${q});`),
+      ),
+      '}',
+    ]).join('\n      ');
+  const turns = blockK / 4;
+  // A bound that the compiler does not know forbids it to write the turns out.
+  const steps = fewRegisters
+    ? `for (var i = 0u; i < 65536u; i++) {
+      if (i >= ${turns}u + p.zero) { break; }
+      let d = i % ${turns}u;
+      ${multiply('d')}
+    }`
+    : range(turns).map(multiply).join('\n      ');
   return {
     name: name(v),
     bindings: matmulBindings('vec4f', reader.element, v.vectorC ? 'vec4f' : 'f32', v),
@@ -124,49 +277,35 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
 ${reader.declarations}${epilogueParts(v.epilogue, v.vectorC).declarations}
 var<workgroup> a_slab: array<vec4f, ${(blockM * blockK) / 4}>;
 var<workgroup> b_slab: array<vec4f, ${(blockN * blockK) / 4}>;
+${fewRegisters ? `var<workgroup> totals: array<vec4f, ${(blockM * blockN) / 4}>;` : ''}
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: u32) {
   let first_row = wid.y * ${blockM}u;
   let first_column = wid.x * ${blockN}u;
-  let row_in = at / ${across}u * ${tileM}u;
-  let column_in = at % ${across}u * ${tileN}u;
-  let row0 = first_row + row_in;
-  let col0 = first_column + column_in;
+  let tile_row = at / ${across}u;
+  let tile_column = at % ${across}u;
+  let row0 = first_row + 4u * tile_row;
+  let col0 = first_column + 4u * tile_column;
   ${matmulBases('wid.z')}
-  ${openTile(rows, quads, v.vectorC, v)}
+  ${[...a.setup, ...b.setup].join('\n  ')}
+  ${openTile(tile, v.vectorC, v)}
+  ${[...a.registers, ...b.registers].map((r) => `var ${r} = vec4f(0.0);`).join(' ')}
+  ${fewRegisters ? '' : `{ ${load('0u')} }`}
   ${inChunks(
-    tileSums(rows, quads),
+    tileSums(tile),
     'vec4f',
-    `for (var k0 = first; k0 < end; k0 += ${blockK}u) {
-    ${fetch(
-      'a_slab',
-      blockM,
-      !v.transA,
-      ['first_row', 'p.m', 'a_base', 'p.lda'],
-      (at, i) => prologue.load(`a[${at}]`, i, 0),
-      [
-        ...steps.flatMap((i) => prologue.row(i, `min(first_row + 4u * q + ${i}u, p.m - 1u)`)),
-        ...prologue.column(0, 'min(k0 + 4u * d, p.k - 4u) / 4u'),
-      ],
-    )}
-    ${fetch('b_slab', blockN, v.transB, ['first_column', 'p.n', 'b_base', 'p.ldb'], reader.quad)}
-    workgroupBarrier();
-    let depth = min(${blockK}u, end - k0);
-    for (var s = 0u; s < depth; s++) {
-      ${
-        tileM % 4 === 0
-          ? rows
-              .filter((m) => m % 4 === 0)
-              .map((m) => `let a${m >> 2} = a_slab[s * ${blockM / 4}u + row_in / 4u + ${m >> 2}u];`)
-              .join('\n      ')
-          : ''
-      }
-      ${quads.map((q) => `let b${q} = b_slab[s * ${blockN / 4}u + column_in / 4u + ${q}u];`).join('\n      ')}
-      ${rows.flatMap((m) => quads.map((q) => `c${m}_${q} = fma(vec4f(${aRow(m)}), b${q}, c${m}_${q});`)).join('\n      ')}
-    }
-    workgroupBarrier();
-  }`,
+    `for (var slab = 0u; slab < ${CHUNK / blockK}u; slab++) {
+      let k0 = first + slab * ${blockK}u;
+      if (k0 >= p.k) { break; }
+      ${fewRegisters ? `{ ${load('k0')} }` : ''}
+      if (k0 + ${blockK}u > p.k) { ${a.zero} ${b.zero} }
+      ${[...a.store, ...b.store].join('\n      ')}
+      workgroupBarrier();
+      ${fewRegisters ? '' : `{ ${load(`(k0 + ${blockK}u)`)} }`}
+      ${steps}
+      workgroupBarrier();
+    }`,
   )}
-  ${storeTile(rows, quads, v.vectorC, v)}
+  ${storeTile(tile, v.vectorC, v)}
 }`,
   };
 }

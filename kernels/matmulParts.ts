@@ -227,55 +227,58 @@ export function storeSum(value: string, at: string, column: string, fusion: Fusi
   return `c[${at}] = ${epilogueParts(fusion.epilogue, vector).finish(sum, at)};`;
 }
 
-/** A tile of registers: sums c{row}_{quad} and totals t{row}_{quad}. */
-export const tileSums = (rows: readonly number[], quads: readonly number[]): Sum[] =>
-  rows.flatMap((m) => quads.map((q) => ({ sum: `c${m}_${q}`, total: `t${m}_${q}` })));
+/** The outputs of an invocation, whose first one is at (row0, col0): sums c{row}_{quad} in registers, and totals. */
+export interface Tile {
+  /** Rows, and first columns of quads, behind the first. */
+  readonly rows: readonly number[];
+  readonly columns: readonly number[];
+  /** Where a total is kept if not in a register. */
+  readonly total?: (row: number, quad: number) => string;
+}
 
-/** Statements that declare them, of the tile at (row0, col0); `vector` as for C in four-wide loads. */
-export function openTile(
-  rows: readonly number[],
-  quads: readonly number[],
-  vector: boolean,
-  { accumulate, resume }: Fusion,
-): string {
-  const stored = (m: number, q: number): string => {
-    const row = `c_base + min(row0 + ${m}u, p.m - 1u) * p.ldc`;
+const totalOf = ({ total }: Tile, m: number, q: number): string => total?.(m, q) ?? `t${m}_${q}`;
+
+export const tileSums = (tile: Tile): Sum[] =>
+  tile.rows.flatMap((_, m) =>
+    tile.columns.map((_, q) => ({ sum: `c${m}_${q}`, total: totalOf(tile, m, q) })),
+  );
+
+/** Statements that declare sums and totals; `vector` as for C in four-wide loads. */
+export function openTile(tile: Tile, vector: boolean, { accumulate, resume }: Fusion): string {
+  const stored = (row: number, column: number): string => {
+    const line = `c_base + min(row0 + ${row}u, p.m - 1u) * p.ldc`;
     return vector
-      ? `c[(${row} + min(col0 + ${4 * q}u, p.n - 4u)) / 4u]`
-      : `vec4f(${[0, 1, 2, 3].map((j) => `c[${row} + min(col0 + ${4 * q + j}u, p.n - 1u)]`).join(', ')})`;
+      ? `c[(${line} + min(col0 + ${column}u, p.n - 4u)) / 4u]`
+      : `vec4f(${[0, 1, 2, 3].map((j) => `c[${line} + min(col0 + ${column + j}u, p.n - 1u)]`).join(', ')})`;
   };
   const zero = 'vec4f(0.0)';
-  return rows
-    .flatMap((m) =>
-      quads.map(
-        (q) =>
-          `var c${m}_${q} = ${resume ? stored(m, q) : zero}; var t${m}_${q} = ${accumulate ? stored(m, q) : zero};`,
+  return tile.rows
+    .flatMap((row, m) =>
+      tile.columns.map(
+        (column, q) =>
+          `var c${m}_${q} = ${resume ? stored(row, column) : zero}; ${tile.total ? '' : 'var '}${totalOf(tile, m, q)} = ${accumulate ? stored(row, column) : zero};`,
       ),
     )
     .join('\n  ');
 }
 
-/** Statements that store its totals. */
-export function storeTile(
-  rows: readonly number[],
-  quads: readonly number[],
-  vector: boolean,
-  fusion: Fusion,
-): string {
+/** Statements that store the totals. */
+export function storeTile(tile: Tile, vector: boolean, fusion: Fusion): string {
   const lines: string[] = [];
-  for (const q of quads)
+  tile.columns.forEach((first, q) => {
     for (const j of vector ? [0] : [0, 1, 2, 3]) {
-      const column = `col0 + ${4 * q + j}u`;
+      const column = `col0 + ${first + j}u`;
       const by = vector ? ' / 4u' : '';
       lines.push(`if (${column} < p.n) {`);
-      for (const m of rows) {
-        const at = `(c_base + (row0 + ${m}u) * p.ldc + ${column})${by}`;
-        const value = `t${m}_${q}${vector ? '' : `.${'xyzw'[j]}`}`;
+      tile.rows.forEach((row, m) => {
+        const at = `(c_base + (row0 + ${row}u) * p.ldc + ${column})${by}`;
+        const value = `${totalOf(tile, m, q)}${vector ? '' : `.${'xyzw'[j]}`}`;
         lines.push(
-          `  if (row0 + ${m}u < p.m) { ${storeSum(value, at, `(${column})${by}`, fusion, vector)} }`,
+          `  if (row0 + ${row}u < p.m) { ${storeSum(value, at, `(${column})${by}`, fusion, vector)} }`,
         );
-      }
+      });
       lines.push('}');
     }
+  });
   return lines.join('\n  ');
 }

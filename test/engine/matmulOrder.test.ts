@@ -19,7 +19,7 @@ import { type Fusion, matmulFold } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/packing.ts';
 import { expectInOrder, inOrder } from './order.ts';
 import { type Ref, ref } from './reference.ts';
-import { compute, expectSameBits, normal, open, upload, WIDE } from './support.ts';
+import { compute, expectSameBits, NARROW, normal, open, upload, WIDE } from './support.ts';
 
 let device: Device;
 beforeAll(async () => {
@@ -51,7 +51,8 @@ const layoutOf = ({ m, n, k }: Shape, transA: boolean, transB: boolean, weight: 
 /** All kernels that any adapter may choose for a product, each once. */
 function everyKernel(shape: Shape, layout: OperandLayout): Choice[] {
   const real = device.capabilities;
-  const all = [real, { ...real, ...WIDE }, { ...real, subgroups: false, subgroupSize: 8 }].flatMap((c) =>
+  const wide = { ...real, ...WIDE };
+  const all = [real, wide, { ...wide, fewRegisters: true }, { ...real, ...NARROW }].flatMap((c) =>
     candidates(shape, layout, c),
   );
   return [...new Map(all.map((choice) => [choice.kernel(PLAIN).name, choice])).values()];
