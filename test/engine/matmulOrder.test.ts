@@ -86,7 +86,6 @@ const named = (choices: readonly Choice[], results: readonly { data: Float32Arra
 const SHAPES: readonly Shape[] = [
   { m: 1, n: 68, k: 604 },
   { m: 3, n: 67, k: 601 },
-  { m: 20, n: 132, k: 604 },
   { m: 68, n: 132, k: 516 },
 ];
 
