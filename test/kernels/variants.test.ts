@@ -184,7 +184,7 @@ function matmuls(): Kernel[] {
 const BLOCKS = [
   { blockM: 32, blockN: 32, blockK: 32, tileM: 4, tileN: 4, fewRegisters: false },
   { blockM: 128, blockN: 128, blockK: 16, tileM: 8, tileN: 8, fewRegisters: false },
-  { blockM: 64, blockN: 64, blockK: 16, tileM: 4, tileN: 4, fewRegisters: true },
+  { blockM: 32, blockN: 32, blockK: 16, tileM: 4, tileN: 4, fewRegisters: true },
 ] as const;
 /** Those that a left side of this layout may have. */
 const prologues = (transA: boolean): readonly shown.NormVectors[] => (transA ? [] : NORMS);
