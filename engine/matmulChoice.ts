@@ -19,10 +19,12 @@ import {
   type MatmulVariant,
   matmul,
   matmulBlock,
+  matmulGemv,
   matmulLanes,
   matmulUnits,
   unitsBlock,
 } from '../kernels/index.ts';
+import { gemvColumns, gemvPiece, gemvThreads, gemvUnit } from '../kernels/matmulGemv.ts';
 import { storedRow } from '../kernels/packing.ts';
 import type { Capabilities, Device } from './device.ts';
 import { DeviceError } from './errors.ts';
@@ -40,6 +42,8 @@ export interface ProductShape {
   readonly k: number;
   /** Products of a batch; 1 unless given. */
   readonly z?: number;
+  /** Numbers from one stored row of B to the next; unless given, as many as a row of this product takes up. */
+  readonly ldb?: number;
 }
 
 /** How the operands of a product lie. */
@@ -56,6 +60,8 @@ export interface Choice {
   readonly columns: number;
   /** Workgroups that follow each other share columns: x counts blocks of rows. */
   readonly rowsFirst: boolean;
+  /** Its invocations share K, so that workgroups need not. */
+  readonly sharesK?: boolean;
 }
 
 /**
@@ -126,6 +132,46 @@ function blocks({ m, n, z = 1 }: ProductShape, capabilities: Capabilities): Matm
   return fitting.sort((p, q) => Number(q.blockM === prior) - Number(p.blockM === prior));
 }
 
+/** Most rows for which reading the weights takes longer than multiplying them. */
+const FEW_ROWS = 64;
+/** Workgroups that keep the processors of a large GPU busy. */
+const BUSY_GROUPS = 512;
+/** Most multiply-adds of a piece, which is written out: compilers take longer than in proportion. */
+const MULTIPLY_ADDS = 256;
+
+/** The kernel whose invocations share K, or null where it does not apply. */
+function gemv(
+  { m, n, k, ldb }: ProductShape,
+  layout: OperandLayout,
+  { fewRegisters, invocations }: Capabilities,
+): Choice | null {
+  const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
+  if (m > FEW_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
+  if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
+  const tileM = m === 1 ? 1 : m === 2 ? 2 : 4;
+  // A power of two: one for each chunk, as long as sums of the others fit into workgroup memory, too.
+  const most = transB ? 16 : 64 / tileM;
+  const lanes = Math.min(most, Math.max(1, 2 ** Math.ceil(Math.log2(k / CHUNK))));
+  const groups = (tileN: 1 | 2): number =>
+    Math.ceil(m / tileM) * Math.ceil(n / gemvColumns({ transB, tileN, lanes }));
+  const tileN = transB && !fewRegisters && groups(2) >= BUSY_GROUPS ? 2 : 1;
+  const columns = gemvColumns({ transB, tileN, lanes });
+  if (gemvThreads(lanes) > invocations || Math.ceil(n / columns) > MAX_GROUPS) return null;
+  // 16-byte loads under way: more of them where there are few workgroups.
+  const loads = fewRegisters ? 4 : transB || groups(1) >= BUSY_GROUPS ? 16 : 32;
+  const piece = gemvPiece({ transB, weight }, k, loads / tileN, MULTIPLY_ADDS / (tileM * tileN));
+  if (piece === null) return null;
+  const variant = { transB, weight, tileM, tileN, lanes, piece } as const;
+  return {
+    name: `gemv ${tileM}x${tileN} by ${lanes}`,
+    kernel: (fusion) => matmulGemv({ ...variant, ...fusion }),
+    rows: tileM,
+    columns,
+    rowsFirst: true,
+    sharesK: true,
+  };
+}
+
 /** Every kernel that can compute this product on this device, best guess first. */
 export function candidates(shape: ProductShape, layout: OperandLayout, capabilities: Capabilities): Choice[] {
   const { transA, transB, vectorC, weight } = layout;
@@ -148,7 +194,9 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
     rowsFirst: false,
   };
   const narrow = capabilities.subgroupSize <= NARROW_SUBGROUP;
+  const fewRows = narrow ? null : gemv(shape, layout, capabilities);
   if (narrow) choices.push(tiles);
+  if (fewRows) choices.push(fewRows);
   if (layout.vectorA && layout.vectorB)
     for (const block of blocks(shape, capabilities))
       choices.push({
@@ -274,12 +322,12 @@ export function productKernel(
   const { bias, accumulate, resume = false } = fusion;
   for (const on of [transA, transB, vectorA, vectorB, vectorC, tail, bias, accumulate, resume])
     flags = 2 * flags + Number(on);
-  const key = `${shape.m},${shape.n},${flags},${weight},${fusion.epilogue},${fusion.prologue},${precision},${tuning.size}`;
+  const key = `${shape.m},${shape.n},${shape.k},${shape.z},${shape.ldb},${flags},${weight},${fusion.epilogue},${fusion.prologue},${precision},${tuning.size}`;
   const found = known.get(key);
   if (found) return found;
-  const { kernel, rows, columns, rowsFirst } =
+  const { name, kernel, ...made } =
     precision === 'f32' ? choose(shape, layout, device) : unitsChoice(precision, layout, capabilities);
-  const made = { kernel: kernel(fusion), rows, columns, rowsFirst };
-  known.set(key, made);
-  return made;
+  const product = { ...made, kernel: kernel(fusion) };
+  known.set(key, product);
+  return product;
 }

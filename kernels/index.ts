@@ -30,6 +30,7 @@ export * from './kernel.ts';
 export { type MatmulVariant, matmul } from './matmul.ts';
 export * from './matmulBlock.ts';
 export * from './matmulFold.ts';
+export { type MatmulGemvVariant, matmulGemv } from './matmulGemv.ts';
 export * from './matmulLanes.ts';
 export { CHUNK, type Epilogue, type Fusion } from './matmulParts.ts';
 export * from './matmulUnits.ts';

@@ -458,7 +458,8 @@ function run(
     fusion: Fusion = complete,
     to = y,
   ): void => {
-    const { kernel, rows, columns, rowsFirst } = productKernel(sizes, layout, fusion, precision, a.device);
+    const shape = { ...sizes, ldb };
+    const { kernel, rows, columns, rowsFirst } = productKernel(shape, layout, fusion, precision, a.device);
     const [down, across] = [Math.ceil(sizes.m / rows), Math.ceil(sizes.n / columns)];
     const params = [sizes.m, sizes.n, sizes.k, ...strides, lda, ldb, n, ...first, 0];
     if (prologue) params.push(windows.a[0] / k);
@@ -523,8 +524,12 @@ function run(
     return y;
   }
   const alone = [a, b, y].every((t) => t.storage.segments.length === 1) && cutM.length + cutN.length === 2;
-  const together =
-    alone && precision === 'f32' && !prologue ? sharedChunks({ m, n, k }, a.device.capabilities) : 0;
+  const shareable =
+    alone &&
+    precision === 'f32' &&
+    !prologue &&
+    !productKernel({ m, n, k, ldb }, layout, complete, precision, a.device).sharesK;
+  const together = shareable ? sharedChunks({ m, n, k }, a.device.capabilities) : 0;
   if (together > 0) {
     const partial = empty(a.device, [together, m, n], 'f32', 'scratch');
     const along = [transA ? m : 1, transB ? 1 : ldb] as const;

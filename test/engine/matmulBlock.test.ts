@@ -81,7 +81,8 @@ describe('candidates', () => {
 
   it('are blocks before tiles on wide subgroups, tiles first on narrow ones', () => {
     const wide = { subgroupSize: 32, subgroups: true };
-    expect(names(1, wide)).toEqual(['block 16x64 4x4', 'block 32x32 4x4', 'tiles 1x4']);
+    expect(names(1, wide)).toEqual(['gemv 1x1 by 4', 'block 16x64 4x4', 'block 32x32 4x4', 'tiles 1x4']);
+    expect(names(16, wide)[0]).toBe('gemv 4x1 by 4');
     expect(names(512, wide)).toEqual([
       'block 32x32 4x4',
       'block 16x64 4x4',
@@ -94,6 +95,13 @@ describe('candidates', () => {
     // 22 x 12 blocks are more than twice a GPU's processors.
     expect(names(1400, wide)[0]).toBe('block 64x64 8x8');
     expect(names(1400, { ...wide, fewRegisters: true })[0]).toBe('block 64x64 4x4 few');
+    expect(names(1, wide, { transB: false, weight: 'int4' })[0]).toBe('gemv 1x1 by 4');
+    for (const layout of [
+      { transA: true },
+      { tail: true, vectorA: false },
+      { transB: false, vectorC: false },
+    ])
+      expect(names(1, wide, layout).join()).not.toContain('gemv');
     expect(names(512, { subgroupSize: 8, subgroups: false })[0]).toBe('tiles 8x8');
     expect(names(512, { subgroupSize: 8, subgroups: true, subgroupSizeFixed: true })[0]).toBe('lanes 32x4');
   });

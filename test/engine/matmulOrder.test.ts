@@ -122,7 +122,9 @@ describe('what is read and done besides', () => {
     'weights in %s, which are the numbers that they widen to',
     { timeout: PATIENCE },
     async (dtype) => {
-      const [a, b] = [normal([m, k], 3), normal([n, k], 4)];
+      // Whole 16-byte loads in every format, so that all kernels take it.
+      const shape = { m, n, k: 640 };
+      const [a, b] = [normal([m, 640], 3), normal([n, 640], 4)];
       const layout = layoutOf(shape, false, true, dtype);
       const choices = everyKernel(shape, layout);
       expect(choices.length).toBeGreaterThan(1);
@@ -138,7 +140,8 @@ describe('what is read and done besides', () => {
           }),
         ];
       });
-      expectInOrder(named(choices, results), a, ref([n, k], wide!.data), { transB: true });
+      expect(choices.some(({ name }) => name.startsWith('gemv'))).toBe(true);
+      expectInOrder(named(choices, results), a, ref(b.shape, wide!.data), { transB: true });
     },
   );
 

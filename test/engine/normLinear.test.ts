@@ -61,9 +61,18 @@ const PATHS = {
     mask: WIDE,
     kernel: /^matmul\.block/,
     shapes: [
-      { sizes: [1, 72, 40] },
-      { sizes: [17, 67, 36], bias: true, op: 'add' },
+      { sizes: [70, 72, 40] },
+      { sizes: [67, 67, 36], bias: true, op: 'add' },
       { sizes: [70, 68, 36], weight: 'int8' },
+    ],
+  },
+  'invocations that share K': {
+    mask: WIDE,
+    kernel: /^matmul\.gemv/,
+    shapes: [
+      { sizes: [1, 72, 40] },
+      { sizes: [17, 67, 300], bias: true, op: 'add' },
+      { sizes: [3, 68, 320], weight: 'int4' },
     ],
   },
 } as const satisfies Record<string, { mask: object; kernel: RegExp; shapes: readonly Shape[] }>;

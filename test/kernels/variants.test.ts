@@ -220,6 +220,25 @@ function matmulBlocks(): Kernel[] {
   );
 }
 
+function matmulGemvs(): Kernel[] {
+  const plain = { bias: false, accumulate: false } as const;
+  return BOTH.flatMap((transB) => {
+    const few = { transB, tileM: 1, tileN: 2, lanes: 16, piece: transB ? 128 : 16 } as const;
+    const more = { transB, tileM: 4, tileN: 1, lanes: 4, piece: transB ? 32 : 8 } as const;
+    return [
+      ...WEIGHTS.map((weight) => kernels.matmulGemv({ ...few, weight, ...plain })),
+      ...EPILOGUES.map((epilogue) =>
+        kernels.matmulGemv({ ...more, weight: 'f32', ...plain, bias: true, epilogue }),
+      ),
+      ...NORMS.map((prologue) =>
+        kernels.matmulGemv({ ...more, weight: 'bf16', ...plain, bias: true, prologue }),
+      ),
+      kernels.matmulGemv({ ...more, weight: 'f16', ...plain, tileM: 2, accumulate: true }),
+      kernels.matmulGemv({ ...more, weight: 'f16', ...plain, tileM: 2, resume: true }),
+    ];
+  });
+}
+
 const attentionLanes = (make: (v: AttentionLanesVariant) => Kernel): Kernel[] =>
   BOTH.flatMap((masked) =>
     BOTH.map((capped) => make({ masked, capped, lanes: 8, tile: 8, each: 2, block: 128 })),
@@ -389,6 +408,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   unpackPanels: [kernels.unpackPanels()],
   gatherPanels: [kernels.gatherPanels()],
   matmulBlock: matmulBlocks(),
+  matmulGemv: matmulGemvs(),
   matmulFold: BOTH.flatMap((vector) => [
     ...BOTH.map((accumulate) => kernels.matmulFold({ vector, bias: false, accumulate })),
     ...EPILOGUES.map((epilogue) => kernels.matmulFold({ vector, bias: true, accumulate: false, epilogue })),

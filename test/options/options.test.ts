@@ -18,6 +18,7 @@ const THINGS = new Set([
   'Kernel',
   'Kernel<Params>',
   'Fusion',
+  'ProductShape',
   'ErrorOptions',
   'Conventions',
   'LinearityInput',
