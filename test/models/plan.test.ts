@@ -106,12 +106,12 @@ function expectPlanned(what: string, planned: number, taken: number, low = 0.02,
   expect(planned / taken, what).toBeLessThan(1 + high);
 }
 
-async function checkRuns(model: Transformer, plan: MemoryPlan, ids = IDS): Promise<void> {
+async function checkRuns(model: Transformer, plan: MemoryPlan, ids = IDS, low = 0.02): Promise<void> {
   expectPlanned('activations', plan.activations, await taken(() => run(model, false, ids)));
   // The tables of angles are there by now.
   const angles = device.memory.weights - sum(Object.values(plan.weights));
   const planned = plan.activations + plan.backward - angles;
-  expectPlanned('activations and tapes', planned, await taken(() => run(model, true, ids)));
+  expectPlanned('activations and tapes', planned, await taken(() => run(model, true, ids)), low);
   if (!model.causal) return;
   const before = device.memory.total - device.memory.pooled;
   const prefixes = ids.map((row) => model.prefill(row));
@@ -171,7 +171,8 @@ test.each(['gpt2', 'pythia-160m', 'qwen2.5-0.5b', 'roberta-base'])(
     const plan = await planOf(folder, { dtype: 'bf16' });
     const model = await load(folder, 'bf16');
     expectPlanned('weights', sum(Object.values(plan.weights)), device.memory.weights);
-    await checkRuns(model, plan);
+    // A vocabulary's logits are free again before the widest gradients are made, but fit none of them: the pool holds both.
+    await checkRuns(model, plan, IDS, 0.03);
     // The others would read as much again.
     if (preset !== 'gpt2') return;
     const most = await taken(async () => {
