@@ -188,7 +188,7 @@ function matmulOnto(to: Tensor | null, a: Tensor, b: Tensor): Tensor {
   if (!to) return matmul(a, b);
   const shape = [a.dim(0), b.dim(1)];
   const rows = reshape(to, shape);
-  const whole = [rows, a, b].every((t) => t.storage.segments.length === 1);
+  const whole = [rows, a, b].every((t) => t.storage.panels || t.storage.segments.length === 1);
   return whole && b.dim(1) <= MOST_LINES
     ? run(a, b, false, false, [], null, { op: 'add', with: rows })
     : add(rows, matmul(a, b));
