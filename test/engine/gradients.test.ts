@@ -118,6 +118,11 @@ describe('gradients and their gradients', () => {
     // Names of engine/index.ts that are functions of tensors, each of which the table must know or that are named here.
     const elsewhere = [
       'fileError',
+      // Where weights lie: panels.test.ts.
+      'laidBytes',
+      'packPanels',
+      'panelBytes',
+      'panelSide',
       'bytesOf',
       'broadcastShape',
       'clipByGlobalNorm',
