@@ -148,7 +148,9 @@ function gemv(
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
   if (m > FEW_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
   if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
-  const tileM = m === 1 ? 1 : m === 2 ? 2 : 4;
+  // Invocations that do not share K hold totals of quads beside their sums: four rows of both are too much for few registers.
+  const held = fewRegisters && !transB && k <= CHUNK ? 2 : 4;
+  const tileM = m === 1 ? 1 : m === 2 ? 2 : held;
   // A power of two: one for each chunk, as long as sums of the others fit into workgroup memory, too.
   const most = transB ? 16 : 64 / tileM;
   const lanes = Math.min(most, Math.max(1, 2 ** Math.ceil(Math.log2(k / CHUNK))));

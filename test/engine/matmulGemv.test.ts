@@ -55,6 +55,7 @@ const ALONG_COLUMNS: readonly (readonly [Form, number, number])[] = [
   [{ tileM: 1, tileN: 1, lanes: 64, piece: 4 }, 1, 1604],
   [{ tileM: 2, tileN: 2, lanes: 2, piece: 4 }, 2, 604],
   [{ tileM: 4, tileN: 1, lanes: 4, piece: 8 }, 7, 608],
+  [{ tileM: 2, tileN: 1, lanes: 1, piece: 4 }, 3, 252],
 ];
 
 describe.each(FORMATS)('%s', (weight) => {
@@ -146,4 +147,18 @@ it('is for rows of weights that are whole 16-byte loads, also where a product ha
   );
   for (const name of [first('f16', 36), first('int8', 160), first('int4', 96), first('int8', 256, 1312)])
     expect(name).not.toContain('gemv');
+});
+
+it('holds as many rows as registers do', () => {
+  const first = (k: number, fewRegisters: boolean): string =>
+    candidates(
+      { m: 5, n: 64, k },
+      { ...TUNED_LAYOUT, transB: false },
+      { ...device.capabilities, ...WIDE, fewRegisters },
+    )[0]!.name;
+  expect([first(256, true), first(512, true), first(256, false)]).toEqual([
+    'gemv 2x1 by 1',
+    'gemv 4x1 by 2',
+    'gemv 4x1 by 1',
+  ]);
 });
