@@ -396,6 +396,7 @@ describe('nobody else writes', () => {
     ['bench/compile/compilers.ts', 'builds the layer of the compilers in its cache'],
     ['bench/compile/main.ts', 'makes and removes folders for the compilers'],
     ['bench/compile/nvidia.ts', 'writes what nvcc compiles'],
+    ['bench/suites/gpu.ts', 'makes and removes a folder for what the golden tests found'],
     ['bench/suites/load.ts', 'makes and removes folders to load from'],
     ['bench/suites/sweep.ts', 'makes and removes a folder'],
     ['examples/lab/setup.mjs', 'installs a browser for tests'],
