@@ -605,7 +605,11 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await writeByteMaskModel(masked);
     await drop(page, [masked]);
     await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'masked');
-    expect(await page.inputValue('#text')).toBe('The capital of France is <mask>.');
+    // The model is known before its page is.
+    await page.waitForFunction(
+      () =>
+        document.querySelector<HTMLTextAreaElement>('#text')!.value === 'The capital of France is <mask>.',
+    );
     await type(page, 'a <mask> Paris');
     await page.fill('#target', 'Paris');
     await page.waitForFunction(() => window.neurgradLab.view.study?.target.text === ' Paris');

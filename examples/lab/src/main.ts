@@ -65,8 +65,10 @@ function render(view: View): void {
     : '';
   byId('sentence-label').textContent =
     card && card.mask === null ? 'Text to go on from' : `Sentence with one ${card?.mask ?? '[MASK]'}`;
-  fill('text', state.text);
-  fill('target', targetText(view));
+  const opened = card !== null && card.serial !== filled;
+  if (opened) filled = card.serial;
+  fill('text', state.text, opened);
+  fill('target', targetText(view), opened);
   choice('dtype').value = state.dtype;
   choice('quantity').value = state.quantity;
   choice('direction').value = state.direction;
@@ -81,9 +83,12 @@ function render(view: View): void {
   renderCurve(view);
 }
 
-/** A field that the user is typing into is left alone. */
-function fill(id: string, value: string): void {
-  if (document.activeElement !== byId(id)) field(id).value = value;
+/** The opening whose sentence and target are in the fields. */
+let filled: number | undefined;
+
+/** A field that the user is typing into is left alone, but for a model that was just opened. */
+function fill(id: string, value: string, opened: boolean): void {
+  if (opened || document.activeElement !== byId(id)) field(id).value = value;
 }
 
 function targetText({ state, study }: View): string {
