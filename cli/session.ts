@@ -177,7 +177,11 @@ export async function withModel<Result>(
   options: WeightsOptions = {},
 ): Promise<Result> {
   const { tokenizer, folder } = card;
-  const device = await openDevice(options.long ? { autotune: 'hardware' } : {});
+  const device = await openDevice({
+    ...(options.long && { autotune: 'hardware' }),
+    // Panels, which a CPU's driver likes better, take more than `neurgrad plan` says.
+    ...(options.memory !== undefined && { mask: { textureSide: 0 } }),
+  });
   try {
     const placement = await placeWeights(card, device, options);
     const model = await openModel(card, device, placement, options);

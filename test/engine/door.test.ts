@@ -255,6 +255,10 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
 
 /** Exports that take no tensors, or take them apart from any gradient: the tape's own doors. */
 const OTHERS = [
+  'laidBytes',
+  'packPanels',
+  'panelBytes',
+  'panelSide',
   'broadcastShape',
   'bytesOf',
   'candidates',
