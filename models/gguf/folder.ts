@@ -17,14 +17,6 @@ const openField = callback<() => Promise<ByteSource>>();
 /**
  * @param open the file, once for each reader of its tensors; the header is read at once.
  * @throws UserError `gguf` naming key or tensor, for a file that is none or holds what is not supported.
- * @example
- * ```ts
- * import { ggufFolder, openFile, readConfig } from 'neurgrad/models';
- *
- * const folder = await ggufFolder(() => openFile('test/golden-gguf/qwen2-a.gguf'));
- * const { family, description } = await readConfig(folder);
- * console.log(family.type, description.sizes.layers); // → qwen2 2
- * ```
  */
 export async function ggufFolder(open: () => Promise<ByteSource>): Promise<ByteFolder> {
   checkValue('ggufFolder', 'open', openField, open);

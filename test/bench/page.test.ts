@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Report } from '../../bench/rows.ts';
+import type { TunedClass } from '../../engine/index.ts';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
 import { type Site, serve } from '../lab/site.ts';
 
@@ -97,15 +98,11 @@ describe.skipIf(!executablePath)('the page of benchmarks', () => {
             const store = transaction.objectStore('tuning');
             const cursor = store.openCursor();
             cursor.onsuccess = () => {
-              const kept = JSON.parse(cursor.result!.value as string);
-              const contest = 'f32 B^T 1 rows';
-              const names = (kept.entrants as string)
-                .split('; ')
-                .find((entry) => entry.startsWith(`${contest}: `))!
-                .slice(contest.length + 2)
-                .split(', ');
-              other = names.find((name) => name !== kept.fastest[contest])!;
-              kept.fastest[contest] = other;
+              const kept = JSON.parse(cursor.result!.value as string) as { classes: TunedClass[] };
+              const at = kept.classes.findIndex(({ name }) => name === 'f32 B^T 1 rows');
+              const { microseconds, fastest, name } = kept.classes[at]!;
+              other = Object.keys(microseconds).find((kernel) => kernel !== fastest)!;
+              kept.classes[at] = { name, fastest: other, microseconds };
               cursor.result!.update(JSON.stringify(kept));
             };
             transaction.oncomplete = () => {
