@@ -252,10 +252,34 @@ export function sharedChunks({ m, n, k }: ProductShape, capabilities: Capabiliti
 /** Rows of the products that stand for a class each: everything up to so many rows and beyond the one before. */
 export const ROW_CLASSES = [1, 4, 16, 64, 512, 4096] as const;
 
+/** How operands of `m` rows and whole quads along every other axis lie. */
+export const evenLayout = (
+  m: number,
+  transA: boolean,
+  transB: boolean,
+  weight: OperandLayout['weight'],
+): OperandLayout => ({
+  transA,
+  transB,
+  vectorA: !transA || m % 4 === 0,
+  vectorB: true,
+  vectorC: true,
+  tail: false,
+  weight,
+});
+
+/** As people are shown it: `f32 A^T B^T`. */
+export const layoutName = ({
+  transA,
+  transB,
+  weight,
+}: Pick<OperandLayout, 'transA' | 'transB' | 'weight'>): string =>
+  `${weight}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''}`;
+
 /** Products among which one kernel is the fastest: by rows, layout, and whether weights are unpacked by groups. */
-export function productClass(m: number, { transA, transB, weight }: OperandLayout): string {
+export function productClass(m: number, layout: OperandLayout): string {
   const rows = ROW_CLASSES.find((most) => m <= most) ?? ROW_CLASSES.at(-1);
-  return `${isQuantised(weight) ? 'int4' : 'f32'}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''} ${rows} rows`;
+  return `${layoutName({ ...layout, weight: isQuantised(layout.weight) ? 'int4' : 'f32' })} ${rows} rows`;
 }
 
 /** What a device knows about its kernels. */

@@ -12,6 +12,7 @@ import { OutOfMemoryError } from './errors.ts';
 import {
   type Choice,
   candidates,
+  evenLayout,
   multiplyBy,
   type OperandLayout,
   productClass,
@@ -64,25 +65,16 @@ export async function openDevice(options: OpenOptions = {}): Promise<Device> {
   }
 }
 
-const layout = (transA: boolean, transB: boolean, weight: OperandLayout['weight']): OperandLayout => ({
-  transA,
-  transB,
-  vectorA: true,
-  vectorB: true,
-  vectorC: true,
-  tail: false,
-  weight,
-});
 /** Rows whose right-hand side is as checkpoints store it, in f32: what most products of a model are. */
-export const TUNED_LAYOUT: OperandLayout = layout(false, true, 'f32');
+export const TUNED_LAYOUT: OperandLayout = evenLayout(4, false, true, 'f32');
 /** All transpositions, and both directions through quantised weights. */
-const TUNED_LAYOUTS: readonly OperandLayout[] = [
-  TUNED_LAYOUT,
-  layout(false, false, 'f32'),
-  layout(true, false, 'f32'),
-  layout(true, true, 'f32'),
-  layout(false, true, 'int4'),
-  layout(false, false, 'int4'),
+const TUNED: readonly (readonly [transA: boolean, transB: boolean, weight: OperandLayout['weight']])[] = [
+  [false, true, 'f32'],
+  [false, false, 'f32'],
+  [true, false, 'f32'],
+  [true, true, 'f32'],
+  [false, true, 'int4'],
+  [false, false, 'int4'],
 ];
 
 /** A class and who competes in it. */
@@ -100,12 +92,12 @@ function contests(device: Device): Contest[] {
   const size = sideOf(device);
   // A CPU's driver takes seconds for what a GPU does in a millisecond.
   const rows = ROW_CLASSES.filter((m) => !device.info.software || m <= 512);
-  return TUNED_LAYOUTS.flatMap((layout) =>
+  return TUNED.flatMap((tuned) =>
     rows.map((m) => {
       const shape = { m, n: size, k: size };
-      const fits = { ...layout, vectorA: !layout.transA || m % 4 === 0 };
-      const choices = candidates(shape, fits, device.capabilities);
-      return { name: productClass(m, layout), layout: fits, shape, choices };
+      const layout = evenLayout(m, ...tuned);
+      const choices = candidates(shape, layout, device.capabilities);
+      return { name: productClass(m, layout), layout, shape, choices };
     }),
   ).filter(({ choices }) => choices.length > 1);
 }

@@ -17,7 +17,7 @@ import {
   scope,
   type Tensor,
 } from '../../engine/index.ts';
-import { type Choice, multiplyBy, type OperandLayout } from '../../engine/matmulChoice.ts';
+import { type Choice, evenLayout, multiplyBy, type OperandLayout } from '../../engine/matmulChoice.ts';
 import {
   type ModelConfig,
   parametersOf,
@@ -132,15 +132,7 @@ export function* contests(
     for (const transA of weight === 'f32' ? [false, true] : [false])
       for (const transB of [true, false])
         for (const m of rows) {
-          const layout: OperandLayout = {
-            transA,
-            transB,
-            vectorA: !transA || m % 4 === 0,
-            vectorB: true,
-            vectorC: true,
-            tail: false,
-            weight,
-          };
+          const layout = evenLayout(m, transA, transB, weight);
           const shape = { m, n: side, k: side };
           yield { layout, shape, choices: candidates(shape, layout, capabilities) };
         }

@@ -11,8 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../cli/package.ts';
 import { OutOfMemoryError } from '../../engine/errors.ts';
-import { convert, type Device, type DType, empty, type Tensor, tensor } from '../../engine/index.ts';
-import { multiplyBy, type OperandLayout } from '../../engine/matmulChoice.ts';
+import { convert, type Device, type DType, empty, sizeOf, type Tensor, tensor } from '../../engine/index.ts';
+import { layoutName, multiplyBy } from '../../engine/matmulChoice.ts';
 import type { Prediction } from '../compile/report.ts';
 import { contests, type Phase, WORKLOADS, type WorkloadName } from '../compile/workloads.ts';
 import { randomNumbers } from '../reference.ts';
@@ -42,9 +42,6 @@ export const gpuSuite: Suite = async (context) => {
   return [...rows, ...(await predicted(context, () => performance.now() - begin > BUDGET))];
 };
 
-const nameOf = ({ transA, transB, weight }: OperandLayout): string =>
-  `${weight}${transA ? ' A^T' : ''}${transB ? ' B^T' : ''}`;
-
 /** Every kernel that may compute a product, on the same numbers: one row a layout and format. */
 async function bits({ device, small, only, progress }: SuiteContext): Promise<Row[]> {
   const side = small ? 320 : 1088;
@@ -54,7 +51,7 @@ async function bits({ device, small, only, progress }: SuiteContext): Promise<Ro
     side,
     small ? [1, 12] : [1, 2, 4, 12, 16, 40, 68, 516],
   )) {
-    const name = nameOf(layout);
+    const name = layoutName(layout);
     if (!`${BITS} ${name}`.includes(only)) continue;
     progress(`${BITS} ${name}, ${shape.m} rows`);
     const { m, n, k } = shape;
@@ -182,7 +179,7 @@ export function comparedWith({
 
 /** Weights that hold numbers, a few million drawn ones again and again. */
 function stored(device: Device, shape: readonly number[], dtype: DType, seed: number): Tensor {
-  const size = shape.reduce((a, b) => a * b, 1);
+  const size = sizeOf(shape);
   const drawn = randomNumbers(Math.min(size, 2 ** 22), seed, 1 / Math.sqrt(shape.at(-1)!));
   const data = new Float32Array(size);
   for (let at = 0; at < size; at += drawn.length) data.set(drawn.subarray(0, size - at), at);

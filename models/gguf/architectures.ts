@@ -79,6 +79,12 @@ export class Metadata {
     return value;
   }
 
+  /** Id of a special token, such as `eos`. */
+  tokenId(name: string): number | undefined {
+    const id = this.header.metadata.get(`tokenizer.ggml.${name}_token_id`);
+    return typeof id === 'number' ? id : undefined;
+  }
+
   has(tensor: string): boolean {
     return this.header.tensors.has(tensor);
   }

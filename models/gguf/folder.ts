@@ -3,6 +3,7 @@
  * `model.safetensors` that is unpacked while it is read (tensors.ts). All that reads models reads it.
  */
 
+import { sizeOf } from '../../engine/index.ts';
 import { callback, checkValue, show } from '../../engine/options.ts';
 import { type ByteFolder, type ByteSource, folderOf, memorySource } from '../byteSource.ts';
 import { configOf, Metadata, storedOf } from './architectures.ts';
@@ -31,7 +32,7 @@ export async function ggufFolder(open: () => Promise<ByteSource>): Promise<ByteF
     const config = configOf(of);
     const frequencies = header.tensors.get('rope_freqs.weight');
     if (frequencies) {
-      const factors = new Float32Array(frequencies.shape.reduce((a, b) => a * b, 1));
+      const factors = new Float32Array(sizeOf(frequencies.shape));
       unpackBlocks(frequencies.format, await source.read(frequencies.begin, frequencies.end), factors);
       const scaling = llama3Scaling(factors, config.rope_theta as number);
       if (!scaling)
@@ -62,7 +63,6 @@ export async function ggufFolder(open: () => Promise<ByteSource>): Promise<ByteF
 }
 
 /** Tokens that end a text. */
-function endsOf({ header }: Metadata): number[] {
-  const ids = ['eos', 'eot', 'eom'].map((name) => header.metadata.get(`tokenizer.ggml.${name}_token_id`));
-  return [...new Set(ids.filter((id) => typeof id === 'number'))];
+function endsOf(of: Metadata): number[] {
+  return [...new Set(['eos', 'eot', 'eom'].flatMap((name) => of.tokenId(name) ?? []))];
 }

@@ -5,6 +5,7 @@
  * So everything that reads checkpoints reads these, by ranges, and no more of a file is held than is asked for.
  */
 
+import { sizeOf } from '../../engine/index.ts';
 import { type ByteSource, sourceOf } from '../byteSource.ts';
 import type { Stored } from './architectures.ts';
 import { BLOCKS, unpackBlocks } from './blocks.ts';
@@ -23,8 +24,6 @@ interface Out {
   readonly begin: number;
   readonly end: number;
 }
-
-const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** @param name of the file that it stands for. */
 export function tensorFile(

@@ -81,10 +81,7 @@ export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly 
   const made =
     kind === 'gpt2' ? bytesBpe(of, tokens) : kind === 'llama' ? sentencePiece(of, tokens, types) : undefined;
   if (!made) throw of.fail(`its vocabulary is of kind ${show(kind)}; gpt2 and llama are supported`);
-  const token = (name: string): string | undefined => {
-    const id = of.header.metadata.get(`tokenizer.ggml.${name}_token_id`);
-    return typeof id === 'number' ? tokens[id] : undefined;
-  };
+  const token = (name: string): string | undefined => tokens[of.tokenId(name) ?? -1];
   const [bos, eos] = [token('bos'), token('eos')];
   const added = tokens.flatMap((content, id) => {
     const type = types[id];

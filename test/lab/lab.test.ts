@@ -120,6 +120,19 @@ async function shown(on: Page, word: string): Promise<number> {
   return Number(await on.locator(`#words [data-token="${word}"]`).getAttribute('data-p'));
 }
 
+/** The page's study is the one that Node has. */
+async function expectShown(
+  expected: Pick<Awaited<ReturnType<typeof neuronGradients>>, 'p' | 'neurgrad'>,
+): Promise<void> {
+  const found = await page.evaluate(() => {
+    const { p, neurgrad } = window.neurgradLab.view.study!;
+    return { p, neurgrad: [...neurgrad] };
+  });
+  expect(Math.abs(found.p - expected.p)).toBeLessThan(1e-5);
+  const worst = Math.max(...found.neurgrad.map((value, i) => Math.abs(value - expected.neurgrad[i]!)));
+  expect(worst).toBeLessThan(1e-5);
+}
+
 async function notice(on: Page, text: RegExp): Promise<string> {
   const line = on.locator('#notice-text').filter({ hasText: text });
   await line.waitFor({ state: 'visible' });
@@ -550,13 +563,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     try {
       const start = encodePrompt(stories.model, stories.tokenizer, 'Once upon a time, there was a');
       const expected = await neuronGradients(stories.model, start);
-      const found = await page.evaluate(() => {
-        const { p, neurgrad } = window.neurgradLab.view.study!;
-        return { p, neurgrad: [...neurgrad] };
-      });
-      expect(Math.abs(found.p - expected.p)).toBeLessThan(1e-5);
-      const worst = Math.max(...found.neurgrad.map((value, i) => Math.abs(value - expected.neurgrad[i]!)));
-      expect(worst).toBeLessThan(1e-5);
+      await expectShown(expected);
     } finally {
       stories.model.dispose();
     }
@@ -617,13 +624,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     try {
       const start = encodePrompt(own.model, own.tokenizer, 'a <mask> Paris');
       const expected = await neuronGradients(own.model, start, { target: own.tokenizer.idOf('ĠParis') });
-      const found = await page.evaluate(() => {
-        const { p, neurgrad } = window.neurgradLab.view.study!;
-        return { p, neurgrad: [...neurgrad] };
-      });
-      expect(Math.abs(found.p - expected.p)).toBeLessThan(1e-5);
-      const worst = Math.max(...found.neurgrad.map((value, i) => Math.abs(value - expected.neurgrad[i]!)));
-      expect(worst).toBeLessThan(1e-5);
+      await expectShown(expected);
     } finally {
       own.model.dispose();
     }
