@@ -11,7 +11,7 @@ import { reportError } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
 import { seal } from '../../models/seal.ts';
 import { damageBytes, damageHeader, damageJson, seeded } from './mutate.ts';
-import { closeDevice, type Files, MADE, makeParsers, type Parser, parsers } from './parsers.ts';
+import { closeDevices, type Files, MADE, makeParsers, type Parser, parsers } from './parsers.ts';
 
 /** Longest line of an error, its "error: " included. */
 const LONGEST_LINE = 500;
@@ -139,6 +139,6 @@ async function feed({ name, first, count }: Feed): Promise<void> {
 
 process.on('message', (one: Feed) => void feed(one));
 process.on('disconnect', async () => {
-  await closeDevice();
+  await closeDevices();
   process.exit(0);
 });
