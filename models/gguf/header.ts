@@ -156,7 +156,8 @@ async function tensorInfo(reader: HeaderReader, file: string, name: string) {
 /** Reads on through a file, in pieces. */
 class HeaderReader {
   readonly #source: ByteSource;
-  readonly #text = new TextDecoder('utf-8', { fatal: true });
+  // A byte order mark is a part of some tokens.
+  readonly #text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #piece: Uint8Array = new Uint8Array(0);
   /** Where in the file the piece begins. */
   #begin = 0;

@@ -14,6 +14,7 @@ import { llama3Scaling } from '../../models/gguf/llama3Scaling.ts';
 import { resolveModelFolder } from '../../models/hub.ts';
 import { loadModel, loadModelWeights, loadTokenizer, runModel, streamModel } from '../../models/index.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
+import { ggufBytes } from './ggufWriter.ts';
 
 const folder = 'test/golden-gguf';
 const bytesOf = async (file: string): Promise<Uint8Array> =>
@@ -117,6 +118,19 @@ describe('a model', () => {
     const sum = z.reduce((total, value) => total + Math.exp(value - z[best]!), 0);
     expect(Math.abs(1 / sum / 0.7031497799919497 - 1)).toBeLessThan(1e-4);
     model.dispose();
+  });
+});
+
+describe('a header', () => {
+  it('keeps the byte order mark that some tokens begin with', async () => {
+    const tokens = ['//', '\ufeff//', 'ſ'];
+    const bytes = ggufBytes({ 'tokenizer.ggml.tokens': tokens, 'x.scores': [-1, 0.5], 'x.on': true });
+    const { metadata } = await readGgufHeader(memorySource('x.gguf', bytes));
+    expect(Object.fromEntries(metadata)).toEqual({
+      'tokenizer.ggml.tokens': tokens,
+      'x.scores': [-1, 0.5],
+      'x.on': true,
+    });
   });
 });
 
