@@ -7,6 +7,7 @@ import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addGenerate } from './commands/generate.ts';
 import { addGradients } from './commands/gradients.ts';
+import { addModels } from './commands/models.ts';
 import { addPlan } from './commands/plan.ts';
 import { addPredict } from './commands/predict.ts';
 import { addProbe } from './commands/probe.ts';
@@ -49,6 +50,7 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
     addGenerate,
     addGradients,
     addSweep,
+    addModels,
     addPlan,
     addSynth,
     addData,

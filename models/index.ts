@@ -35,6 +35,7 @@ export type { HookPoint, HookTable } from './hooks.ts';
 export { isUrl, urlFolder } from './httpFolder.ts';
 export * from './hub.ts';
 export { initialise } from './initialise.ts';
+export { KNOWN_MODELS, type KnownModel } from './known.ts';
 export {
   type Kept,
   type PrefillOptions,
