@@ -3,8 +3,15 @@
  * on the page are compared with the same packages in Node; everything that a user can do is done here once.
  */
 
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,11 +38,11 @@ import {
 } from '../../neurgrad/index.ts';
 import { ADDED, SHOWN, TEXTS, writeByteMaskModel, writeByteModel } from '../models/byteModel.ts';
 import { playHub } from './hubMock.ts';
-import { type Site, serve } from './site.ts';
+import { answered, drop, type PageLab } from './page.ts';
+import { buildAndServe, type Site } from './site.ts';
 import { writeWideBert } from './wideBert.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const LAB = join(ROOT, 'examples/lab');
 const BUNDLED = join(ROOT, 'examples/models/facts-bert');
 const CAPITAL = 'The capital of France is [MASK].';
 const NEURON = { layer: 3, index: 308, site: 'post' } as const;
@@ -63,50 +70,6 @@ async function open(where: BrowserContext, hash = ''): Promise<Page> {
   const opened = watch(await where.newPage());
   await opened.goto(`${site.url}${hash}`);
   return opened;
-}
-
-/** Until the page answers the sentence that it shows. */
-async function answered(on: Page): Promise<void> {
-  await on.waitForFunction(() => {
-    const { study, state } = window.neurgradLab.view;
-    return study !== null && study.question.text === state.text;
-  });
-}
-
-/** The page's own state and results. */
-interface PageLab {
-  readonly view: {
-    readonly card: { readonly bytes: number; readonly name: string } | null;
-    readonly state: { readonly text: string; readonly shifts: readonly { readonly shift: number }[] };
-    readonly answer: {
-      readonly tokens: readonly string[];
-      readonly predictions: readonly { readonly id: number; readonly text: string }[];
-    } | null;
-    readonly study: {
-      readonly question: { readonly text: string };
-      readonly target: { readonly text: string };
-      readonly p: number;
-      readonly predictions: readonly { readonly text: string; readonly p: number }[];
-      readonly activation: Float32Array;
-      readonly gradient: Float32Array;
-      readonly neurgrad: Float64Array;
-      readonly noise: Float64Array;
-    } | null;
-    readonly distribution: {
-      readonly predictions: readonly { readonly id: number; readonly p: number }[];
-      readonly shifts: readonly { readonly shift: number }[];
-    } | null;
-    readonly sweep: {
-      readonly curve: { readonly r: number; readonly slope: number; readonly p: readonly number[] };
-    } | null;
-  };
-  readonly saved: Pick<PageLab['view'], 'state' | 'distribution'>;
-  loseDevice(): Promise<void>;
-}
-declare global {
-  interface Window {
-    neurgradLab: PageLab;
-  }
 }
 
 async function type(on: Page, text: string): Promise<void> {
@@ -143,16 +106,6 @@ async function notice(on: Page, text: RegExp): Promise<string> {
   return said;
 }
 
-/** Drops real files or folders on the page, as the system does. */
-async function drop(on: Page, paths: readonly string[]): Promise<void> {
-  const session = await on.context().newCDPSession(on);
-  const data = { items: [], files: [...paths], dragOperationsMask: 1 };
-  for (const step of ['dragEnter', 'dragOver', 'drop'] as const) {
-    await session.send('Input.dispatchDragEvent', { type: step, x: 400, y: 300, data });
-  }
-  await session.detach();
-}
-
 async function downloaded(on: Page, button: string): Promise<Buffer> {
   const [download] = await Promise.all([on.waitForEvent('download'), on.click(button)]);
   return readFileSync(await download.path());
@@ -173,15 +126,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'neurgrad-lab-'));
-    const outDir = join(folder, 'site');
-    // In a process of its own: this one's NODE_ENV is not that of a build.
-    const vite = join(ROOT, 'node_modules/vite/bin/vite.js');
-    const options = ['--outDir', outDir, '--emptyOutDir', '--logLevel', 'error'];
-    execFileSync(process.execPath, [vite, 'build', LAB, ...options], {
-      env: { ...process.env, NODE_ENV: 'production' },
-      stdio: 'pipe',
-    });
-    site = await serve(outDir);
+    site = await buildAndServe(join(folder, 'site'));
     await writeWideBert(join(folder, 'wide-bert'), BUNDLED);
     browser = await chromium.launch({ executablePath: executablePath!, args: [...CHROMIUM_FLAGS] });
     context = await browser.newContext({ viewport: { width: 1440, height: 900 }, serviceWorkers: 'block' });
@@ -595,6 +540,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.locator('#remarks').filter({ hasText: 'ends in a space' }).waitFor();
     await type(page, 'a Paris');
     await page.locator('#remarks').waitFor({ state: 'hidden' });
+    // A line break is one: pasted, or typed with Shift.
+    await page.press('#text', 'Shift+Enter');
+    await page.locator('#text').pressSequentially('a');
+    await page.waitForFunction(() => window.neurgradLab.view.study?.question.text === 'a Paris\na');
+    expect(await page.evaluate(() => window.neurgradLab.view.answer?.tokens)).toContain('\\n');
+    await type(page, 'a Paris');
     const view = await page.evaluate(() => window.neurgradLab.view);
     const words = await page.locator('#words .word').allTextContents();
     const best = view.answer!.predictions.slice(0, words.length);
@@ -657,6 +608,34 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(await page.locator('#map-tip').textContent()).toMatch(/^L\d+\.N\d+ {2}activation/);
   });
 
+  it('keeps a dropped GGUF file, and finds it after a reload', async () => {
+    const own = await browser.newContext();
+    const there = await own.newPage();
+    await there.goto(site.url);
+    await answered(there);
+    const opened = () => there.waitForFunction(() => window.neurgradLab.view.card?.name === 'qwen2-a.gguf');
+    await drop(there, [join(ROOT, 'test/golden-gguf/qwen2-a.gguf')]);
+    await opened();
+    expect(there.url()).toContain('m=gguf%3Aqwen2-a.gguf');
+    await there.reload();
+    await opened();
+    // A folder with nothing but such a file is that file.
+    const packed = join(folder, 'packed');
+    mkdirSync(packed);
+    copyFileSync(join(ROOT, 'test/golden-gguf/gpt2-a.gguf'), join(packed, 'other.gguf'));
+    await drop(there, [packed]);
+    await there.waitForFunction(() => window.neurgradLab.view.card?.name === 'other.gguf');
+    await there.click('#choose');
+    await there.click('#kept [aria-label="Delete qwen2-a.gguf from this browser"]');
+    await there.locator('#kept li').filter({ hasText: 'qwen2' }).waitFor({ state: 'detached' });
+    await there.click('#kept li:has-text("other.gguf") button');
+    await there.waitForFunction(() => window.neurgradLab.view.card?.name === 'other.gguf');
+    await drop(there, [join(ROOT, 'test/golden-gguf/blocks.gguf')]);
+    await notice(there, /blocks\.gguf/);
+    expect(await there.locator('#model-name').textContent()).toBe('other.gguf');
+    await own.close();
+  });
+
   it('says what is wrong with a file or folder, and keeps the model that is open', async () => {
     const p = await page.evaluate(() => window.neurgradLab.view.study!.p);
     const stays = async () => {
@@ -681,6 +660,13 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     writeFileSync(join(broken, 'model.safetensors'), 'nonsense that is long enough for a header');
     await drop(page, [broken]);
     await notice(page, /model\.safetensors/);
+    await stays();
+    // Of several GGUF files in a folder none is taken for the others.
+    const several = join(folder, 'several');
+    mkdirSync(several);
+    for (const name of ['a.gguf', 'b.gguf']) writeFileSync(join(several, name), 'GGUF');
+    await drop(page, [several]);
+    await notice(page, /2 GGUF files/);
     await stays();
     // And it is the model itself that is still there, not only what it said.
     await page.click('#negative li:first-child button');

@@ -331,13 +331,13 @@ export class Lab {
     };
   }
 
-  /** Hub models that need no network. */
+  /** Models that need neither network nor file. */
   kept(): Promise<readonly KeptModel[]> {
     return this.#client.call('kept', null);
   }
 
-  async forget(id: string): Promise<void> {
-    await this.#client.call('forget', { id });
+  async forget(model: string): Promise<void> {
+    await this.#client.call('forget', { model });
   }
 
   /** For tests: what a crash of the graphics driver does. */
@@ -369,7 +369,7 @@ export class Lab {
       this.#show();
       if (this.#state.shifts.length > 0) void this.#run.ask();
     } catch (error) {
-      this.#failed(error);
+      this.#failed(error, this.#remark);
     }
   }
 
@@ -465,10 +465,12 @@ export class Lab {
     this.#say(why, again);
   }
 
-  #failed(error: unknown): void {
+  /** @param remark that stood in line to be said. */
+  #failed(error: unknown, remark: string | null = null): void {
     // Cancelled was wished; of a lost device the worker tells by itself.
     if (error instanceof CallError && (error.code === 'cancelled' || error.code === 'lost')) return;
-    this.#say((error as Error).message);
+    if (remark !== null) this.#remark = null;
+    this.#say([remark, (error as Error).message].filter(Boolean).join(' '));
   }
 
   #lost(why: string): void {

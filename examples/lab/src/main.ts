@@ -10,7 +10,7 @@ import { figure, megabytes, percent, signed, word } from './format.ts';
 import { Hand } from './hand.ts';
 import { Lab, type View, WORDS } from './lab.ts';
 import { colourBar, NeuronMap } from './map.ts';
-import { BUNDLED, sourceOf } from './models.ts';
+import { BUNDLED, nameOfModel, sourceOf } from './models.ts';
 import { keepForOffline } from './offline.ts';
 import type { Answer, Progress, Study } from './protocol.ts';
 import { type NeuronId, nameOf, type State, sameNeuron } from './state.ts';
@@ -23,6 +23,7 @@ const FIT_RANGE = 2;
 const ENDS = 5;
 
 const field = (id: string) => byId<HTMLInputElement>(id);
+const sentence = byId<HTMLTextAreaElement>('text');
 const choice = (id: string) => byId<HTMLSelectElement>(id);
 const on = (id: string, event: string, act: (event: Event) => void) => byId(id).addEventListener(event, act);
 
@@ -59,7 +60,7 @@ function render(view: View): void {
   byId('conventions').classList.toggle('stale', !view.current.study);
   // The model's own answer, as long as it is one to this sentence.
   field('target').placeholder = view.current.study && study ? word(study.target) : '';
-  byId('model-name').textContent = state.model.replace(/^\w+:/, '');
+  byId('model-name').textContent = visibleText(nameOfModel(state.model));
   byId('adapter').textContent = card
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
     : '';
@@ -88,7 +89,16 @@ let filled: number | undefined;
 
 /** A field that the user is typing into is left alone, but for a model that was just opened. */
 function fill(id: string, value: string, opened: boolean): void {
-  if (opened || document.activeElement !== byId(id)) field(id).value = value;
+  if (!opened && document.activeElement === byId(id)) return;
+  if (field(id).value === value) return;
+  field(id).value = value;
+  if (id === 'text') grow();
+}
+
+/** The sentence's field is as high as its lines. */
+function grow(): void {
+  sentence.style.height = 'auto';
+  sentence.style.height = `${sentence.scrollHeight + sentence.offsetHeight - sentence.clientHeight}px`;
 }
 
 function targetText({ state, study }: View): string {
@@ -303,6 +313,13 @@ function typed(id: string, differs: () => boolean, act: () => void): void {
   on(id, 'change', pause);
 }
 
+sentence.addEventListener('input', grow);
+new ResizeObserver(grow).observe(byId('lab'));
+sentence.addEventListener('keydown', (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  sentence.dispatchEvent(new Event('change'));
+});
 const typedTarget = () => field('target').value.trim();
 typed(
   'text',
@@ -378,16 +395,17 @@ on('choose', 'click', () => {
 async function listKept(): Promise<void> {
   const kept = await lab.kept().catch(() => []);
   byId('kept').replaceChildren(
-    ...kept.map(({ id, bytes }) =>
-      el(
+    ...kept.map(({ model, bytes }) => {
+      const name = visibleText(nameOfModel(model));
+      return el(
         'li',
         {},
         el('button', {
-          text: id,
+          text: name,
           on: {
             click: () => {
               models.close();
-              void lab.choose(sourceOf(`hub:${id}`)!);
+              void lab.choose(sourceOf(model)!);
             },
           },
           attributes: { type: 'button' },
@@ -396,12 +414,13 @@ async function listKept(): Promise<void> {
         el('button', {
           class: 'quiet',
           text: 'Delete',
-          on: { click: () => void lab.forget(id).then(listKept) },
-          attributes: { type: 'button', 'aria-label': `Delete ${id} from this browser` },
+          on: { click: () => void lab.forget(model).then(listKept) },
+          attributes: { type: 'button', 'aria-label': `Delete ${name} from this browser` },
         }),
-      ),
-    ),
+      );
+    }),
   );
+  byId('kept-title').hidden = kept.length === 0;
 }
 
 byId('legend-bar').style.background = colourBar();
@@ -426,12 +445,13 @@ byId('bundled').replaceChildren(
     ),
   ),
 );
-on('folder', 'change', () => {
-  const source = fromPicker(field('folder').files ?? []);
-  field('folder').value = '';
-  models.close();
-  if (source) void lab.choose(source);
-});
+for (const id of ['folder', 'gguf'])
+  on(id, 'change', () => {
+    const source = fromPicker(field(id).files ?? []);
+    field(id).value = '';
+    models.close();
+    if (source) void lab.choose(source);
+  });
 on('dtype', 'change', () => void lab.storeAs(checkWeightDtype(choice('dtype').value)));
 on('hub', 'submit', (event) => {
   event.preventDefault();

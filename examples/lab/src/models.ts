@@ -42,6 +42,7 @@ export const examplesOf = (mask: string | null): readonly string[] =>
 /** What a state's or link's `model` names; null for a folder, which only the user can open again. */
 export function sourceOf(model: string, token?: string): ModelSource | null {
   if (model.startsWith('hub:')) return { kind: 'hub', id: model.slice(4), ...(token ? { token } : {}) };
+  if (model.startsWith('gguf:')) return { kind: 'gguf', name: model.slice(5), file: null };
   const bundled = BUNDLED.find(({ name }) => name === model);
   if (!bundled) return null;
   return { kind: 'bundled', name: bundled.name, url: new URL(`${bundled.name}/`, document.baseURI).href };
@@ -49,5 +50,8 @@ export function sourceOf(model: string, token?: string): ModelSource | null {
 
 export function modelOf(source: ModelSource): string {
   if (source.kind === 'bundled') return source.name;
-  return source.kind === 'hub' ? `hub:${source.id}` : `folder:${source.name}`;
+  return source.kind === 'hub' ? `hub:${source.id}` : `${source.kind}:${source.name}`;
 }
+
+/** As it is shown: a Hub id, a file's or folder's name. */
+export const nameOfModel = (model: string): string => model.replace(/^\w+:/, '');

@@ -12,6 +12,8 @@ import type { Direction, NeuronCurve } from '../../../neurgrad/index.ts';
 export type ModelSource =
   | { readonly kind: 'bundled'; readonly name: string; readonly url: string }
   | { readonly kind: 'folder'; readonly name: string; readonly files: ReadonlyMap<string, File> }
+  /** `file` null: the copy of it that this browser keeps. */
+  | { readonly kind: 'gguf'; readonly name: string; readonly file: File | null }
   | { readonly kind: 'hub'; readonly id: string; readonly token?: string };
 
 /** A token: as the vocabulary writes it, and the text that it stands for. */
@@ -101,9 +103,10 @@ export interface SteerAnswer {
   readonly reached: boolean;
 }
 
-/** A Hub model in the browser's own files. */
+/** A model in the browser's own files. */
 export interface KeptModel {
-  readonly id: string;
+  /** As in a state: `hub:…` or `gguf:…`. */
+  readonly model: string;
   readonly bytes: number;
 }
 
@@ -127,7 +130,7 @@ export interface Calls {
   opened: { ask: null; answer: ModelCard | null };
   /** Models that need no network. */
   kept: { ask: null; answer: readonly KeptModel[] };
-  forget: { ask: { id: string }; answer: null };
+  forget: { ask: { model: string }; answer: null };
   /** Test hook: what a driver's crash does. */
   loseDevice: { ask: null; answer: null };
 }

@@ -12,7 +12,7 @@ import type { Target } from './protocol.ts';
 export type Quantity = 'neurgrad' | 'gradient' | 'activation';
 
 export interface State {
-  /** `facts-bert`, `stories260k`, `hub:organisation/name` or `folder:name`. */
+  /** `facts-bert`, `stories260k`, `hub:organisation/name`, `gguf:name` or `folder:name`. */
   readonly model: string;
   /** How weight matrices are kept on the device; arithmetic is float32. */
   readonly dtype: WeightDtype;

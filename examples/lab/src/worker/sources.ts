@@ -4,15 +4,18 @@ import { fileMapFolder } from '../../../../models/byteSource.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import { BUNDLED_FILES } from '../models.ts';
 import type { ModelSource } from '../protocol.ts';
+import { openGguf } from './ggufStore.ts';
 import { openHubModel } from './hubStore.ts';
 import type { Job } from './job.ts';
+import { asFolder } from './store.ts';
 import { type Found, watched } from './watched.ts';
 
 export async function openSource(source: ModelSource, job: Job): Promise<Found> {
   if (source.kind === 'hub') return openHubModel(source.id, source.token, job);
+  if (source.kind === 'gguf') return openGguf(source.name, source.file, job);
   const folder =
     source.kind === 'folder'
-      ? fileMapFolder(source.files, source.name)
+      ? await asFolder(source.files, source.name)
       : fileMapFolder(await download(source.url, job), source.name);
   return { folder: watched(folder, job), notice: null };
 }

@@ -6,9 +6,9 @@
 import { DeviceLostError, OutOfMemoryError } from '../../../../engine/errors.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import type { CallName, Calls, Failure, News, Order } from '../protocol.ts';
-import { forgetModel, keptModels } from './hubStore.ts';
 import { Cancelled, Job } from './job.ts';
 import { Session } from './session.ts';
+import { forgetModel, keptModels } from './store.ts';
 
 const jobs = new Map<number, Job>();
 const running = new Set<Promise<unknown>>();
@@ -43,8 +43,8 @@ const handlers: Handlers = {
   steer: async (ask, job) => current().steer(ask, job),
   opened: async () => session?.card ?? null,
   kept: keptModels,
-  async forget({ id }) {
-    await forgetModel(id);
+  async forget({ model }) {
+    await forgetModel(model);
     return null;
   },
   async loseDevice() {
