@@ -19,6 +19,7 @@ export * from './attentionLanes.ts';
 export { ATTENTION_STATISTICS, DOMINATES } from './attentionParts.ts';
 export * from './attentionRows.ts';
 export * from './attentionTiles.ts';
+export * from './cacheToken.ts';
 export * from './ceiling.ts';
 export * from './clip.ts';
 export { type ColumnShare, reduceColumns } from './columns.ts';
@@ -39,7 +40,7 @@ export { isQuantised, PACKINGS, type Packing, type QuantisedFormat, type WeightF
 export * from './patch.ts';
 export { dequantise, narrow, quantise, quantiseWhole } from './quantise.ts';
 export { argmaxRows, type Reduction, ROW_GROUP, reduceRows } from './reduce.ts';
-export * from './rotary.ts';
+export { rotary } from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
 export * from './softmax.ts';

@@ -9,15 +9,15 @@ import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
 import { shipped } from './shipped.ts';
 import { flag, takes } from './variant.ts';
 
-/** WGSL that turns pair `pair` of head `head` of a and stores it in y. */
-const turnPair = (a: string, y: string, heads: string): string => `
-  let head = at / (p.size - p.half);
-  let pair = at % (p.size - p.half);
-  let row = position[head / ${heads}] - p.first;
-  if (row >= p.rows) { return; }
-  let low = head * p.size + pair;
+/**
+ * WGSL that turns pair `pair` of the head that begins at `from` in a, by row `row` of the table, into the one at `to` in y. What is
+ * added is an `fma`: every kernel rounds alike.
+ */
+export const turnPair = (a: string, y: string, from: string, to: string): string => `
+  let low = ${from} + pair;
+  let turned = ${to} + pair;
   if (pair >= p.half) {
-    ${y}[low + p.half] = ${a}[low + p.half];
+    ${y}[turned + p.half] = ${a}[low + p.half];
     return;
   }
   let turn = row * p.half + pair;
@@ -25,8 +25,14 @@ const turnPair = (a: string, y: string, heads: string): string => `
   let s = sine[turn] * p.direction;
   let u = ${a}[low];
   let v = ${a}[low + p.half];
-  ${y}[low] = u * c - v * s;
-  ${y}[low + p.half] = v * c + u * s;`;
+  ${y}[turned] = fma(u, c, -(v * s));
+  ${y}[turned + p.half] = fma(v, c, u * s);`;
+
+const turnOne = (a: string, y: string, heads: string): string => `
+  let head = at / (p.size - p.half);
+  let pair = at % (p.size - p.half);
+  let row = position[head / ${heads}] - p.first;
+  if (row >= p.rows) { return; }${turnPair(a, y, 'head * p.size', 'head * p.size')}`;
 
 /**
  * a, y [tokens, heads, size]; position [tokens]; cosine, sine [rows, half], of positions from `first` on: tokens at others
@@ -65,13 +71,13 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
       ? `
   if (i >= p.n) {
   let at = i - p.n;
-  if (at >= p.n2) { return; }${turnPair('a2', 'y2', 'p.heads2')}
+  if (at >= p.n2) { return; }${turnOne('a2', 'y2', 'p.heads2')}
   return;
   }`
       : `
   if (i >= p.n) { return; }`
   }
-  let at = i;${turnPair('a', 'y', 'p.heads')}
+  let at = i;${turnOne('a', 'y', 'p.heads')}
 }`,
   };
 }

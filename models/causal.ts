@@ -2,7 +2,7 @@
  * The parts of a model that run by themselves: what the key/value cache, streaming and splitting build their passes of.
  */
 
-import type { ScoreOptions, Tensor } from '../engine/index.ts';
+import type { RotaryTable, ScoreOptions, Tensor } from '../engine/index.ts';
 import type { Description } from './description.ts';
 import type { Taps } from './hooks.ts';
 import type { Architecture, CheckedInput } from './run.ts';
@@ -13,6 +13,8 @@ export interface AttendOptions extends ScoreOptions {
   readonly fused?: boolean;
   /** Sees, and may replace, the pattern, where `fused` is false. */
   readonly onPattern?: (pattern: Tensor) => Tensor;
+  /** What q and k are still to be turned by, of tokens that turn them themselves. */
+  readonly turn?: RotaryTable;
 }
 
 /** The tokens of a pass: where they stand, and what each of them attends to. */
@@ -27,7 +29,9 @@ export interface Tokens {
   readonly read?: readonly number[] | undefined;
   /** Their positions. */
   readonly readPositions?: Tensor | undefined;
-  /** z [rows, length, heads, headSize] of q, k, v of the same layout, q and k rotated. */
+  /** `attend` turns queries and keys by the positions, on their way into a cache. */
+  readonly turns?: boolean;
+  /** z [rows, length, heads, headSize] of q, k, v of the same layout, q and k rotated unless `how` says by what. */
   readonly attend: (layer: number, q: Tensor, k: Tensor, v: Tensor, how: AttendOptions) => Tensor;
 }
 

@@ -261,7 +261,7 @@ function byKeyHead(x: Tensor): Tensor {
 
 /** How a token behind its text attends, where `lastKey` is given; the patterns of a cache's tokens nobody sees. */
 export const withLast = (
-  { onPattern: _, ...how }: AttendOptions,
+  { onPattern: _, turn: __, ...how }: AttendOptions,
   lastKey?: Tensor,
 ): CachedAttentionOptions => ({ ...how, ...(lastKey ? { lastKey } : {}) });
 

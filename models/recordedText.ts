@@ -7,19 +7,9 @@
  * one of twice the room, layer by layer, and the step is recorded again.
  */
 
-import {
-  concat,
-  integers,
-  noGrad,
-  type Plan,
-  record,
-  reshape,
-  slice,
-  type Tensor,
-  writeRow,
-  zeros,
-} from '../engine/index.ts';
+import { concat, integers, noGrad, type Plan, record, slice, type Tensor, zeros } from '../engine/index.ts';
 import { cachedAttention } from '../engine/ops/cachedAttention.ts';
+import { cacheToken } from '../engine/ops/cacheToken.ts';
 import type { LayeredModel, Tokens } from './causal.ts';
 import { Taps } from './hooks.ts';
 import { checkIds, checkLength, decodeLast, type Kept, prefill, withLast } from './kvCache.ts';
@@ -43,14 +33,11 @@ export function recordedText(model: LayeredModel, most: number) {
   const tokens = (): Tokens => ({
     positions: position,
     reach: Math.min(room, sizes.positions),
+    turns: true,
     attend: (layer, q, k, v, how) => {
-      const [keys, values] = [kept.keys.get(layer)!, kept.values.get(layer)!];
-      for (const [table, row] of [
-        [keys, k],
-        [values, v],
-      ] as const)
-        writeRow(table, reshape(row, [sizes.keyValueHeads, sizes.headSize]), position);
-      return cachedAttention(q, keys, values, withLast(how, position));
+      const cache = { keys: kept.keys.get(layer)!, values: kept.values.get(layer)! };
+      const query = cacheToken(cache, [q, k, v], position, how.turn);
+      return cachedAttention(query, cache.keys, cache.values, withLast(how, position));
     },
   });
 

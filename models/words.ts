@@ -62,11 +62,17 @@ class Turned {
     return rotary(this.x, this.positions, this.table);
   }
 
+  /** Two that turn alike. */
+  static pair(q: Value, k: Value): readonly [Turned, Turned] | null {
+    return q instanceof Turned && k instanceof Turned && q.positions === k.positions && q.table === k.table
+      ? [q, k]
+      : null;
+  }
+
   /** Both, in one kernel where they turn alike. */
   static both(q: Value, k: Value): [Tensor, Tensor] {
-    return q instanceof Turned && k instanceof Turned && q.positions === k.positions && q.table === k.table
-      ? rotaryOfBoth(q.x, k.x, q.positions, q.table)
-      : [made(q), made(k)];
+    const pair = Turned.pair(q, k);
+    return pair ? rotaryOfBoth(pair[0].x, pair[1].x, pair[0].positions, pair[0].table) : [made(q), made(k)];
   }
 }
 
@@ -278,8 +284,9 @@ export class TensorWords implements Words<Value> {
 
   attend(qValue: Value, kValue: Value, vValue: Value, spec: AttentionSpec): Value {
     const v = made(vValue);
-    const [q, k] = Turned.both(qValue, kValue);
     const { keep, fusedAttention: fused } = this.#taps;
+    const pair = this.#tokens!.turns && !keep ? Turned.pair(qValue, kValue) : null;
+    const [q, k] = pair ? [pair[0].x, pair[1].x] : Turned.both(qValue, kValue);
     this.#keep('q', q);
     this.#keep('k', k);
     this.#keep('v', v);
@@ -296,6 +303,7 @@ export class TensorWords implements Words<Value> {
       ...(cap === undefined ? {} : { cap }),
       ...(fused === undefined ? {} : { fused }),
       ...(seen ? { fused: false, onPattern } : {}),
+      ...(pair ? { turn: pair[0].table } : {}),
     });
     return window && this.#read && z.dim(1) > 1 ? this.asked(z) : z;
   }

@@ -20,6 +20,7 @@ import {
   sum,
   type Tensor,
 } from '../../engine/index.ts';
+import { cacheToken } from '../../engine/ops/cacheToken.ts';
 import { rotaryOfBoth } from '../../engine/ops/rotary.ts';
 import { compute, expectSameBits, heldBytes, normal, open, upload } from './support.ts';
 
@@ -124,6 +125,43 @@ describe('queries and keys together', () => {
         return [...both, ...gradients(both), ...apart, ...gradients(apart)];
       });
       for (let i = 0; i < 4; i++) expectSameBits(results[i]!.data, results[i + 4]!.data, `result ${i}`);
+    },
+  );
+});
+
+describe("a text's newest token", () => {
+  it.each([
+    ['all of a head turned', 4, 2, 4],
+    ['a part of a head', 6, 2, 2],
+    ['as many heads of both', 4, 4, 4],
+    ['no head turned', 4, 2, 0],
+  ] as const)(
+    'goes into the cache in one dispatch, with the bits of several: %s',
+    async (_, size, keyHeads, turned) => {
+      const shapes = [4, keyHeads, keyHeads].map((heads) => [1, 1, heads, size]);
+      const results: Record<string, Float32Array[]> = {};
+      for (const [name, storageBuffers, dispatches] of [
+        ['together', 9, 1],
+        ['apart', 4, turned ? 3 : 2],
+      ] as const) {
+        const other = await open({ mask: { storageBuffers } });
+        const tables = [0, 1].map((i) => upload(other, normal([keyHeads, 8, size], 4 + i))) as [
+          Tensor,
+          Tensor,
+        ];
+        const qkv = shapes.map((shape, i) => upload(other, normal(shape, 1 + i))) as [Tensor, Tensor, Tensor];
+        const table = turned ? rotaryTable(other, 16, turned, 100) : undefined;
+        const position = integers(other, [5]);
+        const before = other.queue.dispatches;
+        const q = cacheToken({ keys: tables[0], values: tables[1] }, qkv, position, table);
+        expect(other.queue.dispatches - before).toBe(dispatches);
+        results[name] = await Promise.all([q, ...tables].map((t) => t.read()));
+
+        other.destroy();
+      }
+      results.together!.forEach((got, i) => {
+        expectSameBits(got, results.apart![i]!, `result ${i}`);
+      });
     },
   );
 });

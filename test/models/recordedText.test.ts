@@ -24,8 +24,10 @@ const CASES: [folder: string, tokens: number, after: number][] = [
 ];
 
 test.each(CASES)('%s: %i tokens and %i more', async (folder, count, after) => {
-  // Both ways of passing parameters.
-  const device = await openDevice({ mask: { immediates: count > 1 } });
+  // Both ways of passing parameters, and of writing into the cache.
+  const device = await openDevice({
+    mask: { immediates: count > 1, ...(count > 1 ? {} : { storageBuffers: 8 }) },
+  });
   const model = await loadModelWeights(await localFolder(folder), device);
   model.extend(model.sizes.positions);
   const held = heldBytes(device);
