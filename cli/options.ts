@@ -47,8 +47,11 @@ export function range(text: string): number[] {
 export const modelOption = () =>
   new Option(
     '--model <dir>',
-    'folder of a checkpoint, a .gguf file, or a Hugging Face id',
+    'folder of a checkpoint, a .gguf file, or a Hugging Face id, also with a file (org/name/file.gguf)',
   ).makeOptionMandatory();
+export const fileOption = () =>
+  new Option('--file <name>', "of the model's GGUF files this one, by its name or a part such as Q4_K_M");
+export const modelOptions = () => [modelOption(), fileOption()];
 export const promptOption = () =>
   new Option(
     '--prompt <text>',

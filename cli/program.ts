@@ -1,6 +1,7 @@
 /** The `neurgrad` command: one file a subcommand, all under one roof of help, version and exit codes. */
 
 import { Command } from 'commander';
+import { isUrl } from '../models/index.ts';
 import { checkUtf8 } from './arguments.ts';
 import { addData } from './commands/data.ts';
 import { addDemo } from './commands/demo.ts';
@@ -61,6 +62,11 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
     addSteer,
   ])
     add(program);
+  program.hook('preAction', (_, command) => {
+    const { model, file } = command.opts<{ model?: string; file?: string }>();
+    if (model !== undefined && file !== undefined)
+      command.setOptionValue('model', `${model}${isUrl(model) ? '/' : ':'}${file}`);
+  });
   return program;
 }
 

@@ -2,12 +2,14 @@
  * A model by its name: a folder on this machine, or an id on the Hugging Face Hub.
  *
  * In Node a Hub model is downloaded once into the cache that all Hugging Face tools share (hubCache.ts). In a browser
- * `hubFolder` reads the same files over HTTP ranges without storing them.
+ * `hubFolder` reads the same files over HTTP ranges without storing them. Of GGUF files a name chooses one: `org/name/file.gguf`, or
+ * `org/name:Q4_K_M` as in llama.cpp.
  */
 
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { type ByteFolder, folderOf, localFolder, openFile } from './byteSource.ts';
+import { chooseGguf, isGguf, type NamedFile } from './gguf/choose.ts';
 import { ggufFolder } from './gguf/folder.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
 import { get, type HttpOptions, httpOptions, openUrl } from './httpSource.ts';
@@ -24,10 +26,34 @@ export function isHubId(text: string): boolean {
   return new RegExp(`^(?:${part}/)?${part}$`).test(text) && text.length <= 96 && !/--|\.\./.test(text);
 }
 
+/** A Hub id and the GGUF file that is named with it, `org/name/path/file.gguf` or `org/name:part`; undefined for what is none. */
+function hubName(text: string): { readonly id: string; readonly file: string | undefined } | undefined {
+  const [, id = '', part, path] = /^([^/:]+(?:\/[^/:]+)?)(?::(.+)|\/(.+\.gguf))?$/i.exec(text) ?? [];
+  return isHubId(id) ? { id, file: part ?? path } : undefined;
+}
+
+/** A folder on this machine, of which a GGUF file is taken where it is asked for, or it has nothing else. */
+async function localModel(path: string, wanted?: string): Promise<ByteFolder> {
+  const folder = await localFolder(path);
+  if (wanted === undefined && (await folder.has('config.json'))) return folder;
+  const { readdir, stat } = await import('node:fs/promises');
+  const { join } = await import('node:path');
+  const names = (await readdir(path)).filter(isGguf);
+  if (wanted === undefined && names.length === 0) return folder;
+  const files = names.map(
+    async (name): Promise<NamedFile> => ({ name, size: (await stat(join(path, name))).size }),
+  );
+  const file = join(path, chooseGguf(path, await Promise.all(files), wanted));
+  return ggufFolder(() => openFile(file));
+}
+
 /**
- * The folder of a model, for Node: an address, an existing local folder, else a Hub id, downloaded where it is not yet cached.
+ * The folder of a model, for Node: an address, an existing local folder or GGUF file, else a Hub id, downloaded where it is not yet
+ * cached. `ID/FILE.gguf` is a GGUF file of a Hub id or at an address (which is read by ranges), `ID:PART` and `FOLDER:PART` the one
+ * with that in its name.
  * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.
- * @throws UserError, one line with what to do: `hub-missing`, `hub-denied`, `hub-unreachable`, `hub-offline`, `token`, `hub`.
+ * @throws UserError, one line with what to do: `hub-missing`, `hub-denied`, `hub-unreachable`, `hub-offline`, `token`, `hub`,
+ * `gguf-file` listing the files to choose from.
  */
 export async function resolveModelFolder(
   idOrPath: string,
@@ -36,19 +62,22 @@ export async function resolveModelFolder(
   checkOptions('resolveModelFolder', resolveOptions, options);
   if (idOrPath === '')
     throw new UserError('folder', 'the model has an empty name; give a folder, an address or a Hub id');
-  if (isUrl(idOrPath)) return urlFolder(idOrPath);
+  if (isUrl(idOrPath)) return isGguf(idOrPath) ? ggufFolder(() => openUrl(idOrPath)) : urlFolder(idOrPath);
   const { stat } = await import('node:fs/promises');
   const about = await stat(idOrPath).catch(() => undefined);
-  if (about?.isFile() && /\.gguf$/i.test(idOrPath)) return ggufFolder(() => openFile(idOrPath));
-  if (about) return localFolder(idOrPath);
-  if (!isHubId(idOrPath)) {
+  if (about?.isFile() && isGguf(idOrPath)) return ggufFolder(() => openFile(idOrPath));
+  if (about) return localModel(idOrPath);
+  const [, folder, part] = /^(.+):(.+)$/s.exec(idOrPath) ?? [];
+  if (folder !== undefined && (await stat(folder).catch(() => undefined))?.isDirectory())
+    return localModel(folder, part);
+  const name = hubName(idOrPath);
+  if (!name)
     throw new UserError(
       'folder',
       `${idOrPath}: no such folder, and no Hub id (name or organisation/name) either`,
     );
-  }
   const { downloadModel } = await import('./hubCache.ts');
-  return downloadModel(idOrPath, options);
+  return downloadModel(name.id, name.file, options);
 }
 
 /** Which revision of which Hub, and how it is asked. */
@@ -66,26 +95,45 @@ const hubFolderOptions = optionsSchema<HubFolderOptions>({
 });
 
 /**
- * A Hub model read over HTTP ranges, for browsers. All files are of the commit that `revision` means now.
- * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense.
+ * A Hub model read over HTTP ranges, for browsers: what is not read is not fetched. All files are of the commit that `revision` means now.
+ * @param model its id; with `/FILE.gguf` or `:PART` behind it that GGUF file, which is taken too where it is the only one.
+ * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense, `gguf-file` listing the files to choose from.
  */
-export async function hubFolder(id: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
+export async function hubFolder(model: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
   checkOptions('hubFolder', hubFolderOptions, options);
-  if (!isHubId(id)) throw new UserError('hub', `${id}: is no Hub id (name or organisation/name)`);
+  const named = hubName(model);
+  if (!named) throw new UserError('hub', `${model}: is no Hub id (name or organisation/name)`);
+  const { id, file: wanted } = named;
   const { revision = 'main', endpoint = HUB, name: _, ...http } = options;
-  const answer = await get(`${endpoint}/api/models/${id}/revision/${encodeURIComponent(revision)}`, http);
+  const answer = await get(
+    `${endpoint}/api/models/${id}/revision/${encodeURIComponent(revision)}?blobs=true`,
+    http,
+  );
   const info: unknown = await answer.json().catch(() => undefined);
   const { sha, siblings } = (info ?? {}) as { sha?: unknown; siblings?: unknown };
   if (typeof sha !== 'string' || !/^[0-9a-f]{40}$/.test(sha) || !Array.isArray(siblings)) {
     throw new UserError('hub', `${id}: ${endpoint} does not answer like a Hub`);
   }
-  const files = new Set(siblings.map((file: { rfilename?: unknown } | null) => file?.rfilename));
+  const files = new Map<string, number>();
+  for (const { rfilename, size } of siblings as { rfilename?: unknown; size?: unknown }[])
+    if (typeof rfilename === 'string') files.set(rfilename, Number(size ?? Number.NaN));
+  const open = (file: string) => {
+    const path = file.split('/').map(encodeURIComponent).join('/');
+    return openUrl(`${endpoint}/${id}/resolve/${sha}/${path}`, { ...http, name: `${id}/${file}` });
+  };
+  if (wanted !== undefined || (!files.has('config.json') && [...files.keys()].some(isGguf))) {
+    const choice = chooseGguf(
+      id,
+      [...files].map(([file, size]) => ({ name: file, size })),
+      wanted,
+    );
+    return ggufFolder(() => open(choice));
+  }
   return folderOf(`${id}@${sha.slice(0, 8)}`, {
     has: async (file) => files.has(file),
     async open(file) {
       if (!files.has(file)) throw new UserError('file', `${id}: has no file ${file}`);
-      const path = file.split('/').map(encodeURIComponent).join('/');
-      return openUrl(`${endpoint}/${id}/resolve/${sha}/${path}`, { ...http, name: `${id}/${file}` });
+      return open(file);
     },
   });
 }

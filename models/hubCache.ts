@@ -15,6 +15,8 @@ import { UserError } from '../engine/errors.ts';
 import { downloadBlob, OtherAnswer, partialPath, type RemoteBytes } from './blobDownload.ts';
 import { type ByteFolder, localFolder, openFile, safeName } from './byteSource.ts';
 import { INDEX, readIndex, SINGLE, shardsIn } from './checkpoint.ts';
+import { chooseGguf, isGguf, type NamedFile } from './gguf/choose.ts';
+import { ggufFolder } from './gguf/folder.ts';
 import {
   asUserError,
   type DownloadProgress,
@@ -48,39 +50,51 @@ const CACHE_SERVES = new Set(['hub-unreachable', 'hub-denied']);
 /** Files up to this size are compared with their hash whenever they are looked at. */
 const SMALL = 64 * 2 ** 20;
 
-/** Makes sure that the model's files are in the cache. @throws UserError as hub.ts says. */
-export async function downloadModel(id: string, options: ResolveOptions): Promise<ByteFolder> {
+/**
+ * Makes sure that the model's files are in the cache.
+ * @param wanted one GGUF file instead, by its name or a part of it.
+ * @throws UserError as hub.ts says.
+ */
+export async function downloadModel(
+  id: string,
+  wanted: string | undefined,
+  options: ResolveOptions,
+): Promise<ByteFolder> {
   const env = options.env ?? process.env;
   const revision = options.revision ?? 'main';
   safeName(revision);
   const hub = await openHub(id, revision, options);
-  const cached = await cachedSnapshot(hub);
+  const cached = await cachedSnapshot(hub, wanted);
   const offline = offlineBy(env);
   if (offline) {
     const why = `${offline} is set; unset it once to download`;
     if (!cached) throw new UserError('hub-offline', `${id}: not in the cache (${hub.cache}) and ${why}`);
     if (cached.fault) throw new UserError('hub-offline', `${id}: ${cached.fault}, and ${why}`);
-    return partOf(hub, cached.folder, `${why}`);
+    return partOf(hub, cached, why);
   }
   // A commit never changes; a branch is asked after each time, like the other tools do. Those fetch weights alone where
   // only the weights were asked for, hence the look at the tokenizer.
   const serves = cached && !cached.fault;
-  if (serves && COMMIT.test(revision) && (await exists(`${cached.folder}/tokenizer.json`)))
-    return localFolder(cached.folder);
+  if (serves && COMMIT.test(revision) && (cached.gguf || (await exists(`${cached.folder}/tokenizer.json`))))
+    return openSnapshot(cached);
   if (serves) hub.attempts = 3;
   try {
-    return await localFolder(await download(hub, options.onProgress ?? (() => {})));
+    return await openSnapshot(await download(hub, wanted, options.onProgress ?? (() => {})));
   } catch (cause) {
     const error = asUserError(hub, cause);
     if (!cached || !CACHE_SERVES.has(error.code)) throw error;
     if (cached.fault) throw new UserError(error.code, `${error.message}; ${cached.fault}`, { cause });
     hub.note(`${error.message}; what is in the cache is used`);
-    return partOf(hub, cached.folder, 'the Hub gives no more now; try again later');
+    return partOf(hub, cached, 'the Hub gives no more now; try again later');
   }
 }
 
 /** A snapshot of which other tools may have fetched only a part. */
-async function partOf(hub: Hub, path: string, why: string): Promise<ByteFolder> {
+async function partOf(hub: Hub, { folder: path, gguf }: Snapshot, why: string): Promise<ByteFolder> {
+  if (gguf !== undefined) {
+    hub.note(`${hub.id}: ${gguf} is taken from the cache; ${why}`);
+    return openSnapshot({ folder: path, gguf });
+  }
   const folder = await localFolder(path);
   const needed = (file: string, there: boolean): boolean => {
     if (there || file !== 'tokenizer.json') return there;
@@ -89,14 +103,25 @@ async function partOf(hub: Hub, path: string, why: string): Promise<ByteFolder> 
   return { ...folder, has: async (file) => needed(file, await folder.has(file)) };
 }
 
-interface Cached {
+interface Snapshot {
   readonly folder: string;
+  /** The one file of it that is the model. */
+  readonly gguf?: string | undefined;
+}
+
+interface Cached extends Snapshot {
   /** A file that is not whole, in words. */
   readonly fault: string | undefined;
 }
 
+async function openSnapshot({ folder, gguf }: Snapshot): Promise<ByteFolder> {
+  if (gguf === undefined) return localFolder(folder);
+  const { join } = await import('node:path');
+  return ggufFolder(() => openFile(join(folder, gguf)));
+}
+
 /** The snapshot that `revision` meant last time, if its weights are there. */
-async function cachedSnapshot(hub: Hub): Promise<Cached | undefined> {
+async function cachedSnapshot(hub: Hub, wanted: string | undefined): Promise<Cached | undefined> {
   const { join } = await import('node:path');
   const { lstat, readFile } = await import('node:fs/promises');
   const ref = await readFile(join(hub.cache, 'refs', hub.revision), 'utf8').catch(() => '');
@@ -109,7 +134,7 @@ async function cachedSnapshot(hub: Hub): Promise<Cached | undefined> {
       () => true,
       () => false,
     );
-  if (!(await listed('config.json'))) return undefined;
+  if (wanted !== undefined || !(await listed('config.json'))) return cachedGguf(hub, folder, wanted);
   // Weights come last in a download, so a snapshot with all of them is whole.
   const shards = (await listed(SINGLE)) ? [SINGLE] : await shardsOf(folder).catch(() => []);
   const there = await Promise.all(shards.map(listed));
@@ -119,6 +144,25 @@ async function cachedSnapshot(hub: Hub): Promise<Cached | undefined> {
     if (fault) return { folder, fault: `its ${file} in the cache is ${fault}` };
   }
   return { folder, fault: undefined };
+}
+
+/** A snapshot's GGUF file that is meant; without a word the only one that was fetched. */
+async function cachedGguf(hub: Hub, folder: string, wanted: string | undefined): Promise<Cached | undefined> {
+  const { readdir, stat } = await import('node:fs/promises');
+  const { join, sep } = await import('node:path');
+  const names = (await readdir(folder, { recursive: true }).catch(() => [])).filter(isGguf);
+  const files: NamedFile[] = [];
+  for (const name of names) {
+    const about = await stat(join(folder, name)).catch(() => undefined);
+    if (about?.isFile()) files.push({ name: name.split(sep).join('/'), size: about.size });
+  }
+  if (files.length === 0) return undefined;
+  try {
+    return { folder, gguf: chooseGguf(hub.id, files, wanted), fault: undefined };
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return { folder, fault: `of its GGUF files the cache has ${files.map(({ name }) => name).join(', ')}` };
+  }
 }
 
 /** What is wrong with a file of a snapshot, as far as can be seen without reading gigabytes. */
@@ -164,7 +208,11 @@ async function sizeByHeader(path: string): Promise<number | undefined> {
   }
 }
 
-async function download(hub: Hub, report: (progress: DownloadProgress) => void): Promise<string> {
+async function download(
+  hub: Hub,
+  wanted: string | undefined,
+  report: (progress: DownloadProgress) => void,
+): Promise<Snapshot> {
   const { listFiles, modelInfo } = await import('@huggingface/hub');
   let pages = 0;
   const { join, dirname } = await import('node:path');
@@ -193,12 +241,17 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     if (file.type === 'file') listed.set(file.path, file);
   }
   const snapshot = join(hub.cache, 'snapshots', commit);
-  const small = [...SMALL_FILES, ...(listed.has(SINGLE) ? [] : [INDEX])].filter((name) => listed.has(name));
-  requireFiles(hub, listed);
+  const gguf = ggufOf(hub, listed, wanted);
+  const small =
+    gguf === undefined
+      ? [...SMALL_FILES, ...(listed.has(SINGLE) ? [] : [INDEX])].filter((name) => listed.has(name))
+      : [];
+  const single = gguf ?? SINGLE;
+  if (gguf === undefined) requireFiles(hub, listed);
   makeFolder(snapshot);
   sweepLitter(hub.cache, { levels: 2 });
 
-  let total = sum(small, listed) + (listed.get(SINGLE)?.size ?? 0);
+  let total = sum(small, listed) + (listed.get(single)?.size ?? 0);
   let done = 0;
   const fetchAll = async (names: readonly string[]) => {
     for (const name of names) {
@@ -211,10 +264,10 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     }
   };
   await fetchAll(small);
-  const shards = listed.has(SINGLE) ? [SINGLE] : await shardsOf(snapshot);
+  const shards = listed.has(single) ? [single] : await shardsOf(snapshot);
   const absent = shards.find((shard) => !listed.has(shard));
   if (absent) throw new UserError('hub', `${hub.id}: ${INDEX} lists ${absent}, which is not on the Hub`);
-  if (!listed.has(SINGLE)) total += sum(shards, listed);
+  if (!listed.has(single)) total += sum(shards, listed);
   await requireSpace(
     hub,
     shards.map((shard) => listed.get(shard)!),
@@ -227,7 +280,19 @@ async function download(hub: Hub, report: (progress: DownloadProgress) => void):
     makeFolder(dirname(ref));
     writeWhole(ref, commit);
   }
-  return snapshot;
+  return { folder: snapshot, gguf };
+}
+
+/** The GGUF file that is the model: one that is asked for, or the only one where there are no other weights. */
+function ggufOf(
+  hub: Hub,
+  listed: ReadonlyMap<string, ListFileEntry>,
+  wanted: string | undefined,
+): string | undefined {
+  const files = [...listed.values()].map(({ path, size }): NamedFile => ({ name: path, size }));
+  const weights = listed.has(SINGLE) || listed.has(INDEX);
+  if (wanted === undefined && (weights || !files.some(({ name }) => isGguf(name)))) return undefined;
+  return chooseGguf(hub.id, files, wanted);
 }
 
 function sum(names: readonly string[], listed: ReadonlyMap<string, ListFileEntry>): number {

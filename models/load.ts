@@ -4,9 +4,10 @@
 
 import { Device, openDevice } from '../engine/index.ts';
 import { checkOptions, checkValue, instance, like, optionsSchema } from '../engine/options.ts';
-import type { ByteFolder } from './byteSource.ts';
+import type { ByteFolder, ByteSource } from './byteSource.ts';
 import { familiesField, readConfig } from './config.ts';
 import type { Family } from './families/family.ts';
+import { ggufFolder } from './gguf/folder.ts';
 import { resolveModelFolder } from './hub.ts';
 import { joinProjections } from './join.ts';
 import { openModelFiles } from './modelFiles.ts';
@@ -73,7 +74,23 @@ export async function streamModel(
   }
 }
 
-const sourceField = like<string>((value) => typeof value === 'string', "a model's folder, address or Hub id");
+/** Where a model is: its name, as `resolveModelFolder` takes it, its files, or a GGUF file, which is not closed here. */
+export type ModelSource = string | ByteFolder | ByteSource;
+
+const has = (value: unknown, method: string): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  typeof (value as Record<string, unknown>)[method] === 'function';
+const sourceField = like<ModelSource>(
+  (value) => typeof value === 'string' || has(value, 'readText') || has(value, 'readInto'),
+  "a model's folder, address or Hub id, its files, or a GGUF file",
+);
+
+async function folderOfSource(source: ModelSource, { onNote }: LoadOptions): Promise<ByteFolder> {
+  if (typeof source === 'string') return resolveModelFolder(source, { onNote });
+  // Readers close what they open; the file is the caller's.
+  return 'open' in source ? source : ggufFolder(async () => ({ ...source, close: async () => {} }));
+}
 
 /** A model with its tokenizer. */
 export interface LoadedModel {
@@ -114,7 +131,8 @@ export async function loadModelWeights(
 }
 
 /**
- * Loads a model and its tokenizer from a local folder, or from the Hugging Face Hub through its cache.
+ * Loads a model and its tokenizer from a local folder, from the Hugging Face Hub through its cache, or from any source of bytes. Of
+ * what is read by ranges (an address, `hubFolder`) nothing is fetched but what is read.
  * @throws UserError naming the file, tensor or field that is wrong; nothing is left on the device then, and one that was
  * opened for the model is closed.
  * @example
@@ -128,10 +146,10 @@ export async function loadModelWeights(
  * model.device.destroy();
  * ```
  */
-export async function loadModel(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
+export async function loadModel(source: ModelSource, options: LoadOptions = {}): Promise<LoadedModel> {
   checkOptions('loadModel', loadOptions, options);
   checkValue('loadModel', 'source', sourceField, source);
-  const folder = await resolveModelFolder(source, { onNote: options.onNote });
+  const folder = await folderOfSource(source, options);
   // Small files first: a folder without a tokenizer is refused before gigabytes are read.
   const tokenizer = await loadTokenizer(folder);
   await readConfig(folder, options.families);

@@ -5,7 +5,7 @@ import { UserError } from '../../engine/errors.ts';
 import { checkSampling, generate, type Message, readChatTemplate, streamText } from '../../models/index.ts';
 import { checkKnown } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import { integer, jsonOption, modelOption, weightsOptions, withOptions } from '../options.ts';
+import { integer, jsonOption, modelOptions, weightsOptions, withOptions } from '../options.ts';
 import { type Output, openOutput } from '../output.ts';
 import { readPrompt } from '../prompt.ts';
 import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -35,7 +35,7 @@ const number =
 export function addGenerate(program: Command): void {
   withOptions(
     program.command('generate').description('text that a causal model writes after a prompt'),
-    modelOption(),
+    ...modelOptions(),
     new Option('--prompt <text>', 'the text to go on from').makeOptionMandatory(),
     new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),
     new Option('--system <text>', 'with --chat: the system message'),

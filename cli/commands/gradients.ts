@@ -18,7 +18,7 @@ import {
   conventionOptions,
   integer,
   jsonOption,
-  modelOption,
+  modelOptions,
   promptOption,
   targetOptions,
   weightsOptions,
@@ -41,7 +41,7 @@ interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
 export function addGradients(program: Command): void {
   withOptions(
     program.command('gradients').description('activation, G_C and NeurGrad of every neuron, by one backward'),
-    modelOption(),
+    ...modelOptions(),
     promptOption(),
     ...targetOptions(),
     ...conventionOptions(),

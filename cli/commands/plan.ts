@@ -10,7 +10,15 @@ import {
   WEIGHT_DTYPES,
   type WeightDtype,
 } from '../../models/index.ts';
-import { dtypeOption, integer, jsonOption, memoryOption, modelOption, strictOption } from '../options.ts';
+import {
+  dtypeOption,
+  fileOption,
+  integer,
+  jsonOption,
+  memoryOption,
+  modelOption,
+  strictOption,
+} from '../options.ts';
 import { openOutput } from '../output.ts';
 import { noteOnce } from '../session.ts';
 import { table } from '../table.ts';
@@ -30,6 +38,7 @@ export function addPlan(program: Command): void {
     .command('plan')
     .description('device memory by purpose, and what fits, before anything is loaded')
     .addOption(modelOption())
+    .addOption(fileOption())
     .addOption(dtypeOption())
     .addOption(new Option('--tokens <n>', 'of a prompt; default 64').argParser(integer(1)))
     .addOption(new Option('--rows <n>', 'prompts in one pass').argParser(integer(1)).default(1))

@@ -3,7 +3,7 @@
 import { type Command, Option } from 'commander';
 import { showToken, tokenText } from '../../models/tokenText.ts';
 import { predict } from '../../neurgrad/index.ts';
-import { integer, jsonOption, modelOption, promptOption, weightsOptions, withOptions } from '../options.ts';
+import { integer, jsonOption, modelOptions, promptOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { readPrompt } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -19,7 +19,7 @@ interface Options extends WeightsOptions {
 export function addPredict(program: Command): void {
   withOptions(
     program.command('predict').description('the most probable tokens at the mask, or after the prompt'),
-    modelOption(),
+    ...modelOptions(),
     promptOption(),
     new Option('--top <n>', 'how many').argParser(integer(1)).default(5),
     ...weightsOptions(),

@@ -50,7 +50,7 @@ import {
   conventionOptions,
   integer,
   jsonOption,
-  modelOption,
+  modelOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
@@ -132,7 +132,7 @@ export function addProbe(program: Command): void {
   const probe = program.command('probe').description('find skill neurons and let them answer (MCEval8K)');
   withOptions(
     probe.command('run').description("Table 3 for a model: Rand, LM-Prob, Polar, Magn, beside the paper's"),
-    modelOption(),
+    ...modelOptions(),
     new Option(
       '--data <dir>',
       'folder of MCEval8K or of files in its format, or a Hub data set',
@@ -197,7 +197,7 @@ The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/ta
     });
   withOptions(
     probe.command('apply').description('let a fitted prober answer new questions'),
-    modelOption(),
+    ...modelOptions(),
     new Option('--prober <path>', 'such as runs/probe/probers/FEVER-magn').makeOptionMandatory(),
     new Option('--question <text>', 'a question laid out as the task does, or its first line'),
     new Option('--rows <file>', "JSON list of rows in the task's format, labels optional"),

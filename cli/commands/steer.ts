@@ -9,7 +9,7 @@ import { steer } from '../../neurgrad/steer.ts';
 import {
   integer,
   jsonOption,
-  modelOption,
+  modelOptions,
   positive,
   promptOption,
   siteOption,
@@ -47,7 +47,7 @@ export function addSteer(program: Command): void {
       .description(
         'shift few neurons together, chosen by NeurGrad, until a word has the probability asked for',
       ),
-    modelOption(),
+    ...modelOptions(),
     promptOption(),
     ...targetOptions(),
     new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),

@@ -17,7 +17,7 @@ import {
   type ConventionOptions,
   conventionOptions,
   jsonOption,
-  modelOption,
+  modelOptions,
   positive,
   promptOption,
   range,
@@ -48,7 +48,7 @@ interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
 export function addSweep(program: Command): void {
   withOptions(
     program.command('sweep').description('shift single neurons, read p, fit the empirical gradient'),
-    modelOption(),
+    ...modelOptions(),
     promptOption(),
     new Option('--neurons <list>', 'such as L0.N3,L1.N7 or L2.N5@pre').makeOptionMandatory(),
     ...targetOptions(),

@@ -7,7 +7,7 @@ import { decodeFloat32 } from '../../models/decode.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { type ReferenceLogits, verifyConventions, verifyExact, verifyParity } from '../../neurgrad/verify.ts';
 import { EXIT } from '../exit.ts';
-import { integer, jsonOption, modelOption } from '../options.ts';
+import { integer, jsonOption, modelOptions, withOptions } from '../options.ts';
 import { type Output, openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
@@ -37,7 +37,7 @@ export function addVerify(program: Command): void {
     .command('verify')
     .description('checks on your own model: conventions, exact, parity');
   const common = (name: string, description: string): Command =>
-    verify.command(name).description(description).addOption(modelOption()).addOption(jsonOption());
+    withOptions(verify.command(name).description(description), ...modelOptions(), jsonOption());
   const sampled = (name: string, description: string): Command =>
     common(name, description)
       .addOption(new Option('--prompt <text...>', 'prompts to look at').makeOptionMandatory())

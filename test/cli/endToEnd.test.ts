@@ -53,6 +53,16 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     expect(Object.keys(predictions[0])).toEqual(['id', 'token', 'text', 'p']);
   });
 
+  it('takes the GGUF file of a folder that --file means, and lists them where it means none', async () => {
+    const plan = (...file: string[]) => neurgrad('plan', '--model', 'test/golden-gguf', '--json', ...file);
+    expect(JSON.parse((await plan('--file', 'gpt2-a')).out).stored.bytes).toBeGreaterThan(0);
+    const { code, err } = await plan();
+    expect(code).toBe(2);
+    expect(err).toMatch(
+      /^error: test\/golden-gguf: has several GGUF files; choose one with --file.*gpt2-a.gguf \(/,
+    );
+  });
+
   it('sweeps, and the slope is the gradient along the axis', async () => {
     const file = join(folder, 'curve.json');
     const { code, out } = await onModel(

@@ -48,7 +48,7 @@ export class FakeHub {
     if (this.intercept(request, response, path)) return;
     const json = (value: unknown) =>
       response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(value));
-    const siblings = [...this.files.keys()].map((rfilename) => ({ rfilename }));
+    const siblings = [...this.files].map(([rfilename, { length: size }]) => ({ rfilename, size }));
     if (path === '/api/models/org/tiny/revision/main' || path === `/api/models/org/tiny/revision/${COMMIT}`) {
       return void json({
         _id: '1',
@@ -62,7 +62,7 @@ export class FakeHub {
       const entries = [...this.files].map(([name, bytes]) => {
         const oid = createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
         const sha256 = createHash('sha256').update(bytes).digest('hex');
-        const lfs = name.endsWith('.safetensors') && {
+        const lfs = /\.(safetensors|gguf)$/.test(name) && {
           lfs: { oid: sha256, size: bytes.length, pointerSize: 1 },
         };
         return { type: 'file', path: name, size: bytes.length, oid, ...lfs };

@@ -1,12 +1,15 @@
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, utimes, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openDevice } from '../../engine/index.ts';
+import { openFile } from '../../models/byteSource.ts';
 import { openCheckpoint } from '../../models/checkpoint.ts';
 import { type DownloadProgress, hubFolder, isHubId, resolveModelFolder } from '../../models/hub.ts';
+import { loadModel } from '../../models/load.ts';
 import { COMMIT, FakeHub } from './fakeHub.ts';
 
 const golden = join(import.meta.dirname, '../golden/models');
@@ -336,5 +339,143 @@ describe('hubFolder', () => {
     ]) {
       expect(isHubId(id)).toBe(false);
     }
+  });
+});
+
+describe('GGUF files of a Hub id', () => {
+  const file = join(import.meta.dirname, '../golden-gguf/qwen2-a.gguf');
+  const [small, large] = ['tiny-Q4_K.gguf', 'sub/tiny-Q4_K_M.gguf'];
+  beforeEach(async () => {
+    const bytes = await readFile(file);
+    hub.files.set(small, bytes);
+    hub.files.set(large, Buffer.concat([bytes, Buffer.alloc(2 ** 20)]));
+    hub.files.set('README.md', Buffer.from('never downloaded'));
+  });
+  const named = (name: string, options: Parameters<typeof resolveModelFolder>[1] = {}) =>
+    resolveModelFolder(name, { env, pause: 1, onNote: () => {}, ...options });
+
+  it.each([
+    [`org/tiny/${small}`, small],
+    [`org/tiny/${large}`, large],
+    [`org/tiny:${small}`, small],
+    ['org/tiny:Q4_K_M', large],
+    ['org/tiny:q4_k', small],
+    ['org/tiny:sub', large],
+  ])('%s', async (name, chosen) => {
+    const path = join(cache(), 'snapshots', COMMIT, chosen);
+    const progress: DownloadProgress[] = [];
+    const folder = await named(name, { onProgress: (each) => progress.push(each) });
+    expect(folder.name).toBe(path);
+    expect(await folder.has('config.json')).toBe(true);
+    expect(hub.downloads).toEqual([chosen.split('/').at(-1)]);
+    expect(progress.at(-1)).toEqual({
+      file: chosen,
+      done: hub.files.get(chosen)!.length,
+      total: hub.files.get(chosen)!.length,
+    });
+    // As huggingface_hub has it: a link to a blob that is called by its hash.
+    const sha = createHash('sha256').update(hub.files.get(chosen)!).digest('hex');
+    expect(await realpath(path)).toBe(await realpath(join(cache(), 'blobs', sha)));
+    expect(await readFile(join(cache(), 'refs/main'), 'utf8')).toBe(COMMIT);
+    hub.log.length = 0;
+    const offline = { ...env, HF_HUB_OFFLINE: '1' };
+    expect((await named(name, { env: offline })).name).toBe(path);
+    expect((await named(name, { revision: COMMIT })).name).toBe(path);
+    expect(hub.log).toEqual([]);
+    expect((await named(name)).name).toBe(path);
+    expect(hub.downloads).toEqual([]);
+  });
+
+  it('are listed with their sizes where none is chosen, or several are, or none is of that name', async () => {
+    const [a, b] = [small, large].map(
+      (name) => `${name} (${(hub.files.get(name)!.length / 1e6).toPrecision(3)} MB)`,
+    );
+    const none = await refusal();
+    expect(none.code).toBe('gguf-file');
+    expect(none.message).toContain(`choose one with --file, or org/tiny:NAME`);
+    expect(none.message).toContain(`${a}, ${b}`);
+    expect((await refusal({}, 'org/tiny:tiny')).message).toBe(
+      `org/tiny: several files are called 'tiny': ${a}, ${b}`,
+    );
+    expect((await refusal({}, 'org/tiny/other.gguf')).message).toBe(
+      `org/tiny: has no GGUF file 'other.gguf'; it has ${a}, ${b}`,
+    );
+    expect(hub.downloads).toEqual([]);
+  });
+
+  it('are taken without a word where there is one, and only beside no other weights', async () => {
+    hub.files.delete(large);
+    expect((await named('org/tiny')).name).toBe(join(cache(), 'snapshots', COMMIT, small));
+    const notes: string[] = [];
+    const offline = { env: { ...env, HF_HUB_OFFLINE: '1' }, onNote: (note: string) => notes.push(note) };
+    expect((await named('org/tiny', offline)).name).toBe(join(cache(), 'snapshots', COMMIT, small));
+    expect(notes).toEqual([expect.stringContaining(`${small} is taken from the cache; HF_HUB_OFFLINE`)]);
+    await hub.addModel(join(golden, 'bert-s'));
+    expect((await named('org/tiny')).name).toBe(join(cache(), 'snapshots', COMMIT));
+  });
+
+  it('are named offline where another is in the cache', async () => {
+    await named(`org/tiny/${small}`);
+    const error = await refusal({ env: { ...env, HF_HUB_OFFLINE: '1' } }, 'org/tiny/other.gguf');
+    expect(error.code).toBe('hub-offline');
+    expect(error.message).toContain(`of its GGUF files the cache has ${small}`);
+  });
+
+  it('in parts are refused by their name before anything is downloaded', async () => {
+    hub.files.clear();
+    for (const part of ['00001', '00002']) hub.files.set(`big-${part}-of-00002.gguf`, Buffer.from('x'));
+    const message =
+      'is one of 2 parts, which are not read; join them with llama-gguf-split --merge and give the file';
+    for (const name of ['org/tiny', 'org/tiny:big', 'org/tiny/big-00001-of-00002.gguf'])
+      expect((await refusal({}, name)).message).toContain(message);
+    expect(hub.downloads).toEqual([]);
+  });
+
+  it('a folder on this machine has them, too', async () => {
+    for (const name of ['m-Q8_0.gguf', 'm-Q4_0.gguf'])
+      await writeFile(join(home, name), await readFile(file));
+    const folder = await named(`${home}:Q8_0`);
+    expect(folder.name).toBe(join(home, 'm-Q8_0.gguf'));
+    expect((await refusal({}, home)).message).toContain('m-Q4_0.gguf (0.104 MB)');
+    await rm(join(home, 'm-Q8_0.gguf'));
+    expect((await named(home)).name).toBe(join(home, 'm-Q4_0.gguf'));
+    // A folder with a config is a checkpoint.
+    await writeFile(join(home, 'config.json'), '{}');
+    expect((await named(home)).name).toBe(home);
+  });
+
+  it('are read by ranges: what is not read is not fetched', async () => {
+    const at = { endpoint: hub.endpoint, pause: 1 };
+    for (const open of [
+      () => hubFolder(`org/tiny/${large}`, at),
+      () => resolveModelFolder(`${hub.endpoint}/org/tiny/resolve/${COMMIT}/${large}`),
+    ]) {
+      hub.log.length = 0;
+      const folder = await open();
+      const weights = await folder.open('model.safetensors');
+      await weights.read(0, 4096);
+      const ranges = hub.log
+        .flatMap(({ range }) => /bytes=(\d+)-(\d+)/.exec(range ?? '')?.slice(1) ?? [])
+        .map(Number);
+      expect(ranges.length).toBeGreaterThan(4);
+      const fetched = ranges.reduce((sum, end, i) => (i % 2 ? sum + end - ranges[i - 1]! + 1 : sum), 0);
+      expect(fetched).toBeLessThan(hub.files.get(large)!.length);
+      await weights.close();
+    }
+    await expect(hubFolder('org/tiny', at)).rejects.toThrow('choose one with --file');
+    expect((await hubFolder('org/tiny:Q4_K_M', at)).name).toBe(`org/tiny/${large}`);
+  });
+
+  it('are loaded from any source of bytes', async () => {
+    const source = await openFile(file);
+    const device = await openDevice();
+    const { model, tokenizer, folder } = await loadModel(source, { device, onNote: () => {} });
+    expect([tokenizer.vocabularySize, folder]).toEqual([97, file]);
+    // The file is the caller's, and still open.
+    expect((await source.read(0, 4)).join()).toBe('71,71,85,70');
+    model.dispose();
+    device.destroy();
+    await source.close();
+    await expect(loadModel(7 as never)).rejects.toThrow('expected');
   });
 });
