@@ -26,7 +26,7 @@ export {
   storedName,
   type TableSpec,
 } from './description.ts';
-export { type CheckpointNames, type Family, family } from './families/family.ts';
+export { type CheckpointNames, type Family, family, type GgufRecord } from './families/family.ts';
 export { FAMILIES, type FamilyName } from './families/index.ts';
 export * from './generate.ts';
 export { ggufFolder } from './gguf/folder.ts';

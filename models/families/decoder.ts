@@ -6,6 +6,7 @@
 import * as v from 'valibot';
 import type { LayerSpec, NormSpec } from '../block.ts';
 import type { Description } from '../description.ts';
+import type { Metadata } from '../gguf/metadata.ts';
 import type { ModelSizes } from '../model.ts';
 import type { CheckpointNames } from './family.ts';
 import {
@@ -64,6 +65,16 @@ export const decoderCheckpoint: CheckpointNames = {
   needless: [/\.rotary_emb\.inv_freq$/],
   copies: { 'lm_head.weight': 'model.embed_tokens.weight' },
 };
+
+/** {@link decoderFields} of a GGUF file. */
+export const decoderGguf = (of: Metadata): Record<string, unknown> => ({
+  ...of.sizes,
+  num_key_value_heads: of.optional('attention.head_count_kv') ?? of.number('attention.head_count'),
+  head_dim: of.headSize,
+  rms_norm_eps: of.number('attention.layer_norm_rms_epsilon'),
+  rope_theta: of.optional('rope.freq_base') ?? 10000,
+  attention_bias: of.has('blk.0.attn_q.bias'),
+});
 
 /** The other modules of a layer. */
 export const DECODER_MODULES = {

@@ -6,6 +6,7 @@
 
 import type * as v from 'valibot';
 import type { Description } from '../description.ts';
+import type { Metadata } from '../gguf/metadata.ts';
 import { checkConfig } from './fields.ts';
 
 /** What the names in a family's checkpoints may look like, besides those of its parameters. */
@@ -20,6 +21,18 @@ export interface CheckpointNames {
   readonly renamed?: readonly (readonly [RegExp, string])[];
 }
 
+/** A family's GGUF files. */
+export interface GgufRecord {
+  /** Their `general.architecture`. */
+  readonly architecture: string;
+  /** Which of the files of that architecture, where relatives share it. */
+  readonly is?: (of: Metadata) => boolean;
+  /** What config.json says besides `model_type`, the vocabulary and whether the decoder is tied. @throws UserError `gguf` */
+  readonly config: (of: Metadata) => Record<string, unknown>;
+  /** Rows of each head's queries and keys are there in pairs that are rotated together, not as halves. */
+  readonly interleaved?: boolean;
+}
+
 /** Models of one `model_type`. */
 export interface Family {
   /** `model_type` in config.json. */
@@ -29,6 +42,8 @@ export interface Family {
   readonly checkpoint: CheckpointNames;
   /** Published sizes by name, as config.json has them, `model_type` and the like aside. */
   readonly presets: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** Absent: its GGUF files are not read. */
+  readonly gguf?: GgufRecord;
   /**
    * What a config.json says.
    * @param name begins every message.

@@ -8,10 +8,12 @@
 import * as v from 'valibot';
 import type { AttentionSpec, NormSpec } from '../block.ts';
 import type { Description } from '../description.ts';
+import type { Metadata } from '../gguf/metadata.ts';
 import {
   DECODER_MODULES,
   decoderCheckpoint,
   decoderFields,
+  decoderGguf,
   decoderRotary,
   describeDecoder,
   layerName,
@@ -66,10 +68,30 @@ const schema3 = v.object({
   final_logit_softcapping: capField(null),
 });
 
+/** @param layersOf27B whose scores are not over the root of a head's size. */
+function gemmaGguf(of: Metadata, layersOf27B: number): Record<string, unknown> {
+  const scale = of.optional('attention.scale');
+  const large = of.number('block_count') === layersOf27B;
+  const size = large ? of.number('embedding_length') / of.number('attention.head_count') : of.headSize;
+  return {
+    ...decoderGguf(of),
+    sliding_window: of.number('attention.sliding_window'),
+    query_pre_attn_scalar: scale === undefined ? size : Number((scale ** -2).toPrecision(6)),
+  };
+}
+
 export const gemma2 = family({
   type: 'gemma2',
   architecture: 'Gemma2ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: {
+    architecture: 'gemma2',
+    config: (of) => ({
+      ...gemmaGguf(of, 46),
+      attn_logit_softcapping: of.optional('attn_logit_softcapping'),
+      final_logit_softcapping: of.optional('final_logit_softcapping'),
+    }),
+  },
   presets: { 'gemma-2-2b': preset2(2304, 9216, 26, 8, 4), 'gemma-2-9b': preset2(3584, 14336, 42, 16, 8) },
   schema: schema2,
   describe(json, name) {
@@ -84,6 +106,21 @@ export const gemma3 = family({
   type: 'gemma3_text',
   architecture: 'Gemma3ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: {
+    architecture: 'gemma3',
+    config(of) {
+      const slides = of.list('gemma3.attention.sliding_window_pattern');
+      return {
+        ...gemmaGguf(of, 62),
+        rope_theta: of.optional('rope.freq_base') ?? 1e6,
+        rope_local_base_freq: of.optional('rope.freq_base_swa'),
+        final_logit_softcapping: of.optional('final_logit_softcapping'),
+        ...(slides
+          ? { layer_types: slides.map((is) => (is ? 'sliding_attention' : 'full_attention')) }
+          : { sliding_window_pattern: of.optional('attention.sliding_window_pattern') }),
+      };
+    },
+  },
   presets: {
     'gemma-3-1b': {
       ...gemma(1152, 6912, 26, 4, 1),

@@ -42,6 +42,17 @@ export const gpt2 = family({
     needless: [/(^|\.)h\.\d+\.attn\.(masked_)?bias$/],
     copies: { 'lm_head.weight': NAMES.word },
   },
+  gguf: {
+    architecture: 'gpt2',
+    config: (of) => ({
+      n_embd: of.number('embedding_length'),
+      n_inner: of.number('feed_forward_length'),
+      n_layer: of.number('block_count'),
+      n_head: of.number('attention.head_count'),
+      n_positions: of.number('context_length'),
+      layer_norm_epsilon: of.number('attention.layer_norm_epsilon'),
+    }),
+  },
   presets: {
     gpt2: preset(768, 12, 12),
     'gpt2-medium': preset(1024, 24, 16),

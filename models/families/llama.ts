@@ -1,14 +1,25 @@
 /** Llama 1 to 3 (Touvron et al. 2023), as Hugging Face `LlamaForCausalLM` computes it. */
 
 import * as v from 'valibot';
-import { decoderCheckpoint, decoderFields, decoderRotary, describeDecoder } from './decoder.ts';
-import { family } from './family.ts';
+import { decoderCheckpoint, decoderFields, decoderGguf, decoderRotary, describeDecoder } from './decoder.ts';
+import { family, type GgufRecord } from './family.ts';
 import { presetSizes, yesNo } from './fields.ts';
+
+export const llamaGguf: GgufRecord = {
+  architecture: 'llama',
+  interleaved: true,
+  config(of) {
+    if (of.optional('expert_count')) throw of.fail('has experts, which are not computed here');
+    return { ...decoderGguf(of), mlp_bias: of.has('blk.0.ffn_gate.bias') };
+  },
+};
 
 export const llama = family({
   type: 'llama',
   architecture: 'LlamaForCausalLM',
   checkpoint: decoderCheckpoint,
+  // Mistral's later models, which have no window, are files of Llama.
+  gguf: { ...llamaGguf, is: (of) => of.optional('attention.sliding_window') === undefined },
   presets: {
     'llama2-7b': llama2(4096, 11008, 32, 32, 32),
     'llama2-13b': llama2(5120, 13824, 40, 40, 40),

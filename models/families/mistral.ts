@@ -4,11 +4,20 @@ import * as v from 'valibot';
 import { decoderCheckpoint, decoderFields, decoderRotary, describeDecoder } from './decoder.ts';
 import { family } from './family.ts';
 import { presetSizes, windowed, windowField } from './fields.ts';
+import { llamaGguf } from './llama.ts';
 
 export const mistral = family({
   type: 'mistral',
   architecture: 'MistralForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: {
+    ...llamaGguf,
+    is: (of) => of.optional('attention.sliding_window') !== undefined,
+    config: (of) => ({
+      ...llamaGguf.config(of),
+      sliding_window: of.number('attention.sliding_window'),
+    }),
+  },
   presets: {
     'mistral-7b': {
       ...presetSizes(4096, 14336, 32, 32),

@@ -5,18 +5,8 @@
 
 import * as v from 'valibot';
 import { family } from './family.ts';
-import {
-  activation,
-  causalFields,
-  commonFields,
-  epsilon,
-  linearSpec,
-  partSpec,
-  positionsField,
-  presetSizes,
-  yesNo,
-} from './fields.ts';
-import { describePlain, type PlainNames, plainSizes } from './plain.ts';
+import { activation, epsilon, linearSpec, partSpec, positionsField, presetSizes, yesNo } from './fields.ts';
+import { describePlain, type PlainNames, plainFields, plainSizes } from './plain.ts';
 import { ropeField, rotaryAngles, shareField, thetaField } from './rope.ts';
 
 const NAMES: PlainNames = {
@@ -36,6 +26,16 @@ export const neox = family({
     copies: { 'lm_head.weight': NAMES.word, 'embed_out.weight': NAMES.word },
     renamed: [[/^embed_out\./, 'lm_head.']],
   },
+  gguf: {
+    architecture: 'gptneox',
+    config: (of) => ({
+      ...of.sizes,
+      layer_norm_eps: of.number('attention.layer_norm_epsilon'),
+      rotary_pct: of.number('rope.dimension_count') / of.headSize,
+      rotary_emb_base: of.optional('rope.freq_base'),
+      use_parallel_residual: of.flag('gptneox.use_parallel_residual'),
+    }),
+  },
   presets: {
     'pythia-70m': preset(512, 6, 8),
     'pythia-160m': preset(768, 12, 12),
@@ -47,8 +47,7 @@ export const neox = family({
     'pythia-12b': preset(5120, 36, 40, 50688),
   },
   schema: v.object({
-    ...commonFields,
-    ...causalFields,
+    ...plainFields,
     max_position_embeddings: v.nullish(positionsField, 2048),
     layer_norm_eps: epsilon(1e-5),
     hidden_act: activation('gelu'),

@@ -4,7 +4,14 @@
  */
 
 import * as v from 'valibot';
-import { decoderCheckpoint, decoderFields, decoderRotary, describeDecoder, layerName } from './decoder.ts';
+import {
+  decoderCheckpoint,
+  decoderFields,
+  decoderGguf,
+  decoderRotary,
+  describeDecoder,
+  layerName,
+} from './decoder.ts';
 import { family } from './family.ts';
 import { normSpec, presetSizes, yesNo } from './fields.ts';
 
@@ -12,6 +19,13 @@ export const olmo2 = family({
   type: 'olmo2',
   architecture: 'Olmo2ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: {
+    architecture: 'olmo2',
+    config(of) {
+      if (of.optional('attention.sliding_window')) throw of.fail('is an OLMo 3, which is not computed here');
+      return decoderGguf(of);
+    },
+  },
   presets: { 'olmo-2-1b': preset(2048, 8192, 16, 16), 'olmo-2-7b': preset(4096, 11008, 32, 32) },
   schema: v.object({ ...decoderFields({ positions: 2048, eps: 1e-5 }), attention_bias: yesNo(false) }),
   describe: (json, name) =>

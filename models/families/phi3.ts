@@ -10,6 +10,7 @@ import {
   DECODER_MODULES,
   decoderCheckpoint,
   decoderFields,
+  decoderGguf,
   decoderRotary,
   describeDecoder,
   layerName,
@@ -24,6 +25,17 @@ export const phi3 = family({
   type: 'phi3',
   architecture: 'Phi3ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: {
+    architecture: 'phi3',
+    config: (of) => ({
+      ...decoderGguf(of),
+      head_dim: undefined,
+      partial_rotary_factor: (of.optional('rope.dimension_count') ?? of.headSize) / of.headSize,
+      sliding_window: of.optional('attention.sliding_window') || null,
+      original_max_position_embeddings:
+        of.optional('rope.scaling.original_context_length') ?? of.number('context_length'),
+    }),
+  },
   presets: {
     'phi-3-mini': {
       ...presetSizes(3072, 8192, 32, 32),

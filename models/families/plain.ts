@@ -6,7 +6,9 @@
 import type { AttentionSpec, LayerSpec } from '../block.ts';
 import type { Description } from '../description.ts';
 import type { ModelSizes } from '../model.ts';
-import { type commonFields, decoderSpec, divides, layerModules, normSpec } from './fields.ts';
+import { causalFields, commonFields, decoderSpec, divides, layerModules, normSpec } from './fields.ts';
+
+export const plainFields = { ...commonFields, ...causalFields };
 
 /** Their names in a checkpoint. */
 export interface PlainNames {

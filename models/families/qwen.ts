@@ -6,8 +6,15 @@
 
 import * as v from 'valibot';
 import type { LinearSpec } from '../block.ts';
-import { decoderCheckpoint, decoderFields, decoderRotary, describeDecoder, layerName } from './decoder.ts';
-import { family } from './family.ts';
+import {
+  decoderCheckpoint,
+  decoderFields,
+  decoderGguf,
+  decoderRotary,
+  describeDecoder,
+  layerName,
+} from './decoder.ts';
+import { family, type GgufRecord } from './family.ts';
 import {
   headSizeField,
   layerTypesField,
@@ -53,12 +60,23 @@ function windows(json: v.InferOutput<typeof schema2>, name: string): (number | n
   return slides.map((slides) => (slides ? window : null));
 }
 
+/** The upper layers may have a window; which, no file says. */
+const gguf = (architecture: string): GgufRecord => ({
+  architecture,
+  config(of) {
+    if (of.optional('attention.sliding_window'))
+      throw of.fail('has a window without saying in which layers; take its safetensors');
+    return { ...decoderGguf(of), use_sliding_window: false };
+  },
+});
+
 const biased = (map: LinearSpec): LinearSpec => ({ ...map, bias: map.weight.replace(/weight$/, 'bias') });
 
 export const qwen2 = family({
   type: 'qwen2',
   architecture: 'Qwen2ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: gguf('qwen2'),
   presets: {
     'qwen2-0.5b': preset2(896, 4864, 24, 14, 2, 131072),
     'qwen2.5-0.5b': preset2(896, 4864, 24, 14, 2, 32768),
@@ -84,6 +102,7 @@ export const qwen3 = family({
   type: 'qwen3',
   architecture: 'Qwen3ForCausalLM',
   checkpoint: decoderCheckpoint,
+  gguf: gguf('qwen3'),
   presets: {
     'qwen3-0.6b': preset3(1024, 3072, 28, 16, true),
     'qwen3-1.7b': preset3(2048, 6144, 28, 16, true),

@@ -6,10 +6,12 @@
 import { sizeOf } from '../../engine/index.ts';
 import { callback, checkValue, show } from '../../engine/options.ts';
 import { type ByteFolder, type ByteSource, folderOf, memorySource } from '../byteSource.ts';
-import { configOf, Metadata, storedOf } from './architectures.ts';
+import { parseConfig } from '../config.ts';
+import { configOf, storedOf } from './architectures.ts';
 import { unpackBlocks } from './blocks.ts';
 import { readGgufHeader } from './header.ts';
 import { llama3Scaling } from './llama3Scaling.ts';
+import { Metadata } from './metadata.ts';
 import { tensorFile } from './tensors.ts';
 import { tokenizerOf } from './tokenizerOf.ts';
 
@@ -46,8 +48,8 @@ export async function ggufFolder(open: () => Promise<ByteSource>): Promise<ByteF
       ['tokenizer_config.json', special],
       ['generation_config.json', { eos_token_id: endsOf(of) }],
     ]);
-    const stored = storedOf(of);
     const { name } = source;
+    const stored = storedOf(of, parseConfig(config, name).description);
     return folderOf(name, {
       has: async (file) => file === 'model.safetensors' || files.has(file),
       async open(file) {

@@ -7,8 +7,8 @@
  */
 
 import { show } from '../../engine/options.ts';
-import type { Metadata } from './architectures.ts';
 import type { GgufValue } from './header.ts';
+import type { Metadata } from './metadata.ts';
 
 type Json = Record<string, unknown>;
 

@@ -12,7 +12,16 @@ import { ggufFolder } from '../../models/gguf/folder.ts';
 import { readGgufHeader } from '../../models/gguf/header.ts';
 import { llama3Scaling } from '../../models/gguf/llama3Scaling.ts';
 import { resolveModelFolder } from '../../models/hub.ts';
-import { loadModel, loadModelWeights, loadTokenizer, runModel, streamModel } from '../../models/index.ts';
+import {
+  FAMILIES,
+  loadModel,
+  loadModelWeights,
+  loadTokenizer,
+  parseConfig,
+  presetConfig,
+  runModel,
+  streamModel,
+} from '../../models/index.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { ggufBytes } from './ggufWriter.ts';
 
@@ -47,10 +56,13 @@ describe('a model', () => {
 
   it.each([
     'gemma2-a',
+    'gemma3-a',
     'gemma3-b',
     'gpt2-a',
     'gpt_neox-a',
     'llama3-a',
+    'llama3-b',
+    'mistral-a',
     'mistral-b',
     'olmo2-b',
     'phi3-b',
@@ -78,6 +90,13 @@ describe('a model', () => {
     };
     expect(await logits(is)).toEqual(await logits(was));
     for (const model of [was, is]) model.dispose();
+  });
+
+  it('is of any family that writes text', () => {
+    for (const [name, { gguf, presets }] of Object.entries(FAMILIES)) {
+      const { causal } = parseConfig(presetConfig(Object.keys(presets)[0]!, 2)).description;
+      expect(gguf !== undefined, name).toBe(causal);
+    }
   });
 
   it('is streamed from its file', async () => {
@@ -213,7 +232,10 @@ describe('a file that lies', async () => {
       return ggufFolder(async (): Promise<ByteSource> => memorySource('x.gguf', copy));
     };
     await expect(text('qwen2', 'qwenX')).rejects.toThrow(
-      "its architecture 'qwenX' is not supported; supported: llama, qwen2",
+      "its architecture 'qwenX' is not supported; supported: gemma2, gemma3",
+    );
+    await expect(text('qwen2', 'bert2')).rejects.toThrow(
+      'whose GGUF files have no head that predicts tokens',
     );
     await expect(text('gpt-2', 'gpt-9')).rejects.toThrow("its pre-tokenizer 'gpt-9' is not supported");
     await expect(text('qwen2.block_count', 'qwen2.block_cXunt')).rejects.toThrow(
