@@ -608,6 +608,85 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(await page.locator('#map-tip').textContent()).toMatch(/^L\d+\.N\d+ {2}activation/);
   });
 
+  it('keeps 36,864 neurons legible: a layer opened in place, zoom, the strongest first, a cut or a logarithm', async () => {
+    const map = page.locator('#map');
+    const canvas = page.locator('#map canvas');
+    await page.fill('#add-name', 'L7.N1200');
+    await page.press('#add-name', 'Enter');
+    await page.locator('[data-neuron="L7.N1200"].selected').waitFor();
+    expect(await page.inputValue('#layer')).toBe('7');
+    expect(await page.locator('#positive .name').allTextContents()).toHaveLength(5);
+    expect(
+      (await page.locator('#negative .name').allTextContents()).every((name) => name.startsWith('L7.N')),
+    ).toBe(true);
+    // Cells that can be pointed at: fewer than a hundred stand side by side.
+    await map.focus();
+    await page.keyboard.press('Home');
+    await expect.poll(() => page.locator('#map-spoken').textContent()).toMatch(/^L7\.N0:/);
+    await page.keyboard.press('ArrowDown');
+    const below = Number(/L7\.N(\d+)/.exec((await page.locator('#map-spoken').textContent())!)![1]);
+    expect(below).toBeLessThan(100);
+    // Its name beside the cells closes it and opens it; so does a key.
+    await page.keyboard.press('o');
+    await expect.poll(() => page.inputValue('#layer')).toBe('');
+    await page.keyboard.press('o');
+    await expect.poll(() => page.inputValue('#layer')).toBe('7');
+    await page.selectOption('#layer', '');
+    await map.evaluate((frame) => {
+      frame.scrollTop = 0;
+    });
+    let box = (await canvas.boundingBox())!;
+    await page.mouse.move(box.x + 6, box.y + 8);
+    await expect
+      .poll(() => page.locator('#map-tip').textContent())
+      .toMatch(/^L0 {2}sum of \|NeurGrad\| [\d.e−]+: \+.*opens it/);
+    await page.mouse.click(box.x + 6, box.y + 8);
+    await expect.poll(() => page.inputValue('#layer')).toBe('0');
+    await page.selectOption('#layer', '');
+
+    // The first cell of a layer is its strongest.
+    await page.selectOption('#order', 'strongest');
+    const strongest = await page.evaluate(() => {
+      const sizes = [...window.neurgradLab.view.study!.neurgrad.subarray(0, 3072)].map(Math.abs);
+      return sizes.indexOf(Math.max(...sizes));
+    });
+    await map.focus();
+    await page.keyboard.press('Home');
+    for (let i = 0; i < 12; i++) await page.keyboard.press('PageUp');
+    await expect
+      .poll(() => page.locator('#map-spoken').textContent())
+      .toMatch(new RegExp(`^L0\\.N${strongest}:`));
+
+    const high = () => map.evaluate((frame) => frame.scrollHeight);
+    const whole = await high();
+    await page.click('#zoom-in');
+    await page.click('#zoom-in');
+    expect(await high()).toBeGreaterThan(1.5 * whole);
+    box = (await canvas.boundingBox())!;
+    expect(box.height).toBeLessThan(900);
+    // What was taken stays where it is; the rest is scrolled away.
+    expect(await map.evaluate((frame) => frame.scrollTop)).toBeGreaterThan(0);
+    await page.mouse.move(box.x + 60, box.y + 10);
+    expect(await page.locator('#map-tip').textContent()).toMatch(/^L[1-7]\.N\d+ {2}activation/);
+    await page.click('#zoom-out');
+    await page.click('#zoom-out');
+    expect(await high()).toBe(whole);
+
+    const legend = () => page.locator('.legend').textContent();
+    expect(await legend()).toMatch(/and beyond.*36 neurons lie beyond/);
+    await page.selectOption('#scale', 'log');
+    expect(await legend()).toMatch(/powers of ten, no colour below/);
+    await page.selectOption('#scale', 'all');
+    expect(await legend()).not.toMatch(/beyond|powers/);
+    await page.click('#more');
+    expect(await page.locator('#positive li').count()).toBe(25);
+    await page.click('#more');
+    expect(await seriousIssues(page)).toEqual([]);
+    await page.selectOption('#scale', 'p999');
+    await page.selectOption('#order', 'number');
+    await page.locator('[data-neuron="L7.N1200"] .remove').click();
+  });
+
   it('keeps a dropped GGUF file, and finds it after a reload', async () => {
     const own = await browser.newContext();
     const there = await own.newPage();

@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { tickLabels } from '../../examples/lab/src/curve.ts';
 import { figure, percent, signed, word } from '../../examples/lab/src/format.ts';
 import { Latest } from '../../examples/lab/src/latest.ts';
-import { colourBar, layOut, strength } from '../../examples/lab/src/map.ts';
+import { layOut, squares, sumsOf } from '../../examples/lab/src/map.ts';
+import { colourBar, SCALES, scaleOf, strength } from '../../examples/lab/src/scale.ts';
 import { fromHash, type State, toHash } from '../../examples/lab/src/state.ts';
 
 const STATE: State = {
@@ -15,6 +16,9 @@ const STATE: State = {
   site: 'pre',
   direction: 'plain',
   quantity: 'activation',
+  scale: 'log',
+  order: 'strongest',
+  layer: 7,
   selected: { layer: 11, index: 3071 },
   shifts: [
     { layer: 0, index: 0, shift: -1.25 },
@@ -31,7 +35,9 @@ describe('a link', () => {
 
   it('leaves out what it does not say, or says wrongly', () => {
     expect(fromHash('')).toEqual({});
-    expect(fromHash('#n=L1&s=L1.N2:x,L3.N4&site=nowhere&q=none&id=-1&d=sideways')).toEqual({});
+    expect(fromHash('#n=L1&l=7&c=none&o=up&s=L1.N2:x,L3.N4&site=nowhere&q=none&id=-1&d=sideways')).toEqual(
+      {},
+    );
     expect(fromHash('#s=L1.N2:2,junk')).toEqual({ shifts: [{ layer: 1, index: 2, shift: 2 }] });
   });
 });
@@ -50,6 +56,16 @@ describe('the map', () => {
     expect(layers * (lines * high + gap)).toBeLessThanOrEqual(height);
   });
 
+  it('has squares that fill the width, and a sum a layer', () => {
+    expect(squares(1536, 1000, 12)).toEqual({ wide: 12, high: 12, columns: 83, lines: 19 });
+    expect(squares(10, 1000, 12)).toMatchObject({ columns: 10, lines: 1 });
+    expect(squares(10, 5, 12)).toMatchObject({ columns: 1, lines: 10 });
+    expect(sumsOf([1, -2, 4, 0.5, 0, -1], 2, 3)).toEqual([
+      { up: 5, down: -2 },
+      { up: 0.5, down: -1 },
+    ]);
+  });
+
   it('grows in height where neurons are too many', () => {
     const { wide, high, columns, lines } = layOut(32, 11_008, 300, 240, 28);
     expect(columns * lines).toBeGreaterThanOrEqual(11_008);
@@ -58,17 +74,37 @@ describe('the map', () => {
   });
 });
 
-describe('the colour bar', () => {
-  it('has at each value the colour of a cell of that value', () => {
-    const stops = [...colourBar().matchAll(/var\((--\w+)\) ([\d.]+)%, var\(--cell\)\) ([\d.]+)%/g)];
+describe('the scale', () => {
+  const values = Float64Array.from({ length: 1000 }, (_, i) => (i % 2 ? -1 : 1) * (i + 1) * 1e-3);
+
+  it.each(SCALES)('%s: the colour bar has at each value the colour of a cell of that value', (name) => {
+    const scale = scaleOf(name, values);
+    const stops = [...colourBar(name).matchAll(/var\((--\w+)\) ([\d.]+)%, var\(--cell\)\) ([\d.]+)%/g)];
     expect(stops).toHaveLength(10);
-    for (const [, name, colour, at] of stops) {
-      const value = (Number(at) - 50) / 50;
-      expect(name).toBe(value < 0 ? '--negative' : '--positive');
-      expect(Number(colour) / 100).toBeCloseTo(strength(value, 1), 2);
+    for (const [, colour, share, at] of stops) {
+      const along = (Number(at) - 50) / 50;
+      const size = name === 'log' ? scale.low * 1e4 ** Math.abs(along) : scale.high * Math.abs(along);
+      expect(colour).toBe(along < 0 ? '--negative' : '--positive');
+      expect(Number(share) / 100).toBeCloseTo(strength(Math.sign(along) * size, scale), 2);
     }
-    expect(strength(-0.25, 1)).toBe(0.5);
-    expect(strength(0, 0)).toBe(0);
+  });
+
+  it('is cut where so many lie beyond', () => {
+    expect(scaleOf('all', values)).toMatchObject({ high: 1, beyond: 0 });
+    expect(scaleOf('p999', values)).toMatchObject({ high: 0.999, beyond: 1 });
+    expect(scaleOf('p99', values)).toMatchObject({ high: 0.99, beyond: 10 });
+    const cut = scaleOf('p99', values);
+    expect([strength(-1, cut), strength(-0.99 / 4, cut), strength(0, cut)]).toEqual([1, 0.5, 0]);
+    const log = scaleOf('log', values);
+    expect(strength(0.01, log)).toBeCloseTo(0.5, 9);
+    expect(strength(1e-5, log)).toBe(0);
+  });
+
+  it('has an end where nearly all is nothing', () => {
+    const few = new Float32Array(1000);
+    expect(strength(0, scaleOf('all', few))).toBe(0);
+    few[7] = -3;
+    for (const name of SCALES) expect(strength(-3, scaleOf(name, few))).toBe(1);
   });
 });
 

@@ -140,9 +140,10 @@ export class Lab {
 
   /** Another model, chosen by the user. The same one again keeps the sentence and the neurons in hand. */
   async choose(source: ModelSource): Promise<void> {
-    const { model, direction, dtype } = this.#state;
+    const { model, direction, dtype, scale, order } = this.#state;
     const same = modelOf(source) === model;
-    await this.#open(source, same ? this.#state : { ...START, model: modelOf(source), direction, dtype });
+    const start = { ...START, model: modelOf(source), direction, dtype, scale, order };
+    await this.#open(source, same ? this.#state : start);
   }
 
   /** Other storage of the weights: the same model is opened again. */
@@ -178,11 +179,15 @@ export class Lab {
     this.#changed();
   }
 
-  /** The neurons of the state that the model has. */
-  #existing(card: ModelCard): Pick<State, 'selected' | 'shifts'> {
+  /** The neurons and layer of the state that the model has. */
+  #existing(card: ModelCard): Pick<State, 'selected' | 'shifts' | 'layer'> {
     const has = ({ layer, index }: NeuronId) => layer < card.layers && index < card.width;
-    const { selected, shifts } = this.#state;
-    return { selected: selected && has(selected) ? selected : null, shifts: shifts.filter(has) };
+    const { selected, shifts, layer } = this.#state;
+    return {
+      selected: selected && has(selected) ? selected : null,
+      shifts: shifts.filter(has),
+      layer: layer !== null && layer < card.layers ? layer : null,
+    };
   }
 
   examples(): readonly string[] {
@@ -207,8 +212,9 @@ export class Lab {
     void this.#study.ask();
   }
 
-  paint(quantity: State['quantity']): void {
-    this.#state = { ...this.#state, quantity };
+  /** What the map shows, and how. */
+  look(change: Partial<Pick<State, 'quantity' | 'scale' | 'order' | 'layer'>>): void {
+    this.#state = { ...this.#state, ...change };
     this.#show();
   }
 
@@ -222,16 +228,18 @@ export class Lab {
     if (this.#card && !this.#card.software) void this.sweep(10);
   }
 
-  /** @returns an explanation where the model has no such neuron. */
-  find(name: string): NeuronId | string {
+  /** A neuron by its name, or a layer; a sentence where the model has none such. */
+  find(name: string): NeuronId | { layer: number; index: null } | string {
     const card = this.#card;
     if (!card) return 'There is no model yet.';
-    const match = /^L(\d+)\.N(\d+)$/i.exec(name.trim());
-    if (!match) return `“${name}” is not a neuron: write one like L2.N137.`;
-    const neuron = { layer: Number(match[1]), index: Number(match[2]) };
+    const match = /^L(\d+)(?:\.?N(\d+))?$/i.exec(name.trim());
+    if (!match) return `“${name}” is not a neuron: write one like L2.N137, or a layer like L2.`;
+    const [, layer, index] = match;
+    const neuron = { layer: Number(layer), index: index === undefined ? null : Number(index) };
     if (neuron.layer >= card.layers) return `This model has the layers L0 to L${card.layers - 1}.`;
-    if (neuron.index >= card.width) return `A layer of this model has the neurons N0 to N${card.width - 1}.`;
-    return neuron;
+    if ((neuron.index ?? 0) >= card.width)
+      return `A layer of this model has the neurons N0 to N${card.width - 1}.`;
+    return neuron as NeuronId | { layer: number; index: null };
   }
 
   shift(neuron: NeuronId, shift: number): void {
@@ -295,14 +303,16 @@ export class Lab {
     this.#work?.abort();
   }
 
-  /** The neurons with the largest and the smallest NeurGrad. */
+  /** The neurons with the largest and the smallest NeurGrad, of all layers or of the open one. */
   ends(count: number): { positive: NeuronId[]; negative: NeuronId[] } {
     const { study } = this.#results;
     const width = this.#card?.width ?? 1;
     if (!study) return { positive: [], negative: [] };
-    const { positive, negative } = strongest(study.neurgrad, count);
+    const { layer } = this.#state;
+    const [from, to] = layer === null ? [0, study.neurgrad.length] : [layer * width, (layer + 1) * width];
+    const { positive, negative } = strongest(study.neurgrad.subarray(from, to), count);
     const ids = (flat: readonly number[]) =>
-      flat.map((at) => ({ layer: Math.floor(at / width), index: at % width }));
+      flat.map((at) => ({ layer: Math.floor((from + at) / width), index: at % width }));
     return { positive: ids(positive), negative: ids(negative) };
   }
 
@@ -510,6 +520,9 @@ const START: State = {
   site: null,
   direction: 'outward',
   quantity: 'neurgrad',
+  scale: 'p999',
+  order: 'number',
+  layer: null,
   selected: null,
   shifts: [],
 };

@@ -9,18 +9,19 @@ import { fromDrop, fromPicker } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
 import { Hand } from './hand.ts';
 import { Lab, type View, WORDS } from './lab.ts';
-import { colourBar, NeuronMap } from './map.ts';
+import { NeuronMap, sumsOf } from './map.ts';
 import { BUNDLED, nameOfModel, sourceOf } from './models.ts';
 import { keepForOffline } from './offline.ts';
-import type { Answer, Progress, Study } from './protocol.ts';
+import type { Answer, ModelCard, Progress, Study } from './protocol.ts';
+import { colourBar, type Scale, scaleOf } from './scale.ts';
 import { type NeuronId, nameOf, type State, sameNeuron } from './state.ts';
 import { whyNot } from './webgpu.ts';
 import { WordList } from './words.ts';
 
 /** Within it slope and r are fitted. */
 const FIT_RANGE = 2;
-/** Strongest neurons listed on each side. */
-const ENDS = 5;
+/** Strongest neurons listed on each side, and where more are wished. */
+const ENDS = { few: 5, more: 25 };
 
 const field = (id: string) => byId<HTMLInputElement>(id);
 const sentence = byId<HTMLTextAreaElement>('text');
@@ -34,11 +35,18 @@ const hand = new Hand(byId<HTMLUListElement>('hand'), {
   onSelect: (neuron) => lab.select(neuron),
   onRemove: (neuron) => lab.remove(neuron),
 });
-const map = new NeuronMap({ frame: byId('map'), tooltip: byId('map-tip'), spoken: byId('map-spoken') }, take);
+const map = new NeuronMap(
+  { frame: byId('map'), tooltip: byId('map-tip'), spoken: byId('map-spoken') },
+  {
+    onSelect: take,
+    onLayer: (layer) => lab.look({ layer: layer === lab.view.state.layer ? null : layer }),
+  },
+);
 const models = byId<HTMLDialogElement>('models');
 let speaking = 0;
 /** What the map and the lists were last drawn from. */
-let drawn: { study: Study | null; quantity: State['quantity'] | null } = { study: null, quantity: null };
+let drawn: { study: Study | null; look: string } = { study: null, look: '' };
+let ends = ENDS.few;
 
 function take(neuron: NeuronId): void {
   lab.select(neuron);
@@ -73,6 +81,8 @@ function render(view: View): void {
   choice('dtype').value = state.dtype;
   choice('quantity').value = state.quantity;
   choice('direction').value = state.direction;
+  choice('scale').value = state.scale;
+  choice('order').value = state.order;
   renderSites(view);
   renderExamples();
   const remarks = (view.current.answer && answer?.remarks) || [];
@@ -155,13 +165,19 @@ function renderStudy(view: View, study: Study): void {
   byId('steer-word').textContent = `“${target}”`;
   for (const element of document.querySelectorAll('.target-word')) element.textContent = `“${target}”`;
 
-  if (drawn.study !== study || drawn.quantity !== state.quantity) {
-    drawn = { study, quantity: state.quantity };
-    const values = study[state.quantity];
+  const { quantity, scale: name, order, layer } = state;
+  const look = [quantity, name, order, layer, ends].join();
+  if (drawn.study !== study || drawn.look !== look) {
+    drawn = { study, look };
+    const values = study[quantity];
     const { activation, neurgrad } = study;
-    map.show({ layers: card!.layers, width: card!.width, values, activation, neurgrad });
-    renderLegend(values, state.quantity, target);
-    renderEnds();
+    const { layers, width } = card!;
+    const scale = scaleOf(name, values);
+    map.show({ layers, width, values, quantity: QUANTITIES[quantity], activation, neurgrad, scale, order });
+    map.open(layer);
+    renderLegend(scale, quantity, target);
+    renderLayers(card!, values, layer);
+    renderEnds(layer);
     const { site, direction } = study.question;
     byId('conventions').textContent =
       `Site ${site}, of prob, direction ${direction}, sign +, float32${state.dtype === 'f32' ? '' : ` with ${state.dtype} weights`}; p(“${target}”) = ${figure(study.p, 6)}.`;
@@ -169,25 +185,51 @@ function renderStudy(view: View, study: Study): void {
   map.mark(state.selected, state.shifts);
 }
 
-function renderLegend(
-  values: Float32Array | Float64Array,
-  quantity: State['quantity'],
-  target: string,
-): void {
-  let most = 0;
-  for (const value of values) most = Math.max(most, Math.abs(value));
-  byId('legend-low').textContent = figure(-most);
-  byId('legend-high').textContent = signed(most);
+const QUANTITIES: Readonly<Record<State['quantity'], string>> = {
+  neurgrad: 'NeurGrad',
+  gradient: 'gradient',
+  activation: 'activation',
+};
+
+function renderLegend({ name, high, low, beyond }: Scale, quantity: State['quantity'], target: string): void {
+  const reach = beyond > 0 ? ' and beyond' : '';
+  byId('legend-low').textContent = `${figure(-high)}${reach}`;
+  byId('legend-high').textContent = `${signed(high)}${reach}`;
+  byId('legend-bar').style.background = colourBar(name);
   const meaning: Record<State['quantity'], string> = {
     neurgrad: `how p(“${target}”) changes as a neuron is shifted by 1`,
     gradient: `dp(“${target}”)/da by backpropagation`,
     activation: 'value of each neuron',
   };
-  byId('legend-text').textContent = meaning[quantity];
+  const scale =
+    beyond > 0
+      ? `; ${beyond.toLocaleString('en')} neurons lie beyond the ends`
+      : low > 0
+        ? `; powers of ten, no colour below ${figure(low)}`
+        : '';
+  byId('legend-text').textContent = `${meaning[quantity]}${scale}. Bars: sum over a layer.`;
 }
 
-function renderEnds(): void {
-  const { positive, negative } = lab.ends(ENDS);
+/** The menu of layers, each with its share of the sum of what is shown. */
+function renderLayers(
+  { layers, width }: ModelCard,
+  values: Float32Array | Float64Array,
+  layer: number | null,
+): void {
+  const sums = sumsOf(values, layers, width).map(({ up, down }) => up - down);
+  const all = sums.reduce((a, b) => a + b, 0) || 1;
+  const option = (value: string, text: string) => el('option', { text, attributes: { value } });
+  choice('layer').replaceChildren(
+    option('', 'all'),
+    ...sums.map((sum, at) => option(String(at), `L${at} · ${percent(sum / all)}`)),
+  );
+  choice('layer').value = layer === null ? '' : String(layer);
+}
+
+function renderEnds(layer: number | null): void {
+  const { positive, negative } = lab.ends(ends);
+  for (const element of document.querySelectorAll('.within'))
+    element.textContent = layer === null ? '' : ` in L${layer}`;
   const fillList = (id: string, neurons: readonly NeuronId[]) =>
     byId(id).replaceChildren(
       ...neurons.map((neuron) =>
@@ -331,7 +373,21 @@ typed(
   () => typedTarget() !== targetText(lab.view),
   () => lab.ask({ target: typedTarget() === '' ? null : { word: typedTarget() } }),
 );
-on('quantity', 'change', () => lab.paint(choice('quantity').value as State['quantity']));
+on('quantity', 'change', () => lab.look({ quantity: choice('quantity').value as State['quantity'] }));
+on('scale', 'change', () => lab.look({ scale: choice('scale').value as State['scale'] }));
+on('order', 'change', () => lab.look({ order: choice('order').value as State['order'] }));
+on('layer', 'change', () => {
+  const { value } = choice('layer');
+  lab.look({ layer: value === '' ? null : Number(value) });
+});
+on('zoom-in', 'click', () => map.zoom(1));
+on('zoom-out', 'click', () => map.zoom(-1));
+on('more', 'click', () => {
+  ends = ends === ENDS.few ? ENDS.more : ENDS.few;
+  byId('more').textContent = ends === ENDS.few ? 'Show more' : 'Show fewer';
+  byId('more').setAttribute('aria-expanded', String(ends === ENDS.more));
+  render(lab.view);
+});
 on('site', 'change', () => {
   const { card } = lab.view;
   const site = card?.sites.find((known) => known === choice('site').value);
@@ -346,7 +402,8 @@ on('add', 'submit', (event) => {
   if (typeof found === 'string') return say(found);
   say(null);
   field('add-name').value = '';
-  take(found);
+  if (found.index === null || map.dense) lab.look({ layer: found.layer });
+  if (found.index !== null) take(found);
 });
 on('reset', 'click', () => lab.reset());
 on('steer', 'submit', (event) => {
@@ -423,7 +480,6 @@ async function listKept(): Promise<void> {
   byId('kept-title').hidden = kept.length === 0;
 }
 
-byId('legend-bar').style.background = colourBar();
 models.addEventListener('click', (event) => {
   if (event.target === models) models.close();
 });

@@ -7,9 +7,13 @@ import type { Site } from '../../../models/model.ts';
 import { WEIGHT_DTYPES, type WeightDtype } from '../../../models/storage.ts';
 import type { Direction } from '../../../neurgrad/conventions.ts';
 import type { Target } from './protocol.ts';
+import { SCALES, type ScaleName } from './scale.ts';
 
 /** What the map shows. */
 export type Quantity = 'neurgrad' | 'gradient' | 'activation';
+
+/** How the map orders the neurons of a layer. */
+export type Order = 'number' | 'strongest';
 
 export interface State {
   /** `facts-bert`, `stories260k`, `hub:organisation/name`, `gguf:name` or `folder:name`. */
@@ -22,6 +26,10 @@ export interface State {
   readonly site: Site | null;
   readonly direction: Direction;
   readonly quantity: Quantity;
+  readonly scale: ScaleName;
+  readonly order: Order;
+  /** The layer that the map has open in place. */
+  readonly layer: number | null;
   /** A neuron by layer and index, at the state's site. */
   readonly selected: NeuronId | null;
   readonly shifts: readonly (NeuronId & { readonly shift: number })[];
@@ -51,6 +59,9 @@ export function toHash(state: State): string {
     site: state.site,
     d: state.direction === 'plain' ? 'plain' : null,
     q: state.quantity === 'neurgrad' ? null : state.quantity,
+    c: state.scale === SCALES[0] ? null : state.scale,
+    o: state.order === 'strongest' ? 'strongest' : null,
+    l: state.layer === null ? null : `L${state.layer}`,
     n: state.selected && nameOf(state.selected),
     s: state.shifts.map((one) => `${nameOf(one)}:${one.shift}`).join(',') || null,
   };
@@ -68,6 +79,8 @@ export function fromHash(hash: string): Partial<State> {
   const dtype = WEIGHT_DTYPES.find((known) => known === fields.get('b'));
   const site = SITES.find((known) => known === fields.get('site'));
   const quantity = QUANTITIES.find((known) => known === fields.get('q'));
+  const scale = SCALES.find((known) => known === fields.get('c'));
+  const layer = /^L(\d{1,4})$/.exec(fields.get('l') ?? '')?.[1];
   const selected = parseId(fields.get('n') ?? '');
   const shifts = (fields.get('s') ?? '').split(',').flatMap((part) => {
     const [name = '', value = ''] = part.split(':');
@@ -83,6 +96,9 @@ export function fromHash(hash: string): Partial<State> {
     ...(site ? { site } : {}),
     ...(fields.get('d') === 'plain' ? { direction: 'plain' as const } : {}),
     ...(quantity ? { quantity } : {}),
+    ...(scale ? { scale } : {}),
+    ...(fields.get('o') === 'strongest' ? { order: 'strongest' as const } : {}),
+    ...(layer ? { layer: Number(layer) } : {}),
     ...(selected ? { selected } : {}),
     ...(shifts.length > 0 ? { shifts } : {}),
   };
