@@ -1,9 +1,9 @@
 /**
  * The vocabulary in a GGUF file's metadata as the `tokenizer.json` and `tokenizer_config.json` that it was made of, as far as it
- * tells: BPE over bytes with the pre-tokenizer that `tokenizer.ggml.pre` names, and SentencePiece's BPE.
+ * tells: BPE over bytes with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's BPE, and WordPiece.
  *
- * Sources: `llama-vocab.cpp` of llama.cpp for what each name of a pre-tokenizer stands for; transformers' `SentencePieceExtractor`
- * for merges from scores.
+ * Sources: `llama-vocab.cpp` of llama.cpp for what each name of a pre-tokenizer stands for; `convert_hf_to_gguf.py` for what is
+ * done to tokens; transformers' `SentencePieceExtractor` for merges from scores.
  */
 
 import { show } from '../../engine/options.ts';
@@ -32,57 +32,71 @@ const sequence = (...pretokenizers: Json[]): Json => ({ type: 'Sequence', pretok
 const GPT2 = byteLevel(true);
 /** Digits apart, then GPT-2's. */
 const STARCODER = sequence({ type: 'Digits', individual_digits: true }, GPT2);
-const words = (digits: string): Json =>
+const ENDINGS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
+const words = (letters: string, digits: string, signs = ''): Json =>
   sequence(
-    split(
-      `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
-    ),
+    split(`${letters}|\\p{N}${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n${signs}]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`),
     byteLevel(false),
   );
-const LLAMA3 = words('{1,3}');
-const QWEN2 = words('');
-
-/** What splits texts into words, by `tokenizer.ggml.pre`. */
-const PRE_TOKENIZERS: Readonly<Record<string, Json>> = {
-  'gpt-2': GPT2,
-  'gpt-neox': GPT2,
-  'phi-2': GPT2,
-  'jina-es': GPT2,
-  'jina-de': GPT2,
-  mpt: GPT2,
-  olmo: GPT2,
-  exaone: GPT2,
-  smollm: STARCODER,
-  starcoder: STARCODER,
-  codeshell: STARCODER,
-  refact: STARCODER,
-  'command-r': STARCODER,
-  'llama-bpe': LLAMA3,
-  'llama-v3': LLAMA3,
-  llama3: LLAMA3,
-  dbrx: LLAMA3,
-  'smaug-bpe': LLAMA3,
-  falcon3: LLAMA3,
-  qwen2: QWEN2,
-  stablelm2: QWEN2,
-  'deepseek-r1-qwen': QWEN2,
+const LETTERS = `${ENDINGS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+`;
+const LLAMA3 = words(LETTERS, '{1,3}');
+const QWEN2 = words(LETTERS, '');
+/** Words that begin with capitals apart. */
+const cased = (ending: string): string => {
+  const [upper, lower] = ['[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]', '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]'];
+  const before = '[^\\r\\n\\p{L}\\p{N}]?';
+  return `${before}${upper}*${lower}+${ending}|${before}${upper}+${lower}*${ending}`;
 };
-/** Whole words are looked up before they are merged. */
-const WHOLE_WORDS = new Set(['llama-bpe', 'llama-v3', 'llama3', 'falcon3']);
-/** Characters are composed first. */
-const COMPOSED = new Set(['qwen2', 'deepseek-r1-qwen', 'gpt-neox', 'olmo']);
+const TEKKEN = words(cased(''), '', '/');
+const GPT4O = words(cased(`${ENDINGS}?`), '{1,3}', '/');
+
+/** How texts become words, by what `tokenizer.ggml.pre` says. */
+interface Pre {
+  readonly names: string;
+  readonly words: Json;
+  /** Whole words are looked up before they are merged. */
+  readonly whole?: boolean;
+  /** Texts begin with a token where the file does not say. */
+  readonly begins?: boolean;
+  /** Characters are composed first. */
+  readonly composed?: boolean;
+}
+const PRE: readonly Pre[] = [
+  { names: 'gpt-2 phi-2 jina-es jina-de mpt jais exaone4 trillion granite-docling', words: GPT2 },
+  { names: 'olmo', words: GPT2, composed: true },
+  { names: 'smollm starcoder codeshell refact command-r exaone minerva-7b', words: STARCODER },
+  { names: 'llama-bpe llama-v3 llama3 falcon3 pixtral', words: LLAMA3, whole: true, begins: true },
+  { names: 'dbrx smaug-bpe', words: LLAMA3 },
+  { names: 'qwen2 deepseek-r1-qwen megrez', words: QWEN2, composed: true },
+  { names: 'stablelm2', words: QWEN2 },
+  { names: 'tekken', words: TEKKEN, whole: true, begins: true },
+  { names: 'gpt-4o llama4', words: GPT4O },
+];
+const PRE_BY_NAME: ReadonlyMap<string, Pre> = new Map(
+  PRE.flatMap((pre) => pre.names.split(' ').map((name): [string, Pre] => [name, pre])),
+);
+
+/** Kinds of vocabularies by `tokenizer.ggml.model`. */
+const KINDS: Readonly<
+  Record<string, (of: Metadata, tokens: readonly string[], types: readonly number[]) => Made>
+> = {
+  gpt2: bytesBpe,
+  llama: sentencePiece,
+  bert: wordPiece,
+};
 
 /** @throws UserError `gguf` for a vocabulary that is none, or of a kind that is not supported. */
 export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly config: Json } {
   const kind = of.text('tokenizer.ggml.model');
-  const tokens = list(of, 'tokens', 'string');
-  if (kind === undefined || !tokens) throw of.fail('has no vocabulary (tokenizer.ggml.tokens)');
+  const listed = list(of, 'tokens', 'string');
+  if (kind === undefined || !listed) throw of.fail('has no vocabulary (tokenizer.ggml.tokens)');
   const types = list(of, 'token_type', 'number') ?? [];
-  const made =
-    kind === 'gpt2' ? bytesBpe(of, tokens) : kind === 'llama' ? sentencePiece(of, tokens, types) : undefined;
-  if (!made) throw of.fail(`its vocabulary is of kind ${show(kind)}; gpt2 and llama are supported`);
+  if (!Object.hasOwn(KINDS, kind))
+    throw of.fail(`its vocabulary is of kind ${show(kind)}; ${Object.keys(KINDS).join(', ')} are supported`);
+  const made = KINDS[kind]!(of, listed, types);
+  const { tokens } = made;
   const token = (name: string): string | undefined => tokens[of.tokenId(name) ?? -1];
-  const [bos, eos] = [token('bos'), token('eos')];
+  const [bos, eos] = [token('bos') ?? token('cls'), token('eos')];
   const added = tokens.flatMap((content, id) => {
     const type = types[id];
     if (type !== CONTROL && type !== USER_DEFINED && type !== UNKNOWN) return [];
@@ -90,7 +104,10 @@ export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly 
     return [{ id, content, special, single_word: false, lstrip: false, rstrip: false, normalized: false }];
   });
   const begins = of.flag('tokenizer.ggml.add_bos_token') ?? made.begins;
-  const ends = of.flag('tokenizer.ggml.add_eos_token') ?? false;
+  // A separator stands in a vocabulary of WordPiece alone.
+  const end = made.separated
+    ? (of.flag('tokenizer.ggml.add_sep_token') ?? true) && token('seperator')
+    : of.flag('tokenizer.ggml.add_eos_token') && eos;
   return {
     tokenizer: {
       version: '1.0',
@@ -99,7 +116,7 @@ export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly 
       added_tokens: added,
       normalizer: made.normalizer,
       pre_tokenizer: made.preTokenizer,
-      post_processor: around(tokens, begins ? bos : undefined, ends ? eos : undefined),
+      post_processor: around(tokens, begins ? bos : undefined, end || undefined, made.separated),
       decoder: made.decoder,
       model: made.model,
     },
@@ -108,6 +125,7 @@ export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly 
       eos_token: eos,
       unk_token: token('unknown'),
       pad_token: token('padding'),
+      mask_token: token('mask'),
       chat_template: of.text('tokenizer.chat_template'),
       clean_up_tokenization_spaces: false,
     },
@@ -115,60 +133,72 @@ export function tokenizerOf(of: Metadata): { readonly tokenizer: Json; readonly 
 }
 
 interface Made {
+  /** As the tokenizer that the file was made of has them. */
+  readonly tokens: readonly string[];
   readonly model: Json;
   readonly normalizer: Json | null;
   readonly preTokenizer: Json | null;
   readonly decoder: Json;
   /** Whether texts begin with a token where the file does not say. */
   readonly begins: boolean;
+  /** Texts end with a separator, and the second of two begins with nothing. */
+  readonly separated?: boolean;
 }
 
 function bytesBpe(of: Metadata, tokens: readonly string[]): Made {
-  const pre = of.text('tokenizer.ggml.pre') ?? '';
-  if (!Object.hasOwn(PRE_TOKENIZERS, pre))
+  const name = of.text('tokenizer.ggml.pre') ?? '';
+  const pre = PRE_BY_NAME.get(name);
+  if (!pre)
     throw of.fail(
-      `its pre-tokenizer ${show(pre)} is not supported; supported: ${Object.keys(PRE_TOKENIZERS).join(', ')}`,
+      `its pre-tokenizer ${show(name)} is not supported; supported: ${[...PRE_BY_NAME.keys()].join(', ')}`,
     );
   return {
+    tokens,
     model: {
-      type: 'BPE',
-      dropout: null,
+      ...BPE,
       unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
       fuse_unk: false,
       byte_fallback: false,
-      ignore_merges: WHOLE_WORDS.has(pre),
+      ignore_merges: pre.whole ?? false,
       vocab: vocabularyOf(of, tokens),
       merges: list(of, 'merges', 'string') ?? [],
     },
-    normalizer: COMPOSED.has(pre) ? { type: 'NFC' } : null,
-    preTokenizer: PRE_TOKENIZERS[pre]!,
+    normalizer: pre.composed ? { type: 'NFC' } : null,
+    preTokenizer: pre.words,
     decoder: byteLevel(true),
-    begins: WHOLE_WORDS.has(pre),
+    begins: pre.begins ?? false,
   };
 }
 
+const BPE = {
+  type: 'BPE',
+  dropout: null,
+  continuing_subword_prefix: null,
+  end_of_word_suffix: null,
+};
+
 const SPACE = '▁';
 
-function sentencePiece(of: Metadata, tokens: readonly string[], types: readonly number[]): Made {
+function sentencePiece(of: Metadata, listed: readonly string[], types: readonly number[]): Made {
   const scores = list(of, 'scores', 'number');
-  if (scores?.length !== tokens.length)
+  if (scores?.length !== listed.length)
     throw of.fail('has a SentencePiece vocabulary without a score for each token');
   const prefixed = of.flag('tokenizer.ggml.add_space_prefix') ?? true;
   const unknown = types.indexOf(UNKNOWN);
+  // Tokens of spaces that are taken before all others are in the file as they stand in a text.
+  const spaces = listed.map((token, id) => types[id] === USER_DEFINED && /^ +$/.test(token));
+  const tokens = listed.map((token, id) => (spaces[id] ? token.replaceAll(' ', SPACE) : token));
+  const ranks = scores.map((score, id) => (spaces[id] ? Number.POSITIVE_INFINITY : score));
   return {
+    tokens,
     model: {
-      type: 'BPE',
-      dropout: null,
+      ...BPE,
       unk_token: unknown < 0 ? null : tokens[unknown],
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
       fuse_unk: true,
       byte_fallback: tokens.includes('<0x00>'),
       ignore_merges: false,
       vocab: vocabularyOf(of, tokens),
-      merges: mergesOf(tokens, scores),
+      merges: mergesOf(tokens, ranks),
     },
     normalizer: {
       type: 'Sequence',
@@ -191,6 +221,35 @@ function sentencePiece(of: Metadata, tokens: readonly string[], types: readonly 
   };
 }
 
+/** Pieces that go on with a word lose their ## in the file, all others but special ones begin with a space. */
+function wordPiece(of: Metadata, listed: readonly string[], types: readonly number[]): Made {
+  const tokens = listed.map((token, id) => {
+    if (token.startsWith(SPACE)) return token.slice(1);
+    return types[id] === CONTROL || /^\[\w+\]$/.test(token) ? token : `##${token}`;
+  });
+  return {
+    tokens,
+    model: {
+      type: 'WordPiece',
+      unk_token: tokens[of.tokenId('unknown') ?? -1] ?? '[UNK]',
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
+      vocab: vocabularyOf(of, tokens),
+    },
+    normalizer: {
+      type: 'BertNormalizer',
+      clean_text: true,
+      handle_chinese_chars: true,
+      strip_accents: of.flag('tokenizer.ggml.normalizer.strip_accents') ?? null,
+      lowercase: of.flag('tokenizer.ggml.normalizer.lowercase') ?? true,
+    },
+    preTokenizer: { type: 'BertPreTokenizer' },
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+    begins: true,
+    separated: true,
+  };
+}
+
 /** Every way to put a token together of two, those of the highest score first. */
 function mergesOf(tokens: readonly string[], scores: readonly number[]): string[][] {
   const ids = new Map(tokens.map((token, id) => [token, id]));
@@ -205,7 +264,11 @@ function mergesOf(tokens: readonly string[], scores: readonly number[]): string[
     });
   });
   merges.sort(
-    (a, b) => b.score - a.score || a.id - b.id || a.places[0]! - b.places[0]! || a.places[1]! - b.places[1]!,
+    (a, b) =>
+      (b.score === a.score ? 0 : b.score - a.score) ||
+      a.id - b.id ||
+      a.places[0]! - b.places[0]! ||
+      a.places[1]! - b.places[1]!,
   );
   return merges.map(({ parts }) => [...parts]);
 }
@@ -221,16 +284,21 @@ function vocabularyOf(of: Metadata, tokens: readonly string[]): Record<string, n
   return Object.fromEntries(vocabulary);
 }
 
-/** What is put around a text. */
-function around(tokens: readonly string[], bos: string | undefined, eos: string | undefined): Json | null {
-  const names = [bos, eos].filter((token) => token !== undefined);
+/** What is put around a text. @param separated whether the second of two texts begins with nothing. */
+function around(
+  tokens: readonly string[],
+  bos: string | undefined,
+  end: string | undefined,
+  separated = false,
+): Json | null {
+  const names = [bos, end].filter((token) => token !== undefined);
   if (names.length === 0) return null;
   const part = (token: string | undefined, type: number): Json[] =>
     token === undefined ? [] : [{ SpecialToken: { id: token, type_id: type } }];
   const text = (id: string, type: number): Json[] => [
-    ...part(bos, type),
+    ...part(separated && id === 'B' ? undefined : bos, type),
     { Sequence: { id, type_id: type } },
-    ...part(eos, type),
+    ...part(end, type),
   ];
   return {
     type: 'TemplateProcessing',
