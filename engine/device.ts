@@ -7,7 +7,7 @@
  */
 
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
-import { DeviceError, DeviceLostError, OutOfMemoryError } from './errors.ts';
+import { DeviceError, DeviceLostError } from './errors.ts';
 import { IndexFaults } from './indexFaults.ts';
 import {
   type BufferWindow,
@@ -286,23 +286,16 @@ export class Device {
       gpu,
       capabilities.immediates ? 'immediate' : 'uniform',
       capabilities,
+      (error) => this.#told(error),
       (fault) => {
         this.#failure ??= fault;
       },
     );
     this.indexFaults = new IndexFaults(gpu, this.queue);
     this.pool = new MemoryPool(gpu, this.queue, budget, (buffers) => this.queue.forget(buffers));
+    // What stands between no error scopes.
     gpu.onuncapturederror = ({ error }: GPUUncapturedErrorEvent) => {
-      const { total } = this.pool.report();
-      this.#failure ??=
-        error.constructor.name === 'GPUOutOfMemoryError'
-          ? new OutOfMemoryError(
-              `out of device memory with ${(total / 2 ** 20).toFixed(1)} MiB held: ${error.message}`,
-              0,
-              total,
-              this.pool.budget,
-            )
-          : new Error(`WebGPU refused a command (this is a bug in neurgrad): ${error.message}`);
+      this.#failure ??= this.#told(error);
     };
     gpu.lost.then((reason) => {
       if (this.#destroyed) return;
@@ -311,6 +304,12 @@ export class Device {
         `the GPU device was lost (${reason.reason || 'unknown'}: ${reason.message.split('\n')[0]}) with ${(total / 2 ** 20).toFixed(1)} MiB held; open a new one`,
       );
     });
+  }
+
+  #told(error: GPUError): Error {
+    return error.constructor.name === 'GPUOutOfMemoryError'
+      ? this.pool.refused(0, error.message)
+      : new Error(`WebGPU refused a command (this is a bug in neurgrad): ${error.message}`);
   }
 
   /** Resolves when the device is lost; also by `destroy()`, with the reason `destroyed`. Never rejects. */
@@ -396,6 +395,9 @@ export class Device {
     const faults = this.indexFaults.window;
     if (total === 0 && !faults) return new Uint8Array(0);
     const pieces: { readonly staging: PooledBuffer; readonly size: number }[] = [];
+    const { submissions } = this.queue;
+    const sources = new Set(windows.map(({ buffer }) => buffer.writtenBy));
+    const copies = new Set<number>();
     try {
       for (const window of faults ? [...windows, faults] : windows)
         for (let begin = 0; begin < window.size; begin += STAGED_BYTES) {
@@ -406,16 +408,18 @@ export class Device {
             { buffer: window.buffer, offset: window.offset + begin, size },
             { buffer: staging, offset: 0, size },
           );
+          copies.add(staging.writtenBy).add(staging.madeBy);
         }
       this.queue.flush();
       const result = new Uint8Array(total + (faults?.size ?? 0));
       let done = 0;
       for (const { staging, size } of pieces) {
         try {
-          await this.wait(staging.buffer.mapAsync(GPUMapMode.READ, 0, size));
+          await this.wait(this.#map(staging.buffer, size));
         } catch (cause) {
           await this.queue.verdicts();
           this.check();
+          for (const number of copies) await submissions.demand(number, true);
           throw new DeviceLostError(`reading back from the GPU failed: ${(cause as Error).message}`, {
             cause,
           });
@@ -427,6 +431,8 @@ export class Device {
       }
       await this.queue.verdicts();
       this.check();
+      for (const number of sources) await submissions.demand(number);
+      for (const number of copies) await submissions.demand(number, true);
       if (!faults) return result;
       this.indexFaults.report(result.slice(total));
       return result.slice(0, total);
@@ -435,12 +441,22 @@ export class Device {
     }
   }
 
+  /** Rejects where the buffer cannot be mapped, and says so nowhere else. */
+  #map(staging: GPUBuffer, size: number): Promise<undefined> {
+    this.gpu.pushErrorScope('validation');
+    const mapped = staging.mapAsync(GPUMapMode.READ, 0, size);
+    this.gpu.popErrorScope().catch(() => {});
+    return mapped;
+  }
+
   /** Waits until everything recorded so far has run. */
   async finish(): Promise<void> {
     this.queue.flush();
     await this.wait(this.gpu.queue.onSubmittedWorkDone());
-    await this.queue.verdicts();
+    await Promise.all([this.queue.verdicts(), this.queue.submissions.settled()]);
     this.check();
+    const untold = this.queue.submissions.untold();
+    if (untold) throw untold;
     if (this.indexFaults.window && !this.queue.recorder) await this.readWindows([]);
   }
 

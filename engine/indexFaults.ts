@@ -62,6 +62,8 @@ export class IndexFaults {
     this.#checked.set(index, { recorder: queue.recorder, below: size });
     if (!this.#ops.includes(op)) this.#ops.push(op);
     this.#window ??= this.#make();
+    // What a failed submission found is lost; those behind it do not depend on that.
+    this.#window.buffer.writtenBy = 0;
     for (const { begin, end } of index.segments)
       queue.dispatch(
         checkIndices(),
@@ -102,8 +104,11 @@ export class IndexFaults {
       bytes,
       staging: false,
       lastUse: 0,
+      madeBy: 0,
+      writtenBy: 0,
       releases: 0,
       writes: 0,
+      broken: false,
       plan: null,
     };
     return { buffer, offset: 0, size: bytes };

@@ -8,6 +8,7 @@
 
 import { TEXEL } from '../kernels/kernel.ts';
 import { OutOfMemoryError, PlanError } from './errors.ts';
+import type { Submissions, Written } from './submissions.ts';
 
 /** What device memory is held for. */
 export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'] as const;
@@ -15,7 +16,7 @@ export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'
 export type Purpose = (typeof PURPOSES)[number];
 
 /** What the pool has from the driver. `id` names it in bind group keys; it is never reused by another. */
-interface Pooled {
+interface Pooled extends Written {
   /** The device that it is of. */
   readonly gpu: GPUDevice;
   readonly id: number;
@@ -28,6 +29,8 @@ interface Pooled {
   releases: number;
   /** How often something has been put into it: by dispatches, copies and the host. Of a plan's own what its replays put there again is none. */
   writes: number;
+  /** The device could not make it. */
+  broken: boolean;
   /** The plan that keeps it from others. */
   plan: PlanMemory | null;
 }
@@ -93,6 +96,8 @@ export interface FenceClock {
   readonly nextSerial: number;
   /** Serial of the newest finished submit. */
   readonly finishedSerial: number;
+  /** Where it is told what WebGPU refused. */
+  readonly submissions: Submissions;
   /** Submits what is recorded. */
   flush(): void;
 }
@@ -191,12 +196,15 @@ export class MemoryPool {
   acquireTexture(width: number, height: number, purpose: Purpose): PooledTexture {
     const bytes = 16 * width * height;
     const make = (): PooledTexture => {
-      const texture = this.#device.createTexture({
+      const descriptor: GPUTextureDescriptor = {
         size: [width, height],
         format: TEXEL,
         usage: GPUTextureUsage.STORAGE_BINDING,
+      };
+      return this.#made(bytes, false, () => {
+        const texture = this.#device.createTexture(descriptor);
+        return { texture, view: texture.createView(), width, height };
       });
-      return { texture, view: texture.createView(), width, height, ...this.#made(bytes, false) };
     };
     return this.#acquire(bytes, purpose, 'gpu', textureKind(width, height), make) as PooledTexture;
   }
@@ -245,8 +253,7 @@ export class MemoryPool {
       buffer.plan = null;
       if (this.#held.has(buffer)) continue;
       this.#byPurpose.scratch -= buffer.bytes;
-      this.#pooled += buffer.bytes;
-      enlist(this.#free.storage, buffer);
+      this.#enlist(buffer);
     }
     plan.owned.clear();
   }
@@ -299,25 +306,59 @@ export class MemoryPool {
     const usage = staging
       ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
       : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return { buffer: this.#device.createBuffer({ size, usage }), ...this.#made(size, staging) };
+    return this.#made(size, staging, () => ({ buffer: this.#device.createBuffer({ size, usage }) }));
   }
 
-  #made(bytes: number, staging: boolean): Pooled {
-    return {
+  /** What the device could not make is given to nobody again; what uses it meets the error in place of numbers. */
+  #made<Kind extends object>(bytes: number, staging: boolean, make: () => Kind): Kind & Pooled {
+    const { made, number, fault } = this.#clock.submissions.making(make, ({ message }) =>
+      this.refused(bytes, message),
+    );
+    const pooled: Kind & Pooled = {
+      ...made,
       gpu: this.#device,
       id: this.#nextId++,
       bytes,
       staging,
       lastUse: 0,
+      madeBy: number,
+      writtenBy: number,
       releases: 0,
       writes: 0,
+      broken: false,
       plan: null,
     };
+    fault.then((error) => {
+      if (!error) return;
+      pooled.broken = true;
+      // It may lie among the free ones already; and whoever tries again with less has their room.
+      this.trim();
+    });
+    return pooled;
+  }
+
+  /** What the device says when its memory does not suffice. @param asked bytes, 0 where that is not known */
+  refused(asked: number, message: string): OutOfMemoryError {
+    const what = asked > 0 ? `${megabytes(asked)} asked for with ` : '';
+    return new OutOfMemoryError(
+      `out of device memory: ${what}${megabytes(this.#total)} held; use smaller batches or a smaller dtype (${message.split('\n')[0]})`,
+      asked,
+      this.#total,
+      this.budget,
+    );
+  }
+
+  /** Gives one back to the driver. */
+  #drop(held: Held): void {
+    // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
+    ('texture' in held ? held.texture : held.buffer).destroy();
+    this.#total -= held.bytes;
   }
 
   #hold(buffer: Held, purpose: Purpose): void {
     this.#held.set(buffer, purpose);
     this.#byPurpose[purpose] += buffer.bytes;
+    buffer.writtenBy = buffer.madeBy;
   }
 
   /** Accounts a held buffer to another purpose (an activation that a tape keeps is `saved`). */
@@ -339,7 +380,16 @@ export class MemoryPool {
     if (buffer.plan) {
       // Still the plan's: counted as scratch.
       this.#byPurpose.scratch += buffer.bytes;
-      if (!buffer.plan.pinned.has(buffer)) enlist(buffer.plan.free, buffer);
+      if (!buffer.plan.pinned.has(buffer) && !buffer.broken) enlist(buffer.plan.free, buffer);
+      return;
+    }
+    this.#enlist(buffer);
+  }
+
+  #enlist(buffer: Held): void {
+    if (buffer.broken) {
+      this.#onDestroy(new Set([buffer]));
+      this.#drop(buffer);
       return;
     }
     this.#pooled += buffer.bytes;
@@ -355,10 +405,8 @@ export class MemoryPool {
     // Once for all of them: who is told looks through all that it keeps.
     this.#onDestroy(pooled);
     for (const buffer of pooled) {
-      // The driver keeps a destroyed buffer's memory until submitted work that uses it has finished.
-      ('texture' in buffer ? buffer.texture : buffer.buffer).destroy();
       this.#pooled -= buffer.bytes;
-      this.#total -= buffer.bytes;
+      this.#drop(buffer);
     }
     for (const free of lists) free.clear();
   }

@@ -98,6 +98,9 @@ export class Plan<T> implements Owned, Disposable {
     if (queue.recorder) throw new PlanError('replay inside a recording; call it outside');
     if (this.#inputs.some(([buffer, releases]) => buffer.releases !== releases))
       throw new PlanError('a tensor that the plan uses has been disposed of; keep it, or record again');
+    // Its own buffers begin with no contents, as when they were recorded: what became of an earlier replay is nothing to this one.
+    for (const buffer of this.#memory.owned)
+      if (!this.#memory.pinned.has(buffer)) buffer.writtenBy = buffer.madeBy;
     for (const step of this.#steps)
       if ('from' in step) queue.copy(step.from, step.to);
       else queue.encode(step);

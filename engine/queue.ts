@@ -29,6 +29,7 @@ import {
 } from './kernelCheck.ts';
 import type { BufferWindow, FenceClock, Held, PooledBuffer, Window } from './memory.ts';
 import type { Profiler } from './profiler.ts';
+import { Submissions, type Telling } from './submissions.ts';
 
 /** One dispatch, ready to be encoded (again). */
 export interface Dispatch {
@@ -53,8 +54,8 @@ interface Compiled {
   readonly writes: readonly number[];
   /** What was compiled, of a kernel that is not neurgrad's own. */
   readonly text: Readonly<Record<string, string>> | null;
-  /** Whether the compiler has not answered yet, for such a kernel. */
-  onTrial: boolean;
+  /** The compiler's answer, while it has not come yet, for such a kernel. */
+  trial: Promise<void> | null;
   /** Its answer, where that is no. */
   fault: KernelError | null;
 }
@@ -136,6 +137,8 @@ export class CommandQueue implements FenceClock {
   #boundPipeline: GPUComputePipeline | null = null;
   #recorded = 0;
   #perSubmit = FIRST_SUBMIT;
+  /** What WebGPU says of the submissions. */
+  readonly submissions: Submissions;
   nextSerial = 1;
   finishedSerial = 0;
   /** Dispatches recorded since the device was opened. */
@@ -143,13 +146,15 @@ export class CommandQueue implements FenceClock {
   profiler: Profiler | null = null;
   recorder: Recorder | null = null;
 
-  /** `report` is told what turns out later to be wrong with a kernel. */
+  /** `tell` says what WebGPU refused; `report` is told what turns out later to be wrong with a kernel. */
   constructor(
     device: GPUDevice,
     passing: ParameterPassing,
     limits: BindingLimits,
+    tell: Telling,
     report: (fault: Error) => void,
   ) {
+    this.submissions = new Submissions(device, tell);
     this.#device = device;
     this.#passing = passing;
     this.#limits = limits;
@@ -182,6 +187,7 @@ export class CommandQueue implements FenceClock {
     placeParameters(kernel.name, compiled.params, params, this.#scratchViews);
     const parameterBytes = compiled.params.length * 4;
     this.#submitted(kernel, compiled, () => {
+      this.#open();
       const group = this.#bindGroup(kernel, compiled, windows);
       const parameters = this.#scratch;
       const step: Dispatch = { kernel, compiled, group, windows, parameters, parameterBytes, grid, flops };
@@ -201,22 +207,34 @@ export class CommandQueue implements FenceClock {
    * else along, and the fault is told as that kernel's.
    */
   #submitted({ name }: Kernel, compiled: Compiled, record: () => void): void {
-    if (!compiled.onTrial) {
+    const { trial } = compiled;
+    if (!trial) {
       record();
       return;
     }
     this.flush();
-    const refused = this.#watched(() => {
-      record();
-      this.flush();
+    this.#open(async (error) => {
+      await trial;
+      if (compiled.fault) return compiled.fault;
+      const fault = new KernelError(name, `WebGPU refused its dispatch: ${error.message.split('\n')[0]}`);
+      this.#report(fault);
+      return fault;
     });
-    this.#expect(
-      refused.then((error) => {
-        if (!error || compiled.fault) return;
-        const what = error.message.split('\n')[0];
-        this.#report(new KernelError(name, `WebGPU refused its dispatch: ${what}`));
-      }),
-    );
+    const { current } = this.submissions;
+    try {
+      record();
+    } finally {
+      this.flush();
+      this.#expect(this.submissions.verdict(current).then(() => {}));
+    }
+  }
+
+  /** What is being recorded; a submission begins with it. @param tell how its errors are told, where not as all others */
+  #open(tell?: Telling): GPUCommandEncoder {
+    if (this.#encoder) return this.#encoder;
+    this.submissions.begin(tell);
+    this.#encoder = this.#device.createCommandEncoder();
+    return this.#encoder;
   }
 
   #encode(step: Dispatch): void {
@@ -229,9 +247,9 @@ export class CommandQueue implements FenceClock {
       timestampWrites = this.profiler.begin(step.kernel.name, step.flops, bytes);
       if (timestampWrites) this.#endPass();
     }
-    this.#encoder ??= this.#device.createCommandEncoder();
+    const encoder = this.#open();
     if (!this.#pass) {
-      this.#pass = this.#encoder.beginComputePass(timestampWrites ? { timestampWrites } : undefined);
+      this.#pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : undefined);
       this.#boundPipeline = null;
     }
     const pass = this.#pass;
@@ -248,8 +266,11 @@ export class CommandQueue implements FenceClock {
       if (parameterBytes > 0) pass.setImmediates(0, parameters, 0, parameterBytes);
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
-    for (const w of windows) w.buffer.lastUse = this.nextSerial;
-    for (const i of step.compiled.writes) wrote(windows[i]!.buffer);
+    for (const { buffer } of windows) {
+      buffer.lastUse = this.nextSerial;
+      this.submissions.touch(buffer);
+    }
+    for (const i of step.compiled.writes) this.#wrote(windows[i]!.buffer);
     this.dispatches++;
     if (timestampWrites) this.#endPass();
     if (++this.#recorded < this.#perSubmit && !this.profiler?.full) return;
@@ -262,11 +283,13 @@ export class CommandQueue implements FenceClock {
   copy(from: BufferWindow, to: BufferWindow): void {
     this.recorder?.copy(from, to);
     this.#endPass();
-    this.#encoder ??= this.#device.createCommandEncoder();
-    this.#encoder.copyBufferToBuffer(from.buffer.buffer, from.offset, to.buffer.buffer, to.offset, from.size);
-    from.buffer.lastUse = this.nextSerial;
-    to.buffer.lastUse = this.nextSerial;
-    wrote(to.buffer);
+    this.#open().copyBufferToBuffer(from.buffer.buffer, from.offset, to.buffer.buffer, to.offset, from.size);
+    for (const { buffer } of [from, to]) {
+      buffer.lastUse = this.nextSerial;
+      // Who reads asks for the verdicts itself: what it meets is not the fault of what is recorded beside it.
+      if (!to.buffer.staging) this.submissions.touch(buffer);
+    }
+    this.#wrote(to.buffer);
   }
 
   /** Writes host bytes into a buffer, in order with everything recorded before. Length a multiple of 4. */
@@ -275,7 +298,15 @@ export class CommandQueue implements FenceClock {
     wrote(to);
     // writeBuffer takes effect before the open, not yet submitted pass: submit it first if it uses this buffer.
     if (to.lastUse >= this.nextSerial) this.flush();
-    this.#device.queue.writeBuffer(to.buffer, offset, bytes);
+    this.submissions.writing(to, bytes.byteLength === to.bytes, () =>
+      this.#device.queue.writeBuffer(to.buffer, offset, bytes),
+    );
+  }
+
+  /** A dispatch or copy that is being recorded writes to it. */
+  #wrote(buffer: Held): void {
+    wrote(buffer);
+    buffer.writtenBy = this.submissions.current;
   }
 
   #endPass(): void {
@@ -293,6 +324,7 @@ export class CommandQueue implements FenceClock {
     }
     const afterSubmit = this.profiler?.resolve(this.#encoder);
     this.#device.queue.submit([this.#encoder.finish()]);
+    this.submissions.end();
     this.#encoder = null;
     this.#recorded = 0;
     this.#perSubmit = FIRST_SUBMIT;
@@ -356,7 +388,9 @@ export class CommandQueue implements FenceClock {
       return found;
     }
     if (shipped) {
-      const made = { ...this.#compile(kernel), text: null, onTrial: false, fault: null };
+      // What is wrong with it is its first submission's fault.
+      this.#open();
+      const made = { ...this.#compile(kernel), text: null, trial: null, fault: null };
       kept.set(kernel.name, made);
       return made;
     }
@@ -364,20 +398,19 @@ export class CommandQueue implements FenceClock {
     let made: Compiled | undefined;
     const text = textOf(kernel);
     const refused = this.#watched(() => {
-      made = { ...this.#compile(kernel), text, onTrial: true, fault: null };
+      made = { ...this.#compile(kernel), text, trial: null, fault: null };
     });
     const compiled = made!;
     kept.set(kernel.name, compiled);
-    this.#expect(
-      refused.then((error) => {
-        compiled.onTrial = false;
-        if (!error) return;
-        compiled.fault = new KernelError(kernel.name, compileFault(kernel, this.#passing, error.message));
-        // A corrected text may have the name.
-        if (kept.get(kernel.name) === compiled) kept.delete(kernel.name);
-        this.#report(compiled.fault);
-      }),
-    );
+    compiled.trial = refused.then((error) => {
+      compiled.trial = null;
+      if (!error) return;
+      compiled.fault = new KernelError(kernel.name, compileFault(kernel, this.#passing, error.message));
+      // A corrected text may have the name.
+      if (kept.get(kernel.name) === compiled) kept.delete(kernel.name);
+      this.#report(compiled.fault);
+    });
+    this.#expect(compiled.trial);
     return compiled;
   }
 

@@ -446,8 +446,11 @@ class Staging {
         bytes: STAGING_BYTES,
         staging: true,
         lastUse: 0,
+        madeBy: 0,
+        writtenBy: 0,
         releases: 0,
         writes: 0,
+        broken: false,
         plan: null,
       });
       this.#device.queue.flush();

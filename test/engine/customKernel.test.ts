@@ -224,7 +224,9 @@ describe.each(['immediate', 'uniform'] as const)(
       const failed = own.finish();
       await expect(failed).rejects.toThrow(/own.alias": WebGPU refused its dispatch/);
       await own.finish();
-      expect(await read(x)).toEqual([1, 2, 3, 4]);
+      expect(await read(four(own))).toEqual([1, 2, 3, 4]);
+      // It should have been written to.
+      await expect(x.read()).rejects.toThrow(/own.alias": WebGPU refused its dispatch/);
     });
 
     it('in a recorded plan, fails by name at the replay', async () => {

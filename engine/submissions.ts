@@ -1,0 +1,166 @@
+/**
+ * What WebGPU refused, and which numbers are void for it. A command that is refused takes its whole submission along, and WebGPU
+ * says so later, once, to nobody in particular. So each submission, and each making of a buffer, stands between error scopes
+ * and has a number; a buffer knows the number of what wrote it last; and a submission fails as well where it touches what a
+ * failed one wrote. Whoever reads such a buffer gets the error in place of numbers.
+ */
+
+/** What a buffer knows of its contents. */
+export interface Written {
+  /** Number of the making of the buffer: contents that nobody has written are as good as that. */
+  readonly madeBy: number;
+  /** Number of the newest work that wrote to it. */
+  writtenBy: number;
+}
+
+/** Inner ones first, as they are popped. */
+const FILTERS = ['out-of-memory', 'validation', 'internal'] as const;
+
+interface Work {
+  /** What WebGPU refused of it; null where nothing. */
+  readonly own: Promise<Error | null>;
+  /** The same, or what is wrong with something that it touches. */
+  readonly whole: Promise<Error | null>;
+}
+
+/** How an error of WebGPU is told. */
+export type Telling = (error: GPUError) => Error | Promise<Error>;
+
+export class Submissions {
+  readonly #device: GPUDevice;
+  readonly #tell: Telling;
+  #last = 0;
+  /** Those that WebGPU has not answered yet, oldest first. */
+  readonly #open = new Map<number, Work>();
+  /** All up to this are answered. */
+  #answered = 0;
+  /** Those that failed, by themselves or by what they touch. */
+  readonly #failed = new Map<number, { readonly error: Error; readonly own: boolean }>();
+  /** What failed by itself, and has not been told to anybody. */
+  readonly #untold = new Set<Error>();
+  #current = 0;
+  #telling: Telling;
+  readonly #touched = new Set<number>();
+
+  constructor(device: GPUDevice, tell: Telling) {
+    this.#device = device;
+    this.#tell = tell;
+    this.#telling = tell;
+  }
+
+  /** Number of the submission that is being recorded; 0 where none is. */
+  get current(): number {
+    return this.#current;
+  }
+
+  /** A submission begins; `tell` in place of how errors are told otherwise. */
+  begin(tell: Telling = this.#tell): void {
+    this.#current = ++this.#last;
+    this.#telling = tell;
+    for (let i = FILTERS.length - 1; i >= 0; i--) this.#device.pushErrorScope(FILTERS[i]!);
+  }
+
+  /** What is being recorded reads or writes this. */
+  touch({ writtenBy }: Written): void {
+    if (writtenBy === this.#current) return;
+    if (writtenBy > this.#answered || (this.#failed.size > 0 && this.#failed.has(writtenBy)))
+      this.#touched.add(writtenBy);
+  }
+
+  /** What is being recorded has been submitted. @returns its number */
+  end(): number {
+    const number = this.#current;
+    const needed = [...this.#touched].map((one) => this.verdict(one));
+    this.#current = 0;
+    this.#touched.clear();
+    const own = this.#answer(FILTERS.length, this.#telling);
+    // Who tells it otherwise sees to it that it is heard.
+    if (this.#telling === this.#tell) own.then((error) => error && this.#untold.add(error));
+    this.#watch(number, own, needed);
+    return number;
+  }
+
+  /** The host writes to a buffer, to all of it or to a part. */
+  writing(buffer: Written, all: boolean, write: () => void): void {
+    const before = all ? buffer.madeBy : buffer.writtenBy;
+    const number = ++this.#last;
+    this.#device.pushErrorScope('validation');
+    try {
+      write();
+    } finally {
+      this.#watch(number, this.#answer(1, this.#tell), [this.verdict(before)]);
+      buffer.writtenBy = number;
+    }
+  }
+
+  /** Makes a buffer or texture, and says later what is wrong with it, or null. */
+  making<Made>(
+    make: () => Made,
+    tell: Telling,
+  ): { made: Made; number: number; fault: Promise<Error | null> } {
+    const number = ++this.#last;
+    for (const filter of ['validation', 'out-of-memory'] as const) this.#device.pushErrorScope(filter);
+    let fault: Promise<Error | null> = Promise.resolve(null);
+    try {
+      return {
+        made: make(),
+        number,
+        get fault() {
+          return fault;
+        },
+      };
+    } finally {
+      fault = this.#answer(2, tell);
+      this.#watch(number, fault, []);
+    }
+  }
+
+  /** What the innermost scopes have caught. A lost device gives no answer; it is reported by its own promise. */
+  #answer(scopes: number, tell: Telling): Promise<Error | null> {
+    const answers = Array.from({ length: scopes }, () => this.#device.popErrorScope());
+    return Promise.all(answers.map((answer) => answer.catch(() => null))).then((errors) => {
+      const error = errors.find((one) => one !== null);
+      return error ? tell(error) : null;
+    });
+  }
+
+  #watch(number: number, own: Promise<Error | null>, needed: readonly Promise<Error | null>[]): void {
+    const whole = Promise.all([...needed, own]).then((errors) => {
+      const error = errors.find((one) => one !== null) ?? null;
+      if (error) this.#failed.set(number, { error, own: errors.at(-1) !== null });
+      this.#open.delete(number);
+      const [oldest] = this.#open.keys();
+      this.#answered = (oldest ?? this.#last + 1) - 1;
+      return error;
+    });
+    this.#open.set(number, { own, whole });
+  }
+
+  /** What is wrong with what this number wrote, or null, as soon as that is known. @param alone not with what it touched */
+  verdict(number: number, alone = false): Promise<Error | null> {
+    const open = this.#open.get(number);
+    if (open) return alone ? open.own : open.whole;
+    const failed = this.#failed.get(number);
+    return Promise.resolve(failed && (failed.own || !alone) ? failed.error : null);
+  }
+
+  /** All that is asked for has been answered. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#open.values()].map(({ whole }) => whole));
+  }
+
+  /** Throws what is wrong with what this number wrote, as soon as that is known. @param alone not with what it touched */
+  async demand(number: number, alone = false): Promise<void> {
+    const error = await this.verdict(number, alone);
+    if (!error) return;
+    this.#untold.delete(error);
+    throw error;
+  }
+
+  /** What failed and was told to nobody who read, once. */
+  untold(): Error | null {
+    const [first] = this.#untold;
+    this.#untold.clear();
+    return first ?? null;
+  }
+}
