@@ -415,7 +415,9 @@ export class Device {
       let done = 0;
       for (const { staging, size } of pieces) {
         try {
-          await this.wait(this.#map(staging.buffer, size));
+          await this.wait(
+            submissions.mapping(staging, () => staging.buffer.mapAsync(GPUMapMode.READ, 0, size)),
+          );
         } catch (cause) {
           await this.queue.verdicts();
           this.check();
@@ -439,14 +441,6 @@ export class Device {
     } finally {
       for (const { staging } of pieces) this.pool.release(staging);
     }
-  }
-
-  /** Rejects where the buffer cannot be mapped, and says so nowhere else. */
-  #map(staging: GPUBuffer, size: number): Promise<undefined> {
-    this.gpu.pushErrorScope('validation');
-    const mapped = staging.mapAsync(GPUMapMode.READ, 0, size);
-    this.gpu.popErrorScope().catch(() => {});
-    return mapped;
   }
 
   /** Waits until everything recorded so far has run. */

@@ -71,6 +71,8 @@ export interface Recorder {
 const FIRST_SUBMIT = 8;
 /** Dispatches recorded before a submit at most: enough to hide its cost, few enough to keep the GPU busy meanwhile. */
 const DISPATCHES_PER_SUBMIT = 100;
+/** Submits of so many dispatches that stand between the same error scopes: those cost as much as a dozen dispatches. */
+const WATCHED_TOGETHER = 4;
 /** Bind groups kept; past it all are dropped, which costs one rebuild. */
 const BIND_GROUPS_KEPT = 16384;
 
@@ -137,6 +139,7 @@ export class CommandQueue implements FenceClock {
   #boundPipeline: GPUComputePipeline | null = null;
   #recorded = 0;
   #perSubmit = FIRST_SUBMIT;
+  #unwatched = 0;
   /** What WebGPU says of the submissions. */
   readonly submissions: Submissions;
   nextSerial = 1;
@@ -187,7 +190,6 @@ export class CommandQueue implements FenceClock {
     placeParameters(kernel.name, compiled.params, params, this.#scratchViews);
     const parameterBytes = compiled.params.length * 4;
     this.#submitted(kernel, compiled, () => {
-      this.#open();
       const group = this.#bindGroup(kernel, compiled, windows);
       const parameters = this.#scratch;
       const step: Dispatch = { kernel, compiled, group, windows, parameters, parameterBytes, grid, flops };
@@ -232,7 +234,7 @@ export class CommandQueue implements FenceClock {
   /** What is being recorded; a submission begins with it. @param tell how its errors are told, where not as all others */
   #open(tell?: Telling): GPUCommandEncoder {
     if (this.#encoder) return this.#encoder;
-    this.submissions.begin(tell);
+    if (this.submissions.current === 0) this.submissions.begin(tell);
     this.#encoder = this.#device.createCommandEncoder();
     return this.#encoder;
   }
@@ -247,7 +249,7 @@ export class CommandQueue implements FenceClock {
       timestampWrites = this.profiler.begin(step.kernel.name, step.flops, bytes);
       if (timestampWrites) this.#endPass();
     }
-    const encoder = this.#open();
+    const encoder = this.#encoder ?? this.#open();
     if (!this.#pass) {
       this.#pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : undefined);
       this.#boundPipeline = null;
@@ -266,16 +268,22 @@ export class CommandQueue implements FenceClock {
       if (parameterBytes > 0) pass.setImmediates(0, parameters, 0, parameterBytes);
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+    const { submissions } = this;
     for (const { buffer } of windows) {
       buffer.lastUse = this.nextSerial;
-      this.submissions.touch(buffer);
+      if (buffer.writtenBy > submissions.trusted) submissions.touch(buffer);
     }
-    for (const i of step.compiled.writes) this.#wrote(windows[i]!.buffer);
+    for (const i of step.compiled.writes) {
+      const { buffer } = windows[i]!;
+      wrote(buffer);
+      buffer.writtenBy = submissions.current;
+    }
     this.dispatches++;
     if (timestampWrites) this.#endPass();
     if (++this.#recorded < this.#perSubmit && !this.profiler?.full) return;
     const next = Math.min(2 * this.#perSubmit, DISPATCHES_PER_SUBMIT);
-    this.flush();
+    if (++this.#unwatched < WATCHED_TOGETHER) this.#submit();
+    else this.flush();
     this.#perSubmit = next;
   }
 
@@ -287,9 +295,10 @@ export class CommandQueue implements FenceClock {
     for (const { buffer } of [from, to]) {
       buffer.lastUse = this.nextSerial;
       // Who reads asks for the verdicts itself: what it meets is not the fault of what is recorded beside it.
-      if (!to.buffer.staging) this.submissions.touch(buffer);
+      if (!to.buffer.staging && buffer.writtenBy > this.submissions.trusted) this.submissions.touch(buffer);
     }
-    this.#wrote(to.buffer);
+    wrote(to.buffer);
+    to.buffer.writtenBy = this.submissions.current;
   }
 
   /** Writes host bytes into a buffer, in order with everything recorded before. Length a multiple of 4. */
@@ -303,19 +312,19 @@ export class CommandQueue implements FenceClock {
     );
   }
 
-  /** A dispatch or copy that is being recorded writes to it. */
-  #wrote(buffer: Held): void {
-    wrote(buffer);
-    buffer.writtenBy = this.submissions.current;
-  }
-
   #endPass(): void {
     this.#pass?.end();
     this.#pass = null;
   }
 
-  /** Submits what is recorded. */
+  /** Submits what is recorded. What comes next is watched apart from it. */
   flush(): void {
+    this.#submit();
+    this.submissions.end();
+    this.#unwatched = 0;
+  }
+
+  #submit(): void {
     if (!this.#encoder) return;
     this.#endPass();
     if (this.#ring && this.#ringUsed > 0) {
@@ -324,7 +333,6 @@ export class CommandQueue implements FenceClock {
     }
     const afterSubmit = this.profiler?.resolve(this.#encoder);
     this.#device.queue.submit([this.#encoder.finish()]);
-    this.submissions.end();
     this.#encoder = null;
     this.#recorded = 0;
     this.#perSubmit = FIRST_SUBMIT;
@@ -367,6 +375,8 @@ export class CommandQueue implements FenceClock {
     }));
     if (this.#ring && params.length > 0)
       entries.push({ binding: windows.length, resource: { buffer: this.#ring, size: MAX_PARAMS * 4 } });
+    // What is wrong with it is that submission's fault.
+    this.#open();
     const group = this.#device.createBindGroup({ layout, entries });
     if (this.#bindGroupsKept >= BIND_GROUPS_KEPT) {
       this.#bindGroups.clear();

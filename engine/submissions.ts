@@ -32,13 +32,14 @@ export class Submissions {
   #last = 0;
   /** Those that WebGPU has not answered yet, oldest first. */
   readonly #open = new Map<number, Work>();
-  /** All up to this are answered. */
-  #answered = 0;
+  /** All up to this are answered, and right. */
+  trusted = 0;
   /** Those that failed, by themselves or by what they touch. */
   readonly #failed = new Map<number, { readonly error: Error; readonly own: boolean }>();
   /** What failed by itself, and has not been told to anybody. */
   readonly #untold = new Set<Error>();
-  #current = 0;
+  /** Number of the submission that is being recorded; 0 where none is. */
+  current = 0;
   #telling: Telling;
   readonly #touched = new Set<number>();
 
@@ -48,40 +49,39 @@ export class Submissions {
     this.#telling = tell;
   }
 
-  /** Number of the submission that is being recorded; 0 where none is. */
-  get current(): number {
-    return this.#current;
-  }
-
   /** A submission begins; `tell` in place of how errors are told otherwise. */
   begin(tell: Telling = this.#tell): void {
-    this.#current = ++this.#last;
+    this.current = ++this.#last;
     this.#telling = tell;
     for (let i = FILTERS.length - 1; i >= 0; i--) this.#device.pushErrorScope(FILTERS[i]!);
   }
 
-  /** What is being recorded reads or writes this. */
+  /** What is being recorded reads or writes this, which is not trusted. */
   touch({ writtenBy }: Written): void {
-    if (writtenBy === this.#current) return;
-    if (writtenBy > this.#answered || (this.#failed.size > 0 && this.#failed.has(writtenBy)))
+    if (writtenBy !== this.current && (this.#open.has(writtenBy) || this.#failed.has(writtenBy)))
       this.#touched.add(writtenBy);
   }
 
-  /** What is being recorded has been submitted. @returns its number */
-  end(): number {
-    const number = this.#current;
+  /** What is being recorded has been submitted. */
+  end(): void {
+    const number = this.current;
+    if (number === 0) return;
     const needed = [...this.#touched].map((one) => this.verdict(one));
-    this.#current = 0;
+    this.current = 0;
     this.#touched.clear();
     const own = this.#answer(FILTERS.length, this.#telling);
     // Who tells it otherwise sees to it that it is heard.
     if (this.#telling === this.#tell) own.then((error) => error && this.#untold.add(error));
     this.#watch(number, own, needed);
-    return number;
   }
 
   /** The host writes to a buffer, to all of it or to a part. */
   writing(buffer: Written, all: boolean, write: () => void): void {
+    if (buffer.madeBy <= this.trusted) {
+      write();
+      if (all) buffer.writtenBy = buffer.madeBy;
+      return;
+    }
     const before = all ? buffer.madeBy : buffer.writtenBy;
     const number = ++this.#last;
     this.#device.pushErrorScope('validation');
@@ -90,6 +90,17 @@ export class Submissions {
     } finally {
       this.#watch(number, this.#answer(1, this.#tell), [this.verdict(before)]);
       buffer.writtenBy = number;
+    }
+  }
+
+  /** Maps a buffer: what is wrong with one that could not be made was told then. */
+  mapping<Mapped>(buffer: Written, map: () => Mapped): Mapped {
+    if (buffer.madeBy <= this.trusted) return map();
+    this.#device.pushErrorScope('validation');
+    try {
+      return map();
+    } finally {
+      this.#answer(1, this.#tell);
     }
   }
 
@@ -129,8 +140,8 @@ export class Submissions {
       const error = errors.find((one) => one !== null) ?? null;
       if (error) this.#failed.set(number, { error, own: errors.at(-1) !== null });
       this.#open.delete(number);
-      const [oldest] = this.#open.keys();
-      this.#answered = (oldest ?? this.#last + 1) - 1;
+      const [oldest = this.#last + 1] = this.#open.keys();
+      this.trusted = Math.min(oldest, ...this.#failed.keys()) - 1;
       return error;
     });
     this.#open.set(number, { own, whole });
