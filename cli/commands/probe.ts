@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseJson } from '../../models/json.ts';
 import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
-import { fileHash, hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
+import { fileHash, hashFiles, isWeightFile, tokenizerHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import {
@@ -316,7 +316,7 @@ async function runProbe(options: RunOptions): Promise<void> {
           dtype: options.dtype,
           sha256: hashFiles(path, isWeightFile),
         },
-        tokenizer: fileHash(join(path, 'tokenizer.json')),
+        tokenizer: tokenizerHash(path),
         data: { folder: options.data, sha256: files },
         tasks: plans.map((plan) =>
           recordTask(plan, tokenizer, clean.get(plan.task.name), leaks.get(plan.task.name)),

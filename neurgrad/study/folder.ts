@@ -4,8 +4,8 @@
  */
 
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
 
 import * as v from 'valibot';
 import { createWhole, makeFolder, putInPlace, remove, sweepLitter, writeWhole } from '../../engine/disk.ts';
@@ -53,7 +53,7 @@ export interface Manifest {
 }
 
 /**
- * What the numbers of a model in a local folder come from.
+ * What the numbers of a model in a local folder, or a GGUF file, come from.
  * @param source as in the plan.
  */
 export function stampModel(
@@ -77,11 +77,18 @@ export function stampModel(
   };
 }
 
-/** sha256 of some files of a folder, by name. @throws UserError where one cannot be read. */
+/** sha256 of some files of a model's folder, by name; a GGUF file is its own folder. @throws UserError where one cannot be read. */
 export function hashFiles(folder: string, keep: (name: string) => boolean): Record<string, string> {
+  if (isFile(folder)) return { [basename(folder)]: fileHash(folder) };
   const files = listFolder(folder).filter(keep);
   return Object.fromEntries(files.map((name) => [name, fileHash(join(folder, name))]));
 }
+
+/** sha256 of a model's tokenizer; of the whole file where that is a GGUF file. @throws UserError where it cannot be read. */
+export const tokenizerHash = (folder: string): string =>
+  fileHash(isFile(folder) ? folder : join(folder, 'tokenizer.json'));
+
+const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 
 /** Whether a file's name is that of weights. */
 export const isWeightFile = (name: string): boolean => name.endsWith('.safetensors');

@@ -29,7 +29,14 @@ import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
-import { StudyFolder, unitsOf } from '../../neurgrad/study/folder.ts';
+import {
+  fileHash,
+  hashFiles,
+  isWeightFile,
+  StudyFolder,
+  tokenizerHash,
+  unitsOf,
+} from '../../neurgrad/study/folder.ts';
 import { encodePart, readPart } from '../../neurgrad/study/part.ts';
 import { type Plan, PRESETS, parsePlan, planHash } from '../../neurgrad/study/plan.ts';
 import { fill, readQuestions } from '../../neurgrad/study/prompts.ts';
@@ -203,6 +210,17 @@ describe('prompts', () => {
     expect(draw('perPrompt', 1)).toEqual(draw('perPrompt', 1));
     expect(() => drawNeurons(model, plan().neurons, 5000, 0, 0)).toThrow('the model has 2048');
   });
+});
+
+it('a GGUF file is stamped by its own hash, and so is its tokenizer', () => {
+  const file = 'test/golden-gguf/gpt2-a.gguf';
+  expect(hashFiles(file, isWeightFile)).toEqual({ 'gpt2-a.gguf': fileHash(file) });
+  expect(tokenizerHash(file)).toBe(fileHash(file));
+  const folder = 'examples/models/facts-bert';
+  expect(hashFiles(folder, isWeightFile)).toEqual({
+    'model.safetensors': fileHash(join(folder, 'model.safetensors')),
+  });
+  expect(tokenizerHash(folder)).toBe(fileHash(join(folder, 'tokenizer.json')));
 });
 
 describe('shares', () => {
