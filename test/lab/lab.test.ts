@@ -20,6 +20,7 @@ import { AxeBuilder } from '@axe-core/playwright';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
+import { generate } from '../../models/generate.ts';
 import {
   type Device,
   encodePrompt,
@@ -152,7 +153,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     const bytes = scripts.map((name) => gzipSync(readFileSync(join(assets, name))).length);
     const total = bytes.reduce((a, b) => a + b, 0);
     console.log(`laboratory: ${(total / 1000).toFixed(0)} kB of JavaScript, gzipped`);
-    expect(total).toBeLessThan(300_000);
+    expect(total).toBeLessThan(330_000);
   });
 
   it('answers after a cold load', async () => {
@@ -499,19 +500,140 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.setViewportSize({ width: 1440, height: 900 });
   });
 
-  it('goes on with a text, at its last token', async () => {
+  it('goes on with a text, at its last token or another one, and writes on with the neurons in hand', async () => {
     await page.click('#choose');
     await page.click('[data-model="stories260k"]');
     await page.waitForFunction(() => window.neurgradLab.view.study?.activation.length === 5 * 172);
-    await type(page, 'Once upon a time, there was a');
+    const text = 'Once upon a time, there was a';
+    await type(page, text);
     const stories = await loadModel(join(ROOT, 'examples/models/stories260k'), { device });
     try {
-      const start = encodePrompt(stories.model, stories.tokenizer, 'Once upon a time, there was a');
-      const expected = await neuronGradients(stories.model, start);
-      await expectShown(expected);
+      const { model, tokenizer } = stories;
+      const start = encodePrompt(model, tokenizer, text);
+      await expectShown(await neuronGradients(model, start));
+      expect(await page.isVisible('#chat-label')).toBe(false);
+      const tokens = page.locator('#tokens button');
+      expect(await tokens.allTextContents()).toEqual(start.shown);
+      expect(await tokens.last().getAttribute('aria-pressed')).toBe('true');
+
+      await tokens.nth(2).click();
+      await answered(page);
+      const there = await neuronGradients(model, start, { neuronPosition: 2 });
+      await expectShown(there);
+      expect(await page.locator('#conventions').textContent()).toContain(`at token 3 (“${start.shown[2]}”)`);
+      expect(await page.isDisabled('#steer-go')).toBe(true);
+      const neuron = { layer: 2, index: 7, site: model.paperSite };
+      await page.fill('#add-name', 'L2.N7');
+      await page.press('#add-name', 'Enter');
+      await page.click('#sweep');
+      await page.locator('#curve-csv').waitFor();
+      const shifts = shiftGrid(-10, 10, 0.2);
+      const expected = (await sweep(model, start, { neurons: [neuron], shifts, neuronPosition: 2 }))
+        .neurons[0]!;
+      const found = await page.evaluate(() => window.neurgradLab.view.sweep!.curve);
+      expect(Math.max(...found.p.map((p, i) => Math.abs(p - expected.p[i]!)))).toBeLessThan(1e-5);
+      await page.locator('[data-neuron="L2.N7"] input').press('PageUp');
+      const best = () => page.evaluate(() => window.neurgradLab.view.distribution?.predictions[0]);
+      await page.waitForFunction(() => window.neurgradLab.view.distribution !== null);
+      {
+        const patch = [{ ...addition(neuron, 1), position: 2 }];
+        using run = model.run(probeRows(start), { patch, logits: [start.position] });
+        const { id, p } = (await best())!;
+        expect(Math.abs(targetValues(await run.logits.read(), id).prob - p)).toBeLessThan(1e-5);
+      }
+      await page.click('#reset');
+      await tokens.last().click();
+      await answered(page);
+
+      // Ten words, nothing shifted; then with a neuron held at the prompt's last token and at each one written.
+      await page.click('#write');
+      const written = async (count: number) => {
+        await page
+          .locator('#written dd')
+          .nth(count - 1)
+          .waitFor();
+        return page.locator('#written dd').allTextContents();
+      };
+      const words = (ids: readonly number[]) =>
+        tokenizer
+          .decode(ids)
+          .slice(tokenizer.decode(start.ids).length)
+          .trim()
+          .split(/\s+/)
+          .slice(0, 10)
+          .join(' ');
+      const plain = await generate(model, start.ids, { maxTokens: 40 });
+      expect((await written(1))[0]!.trim().split(/\s+/).join(' ')).toBe(words([...start.ids, ...plain.ids]));
+      const strong = { layer: 3, index: 11, site: model.paperSite };
+      await page.fill('#add-name', 'L3.N11');
+      await page.press('#add-name', 'Enter');
+      for (let i = 0; i < 9; i++) await page.locator('[data-neuron="L3.N11"] input').press('PageUp');
+      await page.click('#write');
+      const moved = (await written(2))[1]!;
+      const ids = [...start.ids];
+      for (let i = 0; i < 40; i++) {
+        const patch = ids
+          .slice(start.position)
+          .map((_, at) => ({ ...addition(strong, 9), position: start.position + at }));
+        using run = model.run({ ids: [ids] }, { patch, logits: [ids.length - 1] });
+        const z = await run.logits.read();
+        ids.push(z.indexOf(Math.max(...z)));
+      }
+      expect(moved.trim().split(/\s+/).join(' ')).toBe(words(ids));
+      // Of other shifts, it is not shown.
+      await page.locator('[data-neuron="L3.N11"] input').press('PageDown');
+      expect(await page.locator('#written dd').count()).toBe(1);
+      await page.click('#reset');
     } finally {
       stories.model.dispose();
     }
+  });
+
+  function addition({ layer, index, site }: { layer: number; index: number; site: string }, value: number) {
+    return {
+      name: `blocks.${layer}.mlp.hook_${site}`,
+      neuron: index,
+      op: 'add',
+      value,
+      along: 'outward',
+    } as const;
+  }
+
+  it("writes a message as the tokenizer's chat template does", async () => {
+    const chatty = join(folder, 'chatty');
+    const from = join(ROOT, 'examples/models/stories260k');
+    mkdirSync(chatty);
+    for (const name of readdirSync(from)) copyFileSync(join(from, name), join(chatty, name));
+    const config = JSON.parse(readFileSync(join(chatty, 'tokenizer_config.json'), 'utf8')) as object;
+    const template = "{{ bos_token }}Tom said: {{ messages[0]['content'] }}\nLily said:";
+    writeFileSync(
+      join(chatty, 'tokenizer_config.json'),
+      JSON.stringify({ ...config, chat_template: template }),
+    );
+    await drop(page, [chatty]);
+    await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'chatty');
+    await type(page, 'a dog\nand a cat');
+    const tokens = page.locator('#tokens button');
+    const plain = await tokens.allTextContents();
+    await page.check('#chat');
+    await answered(page);
+    const own = await loadModel(chatty, { device });
+    try {
+      const { model, tokenizer } = own;
+      expect(plain).toEqual(encodePrompt(model, tokenizer, 'a dog\nand a cat').shown);
+      const ids = tokenizer.encode('<s>Tom said: a dog\nand a cat\nLily said:', { addSpecialTokens: false });
+      expect(await tokens.allTextContents()).toEqual(ids.map(tokenizer.show));
+      await expectShown(await neuronGradients(model, { ids, position: ids.length - 1 }));
+    } finally {
+      own.model.dispose();
+    }
+    expect(await page.locator('#sentence-label').textContent()).toBe('Message to the model');
+    await expect.poll(() => page.url()).toContain('h=chat');
+    expect(await seriousIssues(page)).toEqual([]);
+    await page.click('#choose');
+    await page.click('[data-model="stories260k"]');
+    await page.waitForFunction(() => window.neurgradLab.view.card?.name === 'stories260k');
+    await answered(page);
   });
 
   it('keeps weights in half the memory where asked', async () => {

@@ -12,6 +12,8 @@ const STATE: State = {
   model: 'hub:google-bert/bert-base-uncased',
   dtype: 'int8',
   text: 'Is 100% of #1 & “é” = [MASK]?',
+  chat: true,
+  at: 4,
   target: { word: '##ing' },
   site: 'pre',
   direction: 'plain',
@@ -35,9 +37,9 @@ describe('a link', () => {
 
   it('leaves out what it does not say, or says wrongly', () => {
     expect(fromHash('')).toEqual({});
-    expect(fromHash('#n=L1&l=7&c=none&o=up&s=L1.N2:x,L3.N4&site=nowhere&q=none&id=-1&d=sideways')).toEqual(
-      {},
-    );
+    expect(
+      fromHash('#n=L1&p=-1&h=no&l=7&c=none&o=up&s=L1.N2:x,L3.N4&site=nowhere&q=none&id=-1&d=sideways'),
+    ).toEqual({});
     expect(fromHash('#s=L1.N2:2,junk')).toEqual({ shifts: [{ layer: 1, index: 2, shift: 2 }] });
   });
 });

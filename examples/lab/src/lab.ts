@@ -44,6 +44,12 @@ const STEER_RANGE = 2;
 /** The distribution with neurons shifted, and by how much: sliders run ahead of it. */
 export type Moved = Distribution & { readonly shifts: State['shifts'] };
 
+/** What was written with neurons shifted, and by how much. */
+export interface Written {
+  readonly text: string;
+  readonly shifts: State['shifts'];
+}
+
 /** What the page shows; each part null while there is none. */
 export interface View {
   readonly state: State;
@@ -52,6 +58,8 @@ export interface View {
   readonly study: Study | null;
   readonly distribution: Moved | null;
   readonly sweep: SweepAnswer | null;
+  /** How the text goes on, with nothing shifted and with the neurons in hand. */
+  readonly written: { readonly plain: string; readonly moved: Written | null } | null;
   /** Points met by dragging the selected neuron alone. */
   readonly trace: readonly Point[];
   /** Whether the answer, and the study with all that follows from it, belong to the state. */
@@ -119,7 +127,7 @@ export class Lab {
       ...view,
       ...(current.answer ? {} : { answer: null }),
       ...(view.distribution?.shifts === view.state.shifts ? {} : { distribution: null }),
-      ...(current.study ? {} : { study: null, distribution: null, sweep: null, trace: [] }),
+      ...(current.study ? {} : { study: null, distribution: null, sweep: null, written: null, trace: [] }),
     };
   }
 
@@ -172,6 +180,7 @@ export class Lab {
     this.#state = {
       ...this.#state,
       text: text.trim() === '' ? example : text,
+      chat: this.#state.chat && card.chat,
       site: site && card.sites.includes(site) && site !== card.paperSite ? site : null,
       ...this.#existing(card),
     };
@@ -195,10 +204,12 @@ export class Lab {
     return bundled?.examples ?? (this.#card ? examplesOf(this.#card.mask) : []);
   }
 
-  /** The sentence, the target, the site or the direction: all that the neurons are asked about. */
-  ask(change: Partial<Pick<State, 'text' | 'target' | 'site' | 'direction'>>): void {
+  /** The sentence, the token, the target, the site or the direction: all that the neurons are asked about. */
+  ask(change: Partial<Pick<State, 'text' | 'chat' | 'at' | 'target' | 'site' | 'direction'>>): void {
     const before = this.#state;
-    this.#state = { ...before, ...change };
+    // Of another sentence, the token is another one.
+    const same = (change.text ?? before.text) === before.text && (change.chat ?? before.chat) === before.chat;
+    this.#state = { ...before, ...(same ? {} : { at: null }), ...change };
     // Neurons in hand are those of a site.
     if (before.site !== this.#state.site) this.#state = { ...this.#state, selected: null, shifts: [] };
     this.#changed();
@@ -299,6 +310,30 @@ export class Lab {
     }
   }
 
+  /** The next words, the likeliest each time: nothing shifted, and with the neurons in hand. */
+  async write(words: number): Promise<void> {
+    const question = this.#question();
+    if (!question || !this.#current.study) return;
+    const { shifts } = this.#state;
+    const plain =
+      this.#results.written?.plain ?? (await this.#long('write', { question, shifts: [], words }, 'Writing'));
+    // Another question was asked meanwhile.
+    const stays = () => this.#current.study && JSON.stringify(question) === JSON.stringify(this.#question());
+    if (plain === null || !stays()) return;
+    this.#results = { ...this.#results, written: { plain, moved: null } };
+    this.#show();
+    if (shifts.length === 0) return;
+    const moved = shifts.map((one) => ({ ...one, site: question.site }));
+    const text = await this.#long(
+      'write',
+      { question, shifts: moved, words },
+      'Writing with the neurons in hand',
+    );
+    if (text === null || !stays()) return;
+    this.#results = { ...this.#results, written: { plain, moved: { text, shifts } } };
+    this.#show();
+  }
+
   cancel(): void {
     this.#work?.abort();
   }
@@ -357,8 +392,8 @@ export class Lab {
 
   #question(): Question | null {
     if (!this.#card) return null;
-    const { text, target, site, direction } = this.#state;
-    return { text, target, site: site ?? this.#card.paperSite, direction };
+    const { text, chat, at, target, site, direction } = this.#state;
+    return { text, chat, at, target, site: site ?? this.#card.paperSite, direction };
   }
 
   async #askStudy(): Promise<void> {
@@ -369,7 +404,7 @@ export class Lab {
       const answer = await this.#client.call('answer', question);
       // Another model was asked for meanwhile: this is an answer of the one before.
       if (card !== this.#card) return;
-      this.#results = { ...this.#results, answer, distribution: null, sweep: null, trace: [] };
+      this.#results = { ...NOTHING, answer, study: this.#results.study };
       this.#show();
       const study = await this.#client.call('study', answer);
       if (card !== this.#card) return;
@@ -422,7 +457,7 @@ export class Lab {
   }
 
   /** A call that takes long: shown with its progress, and stopped by Cancel or by the next one. */
-  async #long<K extends 'open' | 'sweep' | 'steer'>(
+  async #long<K extends 'open' | 'sweep' | 'steer' | 'write'>(
     call: K,
     ask: Calls[K]['ask'],
     what: string,
@@ -516,6 +551,8 @@ const START: State = {
   model: BUNDLED[0]!.name,
   dtype: 'f32',
   text: '',
+  chat: false,
+  at: null,
   target: null,
   site: null,
   direction: 'outward',
@@ -532,12 +569,15 @@ const NOTHING: Results = {
   study: null,
   distribution: null,
   sweep: null,
+  written: null,
   trace: [],
 };
 
 function sameQuestion(a: Question, b: Question): boolean {
   return (
     a.text === b.text &&
+    a.chat === b.chat &&
+    a.at === b.at &&
     a.site === b.site &&
     a.direction === b.direction &&
     JSON.stringify(a.target) === JSON.stringify(b.target)

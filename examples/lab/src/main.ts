@@ -63,8 +63,10 @@ function render(view: View): void {
       card.classList.contains('answer') ? !view.current.answer : !view.current.study,
     );
   }
-  for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv', 'steer-go'])
-    field(id).disabled = !view.current.study;
+  for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv']) field(id).disabled = !view.current.study;
+  // Steering chooses among the neurons where the model is asked.
+  field('steer-go').disabled = !view.current.study || state.at !== null;
+  byId('steer-hint').hidden = state.at === null;
   byId('conventions').classList.toggle('stale', !view.current.study);
   // The model's own answer, as long as it is one to this sentence.
   field('target').placeholder = view.current.study && study ? word(study.target) : '';
@@ -73,7 +75,14 @@ function render(view: View): void {
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
     : '';
   byId('sentence-label').textContent =
-    card && card.mask === null ? 'Text to go on from' : `Sentence with one ${card?.mask ?? '[MASK]'}`;
+    card?.mask !== null
+      ? `Sentence with one ${card?.mask ?? '[MASK]'}`
+      : state.chat
+        ? 'Message to the model'
+        : 'Text to go on from';
+  byId('chat-label').hidden = !card?.chat;
+  field('chat').checked = state.chat;
+  renderTokens(view);
   const opened = card !== null && card.serial !== filled;
   if (opened) filled = card.serial;
   fill('text', state.text, opened);
@@ -89,6 +98,7 @@ function render(view: View): void {
   byId('remarks').hidden = remarks.length === 0;
   byId('remarks').textContent = remarks.map((remark) => `Note: ${remark}.`).join(' ');
   if (answer) renderWords(view, answer);
+  renderWritten(view);
   if (study) renderStudy(view, study);
   renderHand(view);
   renderCurve(view);
@@ -144,6 +154,53 @@ function renderExamples(): void {
   );
 }
 
+/** The prompt as the model reads it, a button a token: whose neurons are on the page. */
+function renderTokens({ state, answer, current }: View): void {
+  const list = byId('tokens');
+  const tokens = (current.answer && answer?.tokens) || [];
+  byId('reads-label').hidden = tokens.length === 0;
+  const position = answer?.position ?? 0;
+  const at = state.at ?? position;
+  const drawnOf = JSON.stringify([tokens, position]);
+  if (list.dataset.of !== drawnOf) {
+    list.dataset.of = drawnOf;
+    list.replaceChildren(
+      ...tokens.map((text, i) =>
+        el(
+          'li',
+          {},
+          el('button', {
+            text,
+            on: { click: () => lab.ask({ at: i === position ? null : i }) },
+            attributes: {
+              type: 'button',
+              title: `neurons at token ${i + 1}${i === position ? ', where the model is asked' : ''}`,
+            },
+          }),
+        ),
+      ),
+    );
+  }
+  list.querySelectorAll('button').forEach((button, i) => {
+    button.setAttribute('aria-pressed', String(i === at));
+  });
+}
+
+function renderWritten({ state, card, written, current }: View): void {
+  byId('writing').hidden = card?.mask !== null;
+  field('write').disabled = !current.study;
+  const rows: [string, string][] = [];
+  if (written) rows.push(['as it is', written.plain]);
+  if (written?.moved && written.moved.shifts === state.shifts)
+    rows.push(['with the neurons in hand', written.moved.text]);
+  byId('written').replaceChildren(
+    ...rows.flatMap(([name, text]) => [
+      el('dt', { text: name }),
+      el('dd', { text: visibleText(text, '\n') || '(the text ends here)' }),
+    ]),
+  );
+}
+
 function renderWords({ distribution }: View, { predictions, target, p }: Answer): void {
   const before = new Map(predictions.map((one) => [one.id, one.p]));
   before.set(target.id, p);
@@ -178,9 +235,10 @@ function renderStudy(view: View, study: Study): void {
     renderLegend(scale, quantity, target);
     renderLayers(card!, values, layer);
     renderEnds(layer);
-    const { site, direction } = study.question;
+    const { site, direction, at } = study.question;
+    const where = at === null ? '' : ` at token ${at + 1} (“${study.tokens[at]}”)`;
     byId('conventions').textContent =
-      `Site ${site}, of prob, direction ${direction}, sign +, float32${state.dtype === 'f32' ? '' : ` with ${state.dtype} weights`}; p(“${target}”) = ${figure(study.p, 6)}.`;
+      `Site ${site}${where}, of prob, direction ${direction}, sign +, float32${state.dtype === 'f32' ? '' : ` with ${state.dtype} weights`}; p(“${target}”) = ${figure(study.p, 6)}.`;
   }
   map.mark(state.selected, state.shifts);
 }
@@ -321,7 +379,12 @@ function busy(progress: Progress | null): void {
   byId('status').hidden = !progress;
   if (!progress) return;
   const { what, done, total, unit } = progress;
-  const amount = unit === 'bytes' && total > 1e5 ? `: ${megabytes(done)} of ${megabytes(total)}` : '';
+  const amount =
+    unit === 'bytes' && total > 1e5
+      ? `: ${megabytes(done)} of ${megabytes(total)}`
+      : unit === 'words'
+        ? `: ${done} of ${total} words`
+        : '';
   byId('status-text').textContent = what + amount;
   const bar = byId<HTMLProgressElement>('status-bar');
   if (total > 0) bar.value = done / total;
@@ -396,6 +459,8 @@ on('site', 'change', () => {
 on('direction', 'change', () =>
   lab.ask({ direction: choice('direction').value === 'plain' ? 'plain' : 'outward' }),
 );
+on('chat', 'change', () => lab.ask({ chat: field('chat').checked, target: null }));
+on('write', 'click', () => void lab.write(10));
 on('add', 'submit', (event) => {
   event.preventDefault();
   const found = lab.find(field('add-name').value);

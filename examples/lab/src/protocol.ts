@@ -24,6 +24,8 @@ export interface ModelCard {
   readonly serial: number;
   readonly name: string;
   readonly family: string;
+  /** Whether its tokenizer writes conversations. */
+  readonly chat: boolean;
   /** The token that it fills in, as it is typed in a sentence; null: it goes on with a text. */
   readonly mask: string | null;
   readonly layers: number;
@@ -45,6 +47,10 @@ export type Target = { readonly word: string } | { readonly id: number } | null;
 /** What the neurons are asked about. */
 export interface Question {
   readonly text: string;
+  /** The text is a message, written by the tokenizer's chat template. */
+  readonly chat: boolean;
+  /** The token whose neurons are looked at and shifted; null: where the model is asked. */
+  readonly at: number | null;
   readonly target: Target;
   readonly site: Site;
   readonly direction: Direction;
@@ -69,6 +75,7 @@ export interface Answer {
   readonly remarks: readonly string[];
   /** As they are shown. */
   readonly tokens: readonly string[];
+  /** Where the model is asked. */
   readonly position: number;
   readonly target: Token;
   readonly p: number;
@@ -122,6 +129,11 @@ export interface Calls {
     ask: { question: Question; neuron: Omit<Shift, 'shift'>; shifts: readonly number[] };
     answer: SweepAnswer;
   };
+  /** Goes on with the text, word by word, the likeliest each time. */
+  write: {
+    ask: { question: Question; shifts: readonly Shift[]; words: number };
+    answer: string;
+  };
   steer: {
     ask: { question: Question; wish: number; neurons: number; range: number };
     answer: SteerAnswer;
@@ -141,7 +153,7 @@ export interface Progress {
   readonly what: string;
   readonly done: number;
   readonly total: number;
-  readonly unit: 'bytes' | 'rows';
+  readonly unit: 'bytes' | 'rows' | 'words';
 }
 
 export interface Failure {

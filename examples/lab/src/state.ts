@@ -21,6 +21,10 @@ export interface State {
   /** How weight matrices are kept on the device; arithmetic is float32. */
   readonly dtype: WeightDtype;
   readonly text: string;
+  /** The text is a message to a model that converses. */
+  readonly chat: boolean;
+  /** The token whose neurons are looked at; null: where the model is asked. */
+  readonly at: number | null;
   readonly target: Target;
   /** Null: the paper's site of the model. */
   readonly site: Site | null;
@@ -54,6 +58,8 @@ export function toHash(state: State): string {
     m: state.model,
     b: state.dtype === 'f32' ? null : state.dtype,
     t: state.text,
+    h: state.chat ? 'chat' : null,
+    p: state.at === null ? null : String(state.at),
     w: state.target && 'word' in state.target ? state.target.word : null,
     id: state.target && 'id' in state.target ? String(state.target.id) : null,
     site: state.site,
@@ -74,6 +80,7 @@ export function fromHash(hash: string): Partial<State> {
   const fields = new URLSearchParams(hash.replace(/^#/, ''));
   const model = fields.get('m');
   const text = fields.get('t');
+  const at = fields.get('p') ?? '';
   const word = fields.get('w');
   const id = fields.get('id');
   const dtype = WEIGHT_DTYPES.find((known) => known === fields.get('b'));
@@ -92,6 +99,8 @@ export function fromHash(hash: string): Partial<State> {
     ...(model ? { model } : {}),
     ...(dtype ? { dtype } : {}),
     ...(text !== null ? { text } : {}),
+    ...(fields.get('h') === 'chat' ? { chat: true } : {}),
+    ...(/^\d{1,6}$/.test(at) ? { at: Number(at) } : {}),
     ...(word ? { target: { word } } : id && /^\d+$/.test(id) ? { target: { id: Number(id) } } : {}),
     ...(site ? { site } : {}),
     ...(fields.get('d') === 'plain' ? { direction: 'plain' as const } : {}),

@@ -1,5 +1,6 @@
 /** The distribution: one bar a word, with a tick where it stands while nothing is shifted. Rows stay; numbers move. */
 
+import { showToken } from '../../../models/tokenText.ts';
 import { el } from './dom.ts';
 import { percent, word } from './format.ts';
 import type { Scored } from './protocol.ts';
@@ -7,6 +8,7 @@ import type { Scored } from './protocol.ts';
 interface Row {
   readonly item: HTMLLIElement;
   readonly button: HTMLButtonElement;
+  readonly name: HTMLElement;
   readonly bar: HTMLElement;
   readonly tick: HTMLElement;
   readonly value: HTMLElement;
@@ -29,9 +31,13 @@ export class WordList {
       row.item.remove();
       this.#rows.delete(id);
     }
+    // “Tokyo” and “ Tokyo” are two tokens: where both stand here, the space is shown.
+    const names = words.map(word);
     words.forEach((one, at) => {
       const row = this.#rows.get(one.id) ?? this.#add(one);
       const was = before.get(one.id);
+      const twice = names.indexOf(names[at]!) !== names.lastIndexOf(names[at]!);
+      row.name.textContent = twice ? showToken(one) : names[at]!;
       row.bar.style.setProperty('--p', String(one.p));
       row.tick.hidden = was === undefined;
       if (was !== undefined) row.tick.style.setProperty('--p', String(was));
@@ -46,6 +52,7 @@ export class WordList {
   #add(one: Scored): Row {
     const { id, token } = one;
     const text = word(one);
+    const name = el('span', { class: 'word' });
     const bar = el('i', { class: 'bar' });
     const tick = el('i', { class: 'tick' });
     const value = el('span', { class: 'number' });
@@ -55,12 +62,12 @@ export class WordList {
         on: { click: () => this.#onPick(id) },
         attributes: { type: 'button', title: `make “${text}” the target`, 'data-token': token },
       },
-      el('span', { class: 'word', text }),
+      name,
       el('span', { class: 'track' }, bar, tick),
       value,
     );
     const item = el('li', {}, button);
-    const row = { item, button, bar, tick, value };
+    const row = { item, button, name, bar, tick, value };
     this.#rows.set(id, row);
     return row;
   }

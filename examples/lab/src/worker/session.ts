@@ -1,14 +1,16 @@
 /** An open model and the page's questions to it, each answered by the project's own packages. */
 
+import { type ChatTemplate, readChatTemplate } from '../../../../models/chat.ts';
 import { readConfig } from '../../../../models/config.ts';
+import { generate } from '../../../../models/generate.ts';
 import { loadModelWeights } from '../../../../models/load.ts';
 import type { WeightDtype } from '../../../../models/storage.ts';
 import { loadTokenizer } from '../../../../models/tokenizer.ts';
 import { tokenText } from '../../../../models/tokenText.ts';
+import type { Transformer } from '../../../../models/transformer.ts';
 import {
   type Device,
   encodePrompt,
-  type LanguageModel,
   maskToken,
   neuronGradients,
   openDevice,
@@ -27,7 +29,9 @@ import {
   targetOrArgmax,
   targetValues,
   topPredictions,
+  UserError,
 } from '../../../../neurgrad/index.ts';
+import { checkKnown } from '../../../../neurgrad/prompt.ts';
 import type {
   Answer,
   Calls,
@@ -45,6 +49,8 @@ import { openSource } from './sources.ts';
 
 /** Predictions that an answer lists. */
 const TOP = 50;
+/** Tokens that a word takes at most, in the mean. */
+const TOKENS_A_WORD = 4;
 /** Rounds of choosing shifts and looking. */
 const STEER_ROUNDS = 10;
 
@@ -53,14 +59,22 @@ let openings = 0;
 export class Session {
   readonly card: ModelCard;
   readonly device: Device;
-  readonly #model: LanguageModel;
+  readonly #model: Transformer;
   readonly #tokenizer: Tokenizer;
+  readonly #chat: ChatTemplate | null;
 
-  private constructor(card: ModelCard, device: Device, model: LanguageModel, tokenizer: Tokenizer) {
+  private constructor(
+    card: ModelCard,
+    device: Device,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    chat: ChatTemplate | null,
+  ) {
     this.card = card;
     this.device = device;
     this.#model = model;
     this.#tokenizer = tokenizer;
+    this.#chat = chat;
   }
 
   /** @throws UserError, Cancelled; nothing is left on the device then. */
@@ -72,6 +86,8 @@ export class Session {
       // First, so that what is no model's folder is told as such.
       await readConfig(folder);
       const tokenizer = await loadTokenizer(folder);
+      // Most models have none, and some have one that cannot be read: both are read as plain text.
+      const chat = await readChatTemplate(folder).catch(() => null);
       const model = await loadModelWeights(folder, device, {
         dtype,
         onProgress: ({ bytes, total }) => job.progress('Loading weights', bytes, total, 'bytes'),
@@ -82,6 +98,7 @@ export class Session {
         serial: ++openings,
         name: folder.name,
         family: model.family,
+        chat: model.causal && chat !== null,
         mask: maskToken(model, tokenizer),
         layers: model.sizes.layers,
         width: model.sizes.width,
@@ -94,7 +111,7 @@ export class Session {
         bytes: device.memory.weights,
         notice,
       };
-      return new Session(card, device, model, tokenizer);
+      return new Session(card, device, model, tokenizer, chat);
     } catch (error) {
       device.destroy();
       throw error;
@@ -113,7 +130,7 @@ export class Session {
     const target = this.#target(prompt, question) ?? predictions[0]!.id;
     return {
       question,
-      remarks: promptRemarks(this.#model, this.#tokenizer, question.text),
+      remarks: question.chat ? [] : promptRemarks(this.#model, this.#tokenizer, question.text),
       tokens: prompt.shown,
       position: prompt.position,
       target: this.#token(target),
@@ -123,10 +140,11 @@ export class Session {
   }
 
   async study(answer: Answer): Promise<Study> {
-    const { site, direction } = answer.question;
+    const { site, direction, at } = answer.question;
     const prompt = this.#prompt(answer.question);
     const { activation, gradient, neurgrad, noise } = await neuronGradients(this.#model, prompt, {
       target: answer.target.id,
+      neuronPosition: at ?? undefined,
       site,
       direction,
     });
@@ -136,7 +154,8 @@ export class Session {
   async run({ question, shifts, follow, top }: Calls['run']['ask']): Promise<Distribution> {
     const began = performance.now();
     const prompt = this.#prompt(question);
-    const patch = shifts.map((shift) => toPatch(shift, prompt.position, question.direction));
+    const at = question.at ?? prompt.position;
+    const patch = shifts.map((shift) => toPatch(shift, at, question.direction));
     using run = this.#model.run(probeRows(prompt), { patch, logits: [prompt.position] });
     const logits = await run.logits.read();
     const best = topPredictions(logits, top);
@@ -158,12 +177,52 @@ export class Session {
       neurons: [neuron],
       shifts,
       target: this.#target(prompt, question),
+      neuronPosition: question.at ?? undefined,
       direction: question.direction,
       // Few rows a pass: the page's slider gets its turn in between.
       rowsPerPass: 16,
       onProgress: (done, total) => job.progress('Sweeping', done, total, 'rows'),
     });
     return { curve: neurons[0]!, target: this.#token(target) };
+  }
+
+  /**
+   * Neurons are shifted at the token that the question names and at every one that is written. Without shifts the prompt's keys and
+   * values are kept from token to token; with them, each token is a run of the whole text.
+   */
+  async write({ question, shifts, words }: Calls['write']['ask'], job: Job): Promise<string> {
+    const prompt = this.#prompt(question);
+    const before = this.#tokenizer.decode(prompt.ids).length;
+    let text = '';
+    const ids = [...prompt.ids];
+    /** Takes a token; false where the words are there. */
+    const take = (id: number): boolean => {
+      ids.push(id);
+      text = this.#tokenizer.decode(ids).slice(before);
+      const parts = text.trim().split(/\s+/);
+      job.progress('Writing', Math.min(parts.length - 1, words), words, 'words');
+      if (parts.length <= words) return true;
+      // The word after the last one has begun.
+      text = text.slice(0, text.length - parts.slice(words).join(' ').length).trimEnd();
+      return false;
+    };
+    const maxTokens = Math.min(words * TOKENS_A_WORD, this.#model.sizes.positions - prompt.ids.length);
+    job.progress('Writing', 0, words, 'words');
+    if (shifts.length === 0) {
+      await generate(this.#model, prompt.ids, { maxTokens, onToken: take });
+      return text;
+    }
+    const at = question.at ?? prompt.position;
+    while (ids.length - prompt.ids.length < maxTokens) {
+      const written = ids.flatMap((_, position) => (position >= prompt.ids.length ? [position] : []));
+      const patch = [at, ...written].flatMap((position) =>
+        shifts.map((shift) => toPatch(shift, position, question.direction)),
+      );
+      using run = this.#model.run({ ids: [ids] }, { patch, logits: [ids.length - 1] });
+      const [best] = topPredictions(await run.logits.read(), 1);
+      if (this.#model.config.endIds.includes(best!.id) || !take(best!.id)) break;
+    }
+    return text;
   }
 
   async steer(
@@ -195,8 +254,16 @@ export class Session {
     };
   }
 
-  #prompt(question: Question): Prompt {
-    return encodePrompt(this.#model, this.#tokenizer, question.text);
+  #prompt({ text, chat }: Question): Prompt {
+    const [model, tokenizer] = [this.#model, this.#tokenizer];
+    if (!chat || !this.#chat) return encodePrompt(model, tokenizer, text);
+    if (text.trim() === '') throw new UserError('prompt', 'the message is empty');
+    const written = this.#chat([{ role: 'user', content: text }]);
+    // The template has written the special tokens.
+    const ids = tokenizer.encode(written, { addSpecialTokens: false });
+    checkKnown(model, tokenizer, ids, 'the conversation');
+    const [tokens, shown] = [ids.map(tokenizer.tokenOf), ids.map(tokenizer.show)];
+    return { text: written, ids, tokens, shown, position: ids.length - 1 };
   }
 
   #target(prompt: Prompt, { target }: Question): number | undefined {
