@@ -203,103 +203,85 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }
 
 /**
- * Change of the scaled attention scores, y [tokens, heads, stride]: (dq . k + (q + dq) . dk) * scale, key head
- * floor(h / group). `size` counts quads where wide; without `changedKeys` only the first term. Grid: linear over tokens * heads * stride.
+ * Adds to the changes of attention products that of changed keys, (q + dq) . dk, to y [tokens, heads, stride], which holds dq . k; key
+ * head floor(h / group). `size` counts quads where wide, `changed` the most keys that changed for any token. Grid: linear over
+ * tokens * heads * changed.
  */
-export const scoreDifference = shipped(
-  makeScoreDifference,
-  takes('scoreDifference', ['wide', flag], ['changedKeys', optional(flag)]),
+export const keyDifference = shipped(
+  makeKeyDifference,
+  takes('keyDifference', ['wide', flag], ['queries', flag]),
 );
 
-function makeScoreDifference(wide: boolean, changedKeys = true): Kernel {
+/** @param queries whether any query changed. */
+function makeKeyDifference(wide: boolean, queries: boolean): Kernel {
   const T = element(wide);
-  const total = wide ? 'dot(sum, vec4f(1.0))' : 'sum';
   return {
-    name: `difference.score${wide ? '.wide' : ''}${changedKeys ? '' : '.queries'}`,
+    name: `difference.keys${wide ? '.wide' : ''}${queries ? '' : '.still'}`,
     bindings: [
       { name: 'q', element: T, access: 'read' },
-      { name: 'k', element: T, access: 'read' },
       { name: 'token', element: 'u32', access: 'read' },
-      { name: 'dq', element: T, access: 'read' },
+      ...(queries ? ([{ name: 'dq', element: T, access: 'read' }] as const) : []),
       { name: 'dk', element: T, access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', heads: 'u32', group: 'u32', size: 'u32', stride: 'u32', scale: 'f32' },
+    params: { n: 'u32', heads: 'u32', group: 'u32', size: 'u32', stride: 'u32', changed: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
-  let key = i % p.stride;
-  let head = i / p.stride % p.heads;
-  let row = i / p.stride / p.heads;
-  if (key >= ${field('keys', 'row')}) { return; }
-  let key_width = p.heads / p.group * p.size;
-  let key_head = head / p.group * p.size;
-  let own = ${field('query', 'row')};
-  let moved = key - ${field('keyFirst', 'row')};
+  let moved = i % p.changed;
+  let head = i / p.changed % p.heads;
+  let row = i / p.changed / p.heads;
+  if (moved >= ${field('count', 'row')}) { return; }
+  let left = (${field('base', 'row')} * p.heads + head) * p.size;
+  let right = ((${field('first', 'row')} + moved) * (p.heads / p.group) + head / p.group) * p.size;
   var sum = ${T}(0.0);
+  ${
+    queries
+      ? `let own = ${field('query', 'row')};
   if (own != ${NONE}u) {
-    let left = own * p.heads * p.size + head * p.size;
-    let right = (${field('keyStart', 'row')} + key) * key_width + key_head;
-    for (var c = 0u; c < p.size; c++) { sum = fma(dq[left + c], k[right + c], sum); }
+    let new_left = (own * p.heads + head) * p.size;
+    for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c] + dq[new_left + c], dk[right + c], sum); }
+  } else {
+    for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c], dk[right + c], sum); }
+  }`
+      : 'for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c], dk[right + c], sum); }'
   }
-  if (${changedKeys ? `moved < ${field('count', 'row')}` : 'false'}) {
-    let left = ${field('base', 'row')} * p.heads * p.size + head * p.size;
-    let right = (${field('first', 'row')} + moved) * key_width + key_head;
-    if (own != ${NONE}u) {
-      let new_left = own * p.heads * p.size + head * p.size;
-      for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c] + dq[new_left + c], dk[right + c], sum); }
-    } else {
-      for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c], dk[right + c], sum); }
-    }
-  }
-  y[i] = ${total} * p.scale;
+  y[(row * p.heads + head) * p.stride + ${field('keyFirst', 'row')} + moved] += ${wide ? 'dot(sum, vec4f(1.0))' : 'sum'};
 }`,
   };
 }
 
 /**
- * Of scores that are capped, cap tanh(score / cap): their changes in place over those of the scores, s [tokens, heads, stride].
- * The plain scores come again from q and k. Sizes and grid as {@link scoreDifference}.
+ * Of scores that are capped, cap tanh(scale product / cap): their changes in place over those of the products, s [tokens, heads,
+ * stride]; `plain` holds the products themselves, [queries, heads, stride]. Grid: linear over n.
  */
-export const cappedScoreDifference = shipped(
-  makeCappedScoreDifference,
-  takes('cappedScoreDifference', ['wide', flag]),
-);
-
-function makeCappedScoreDifference(wide: boolean): Kernel {
-  const T = element(wide);
+export const cappedScoreDifference = shipped((): Kernel => {
   return {
-    name: `difference.capped_score${wide ? '.wide' : ''}`,
+    name: 'difference.capped_score',
     bindings: [
-      { name: 'q', element: T, access: 'read' },
-      { name: 'k', element: T, access: 'read' },
+      { name: 'plain', element: 'f32', access: 'read' },
       { name: 'token', element: 'u32', access: 'read' },
       { name: 's', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', heads: 'u32', group: 'u32', size: 'u32', stride: 'u32', scale: 'f32', cap: 'f32' },
+    params: { n: 'u32', row: 'u32', stride: 'u32', scale: 'f32', cap: 'f32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 ${CAP_CHANGE}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
-  let key = i % p.stride;
-  let head = i / p.stride % p.heads;
-  let row = i / p.stride / p.heads;
-  if (key >= ${field('keys', 'row')} || s[i] == 0.0) { return; }
-  let left = (${field('base', 'row')} * p.heads + head) * p.size;
-  let right = ((${field('keyStart', 'row')} + key) * (p.heads / p.group) + head / p.group) * p.size;
-  var sum = ${T}(0.0);
-  for (var c = 0u; c < p.size; c++) { sum = fma(q[left + c], k[right + c], sum); }
-  s[i] = cap_change(vec4f(${wide ? 'dot(sum, vec4f(1.0))' : 'sum'} * p.scale), vec4f(s[i])).x;
+  let row = i / p.row;
+  if (i % p.stride >= ${field('keys', 'row')} || s[i] == 0.0) { return; }
+  let product = plain[${field('base', 'row')} * p.row + i % p.row];
+  s[i] = cap_change(vec4f(product * p.scale), vec4f(s[i] * p.scale)).x;
 }`,
   };
-}
+}, takes('cappedScoreDifference'));
 
 /**
- * Change of the attention probabilities, in place over the scores' change s: with x_j = e^(s_j - s_r) - 1 and
+ * Change of the attention probabilities, in place over s, the scores' change before their scale: with x_j = e^(s_j - s_r) - 1 and
  * E = sum p x it is p_j (x_j - E) / (1 + E). The reference r is the likeliest key, so that E is small where attention is
  * sure of one key, too. One invocation a (token, head), in order of keys. Grid: linear over n.
  */
@@ -311,7 +293,7 @@ export const patternDifference = shipped((): Kernel => {
       { name: 'token', element: 'u32', access: 'read' },
       { name: 's', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', heads: 'u32', stride: 'u32' },
+    params: { n: 'u32', heads: 'u32', stride: 'u32', scale: 'f32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 ${EXPM1}
@@ -327,7 +309,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let reference = s[base + likeliest];
   var level = 0.0;
   for (var j = 0u; j < keys; j++) {
-    let x = expm1_(min(s[base + j] - reference, ${LARGEST_EXPONENT}));
+    let x = expm1_(min((s[base + j] - reference) * p.scale, ${LARGEST_EXPONENT}));
     s[base + j] = x;
     level = fma(pattern[origin + j], x, level);
   }
@@ -337,21 +319,17 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }, takes('patternDifference'));
 
 /**
- * Change of the mixed values, y [tokens, heads * size]: sum over keys of dp (v + dv) + p dv; without `changedKeys` of dp v
- * alone. `size` and n count quads where wide. Grid: linear over n.
+ * Adds to the changes of the mixed values, y [tokens, heads * size], those by changed values, sum of (p + dp) dv; it holds the sums
+ * of dp v. `size` and n count quads where wide. Grid: linear over n.
  */
-export const mixDifference = shipped(
-  makeMixDifference,
-  takes('mixDifference', ['wide', flag], ['changedKeys', optional(flag)]),
-);
+export const mixDifference = shipped(makeMixDifference, takes('mixDifference', ['wide', flag]));
 
-function makeMixDifference(wide: boolean, changedKeys = true): Kernel {
+function makeMixDifference(wide: boolean): Kernel {
   const T = element(wide);
   return {
-    name: `difference.mix${wide ? '.wide' : ''}${changedKeys ? '' : '.base'}`,
+    name: `difference.mix${wide ? '.wide' : ''}`,
     bindings: [
       { name: 'pattern', element: 'f32', access: 'read' },
-      { name: 'v', element: T, access: 'read' },
       { name: 'token', element: 'u32', access: 'read' },
       { name: 'dp', element: 'f32', access: 'read' },
       { name: 'dv', element: T, access: 'read' },
@@ -366,20 +344,14 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let lane = i % p.size;
   let head = i / p.size % p.heads;
   let row = i / p.size / p.heads;
-  let keys = ${field('keys', 'row')};
   let key_width = p.heads / p.group * p.size;
-  let column = head / p.group * p.size + lane;
-  let changes = (row * p.heads + head) * p.stride;
-  let values = ${field('keyStart', 'row')} * key_width + column;
-  var sum = ${T}(0.0);
-  for (var j = 0u; j < keys; j++) { sum = fma(${T}(dp[changes + j]), v[values + j * key_width], sum); }
-  let first = ${field('first', 'row')} * key_width + column;
-  let count = ${changedKeys ? field('count', 'row') : '0u'};
   let key_first = ${field('keyFirst', 'row')};
-  let probabilities = ${field('pattern', 'row')} + head * keys + key_first;
-  for (var j = 0u; j < count; j++) {
-    let weight = dp[changes + key_first + j] + pattern[probabilities + j];
-    sum = fma(${T}(weight), dv[first + j * key_width], sum);
+  let changes = (row * p.heads + head) * p.stride + key_first;
+  let probabilities = ${field('pattern', 'row')} + head * ${field('keys', 'row')} + key_first;
+  let values = ${field('first', 'row')} * key_width + head / p.group * p.size + lane;
+  var sum = y[i];
+  for (var j = 0u; j < ${field('count', 'row')}; j++) {
+    sum = fma(${T}(dp[changes + j] + pattern[probabilities + j]), dv[values + j * key_width], sum);
   }
   y[i] = sum;
 }`,
@@ -388,7 +360,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 
 /**
  * Keys and values of a layer whose queries are few need not be computed token by token (an encoder's last layer): with
- * t = W_k^T (q + dq) of each head, (q + dq) . W_k dx_j is t . dx_j. Adds that to the scores' change where a key changed;
+ * t = W_k^T (q + dq) of each head, (q + dq) . W_k dx_j is t . dx_j. Adds that to the products' change where a key changed;
  * t [heads, tokens, width], y [tokens, heads, stride]. Grid: linear over tokens * heads * stride.
  */
 export const projectedScore = shipped(makeProjectedScore, takes('projectedScore', ['wide', flag]));
@@ -403,7 +375,7 @@ function makeProjectedScore(wide: boolean): Kernel {
       { name: 'dx', element: T, access: 'read' },
       { name: 'y', element: 'f32', access: 'read_write' },
     ],
-    params: { n: 'u32', heads: 'u32', tokens: 'u32', width: 'u32', stride: 'u32', scale: 'f32' },
+    params: { n: 'u32', heads: 'u32', tokens: 'u32', width: 'u32', stride: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
 fn main(@builtin(global_invocation_id) gid: vec3u) {
@@ -417,7 +389,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
   let right = (${field('first', 'row')} + moved) * p.width;
   var sum = ${T}(0.0);
   for (var c = 0u; c < p.width; c++) { sum = fma(t[left + c], dx[right + c], sum); }
-  y[i] += p.scale * ${wide ? 'dot(sum, vec4f(1.0))' : 'sum'};
+  y[i] += ${wide ? 'dot(sum, vec4f(1.0))' : 'sum'};
 }`,
   };
 }

@@ -25,6 +25,7 @@ import { Transformer } from '../../models/transformer.ts';
 import type { Probe } from '../predict.ts';
 import { probeRows } from '../predict.ts';
 import type { FeedForward } from './injection.ts';
+import type { PromptRows } from './ops.ts';
 
 /** A model whose differences can be propagated. */
 export type DifferenceModel = Transformer;
@@ -63,6 +64,8 @@ export type Slots = ReadonlyMap<string, Tensor>;
 export interface Bundle extends Disposable {
   readonly model: DifferenceModel;
   readonly cases: readonly CasePlace[];
+  /** The queries of each case, and its keys. */
+  readonly queries: readonly PromptRows[];
   /** What the words of each layer start from, and after them those of the head, a row a case. */
   readonly layers: readonly Slots[];
   /** Log-probabilities [cases, vocabulary]. */
@@ -175,6 +178,9 @@ async function makeBundle(
   return {
     model,
     cases: places,
+    queries: places.map(({ low, high, queryStart: from, keys, keyStart }) => ({
+      ...{ from, to: from + high - low, keys, keyStart },
+    })),
     layers,
     logprobs,
     logits,

@@ -19,6 +19,7 @@ import {
   zeros,
 } from '../../engine/index.ts';
 import { wholeTexture } from '../../engine/memory.ts';
+import { headProducts } from '../../engine/ops/headProducts.ts';
 import { curveSums as curveKernel } from '../../kernels/curve.ts';
 import {
   activationDifference as activationKernel,
@@ -27,6 +28,7 @@ import {
   cappedScoreDifference,
   gatedDifference as gatedKernel,
   injectColumns,
+  keyDifference,
   lineDifference as lineKernel,
   mixDifference,
   NONE,
@@ -35,7 +37,6 @@ import {
   projectedMix,
   projectedScore,
   RECORD,
-  scoreDifference,
   TARGET_FIELDS,
   TOKEN_FIELDS,
   targetDifference as targetKernel,
@@ -172,73 +173,155 @@ export interface AttentionBase {
   readonly pattern: Tensor;
 }
 
-/** From the changes of a shape's scores [tokens, heads, keys] to those of its probabilities, in place. */
-function probabilities(shape: AttentionShape, base: AttentionBase, token: Tensor, change: Tensor): void {
-  const { heads, headSize, keys, cap } = shape;
-  const rows = token.dim(0) * heads;
-  if (cap !== undefined) {
-    const wide = headSize % 4 === 0;
-    run(
-      cappedScoreDifference(wide),
-      [base.q, base.k, token, change],
-      [
-        change.size,
-        heads,
-        heads / shape.keyValueHeads,
-        wide ? headSize / 4 : headSize,
-        keys,
-        scaleOf(shape),
-        cap,
-      ],
-      linearGrid(change.size),
-      2 * change.size * headSize,
+/** Neighbouring rows that belong to one prompt, and its keys in the base. */
+export interface PromptRows {
+  /** [from, to) */
+  readonly from: number;
+  readonly to: number;
+  readonly keys: number;
+  readonly keyStart: number;
+}
+
+/** The tokens whose attention changes. */
+export interface AttentionTokens {
+  /** Token records. */
+  readonly records: Tensor;
+  /** Of the tokens, of the changed queries, and of all queries of the base. */
+  readonly tokens: readonly PromptRows[];
+  readonly queries: readonly PromptRows[];
+  readonly base: readonly PromptRows[];
+  /** Whether token i's query is changed query i, for each of them. */
+  readonly inOrder: boolean;
+  /** Most keys that changed for any token. */
+  readonly changed: number;
+}
+
+const scaleOf = ({ scale, headSize }: AttentionShape): number => scale ?? 1 / Math.sqrt(headSize);
+const groupOf = ({ heads, keyValueHeads }: AttentionShape): number => heads / keyValueHeads;
+
+/** Products of queries [rows, heads * D] with the base's keys, one a prompt for all its rows: [rows, heads, keys]. */
+function keyProducts(
+  shape: AttentionShape,
+  queries: Tensor,
+  { k }: AttentionBase,
+  prompts: readonly PromptRows[],
+): Tensor {
+  const { heads, headSize, keys: stride } = shape;
+  const width = heads * headSize;
+  const y = empty(k.device, [queries.dim(0), heads, stride]);
+  for (const { from, to, keys, keyStart } of prompts)
+    headProducts(
+      { of: queries, first: from * width, row: width, head: headSize },
+      { of: k, first: keyStart * k.dim(1), row: k.dim(1), head: headSize },
+      { of: y, first: from * heads * stride, row: heads * stride, head: stride },
+      { m: to - from, n: keys, k: headSize, transB: true },
+      { heads, group: groupOf(shape) },
     );
-  }
+  return y;
+}
+
+/** Changes of the products of queries and keys [tokens, heads, keys] by changed queries alone; they may be written to. */
+function queryDifference(
+  shape: AttentionShape,
+  base: AttentionBase,
+  { records, queries, inOrder }: AttentionTokens,
+  dq: Tensor | null,
+): Tensor {
+  const { heads, keys } = shape;
+  const length = heads * keys;
+  const rows = records.dim(0);
+  if (!dq) return zeros(records.device, [rows, heads, keys]);
+  const products = keyProducts(shape, dq, base, queries);
+  if (inOrder) return products;
+  const still = zeros(records.device, [rows, length]);
+  return reshape(addOwnChange(still, records, reshape(products, [-1, length]), 'query'), [rows, heads, keys]);
+}
+
+/** From the changes of products [tokens, heads, keys] to those of probabilities, in place. */
+function probabilities(
+  shape: AttentionShape,
+  base: AttentionBase,
+  { records, base: prompts }: AttentionTokens,
+  change: Tensor,
+): void {
+  const { heads, keys, cap } = shape;
+  const rows = records.dim(0) * heads;
+  if (cap !== undefined)
+    run(
+      cappedScoreDifference(),
+      [keyProducts(shape, base.q, base, prompts), records, change],
+      [change.size, heads * keys, keys, scaleOf(shape), cap],
+      linearGrid(change.size),
+      40 * change.size,
+    );
   run(
     patternDifference(),
-    [base.pattern, token, change],
-    [rows, heads, keys],
+    [base.pattern, records, change],
+    [rows, heads, keys, cap === undefined ? scaleOf(shape) : 1],
     linearGrid(rows),
     20 * change.size,
   );
 }
 
-const scaleOf = ({ scale, headSize }: AttentionShape): number => scale ?? 1 / Math.sqrt(headSize);
+/** Values of the base mixed by changes of probabilities, one product a prompt: [tokens, heads * D]. */
+function mixed(
+  shape: AttentionShape,
+  { v }: AttentionBase,
+  { tokens }: AttentionTokens,
+  change: Tensor,
+): Tensor {
+  const { heads, headSize, keys: stride } = shape;
+  const width = heads * headSize;
+  const y = empty(v.device, [change.dim(0), width]);
+  for (const { from, to, keys, keyStart } of tokens)
+    headProducts(
+      { of: change, first: from * heads * stride, row: heads * stride, head: stride },
+      { of: v, first: keyStart * v.dim(1), row: v.dim(1), head: headSize },
+      { of: y, first: from * width, row: width, head: headSize },
+      { m: to - from, n: headSize, k: keys, transB: false },
+      { heads, group: groupOf(shape) },
+    );
+  return y;
+}
 
 /**
  * Change of softmax(scores) v at `tokens`; dq is null where no query changed. Keys that a query may not see (behind it, outside
  * a window, padding) have base probability 0, and keep it.
+ *
+ * All rows of a prompt share its keys and values, so what their changes do there is one product; changed keys and
+ * values are a row's own.
  */
 export function attentionDifference(
   shape: AttentionShape,
   base: AttentionBase,
-  token: Tensor,
+  tokens: AttentionTokens,
   dq: Tensor | null,
   dk: Tensor,
   dv: Tensor,
 ): Tensor {
   const { heads, headSize, keys } = shape;
-  const tokens = token.dim(0);
-  const group = heads / shape.keyValueHeads;
+  const { records, changed } = tokens;
+  const group = groupOf(shape);
   const wide = headSize % 4 === 0;
   const size = wide ? headSize / 4 : headSize;
+  const rows = records.dim(0);
   return scope(() => {
-    const change = empty(dk.device, [tokens, heads, keys]);
+    const change = queryDifference(shape, base, tokens, dq);
     run(
-      scoreDifference(wide),
-      [base.q, base.k, token, dq ?? dk, dk, change],
-      [change.size, heads, group, size, keys, scaleOf(shape)],
-      linearGrid(change.size),
-      4 * change.size * headSize,
+      keyDifference(wide, dq !== null),
+      [base.q, records, ...(dq ? [dq] : []), dk, change],
+      [rows * heads * changed, heads, group, size, keys, changed],
+      linearGrid(rows * heads * changed),
+      2 * rows * heads * changed * headSize,
     );
-    probabilities(shape, base, token, change);
-    const y = empty(dk.device, [tokens, heads * headSize]);
+    probabilities(shape, base, tokens, change);
+    const y = mixed(shape, base, tokens, change);
     run(
       mixDifference(wide),
-      [base.pattern, base.v, token, change, dv, y],
-      [tokens * heads * size, heads, group, size, keys],
-      linearGrid(tokens * heads * size),
-      2 * y.size * keys,
+      [base.pattern, records, change, dv, y],
+      [rows * heads * size, heads, group, size, keys],
+      linearGrid(rows * heads * size),
+      2 * y.size * changed,
     );
     return y;
   });
@@ -251,58 +334,41 @@ export function attentionDifference(
 export function projectedAttentionDifference(
   shape: AttentionShape,
   base: AttentionBase,
-  token: Tensor,
+  tokens: AttentionTokens,
   query: Tensor,
   dq: Tensor | null,
   dx: Tensor,
   weights: { readonly k: Tensor; readonly v: Tensor },
 ): Tensor {
   const { heads, headSize, keys } = shape;
-  const tokens = token.dim(0);
+  const { records } = tokens;
+  const rows = records.dim(0);
   const width = dx.dim(1);
   const byHead = (w: Tensor): Tensor => reshape(w, [heads, headSize, width]);
-  const wide = headSize % 4 === 0;
-  const size = wide ? headSize / 4 : headSize;
   const quads = width % 4 === 0 ? 4 : 1;
-  const scale = scaleOf(shape);
   return scope(() => {
-    const change = zeros(dx.device, [tokens, heads, keys]);
-    if (dq)
-      run(
-        scoreDifference(wide, false),
-        [base.q, base.k, token, dq, dq, change],
-        [change.size, heads, 1, size, keys, scale],
-        linearGrid(change.size),
-        2 * change.size * headSize,
-      );
-    const asked = permute(reshape(query, [tokens, heads, headSize]), [1, 0, 2]);
+    const change = queryDifference(shape, base, tokens, dq);
+    const asked = permute(reshape(query, [rows, heads, headSize]), [1, 0, 2]);
     const turned = matmul(asked, byHead(weights.k));
     run(
       projectedScore(quads === 4),
-      [turned, token, dx, change],
-      [change.size, heads, tokens, width / quads, keys, scale],
+      [turned, records, dx, change],
+      [change.size, heads, rows, width / quads, keys],
       linearGrid(change.size),
       2 * change.size * width,
     );
-    probabilities(shape, base, token, change);
-    const still = empty(dx.device, [tokens, heads * headSize]);
-    run(
-      mixDifference(wide, false),
-      [base.pattern, base.v, token, change, dx, still],
-      [tokens * heads * size, heads, 1, size, keys],
-      linearGrid(tokens * heads * size),
-      2 * still.size * keys,
-    );
-    const gathered = empty(dx.device, [heads, tokens, width]);
+    probabilities(shape, base, tokens, change);
+    const still = mixed(shape, base, tokens, change);
+    const gathered = empty(dx.device, [heads, rows, width]);
     run(
       projectedMix(quads === 4),
-      [base.pattern, token, change, dx, gathered],
-      [gathered.size / quads, heads, tokens, width / quads, keys],
+      [base.pattern, records, change, dx, gathered],
+      [gathered.size / quads, heads, rows, width / quads, keys],
       linearGrid(gathered.size / quads),
       2 * gathered.size * keys,
     );
     const moved = permute(matmul(gathered, byHead(weights.v), { transB: true }), [1, 0, 2]);
-    return add(still, reshape(moved, [tokens, heads * headSize]));
+    return add(still, reshape(moved, [rows, heads * headSize]));
   });
 }
 

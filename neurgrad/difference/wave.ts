@@ -8,7 +8,6 @@
 
 import {
   concat,
-  type Device,
   empty,
   integers,
   noGrad,
@@ -33,6 +32,7 @@ import {
   injectNeurons,
   type LineRow,
   NONE,
+  type PromptRows,
   reduceCurves,
   TARGET_FIELDS,
   type TargetRow,
@@ -256,7 +256,7 @@ function runWave(
   rows: readonly ShiftedRow[],
   { column, scale, target }: RunTensors<ReturnType<typeof rowNumbers>>,
 ): Tensor {
-  const { device, sizes, description } = bundle.model;
+  const { sizes, description } = bundle.model;
   return scope(() => {
     const part = (x: Tensor, from: number, to: number): Tensor =>
       to - from === rows.length ? x : slice(x, [from], [to]);
@@ -299,7 +299,7 @@ function runWave(
       now = next;
     }
     // Every row is now one token, the one that is read; rows left the layers in their order.
-    const read = lazyTokens(device, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
+    const read = lazyTokens(bundle, rows, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
     const logits = scope(() => {
       const words = new DifferenceWords(bundle, sizes.layers, null);
       const change = finish(words, description.head, new Change(dx, read));
@@ -312,7 +312,8 @@ function runWave(
 
 /** Tokens that go to the device where somebody asks for them. */
 function lazyTokens(
-  device: Device,
+  { model: { device }, cases }: Bundle,
+  rows: readonly ShiftedRow[],
   tokens: readonly Changed[],
   list: () => readonly TokenRecord[],
 ): ChangedTokens {
@@ -322,7 +323,27 @@ function lazyTokens(
   return {
     records: () => (records ??= tokenTensor(device, list())),
     positions: () => (positions ??= integers(device, places())),
+    get prompts() {
+      return promptsOf(cases, rows, tokens);
+    },
   };
+}
+
+/** Neighbouring tokens of one prompt. */
+function promptsOf(
+  cases: Bundle['cases'],
+  rows: readonly ShiftedRow[],
+  tokens: readonly Changed[],
+): PromptRows[] {
+  const found: (PromptRows & { readonly case: number })[] = [];
+  for (const [at, { row }] of tokens.entries()) {
+    const { case: c } = rows[row]!;
+    const { keys, keyStart } = cases[c]!;
+    const last = found.at(-1);
+    if (last?.case === c) found[found.length - 1] = { ...last, to: at + 1 };
+    else found.push({ case: c, from: at, to: at + 1, keys, keyStart });
+  }
+  return found;
 }
 
 const caseOf = (bundle: Bundle, row: ShiftedRow) => bundle.cases[row.case]!;
@@ -385,7 +406,7 @@ const NOWHERE: TokenRecord = {
 
 /** Tokens whose records say only where their base values lie. */
 const based = (bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Changed[]): ChangedTokens =>
-  lazyTokens(bundle.model.device, tokens, () =>
+  lazyTokens(bundle, rows, tokens, () =>
     tokens.map(({ row, position }) => {
       const place = caseOf(bundle, rows[row]!);
       return { ...NOWHERE, base: place.queryStart + position - place.low };
@@ -399,7 +420,7 @@ function layerTokens(
   output: readonly Changed[],
   last: boolean,
 ): LayerTokens {
-  const { device, sizes } = bundle.model;
+  const { sizes } = bundle.model;
   const first: number[] = [];
   const count: number[] = [];
   inputs.forEach(({ row }, i) => {
@@ -429,7 +450,9 @@ function layerTokens(
   });
   return {
     input: based(bundle, rows, inputs),
-    output: lazyTokens(device, output, () => records),
+    inOrder: records.length === (queries ?? inputs).length && records.every(({ query }, i) => query === i),
+    changed: Math.max(...count.filter((c) => c !== undefined)),
+    output: lazyTokens(bundle, rows, output, () => records),
     reading: queries && {
       queries: based(
         bundle,

@@ -16,6 +16,7 @@ import {
   capDifference,
   gatedDifference,
   normDifference,
+  type PromptRows,
   projectedAttentionDifference,
 } from './ops.ts';
 
@@ -25,12 +26,17 @@ export interface ChangedTokens {
   records(): Tensor;
   /** Positions in their prompts. */
   positions(): Tensor;
+  readonly prompts: readonly PromptRows[];
 }
 
 /** The tokens of a layer: those whose inputs change, and those whose outputs do. */
 export interface LayerTokens {
   readonly input: ChangedTokens;
   readonly output: ChangedTokens;
+  /** Whether output i is changed query i, for each of them. */
+  readonly inOrder: boolean;
+  /** Most changed keys that an output sees. */
+  readonly changed: number;
   /** In the last layer, of which one token a row is wanted. */
   readonly reading: {
     /** Those of the inputs that are read, and which rows they are: none for an empty list. */
@@ -173,25 +179,30 @@ export class DifferenceWords implements Words<Difference> {
   }
 
   attend(q: Difference, k: Difference, v: Difference, spec: AttentionSpec): Difference {
-    const { output, reading } = this.#tokens!;
+    const { output, reading, inOrder, changed } = this.#tokens!;
     const { heads, keyHeads, size, scale, cap } = spec;
     const shape = { heads, keyValueHeads: keyHeads, headSize: size, keys: this.#bundle.keys, scale, cap };
     const value = (slot: string): Tensor => this.#base.get(slot)!;
     const base = { q: value('q'), k: value('k'), v: value('v'), pattern: value('pattern') };
-    const { x: dq } = this.made(q);
+    const { x: dq, of: queries } = this.made(q);
+    const tokens = {
+      records: output.records(),
+      tokens: output.prompts,
+      queries: queries.prompts,
+      base: this.#bundle.queries,
+      inOrder,
+      changed,
+    };
     if (reading && k instanceof Mapped && v instanceof Mapped && this.#moves(spec, k, v)) {
       const plain = gatherRows(base.q, reading.base);
       const query = dq ? addOwnChange(plain, output.records(), dq, 'query') : plain;
       const weights = { k: k.weight, v: v.weight };
       const d = k.d.x!;
-      return new Change(
-        projectedAttentionDifference(shape, base, output.records(), query, dq, d, weights),
-        output,
-      );
+      return new Change(projectedAttentionDifference(shape, base, tokens, query, dq, d, weights), output);
     }
     const dk = this.made(k).x!;
     const dv = this.made(v).x!;
-    return new Change(attentionDifference(shape, base, output.records(), dq, dk, dv), output);
+    return new Change(attentionDifference(shape, base, tokens, dq, dk, dv), output);
   }
 
   /**

@@ -30,6 +30,7 @@ import {
   outputDerivative,
 } from '../../neurgrad/difference/injection.ts';
 import {
+  type AttentionTokens,
   activationDifference,
   attentionDifference,
   capDifference,
@@ -77,6 +78,12 @@ const plain = (base: number): TokenRecord => ({
   keyStart: 0,
   pattern: 0,
 });
+
+/** Two tokens of a prompt of six keys, three of which changed. */
+const attended = (records: Tensor): AttentionTokens => {
+  const rows = (to: number) => [{ from: 0, to, keys: 6, keyStart: 0 }];
+  return { records, tokens: rows(2), queries: rows(3), base: rows(2), inOrder: false, changed: 3 };
+};
 
 /** c tanh((x + d) / c) - c tanh(x / c), by sinh(d / c) / (cosh(x / c) cosh((x + d) / c)). */
 const capped = (x: number, d: number, c: number): number =>
@@ -236,7 +243,7 @@ describe.each([1e-5, 1e-2, 1, 4])('closed forms at changes of about %s', (by) =>
         v: upload(v, [6, keyWidth]),
         pattern: upload(pattern, [48]),
       },
-      tokenTensor(device, [record(0, NONE), record(1, 1)]),
+      attended(tokenTensor(device, [record(0, NONE), record(1, 1)])),
       upload(dq, [3, width]),
       upload(dk, [3, keyWidth]),
       upload(dv, [3, keyWidth]),
@@ -367,7 +374,7 @@ it.each([{}, { scale: 0.4, cap: 1.2 }])(
       keys: 6,
       pattern: base * 24,
     });
-    const token = tokenTensor(device, [record(0, NONE), record(1, 1)]);
+    const token = attended(tokenTensor(device, [record(0, NONE), record(1, 1)]));
     const [dx, dq] = [upload(numbers(3 * 12, 0.1), [3, 12]), upload(numbers(3 * 32, 0.1), [3, 32])];
     const weights = { k: upload(numbers(32 * 12), [32, 12]), v: upload(numbers(32 * 12), [32, 12]) };
     const [dk, dv] = [linear(dx, weights.k), linear(dx, weights.v)];
