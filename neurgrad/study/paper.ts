@@ -24,6 +24,9 @@ interface Model extends Omit<PaperRow, 'pg'> {
   readonly width: number;
 }
 
+/** The same for all of them. */
+const PG = 0.9999;
+
 const MODELS: readonly Model[] = [
   {
     name: 'BERT base',
@@ -99,6 +102,11 @@ const MODELS: readonly Model[] = [
   },
 ];
 
+/** All rows of the paper, in its order, with each model's size. */
+export const PAPER_MODELS: readonly (PaperRow & Pick<Model, 'layers' | 'width'>)[] = MODELS.map(
+  ({ match: _, ...row }) => ({ ...row, pg: PG }),
+);
+
 /** A model's name: the last part of its path or Hub id. */
 export function modelName(source: string): string {
   checkValue('modelName', 'source', text, source);
@@ -117,5 +125,5 @@ export function paperRow(stamp: Pick<ModelStamp, 'source' | 'layers' | 'width'>)
   );
   if (!found) return null;
   const { match: _match, layers: _layers, width: _width, ...row } = found;
-  return { ...row, pg: 0.9999 };
+  return { ...row, pg: PG };
 }
