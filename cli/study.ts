@@ -22,6 +22,7 @@ import {
   type Prompt,
   paperGrid,
   predict,
+  type SweepEngine,
   seededRandom,
   shiftGrid,
   signAgreement,
@@ -81,7 +82,7 @@ export interface Study {
     readonly seconds: number;
   };
   readonly sweep: {
-    readonly engine: string;
+    readonly engine: SweepEngine;
     readonly rows: number;
     readonly seconds: number;
     readonly fit: FitOptions;

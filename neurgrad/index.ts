@@ -15,6 +15,7 @@ export type {
   Site,
 } from '../models/model.ts';
 export * from './conventions.ts';
+export type { PlainTarget, Response, Smooth } from './curve/response.ts';
 export {
   type GradientOptions,
   gradientOptions,
@@ -44,6 +45,7 @@ export {
   siteHook,
   siteOfHook,
 } from './neuron.ts';
+export { POINT_ENGINES, type PointEngine } from './points.ts';
 export {
   differentiated,
   gradientFactor,
@@ -71,5 +73,13 @@ export {
   steer,
   steerOptions,
 } from './steer.ts';
-export { type NeuronCurve, type Sweep, type SweepOptions, sweep, sweepOptions } from './sweep.ts';
+export {
+  type NeuronCurve,
+  SWEEP_ENGINES,
+  type Sweep,
+  type SweepEngine,
+  type SweepOptions,
+  sweep,
+  sweepOptions,
+} from './sweep.ts';
 export * from './verify.ts';

@@ -2,11 +2,12 @@
  * The sweep (SPEC 4): shift one neuron's activation at the probe position, read p(s), fit the empirical gradient G_E.
  *
  * Engine `naive`: every (neuron, shift) is one batch row of a full forward pass, nothing is skipped and nothing is
- * approximated. It is the measure that the faster engine of difference/ is tested against.
+ * approximated. It is the measure that the faster engines of points.ts and curve/ are tested against.
  */
 
 import { UserError } from '../engine/errors.ts';
 import {
+  between,
   callback,
   checkOptions,
   flag,
@@ -17,9 +18,7 @@ import {
   whole,
 } from '../engine/options.ts';
 import { rowsThatFit } from '../models/cost.ts';
-import type { Prefix } from '../models/kvCache.ts';
-import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
-import { StreamedModel } from '../models/stream.ts';
+import type { LanguageModel, Quantity } from '../models/model.ts';
 import {
   type Conventions,
   conventionFields,
@@ -29,23 +28,23 @@ import {
   outwardSign,
   type Sign,
 } from './conventions.ts';
-import { carriesDifferences } from './difference/bundle.ts';
-import { type ChangedTarget, sweepDifferences, sweepSums } from './difference/sweep.ts';
-import type { RowOptions } from './difference/wave.ts';
+import { Ladder } from './curve/grow.ts';
+import type { Response } from './curve/response.ts';
+import { growCurves } from './curve/sweep.ts';
+import type { DifferenceModel } from './difference/bundle.ts';
+import { type ChangedTarget, sweepSums } from './difference/sweep.ts';
 import { probeHooks } from './gradients.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
-import {
-  checkProbe,
-  neuronPosition,
-  type Probe,
-  probeRows,
-  targetOrArgmax,
-  targetValuesOrNaN,
-  tokenField,
-} from './predict.ts';
-import { type Rounding, roundingOf } from './rounding.ts';
+import { openPoints, POINT_ENGINES, type PointEngine, type PointSource, pointEngine } from './points.ts';
+import { checkProbe, neuronPosition, type Probe, targetOrArgmax, tokenField } from './predict.ts';
+import { roundingOf } from './rounding.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitOptions, fitSums, RANGE_SLACK } from './statistics.ts';
+
+/** What a sweep can run by. */
+export const SWEEP_ENGINES = [...POINT_ENGINES, 'curve'] as const;
+/** One of {@link SWEEP_ENGINES}. */
+export type SweepEngine = (typeof SWEEP_ENGINES)[number];
 
 /** Which neurons are shifted, how far, and what is measured. */
 export interface SweepOptions {
@@ -65,9 +64,15 @@ export interface SweepOptions {
   readonly of?: Quantity;
   /** Slope and r; default: through the origin, |s| <= 2, s = 0 left out. */
   readonly fit?: FitOptions;
-  /** `naive` runs full forwards; `auto` carries differences through the rest of the model where it can,
-   * or runs rows behind a cache where the weights are on disk. The result says which ran. */
-  readonly engine?: 'auto' | 'naive';
+  /**
+   * What runs the shifts: `naive` full forwards; `rows` rows behind a cache, where the weights are on disk; `differences` carries
+   * differences through the rest of the model. `curve` runs, by the best of these, as many shifts of a neuron as make its whole
+   * curve known, and says to what bound. `auto`, the default, is the best one that runs all. The result says which ran.
+   */
+  readonly engine?: SweepEngine | 'auto';
+  /** Of `curve`: error that a value may have where its shift was not run, as a share of p, of log p and logits absolute; the noise where
+   * that is larger. Default 1e-6. */
+  readonly tolerance?: number;
   /** Default true. False: slope and r alone, reduced on the device where it carries differences; `p` and `values` are empty. */
   readonly points?: boolean;
   /** Most batch rows of one pass; default 64, fewer where a row is large. */
@@ -84,7 +89,8 @@ export const sweepOptions = optionsSchema<SweepOptions>({
   neuronPosition: whole(),
   ...conventionFields,
   fit: fitOptions,
-  engine: one(['auto', 'naive']),
+  engine: one(['auto', ...SWEEP_ENGINES]),
+  tolerance: between(0, 1, 'a number above 0 and at most 1', false),
   points: flag,
   rowsPerPass: whole(1),
   onProgress: callback(),
@@ -122,12 +128,20 @@ export interface NeuronCurve extends Neuron {
   readonly p: readonly number[];
   /** The quantity swept at each shift: `p` itself for `prob`. */
   readonly values: readonly number[];
+  /** Shifts but 0 that were run: all, unless a curve made the others known. */
+  readonly ran: number;
+  /** Largest error, next to the noise, of the values at shifts that were not run; 0 where all were. */
+  readonly bound: number;
+  /** The curve as coefficients, for any shift between those asked for; null where all were run. */
+  readonly response: Response | null;
 }
 
 /** Curves of one prompt's neurons, and how they were computed. */
 export interface Sweep {
   /** What ran. */
-  readonly engine: 'naive' | 'differences' | 'rows';
+  readonly engine: SweepEngine;
+  /** What ran the shifts: the engine itself, or what curves had theirs from. */
+  readonly by: PointEngine;
   /** Where the target is read. */
   readonly position: number;
   /** Where the neurons are. */
@@ -156,79 +170,7 @@ export function checkFitRange(shifts: readonly number[], range: number): void {
   throw new UserError('range', `no shift but 0 within ±${range}, where slope and r are fitted`);
 }
 
-function patchOf(neuron: Neuron, value: number, position: number, along: Direction): Omit<Patch, 'row'> {
-  const name = siteHook(neuron.layer, neuron.site);
-  return { name, position, neuron: neuron.index, op: 'add', value, along };
-}
-
-/** The target's values with each patch in a batch row of its own, which `pass` runs some of. */
-async function runPatches(
-  { sizes }: LanguageModel,
-  patches: readonly Omit<Patch, 'row'>[],
-  target: number,
-  rowsPerPass: number,
-  onProgress: SweepOptions['onProgress'],
-  pass: (patch: readonly (Patch & { readonly row: number })[]) => Promise<RunResult>,
-): Promise<Record<Quantity, number>[]> {
-  const read: Record<Quantity, number>[] = [];
-  for (let start = 0; start < patches.length; start += rowsPerPass) {
-    const patch = patches.slice(start, start + rowsPerPass).map((one, row) => ({ ...one, row }));
-    using run = await pass(patch);
-    const logits = await run.logits.read();
-    for (let at = 0; at < logits.length; at += sizes.vocabulary)
-      read.push(targetValuesOrNaN(logits.subarray(at, at + sizes.vocabulary), target));
-    onProgress?.(start + patch.length, patches.length);
-  }
-  return read;
-}
-
-/** Rows of one wave of streamed weights: enough to be worth reading them. */
-const ROWS_PER_WAVE = 1024;
-
-/** As {@link runPatches} at a prompt's last token, for weights on disk: rows behind one cache, many to a reading. */
-async function runRowPatches(
-  model: StreamedModel,
-  probe: Probe,
-  patches: readonly Omit<Patch, 'row'>[],
-  target: number,
-  { rowsPerPass = ROWS_PER_WAVE, onProgress }: RowOptions,
-): Promise<Record<Quantity, number>[]> {
-  const [prefix] = (await model.prefillAsync([{ ids: probe.ids.slice(0, -1) }])) as [Prefix];
-  try {
-    return await runPatches(model, patches, target, rowsPerPass, onProgress, (some) =>
-      model.runRowsAsync(
-        { prefix, ids: some.map(() => probe.ids.at(-1)!) },
-        { patch: some.map(({ position: _, ...one }) => one) },
-      ),
-    );
-  } finally {
-    prefix.dispose();
-  }
-}
-
 const NOTHING: Record<Quantity, number> = { prob: 0, logprob: 0, logit: 0 };
-
-/** A full forward's values. Their changes are differences of two that were rounded. */
-function ofForwards(plain: Record<Quantity, number>, rounding: Rounding) {
-  const rest = (values: Record<Quantity, number>): number => -Math.expm1(values.logprob);
-  const change = (of: Quantity, values: Record<Quantity, number>): number => values[of] - plain[of];
-  return (values: Record<Quantity, number>): ChangedTarget => {
-    const noise = rounding.forwards * Math.max(rest(values), rest(plain));
-    return {
-      values,
-      changes: {
-        prob: change('prob', values),
-        logprob: change('logprob', values),
-        logit: change('logit', values),
-      },
-      noise: {
-        prob: Math.max(values.prob, plain.prob) * noise,
-        logprob: noise,
-        logit: rounding.forwards,
-      },
-    };
-  };
-}
 
 /** What is known of one neuron's curve. */
 interface Measured extends CurveFit {
@@ -236,34 +178,27 @@ interface Measured extends CurveFit {
   readonly changes: readonly number[];
   readonly p: readonly number[];
   readonly values: readonly number[];
+  readonly ran: number;
+  readonly bound: number;
+  readonly response: Response | null;
 }
 
-/** Fits of curves whose points were read: those of all shifts but 0, neuron by neuron. */
+/** A curve's fit and its points, which are all shifts'. */
 function measure(
   shifts: readonly number[],
-  neurons: number,
-  plain: Record<Quantity, number>,
-  read: readonly ChangedTarget[],
+  points: readonly ChangedTarget[],
   of: Quantity,
   fit: Required<FitOptions>,
-): Measured[] {
-  const zero = shifts.indexOf(0);
-  const moved = shifts.length - 1;
-  return Array.from({ length: neurons }, (_, n) => {
-    const curve = read.slice(n * moved, (n + 1) * moved);
-    const still = { values: plain, changes: NOTHING, noise: NOTHING };
-    const points = [...curve.slice(0, zero), still, ...curve.slice(zero)];
-    const values = points.map((point) => point.values[of]);
-    const changes = points.map((point) => point.changes[of]);
-    const valueNoise = points.map((point) => point.noise[of]);
-    return {
-      ...fitCurve(shifts, changes, fit, valueNoise),
-      valueNoise,
-      changes,
-      p: points.map((point) => point.values.prob),
-      values,
-    };
-  });
+): Omit<Measured, 'ran' | 'bound' | 'response'> {
+  const valueNoise = points.map((point) => point.noise[of]);
+  const changes = points.map((point) => point.changes[of]);
+  return {
+    ...fitCurve(shifts, changes, fit, valueNoise),
+    valueNoise,
+    changes,
+    p: points.map((point) => point.values.prob),
+    values: points.map((point) => point.values[of]),
+  };
 }
 
 /** @throws UserError where no curve has a shifted point that is a number, or one without points no slope. */
@@ -315,91 +250,87 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
 
   const names = [...new Set(neurons.map((neuron) => siteHook(neuron.layer, neuron.site)))];
   const base = await probeHooks(model, probe, at, names, of, target);
-  const jobs = neurons.flatMap((neuron, n) =>
-    shifts.flatMap((shift, s) =>
-      shift === 0 ? [] : [{ n, s, patch: patchOf(neuron, shift, at, direction) }],
-    ),
-  );
-  const patches = jobs.map(({ patch }) => patch);
-  const atEnd = at === probe.position && at === probe.ids.length - 1;
-  // A bundle keeps no token of a causal model after the one that is read: nothing there is heard.
-  const automatic = options.engine !== 'naive';
-  const carrier =
-    automatic && carriesDifferences(model) && (!model.causal || at <= probe.position) ? model : null;
-  const cached = automatic && !carrier && model instanceof StreamedModel && atEnd ? model : null;
-  const engine = carrier ? 'differences' : cached ? 'rows' : 'naive';
-  const passOptions = { rowsPerPass: options.rowsPerPass, onProgress: options.onProgress };
+  const moved = shifts.filter((shift) => shift !== 0);
+  const { engine: asked = 'auto' } = options;
+  const curved = asked === 'curve';
+  const by = pointEngine(model, { probe, at }, asked === 'auto' || curved ? null : asked);
   const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
-  const sweepCase = { probe, at, target };
   const axis = (neuron: Neuron): 1 | -1 => {
     const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
     return direction === 'outward' ? outwardSign(activation) : 1;
   };
-  const shiftsOnly = shifts.filter((shift) => shift !== 0);
-  const measured: readonly Measured[] =
-    carrier && options.points === false
-      ? (
-          await sweepSums(
-            carrier,
-            sweepCase,
-            {
-              neurons,
-              along: neurons.map(axis),
-              shifts: shiftsOnly,
-              of,
-              rounding,
-              range: fit.range,
-              includeZero: fit.includeZero,
-            },
-            passOptions,
-          )
-        ).map((sums) => {
-          // Sums of p are for a plain p of 1, which float32 may not hold.
-          const scale = of === 'prob' ? base.target.prob : 1;
-          const line = fitSums(shifts, sums, fit);
-          return {
-            ...line,
-            slope: scale * line.slope,
-            intercept: scale * line.intercept,
-            noise: scale * line.noise,
-            valueNoise: [],
-            changes: [],
-            p: [],
-            values: [],
-          };
-        })
-      : measure(
-          shifts,
-          neurons.length,
-          base.target,
-          carrier
-            ? await sweepDifferences(
-                carrier,
-                sweepCase,
-                base.target,
-                rounding,
-                jobs.map(({ n, s }) => ({ neuron: neurons[n]!, shift: shifts[s]! * axis(neurons[n]!) })),
-                passOptions,
-              )
-            : (cached
-                ? await runRowPatches(cached, probe, patches, target, passOptions)
-                : await runPatches(model, patches, target, rowsPerPass, options.onProgress, (patch) =>
-                    runModel(model, probeRows(probe, patch.length), {
-                      patch,
-                      logits: patch.map(() => probe.position),
-                    }),
-                  )
-              ).map(ofForwards(base.target, rounding)),
-          of,
-          fit,
-        );
+  const gradientOf = ({ layer, site, index }: Neuron): number =>
+    base.gradient.get(siteHook(layer, site))![index]!;
+  const place = { probe, at, target, plain: base.target, rounding };
+  const whole = { ran: moved.length, bound: 0, response: null };
+  let rows = neurons.length * moved.length;
+
+  /** Slope and r by sums made on the device; no point is read. */
+  const bySums = async (carrier: DifferenceModel): Promise<Measured[]> => {
+    const along = neurons.map(axis);
+    const { includeZero } = fit;
+    const curves = { neurons, along, shifts: moved, of, rounding, range: fit.range, includeZero };
+    const passes = { rowsPerPass: options.rowsPerPass, onProgress: options.onProgress };
+    return (await sweepSums(carrier, place, curves, passes)).map((sums) => {
+      // Sums of p are for a plain p of 1, which float32 may not hold.
+      const scale = of === 'prob' ? base.target.prob : 1;
+      const line = fitSums(shifts, sums, fit);
+      return {
+        ...line,
+        slope: scale * line.slope,
+        intercept: scale * line.intercept,
+        noise: scale * line.noise,
+        valueNoise: [],
+        changes: [],
+        p: [],
+        values: [],
+        ...whole,
+      };
+    });
+  };
+
+  /** Every shift is run. */
+  const byPoints = async (source: PointSource): Promise<Measured[]> => {
+    const points = neurons.flatMap((neuron) => moved.map((s) => ({ neuron, shift: s * axis(neuron) })));
+    const read = await source.run(points, options.onProgress);
+    const zero = shifts.indexOf(0);
+    const still = { values: base.target, changes: NOTHING, noise: NOTHING };
+    return neurons.map((_, n) => {
+      const curve = read.slice(n * moved.length, (n + 1) * moved.length);
+      return {
+        ...measure(shifts, [...curve.slice(0, zero), still, ...curve.slice(zero)], of, fit),
+        ...whole,
+      };
+    });
+  };
+
+  /** As many shifts are run as make each curve known. */
+  const byCurves = async (source: PointSource): Promise<Measured[]> => {
+    const questions = neurons.map((neuron) => {
+      const along = axis(neuron);
+      const slope = along * gradientOf(neuron);
+      return { neuron, along, slope, plain: base.target, of, tolerance: options.tolerance };
+    });
+    const grown = await growCurves(new Ladder(shifts, fit.range), questions, source, options.onProgress);
+    rows = grown.rows;
+    return grown.curves.map(({ points, ...known }) => ({ ...measure(shifts, points, of, fit), ...known }));
+  };
+
+  let measured: Measured[];
+  if (!curved && options.points === false && by === 'differences') {
+    measured = await bySums(model as DifferenceModel);
+  } else {
+    using source = await openPoints(model, by, place, { asked: options.rowsPerPass, naive: rowsPerPass });
+    measured = await (curved ? byCurves(source) : byPoints(source));
+  }
 
   checkMeasured(measured, neurons);
   const curves = neurons.map((neuron, n): NeuronCurve => {
     const name = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(name)![neuron.index]!;
-    const gradient = base.gradient.get(name)![neuron.index]!;
+    const gradient = gradientOf(neuron);
     const { slope, intercept, r, flat, linear, noise, valueNoise, changes, p, values } = measured[n]!;
+    const { ran, bound, response } = measured[n]!;
     const points = options.points !== false;
     return {
       ...neuron,
@@ -419,16 +350,20 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
       shifts,
       p: points ? p : [],
       values: points ? values : [],
+      ran,
+      bound,
+      response,
     };
   });
   return {
-    engine,
+    engine: curved ? 'curve' : by,
+    by,
     position: probe.position,
     neuronPosition: at,
     target,
     p: base.target.prob,
     neurons: curves,
-    rows: jobs.length + 1,
+    rows: rows + 1,
     conventions: { of, direction, sign, dtype: numbersOf(model) },
     fit,
   };

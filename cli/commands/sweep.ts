@@ -9,7 +9,9 @@ import {
   LINEAR_POINTS,
   parseNeurons,
   RANGE_SLACK,
+  SWEEP_ENGINES,
   type Sweep,
+  type SweepEngine,
   sweep,
 } from '../../neurgrad/index.ts';
 import { checkFitRange } from '../../neurgrad/sweep.ts';
@@ -40,7 +42,8 @@ interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
   readonly fit: number;
   readonly withZero?: boolean;
   readonly intercept?: boolean;
-  readonly engine: 'auto' | 'naive';
+  readonly engine: SweepEngine | 'auto';
+  readonly tolerance?: number;
   readonly out?: string;
   readonly json?: boolean;
 }
@@ -59,9 +62,16 @@ export function addSweep(program: Command): void {
     new Option('--fit <range>', 'slope and r use the shifts within ± this').argParser(positive).default(2),
     new Option('--with-zero', 'count the point at shift 0 in r'),
     new Option('--intercept', 'fit a line with intercept in place of one through the origin'),
-    new Option('--engine <name>', 'naive: full forward passes; auto: the best there is')
-      .choices(['auto', 'naive'])
+    new Option(
+      '--engine <name>',
+      'naive: full forward passes; rows: rows behind a cache, for weights on disk; differences: differences to the plain pass; curve: as few shifts as make the curve known; auto: the best that runs all',
+    )
+      .choices(['auto', ...SWEEP_ENGINES])
       .default('auto'),
+    new Option(
+      '--tolerance <share>',
+      'with --engine curve: error of p, as a share of it; default 1e-6',
+    ).argParser(positive),
     new Option('--out <file>', 'write the JSON document to a file too'),
     ...weightsOptions(),
     jsonOption(),
@@ -77,9 +87,18 @@ Examples:
 
 JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient", "gradientNoise", "neurgrad", "slope",
 "noise", "r", "polarity",
-"linear", "shifts", "p"}], "engine", "conventions", …}`,
+"linear", "shifts", "p", "ran", "bound", "response"}], "engine", "by", "conventions", …}`,
     )
     .action(runSweep);
+}
+
+/** What ran, and what of. */
+function engineOf({ engine, by, neurons }: Sweep): string {
+  if (engine !== 'curve') return engine;
+  const ran = neurons.reduce((sum, neuron) => sum + neuron.ran, 0);
+  const asked = neurons.reduce((sum, neuron) => sum + neuron.shifts.length - 1, 0);
+  const bound = Math.max(...neurons.map((neuron) => neuron.bound));
+  return `curve by ${by}: ${ran} of ${asked} points run, the others within ${figure(bound, 2)}`;
 }
 
 async function runSweep(options: Options): Promise<void> {
@@ -104,6 +123,7 @@ async function runSweep(options: Options): Promise<void> {
           direction: options.direction,
           sign: options.sign,
           engine: options.engine,
+          ...(options.tolerance === undefined ? {} : { tolerance: options.tolerance }),
           fit: {
             range: options.fit,
             includeZero: options.withZero ?? false,
@@ -141,7 +161,7 @@ async function runSweep(options: Options): Promise<void> {
       }
       output.result(document, () =>
         [
-          `p(${showToken(token)}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${found.engine}`,
+          `p(${showToken(token)}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${engineOf(found)}`,
           table(
             ['neuron', 'activation', 'NeurGrad', 'G_E', 'r', 'polarity', 'linear'],
             found.neurons.map((neuron) => [

@@ -4,7 +4,7 @@ import type { TARGET_FIELDS } from '../../kernels/difference.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Rounding } from '../rounding.ts';
 import { type DifferenceModel, openBundle, type SweepCase } from './bundle.ts';
-import { type Curves, curveSums, type RowOptions, rowChanges, type ShiftedRow } from './wave.ts';
+import { type Curves, curveSums, type RowOptions } from './wave.ts';
 
 /** One shift's target: its values, how far they are from the plain ones, and what of that may be rounding. */
 export interface ChangedTarget {
@@ -35,28 +35,6 @@ export function changedTarget(
       logit: rounding.single * row.size + rounding.shift * row.alongLogit,
     },
   };
-}
-
-/** One target a row, in the rows' order. Shifts are along the plain axis. */
-export async function sweepDifferences(
-  model: DifferenceModel,
-  sweepCase: SweepCase,
-  plain: Record<Quantity, number>,
-  rounding: Rounding,
-  rows: readonly Omit<ShiftedRow, 'case'>[],
-  options: RowOptions = {},
-): Promise<ChangedTarget[]> {
-  using bundle = await openBundle(model, [sweepCase]);
-  const found = await rowChanges(
-    bundle,
-    rows.map((row) => ({ ...row, case: 0 })),
-    options,
-  );
-  const names = Object.keys(found) as (keyof typeof found)[];
-  return rows.map((_, i) => {
-    const row = Object.fromEntries(names.map((name) => [name, found[name][i]!]));
-    return changedTarget(plain, row as Record<(typeof names)[number], number>, rounding);
-  });
 }
 
 /** The sums that slope and r are made of, for each neuron, and nothing of its points. */

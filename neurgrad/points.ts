@@ -1,0 +1,185 @@
+/**
+ * Where the points of a sweep come from: full forwards, rows behind one cache, or differences to the plain run.
+ *
+ * Each gives the target's values for any list of (neuron, shift) of one prompt, as often as it is asked; what they share of the
+ * prompt is computed once and freed with them.
+ */
+
+import { UserError } from '../engine/errors.ts';
+import type { Prefix } from '../models/kvCache.ts';
+import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
+import { StreamedModel } from '../models/stream.ts';
+import { carriesDifferences, openBundle } from './difference/bundle.ts';
+import { type ChangedTarget, changedTarget } from './difference/sweep.ts';
+import { type RowOptions, rowChanges } from './difference/wave.ts';
+import { type Neuron, siteHook } from './neuron.ts';
+import { type Probe, probeRows, targetValuesOrNaN } from './predict.ts';
+import type { Rounding } from './rounding.ts';
+
+/** What can give points. */
+export const POINT_ENGINES = ['naive', 'rows', 'differences'] as const;
+/** One of {@link POINT_ENGINES}. */
+export type PointEngine = (typeof POINT_ENGINES)[number];
+
+/** A neuron shifted along the plain axis. */
+export interface Point {
+  readonly neuron: Neuron;
+  readonly shift: number;
+}
+
+/** Gives points of one prompt. */
+export interface PointSource extends Disposable {
+  run(points: readonly Point[], onProgress?: RowOptions['onProgress']): Promise<ChangedTarget[]>;
+}
+
+/** The prompt that points are of, and what is known of it. */
+export interface PointCase {
+  readonly probe: Probe;
+  /** Position whose neurons are shifted. */
+  readonly at: number;
+  readonly target: number;
+  readonly plain: Record<Quantity, number>;
+  readonly rounding: Rounding;
+}
+
+/** Whether a model gives points of a prompt by an engine. */
+function gives(
+  model: LanguageModel,
+  { probe, at }: Pick<PointCase, 'probe' | 'at'>,
+  engine: PointEngine,
+): boolean {
+  if (engine === 'naive') return true;
+  // A bundle keeps no token of a causal model after the one that is read: nothing there is heard.
+  if (engine === 'differences') return carriesDifferences(model) && (!model.causal || at <= probe.position);
+  return model instanceof StreamedModel && at === probe.position && at === probe.ids.length - 1;
+}
+
+/**
+ * The engine asked for, or the fastest one that there is for a model and a prompt.
+ * @throws UserError where the model does not have the one asked for.
+ */
+export function pointEngine(
+  model: LanguageModel,
+  place: Pick<PointCase, 'probe' | 'at'>,
+  asked: PointEngine | null,
+): PointEngine {
+  if (asked === null)
+    return (['differences', 'rows'] as const).find((engine) => gives(model, place, engine)) ?? 'naive';
+  if (gives(model, place, asked)) return asked;
+  throw new UserError(
+    'engine',
+    asked === 'rows'
+      ? "engine rows: it runs neurons at a prompt's last token for weights on disk; take auto, or naive"
+      : 'engine differences: it needs a model that is whole on one device, and neurons no later than the token read; take auto, or naive',
+  );
+}
+
+/** Opens what gives points of a prompt. `rowsPerPass`: of full forwards; the others choose for themselves where none were asked for. */
+export async function openPoints(
+  model: LanguageModel,
+  engine: PointEngine,
+  place: PointCase,
+  rows: { readonly asked?: number | undefined; readonly naive: number },
+): Promise<PointSource> {
+  if (engine === 'differences' && carriesDifferences(model)) {
+    const bundle = await openBundle(model, [place]);
+    const { plain, rounding } = place;
+    return {
+      async run(points, onProgress) {
+        const options = { rowsPerPass: rows.asked, onProgress };
+        const found = await rowChanges(
+          bundle,
+          points.map((point) => ({ ...point, case: 0 })),
+          options,
+        );
+        const names = Object.keys(found) as (keyof typeof found)[];
+        return points.map((_, i) => {
+          const row = Object.fromEntries(names.map((name) => [name, found[name][i]!]));
+          return changedTarget(plain, row as Record<(typeof names)[number], number>, rounding);
+        });
+      },
+      [Symbol.dispose]: () => bundle.dispose(),
+    };
+  }
+  if (engine === 'rows' && model instanceof StreamedModel) {
+    const { probe } = place;
+    const [prefix] = (await model.prefillAsync([{ ids: probe.ids.slice(0, -1) }])) as [Prefix];
+    const size = rows.asked ?? ROWS_PER_WAVE;
+    return forwards(
+      model,
+      place,
+      size,
+      () => prefix.dispose(),
+      (patch) =>
+        model.runRowsAsync(
+          { prefix, ids: patch.map(() => probe.ids.at(-1)!) },
+          { patch: patch.map(({ position: _, ...one }) => one) },
+        ),
+    );
+  }
+  const { probe } = place;
+  return forwards(
+    model,
+    place,
+    rows.naive,
+    () => {},
+    (patch) =>
+      runModel(model, probeRows(probe, patch.length), { patch, logits: patch.map(() => probe.position) }),
+  );
+}
+
+/** Rows of one wave of streamed weights: enough to be worth reading them. */
+const ROWS_PER_WAVE = 1024;
+
+/** Points by forwards, each with a patch in a batch row of its own. */
+function forwards(
+  { sizes }: LanguageModel,
+  { at, target, plain, rounding }: PointCase,
+  rowsPerPass: number,
+  dispose: () => void,
+  pass: (patch: readonly (Patch & { readonly row: number })[]) => Promise<RunResult>,
+): PointSource {
+  const change = ofForwards(plain, rounding);
+  return {
+    async run(points, onProgress) {
+      const found: ChangedTarget[] = [];
+      for (let start = 0; start < points.length; start += rowsPerPass) {
+        const some = points.slice(start, start + rowsPerPass);
+        using run = await pass(
+          some.map(({ neuron, shift }, row) => {
+            const name = siteHook(neuron.layer, neuron.site);
+            return { name, position: at, neuron: neuron.index, op: 'add', value: shift, along: 'plain', row };
+          }),
+        );
+        const logits = await run.logits.read();
+        for (let row = 0; row < logits.length; row += sizes.vocabulary)
+          found.push(change(targetValuesOrNaN(logits.subarray(row, row + sizes.vocabulary), target)));
+        onProgress?.(start + some.length, points.length);
+      }
+      return found;
+    },
+    [Symbol.dispose]: dispose,
+  };
+}
+
+/** A full forward's values. Their changes are differences of two that were rounded. */
+function ofForwards(plain: Record<Quantity, number>, rounding: Rounding) {
+  const rest = (values: Record<Quantity, number>): number => -Math.expm1(values.logprob);
+  const change = (of: Quantity, values: Record<Quantity, number>): number => values[of] - plain[of];
+  return (values: Record<Quantity, number>): ChangedTarget => {
+    const noise = rounding.forwards * Math.max(rest(values), rest(plain));
+    return {
+      values,
+      changes: {
+        prob: change('prob', values),
+        logprob: change('logprob', values),
+        logit: change('logit', values),
+      },
+      noise: {
+        prob: Math.max(values.prob, plain.prob) * noise,
+        logprob: noise,
+        logit: rounding.forwards,
+      },
+    };
+  };
+}
