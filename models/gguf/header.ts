@@ -226,18 +226,34 @@ class HeaderReader {
     }
   }
 
+  /** A text that lies whole in the piece at hand: lists of them are long. */
+  #textHere(): string | undefined {
+    const inside = this.at - this.#begin;
+    const { buffer, byteOffset, length } = this.#piece;
+    if (inside < 0 || inside + 8 > length) return undefined;
+    const count = new DataView(buffer, byteOffset + inside, 8).getBigUint64(0, true);
+    if (count > BigInt(length - inside - 8)) return undefined;
+    const end = inside + 8 + Number(count);
+    try {
+      const text = this.#text.decode(this.#piece.subarray(inside + 8, end));
+      this.at = this.#begin + end;
+      return text;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #scalar(value: number | bigint | boolean, key: string): number | boolean {
+    if (typeof value !== 'bigint') return value;
+    if (value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER)
+      throw bad(this.#source.name, `metadata ${show(key)} is ${value}, more than can be`);
+    return Number(value);
+  }
+
   /** A value of the type of this number. */
   async value(type: number, key: string, depth = 0): Promise<GgufValue> {
     const scalar = SCALARS[type];
-    if (scalar) {
-      const value = scalar.read(await this.#view(scalar.bytes));
-      if (typeof value === 'bigint') {
-        if (value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER)
-          throw bad(this.#source.name, `metadata ${show(key)} is ${value}, more than can be`);
-        return Number(value);
-      }
-      return value;
-    }
+    if (scalar) return this.#scalar(scalar.read(await this.#view(scalar.bytes), 0), key);
     if (type === STRING) return this.text(`metadata ${show(key)}`);
     if (type !== ARRAY || depth > 1)
       throw bad(this.#source.name, `metadata ${show(key)} is of the unknown type ${type}`);
@@ -247,7 +263,18 @@ class HeaderReader {
     if (this.#values > MOST_VALUES)
       throw bad(this.#source.name, `has lists of more than ${MOST_VALUES} values`);
     const values: GgufValue[] = [];
-    for (let i = 0; i < count; i++) values.push(await this.value(of, key, depth + 1));
+    const each = SCALARS[of];
+    if (each) {
+      const most = PIECE / each.bytes;
+      for (let left = count; left > 0; left -= most) {
+        const some = Math.min(left, most);
+        const view = await this.#view(some * each.bytes);
+        for (let i = 0; i < some; i++) values.push(this.#scalar(each.read(view, i * each.bytes), key));
+      }
+      return values;
+    }
+    for (let i = 0; i < count; i++)
+      values.push((of === STRING ? this.#textHere() : undefined) ?? (await this.value(of, key, depth + 1)));
     return values;
   }
 }
@@ -255,19 +282,22 @@ class HeaderReader {
 const STRING = 8;
 const ARRAY = 9;
 const SCALARS: Readonly<
-  Record<number, { readonly bytes: number; readonly read: (view: DataView) => number | bigint | boolean }>
+  Record<
+    number,
+    { readonly bytes: number; readonly read: (view: DataView, at: number) => number | bigint | boolean }
+  >
 > = {
-  0: { bytes: 1, read: (view) => view.getUint8(0) },
-  1: { bytes: 1, read: (view) => view.getInt8(0) },
-  2: { bytes: 2, read: (view) => view.getUint16(0, true) },
-  3: { bytes: 2, read: (view) => view.getInt16(0, true) },
-  4: { bytes: 4, read: (view) => view.getUint32(0, true) },
-  5: { bytes: 4, read: (view) => view.getInt32(0, true) },
-  6: { bytes: 4, read: (view) => view.getFloat32(0, true) },
-  7: { bytes: 1, read: (view) => view.getUint8(0) !== 0 },
-  10: { bytes: 8, read: (view) => view.getBigUint64(0, true) },
-  11: { bytes: 8, read: (view) => view.getBigInt64(0, true) },
-  12: { bytes: 8, read: (view) => view.getFloat64(0, true) },
+  0: { bytes: 1, read: (view, at) => view.getUint8(at) },
+  1: { bytes: 1, read: (view, at) => view.getInt8(at) },
+  2: { bytes: 2, read: (view, at) => view.getUint16(at, true) },
+  3: { bytes: 2, read: (view, at) => view.getInt16(at, true) },
+  4: { bytes: 4, read: (view, at) => view.getUint32(at, true) },
+  5: { bytes: 4, read: (view, at) => view.getInt32(at, true) },
+  6: { bytes: 4, read: (view, at) => view.getFloat32(at, true) },
+  7: { bytes: 1, read: (view, at) => view.getUint8(at) !== 0 },
+  10: { bytes: 8, read: (view, at) => view.getBigUint64(at, true) },
+  11: { bytes: 8, read: (view, at) => view.getBigInt64(at, true) },
+  12: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
 };
 
 const bad = (file: string, what: string, cause?: unknown): UserError =>

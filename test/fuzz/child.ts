@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { reportError } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
 import { seal } from '../../models/seal.ts';
-import { damageBytes, damageHeader, damageJson, seeded } from './mutate.ts';
+import { damageBytes, damageGguf, damageHeader, damageJson, seeded } from './mutate.ts';
 import { closeDevices, type Files, MADE, makeParsers, type Parser, parsers } from './parsers.ts';
 
 /** Longest line of an error, its "error: " included. */
@@ -69,6 +69,7 @@ function damagedFile(
 function damage(file: string, whole: Buffer, next: () => number): Uint8Array | string {
   if (file.endsWith('.json') && next() < 0.7) return damageJson(whole.toString(), next);
   if (file.endsWith('.safetensors') && next() < 0.5) return damageHeader(whole, next);
+  if (file.endsWith('.gguf') && next() < 0.7) return damageGguf(whole, next);
   if (file.endsWith('.jsonl') && next() < 0.7) {
     const lines = whole.toString().split('\n');
     const at = Math.floor(next() * lines.length);

@@ -4,6 +4,7 @@
  */
 
 import { seededRandom } from '../../neurgrad/random.ts';
+import { ggufFields } from './ggufFields.ts';
 
 /** Numbers in [0, 1), the same for the same seed. */
 export type Random = () => number;
@@ -54,6 +55,37 @@ export function damageBytes(file: Uint8Array, next: Random): Uint8Array {
         wide.copy(bytes, at, 0, Math.min(oneOf(next, [1, 2, 4, 8]), bytes.length - at));
       }
     }
+  }
+  return bytes;
+}
+
+/** What a length, count, offset or type may say: nothing, too much, 2^53, 2^63, less than nothing. */
+const EXTREMES = [
+  0n,
+  1n,
+  3n,
+  8n,
+  9n,
+  255n,
+  2n ** 20n,
+  2n ** 31n,
+  2n ** 32n - 1n,
+  2n ** 53n,
+  2n ** 63n,
+  2n ** 64n - 1n,
+];
+
+/** A GGUF file of which fields of the header say something else: an extreme, or a little more or less. */
+export function damageGguf(file: Uint8Array, next: Random): Uint8Array {
+  const bytes = Buffer.from(file);
+  const fields = ggufFields(file);
+  for (let left = 1 + below(next, 3); left > 0; left--) {
+    const { at, bytes: length } = oneOf(next, fields);
+    const wide = Buffer.alloc(8);
+    bytes.copy(wide, 0, at, at + length);
+    const near = (wide.readBigUInt64LE() + oneOf(next, [1n, 2n ** 64n - 1n, 7n, 32n])) % 2n ** 64n;
+    wide.writeBigUInt64LE(next() < 0.3 ? near : oneOf(next, EXTREMES));
+    wide.copy(bytes, at, 0, length);
   }
   return bytes;
 }

@@ -18,13 +18,18 @@ import { parquetWriteBuffer } from 'hyparquet-writer';
 import { questionsOf } from '../../cli/commands/probe.ts';
 import { readManifest } from '../../cli/probeFiles.ts';
 import { finishRun, finishTask } from '../../cli/probeRun.ts';
-import { AdamW, type Device, openDevice, tensor } from '../../engine/index.ts';
+import { AdamW, type Device, openDevice, sizeOf, tensor } from '../../engine/index.ts';
 import { tuneProducts } from '../../engine/tune.ts';
 import { checkCheckpoint, TrainingFolder, writeNotes } from '../../examples/training/folder.ts';
+import { openFile } from '../../models/byteSource.ts';
 import { openCheckpoint } from '../../models/checkpoint.ts';
 import { passBytes } from '../../models/cost.ts';
 import { hooksOf, parametersOf } from '../../models/description.ts';
 import type { Family } from '../../models/families/family.ts';
+import { unpackBlocks } from '../../models/gguf/blocks.ts';
+import { readGgufHeader } from '../../models/gguf/header.ts';
+import { Metadata } from '../../models/gguf/metadata.ts';
+import { tokenizerOf } from '../../models/gguf/tokenizerOf.ts';
 import {
   FAMILIES,
   loadModelWeights,
@@ -79,6 +84,7 @@ export interface Parser {
 
 const GOLDEN = 'test/golden/models';
 const GOLDEN_FAMILIES = 'test/golden-families/models';
+const GGUF = 'test/golden-gguf';
 const MODELS = 'examples/models';
 
 /** All files of a folder. */
@@ -313,6 +319,55 @@ const MODEL_SHARES: Readonly<Record<string, number>> = {
   ...{ 'gpt2-a': 0.1, 'gpt_neox-a': 0.1, 'phi3-a': 0.1, 'modernbert-a': 0.1, 'gemma2-a': 0.1 },
 };
 
+/** GGUF files: a model of each architecture as it is opened and read, and vocabularies of each kind. */
+const ggufs: readonly Parser[] = [
+  {
+    name: 'GGUF model',
+    files: filesOf(GGUF, (name) => /^(?!blocks)[^/]+\.gguf$/.test(name)),
+    share: 2,
+    async read(folder, file) {
+      const opened = await resolveModelFolder(join(folder, file));
+      await readConfig(opened);
+      await loadTokenizer(opened);
+      const checkpoint = await openCheckpoint(opened);
+      try {
+        for (const name of checkpoint.tensors.keys()) await checkpoint.readFloat32(name);
+      } finally {
+        await checkpoint.close();
+      }
+    },
+  },
+  {
+    name: 'GGUF blocks',
+    files: filesOf(GGUF, (name) => name === 'blocks.gguf'),
+    async read(folder, file) {
+      const source = await openFile(join(folder, file));
+      try {
+        for (const { format, shape, begin, end } of (await readGgufHeader(source)).tensors.values())
+          unpackBlocks(format, await source.read(begin, end), new Float32Array(sizeOf(shape)));
+      } finally {
+        await source.close();
+      }
+    },
+  },
+  {
+    name: 'GGUF vocabulary',
+    files: filesOf(join(GGUF, 'tokenizers'), (name) => name.endsWith('.gguf')),
+    share: 2,
+    async read(folder, file) {
+      const source = await openFile(join(folder, file));
+      try {
+        const { tokenizer } = tokenizerOf(new Metadata(file, await readGgufHeader(source)));
+        writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
+        const made = await loadTokenizer(await localFolder(folder));
+        for (const text of TEXTS) made.decode(made.encode(text));
+      } finally {
+        await source.close();
+      }
+    },
+  },
+];
+
 const weights = Object.entries(MODEL_SHARES).map(
   ([name, share]): Parser => ({
     name: `model ${name}`,
@@ -454,6 +509,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
         }
       },
     },
+    ...ggufs,
     ...weights,
     ...tasks,
     {

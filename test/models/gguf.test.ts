@@ -202,6 +202,36 @@ describe('a file that lies', async () => {
     await expect(changed(at, bytes)).rejects.toThrow(message);
   });
 
+  // Key `a` of a list of one text: its type at 37, its count at 41, the length of its text at 49.
+  const listed = ggufBytes({ a: ['x'] });
+  it.each([
+    ['a list of 2^63 texts', 41, huge, 'the length of metadata'],
+    ['a list of 2^64 - 1 texts', 41, ff, 'the length of metadata'],
+    ['a text of 2^63 bytes', 49, huge, 'the length of metadata'],
+    ['a text of 200 bytes in a list', 49, [200], 'more than the rest of the file has room for'],
+    ['lists of lists of lists', 37, [9, 0, 0, 0], 'metadata'],
+    ['a type that is none', 33, [13], 'is of the unknown type 13'],
+    ['a list of a type that is none', 37, [13], 'metadata'],
+  ])('%s', async (_, at, bytes, message) => {
+    await expect(changed(at, bytes, listed)).rejects.toThrow(message);
+  });
+
+  it('has more values than any vocabulary, in no more time and memory than its bytes take', async () => {
+    const count = 2 ** 24 + 1;
+    const file = new Uint8Array(49 + count);
+    file.set(listed.subarray(0, 49));
+    const view = new DataView(file.buffer);
+    view.setUint32(37, 7, true);
+    view.setBigUint64(41, BigInt(count), true);
+    const source = memorySource('x.gguf', file);
+    await expect(readGgufHeader(source)).rejects.toThrow('has lists of more than 16777216 values');
+    view.setBigUint64(41, BigInt(count - 1), true);
+    const [began, held] = [process.cpuUsage().user, process.memoryUsage().rss];
+    await readGgufHeader(source);
+    expect((process.cpuUsage().user - began) / 1e6).toBeLessThan(10);
+    expect(process.memoryUsage().rss - held).toBeLessThan(1e9);
+  });
+
   it('ends anywhere', async () => {
     for (let length = 0; length < whole.length; length += length < 3000 ? 7 : 997)
       await expect(readGgufHeader(memorySource('x.gguf', whole.subarray(0, length)))).rejects.toMatchObject({
