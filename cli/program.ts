@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { isUrl } from '../models/index.ts';
 import { checkUtf8 } from './arguments.ts';
+import { addAtlas } from './commands/atlas.ts';
 import { addData } from './commands/data.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
@@ -51,6 +52,7 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
     addGenerate,
     addGradients,
     addSweep,
+    addAtlas,
     addModels,
     addPlan,
     addSynth,

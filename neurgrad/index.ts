@@ -14,8 +14,10 @@ export type {
   RunResult,
   Site,
 } from '../models/model.ts';
+export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atlas.ts';
 export * from './conventions.ts';
-export type { PlainTarget, Response, Smooth } from './curve/response.ts';
+export { type PlainTarget, type Response, responseAt, type Smooth } from './curve/response.ts';
+export { linearRange, turningPoints } from './curve/shape.ts';
 export {
   type GradientOptions,
   gradientOptions,

@@ -6,7 +6,9 @@
  * ends. Plain data: it can be stored, and evaluated anywhere within the shifts that it was made from.
  */
 
-import type { Quantity } from '../../models/model.ts';
+import { checkMembers, checkValue, like, list, one, optionsSchema, required } from '../../engine/options.ts';
+import { QUANTITIES, type Quantity } from '../../models/model.ts';
+import { checkNumber } from '../lists.ts';
 
 /** What a polynomial is of. */
 export type Smooth = Quantity | 'logodds';
@@ -28,6 +30,31 @@ export interface Response {
   readonly from: number;
   readonly to: number;
 }
+
+const numberField = like<number>((value) => typeof value === 'number', 'a number');
+const numbersField = list(numberField, 'a list of numbers');
+const responseSchema = optionsSchema<Response>({
+  of: required(one([...QUANTITIES, 'logodds'])),
+  reach: required(
+    like<number | null>((value) => value === null || typeof value === 'number', 'a number or null'),
+  ),
+  stretch: required(numberField),
+  nodes: required(numbersField),
+  coefficients: required(numbersField),
+  plain: required(
+    optionsSchema<PlainTarget>({
+      prob: required(numberField),
+      logprob: required(numberField),
+      logit: required(numberField),
+    }),
+  ),
+  from: required(numberField),
+  to: required(numberField),
+});
+
+/** @throws UserError for what is no response. */
+export const checkResponse = (door: string, response: Response): void =>
+  checkMembers(`${door}: response`, responseSchema, response);
 
 /** 1 - p of plain values: exact however near to 1 p is. */
 const restOf = (plain: PlainTarget): number => -Math.expm1(plain.logprob);
@@ -80,7 +107,14 @@ export function polynomial(response: Response, s: number): number {
   return value;
 }
 
-/** Change of a quantity at a shift. A polynomial of p, log p or log odds gives p and log p, one of the logit that alone. */
+/**
+ * Change of a quantity at a shift, of the curve that a sweep by curves keeps.
+ * @returns NaN for what does not follow: of a polynomial of p, log p or log odds p and log p do, of one of the logit that alone.
+ * @throws UserError for what is no response, no number or no quantity.
+ */
 export function responseAt(response: Response, s: number, of: Quantity): number {
+  checkValue('responseAt', 'of', one(QUANTITIES), of);
+  checkResponse('responseAt', response);
+  checkNumber('responseAt', 's', s);
   return changeOf(response.plain, response.of, polynomial(response, s), of);
 }

@@ -15,6 +15,7 @@ import { maxVarianceField } from '../linearity.ts';
 import { SITES } from '../neuron.ts';
 import { seedField } from '../random.ts';
 import { RANGE_SLACK } from '../statistics.ts';
+import { SWEEP_ENGINES } from '../sweep.ts';
 
 const MODELS = "a list of models' folders or Hugging Face ids";
 /** An object of the plan, which says what belongs into it where it is something else. */
@@ -87,7 +88,7 @@ const schema = part({
     }),
     { prompts: 0 },
   ),
-  engine: v.optional(one(['auto', 'naive']), 'auto'),
+  engine: v.optional(one(['auto', ...SWEEP_ENGINES]), 'auto'),
 });
 
 /** A plan with its defaults filled in; what each field means stands beside it in neurgrad/study/plan.ts. */

@@ -161,6 +161,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     fitSums: { call: (o) => neurgrad.fitSums([1], none, o) },
     steer: { call: (o) => neurgrad.steer(none, none, o), right: { target: 0, to: 0.5 } },
     sweep: { call: (o) => neurgrad.sweep(none, none, o), right: { neurons: [] } },
+    atlas: { call: (o) => neurgrad.atlas(none, none, o) },
     verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },
     verifyExact: { call: (o) => neurgrad.verifyExact(none, none, o) },
 
@@ -242,6 +243,7 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'presetConfig preset': (w) => models.presetConfig(w),
   'presetConfig dtype': (w) => models.presetConfig('llama2-7b', 1, w),
   'probeHooks of': (w) => neurgrad.probeHooks(none, none, 0, [], w, 0),
+  'responseAt of': (w) => neurgrad.responseAt(none, 0, w),
   'differentiated of': (w) => neurgrad.differentiated(w),
   'gradientFactor of': (w) => neurgrad.gradientFactor(w, none),
   'pathPoints endpoints': (w) => neurgrad.pathPoints(3, w),

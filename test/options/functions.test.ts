@@ -49,6 +49,16 @@ const byPrompt = [
 ];
 const terms = study.pearsonTerms(byPrompt, byPrompt);
 const line = { mean: 1, moment: 1, covariance: 1, variance: 1, residue: 0, extent: 1, noise: 0 };
+const response = {
+  of: 'prob',
+  reach: null,
+  stretch: 1,
+  nodes: [0, 0],
+  coefficients: [0, 0.1],
+  plain: { prob: 0.5, logprob: Math.log(0.5), logit: 0 },
+  from: -1,
+  to: 1,
+};
 const random = (): number => 0.5;
 const folder = fileMapFolder(new Map());
 
@@ -138,6 +148,13 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   fitSums: [[-1, 0, 1], line],
   steer: [model, prompt, { target: 1, to: 0.5 }],
   sweep: [model, prompt, { neurons: ['L0.N0'] }],
+  atlas: [model, prompt],
+  responseAt: [response, 0.5, 'prob'],
+  linearRange: [
+    [-1, 0, 1],
+    [-2, 0, 2],
+  ],
+  turningPoints: [response],
   verifyConventions: [model, [prompt]],
   relativeDifference: [1, 2],
   verifyExact: [model, prompt],
