@@ -47,7 +47,7 @@ import {
 } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
 import { type AttendOptions, disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
-import { pointOf, Taps } from './hooks.ts';
+import { type Keep, pointOf, Taps } from './hooks.ts';
 import type { ModelSizes, Objective, Patch, RunOptions, RunResult } from './model.ts';
 import { complete, loose, outlive, type Pass } from './pass.ts';
 import { type CheckedInput, runChecked } from './run.ts';
@@ -356,12 +356,14 @@ export const checkPrefill = (options: PrefillOptions): void =>
 /**
  * Runs rows, each the last token of its group's prompt: everything but attention is one batch over all groups, attention
  * one product, or one kernel, a group. Rows do not influence one another: a row gives the same bits alone and in any batch.
+ * @param keep see {@link Keep}.
  * @throws UserError before any GPU work.
  */
 export function runRows(
   model: LayeredModel,
   groups: readonly RowGroup[],
   options: RowOptions = {},
+  keep?: Keep,
 ): RunResult {
   const rows = prepareRows(model, groups, options);
   const { device, sizes, description, hooks } = model;
@@ -370,7 +372,8 @@ export function runRows(
     const tokens = rows.tokens();
     return model.layers(rows.from, rows.start(taps), () => tokens, taps);
   };
-  return runChecked({ device, sizes, description, hooks, forward, head, decode }, rows.input, rows.options);
+  const rest = { device, sizes, description, hooks, forward, head, decode };
+  return runChecked(rest, rows.input, rows.options, keep);
 }
 
 /** Rows that have been checked, and what a run of them consists of. */

@@ -19,6 +19,7 @@ import {
   runModel,
   type Site,
 } from '../models/model.ts';
+import { checkInput } from '../models/run.ts';
 import { runsLastAsync } from '../models/stream.ts';
 import { Transformer } from '../models/transformer.ts';
 import {
@@ -33,6 +34,7 @@ import { besideSite, outputDerivatives } from './difference/injection.ts';
 import { resolveSite, SITES, siteHook, siteOfHook } from './neuron.ts';
 import {
   checkProbe,
+  checkTarget,
   differentiated,
   gradientFactor,
   neuronPosition,
@@ -127,15 +129,36 @@ function ofLast({ grad, ...others }: Asked) {
 }
 
 /**
+ * The cache of all tokens before a causal model's last one, where that is read and has the neurons; else null.
+ * @throws UserError for a prompt that the model cannot run.
+ */
+export function plainPrefix(model: LanguageModel, probe: Probe, at: number): Prefix | null {
+  const { ids, position } = probe;
+  if (!(model instanceof Transformer) || !model.causal || at !== position || position !== ids.length - 1)
+    return null;
+  model.checkAlive();
+  checkInput(probeRows(probe), model.description);
+  return model.prefill(ids.slice(0, -1));
+}
+
+/**
  * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, a masked model's last layer
  * is worked out there only, and of a causal one's last token everything but the token itself is a cache without a backward. So values
  * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
+ * @param given the prompt's {@link plainPrefix}, which stays the caller's.
  */
-export function plainRun(model: Transformer, probe: Probe, at: number, options: Asked): PlainRun {
+export function plainRun(
+  model: Transformer,
+  probe: Probe,
+  at: number,
+  options: Asked,
+  given: Prefix | null = null,
+): PlainRun {
   const { causal } = model;
   const { ids, position } = probe;
   const here = at === position;
-  const prefix = causal && here && position === ids.length - 1 ? model.prefill(ids.slice(0, -1)) : null;
+  const own = given ? null : plainPrefix(model, probe, at);
+  const prefix = given ?? own;
   try {
     const run = prefix
       ? model.runRows({ prefix, ids: ids.slice(-1) }, ofLast(options))
@@ -146,11 +169,11 @@ export function plainRun(model: Transformer, probe: Probe, at: number, options: 
         });
     const dispose = (): void => {
       run.dispose();
-      prefix?.dispose();
+      own?.dispose();
     };
     return { run, prefix, dispose, [Symbol.dispose]: dispose };
   } catch (error) {
-    prefix?.dispose();
+    own?.dispose();
     throw error;
   }
 }
@@ -158,6 +181,7 @@ export function plainRun(model: Transformer, probe: Probe, at: number, options: 
 /**
  * One forward and one backward; neurons are read at position `at`. `names` are feed-forward hooks.
  * @param activations false: gradients alone, without the activations that NeurGrad takes its sign from.
+ * @param prefix the prompt's {@link plainPrefix}, which stays the caller's; by default its own.
  */
 export async function probeHooks(
   model: LanguageModel,
@@ -167,6 +191,7 @@ export async function probeHooks(
   of: Quantity,
   target: number,
   activations = true,
+  prefix: Prefix | null = null,
 ): Promise<ProbedHooks> {
   checkValue('probeHooks', 'of', conventionFields.of, of);
   checkProbe('probeHooks', model, probe);
@@ -186,13 +211,13 @@ export async function probeHooks(
     capture: captured,
     grad: { at: names, of: { of: differentiated(of), target: [target], position: [position] } },
   };
-  const plain = model instanceof Transformer ? plainRun(model, probe, at, options) : null;
+  const plain = model instanceof Transformer ? plainRun(model, probe, at, options, prefix) : null;
   using run =
     plain?.run ??
     (await (runsLastAsync(model) && at === position && position === probe.ids.length - 1
       ? model.runLastAsync(probe.ids, ofLast(options))
       : runModel(model, probeRows(probe), { ...options, logits: [position] })));
-  plain?.prefix?.dispose();
+  if (!prefix) plain?.prefix?.dispose();
   const { width } = model.sizes;
   const readAll = async (
     wanted: readonly string[],
@@ -262,10 +287,12 @@ export async function neuronGradients(
   const { of = 'prob', direction = 'outward', sign = '+' } = options;
   const site = resolveSite(options.site ?? 'paper', model);
   const at = neuronPosition(probe, options.neuronPosition);
-  const target = await targetOrArgmax(model, probe, options.target);
+  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  using prefix = plainPrefix(model, probe, at);
+  const target = await targetOrArgmax(model, probe, options.target, prefix);
   const { layers, width } = model.sizes;
   const names = Array.from({ length: layers }, (_, layer) => siteHook(layer, site));
-  const read = await probeHooks(model, probe, at, names, of, target);
+  const read = await probeHooks(model, probe, at, names, of, target, true, prefix);
 
   const conventions: Conventions = { site, of, direction, sign, dtype: numbersOf(model) };
   const activation = new Float32Array(layers * width);

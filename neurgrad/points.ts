@@ -9,11 +9,11 @@ import { UserError } from '../engine/errors.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
 import { StreamedModel } from '../models/stream.ts';
-import { carriesDifferences, openBundle } from './difference/bundle.ts';
+import { carriesDifferences, openBundle, type SweepCase } from './difference/bundle.ts';
 import { type ChangedTarget, changedTarget } from './difference/sweep.ts';
 import { type RowOptions, rowChanges } from './difference/wave.ts';
 import { type Neuron, siteHook } from './neuron.ts';
-import { type Probe, probeRows, targetValuesOrNaN } from './predict.ts';
+import { probeRows, targetValuesOrNaN } from './predict.ts';
 import type { Rounding } from './rounding.ts';
 
 /** What can give points. */
@@ -33,11 +33,7 @@ export interface PointSource extends Disposable {
 }
 
 /** The prompt that points are of, and what is known of it. */
-export interface PointCase {
-  readonly probe: Probe;
-  /** Position whose neurons are shifted. */
-  readonly at: number;
-  readonly target: number;
+export interface PointCase extends SweepCase {
   readonly plain: Record<Quantity, number>;
   readonly rounding: Rounding;
 }

@@ -5,7 +5,9 @@
 import { UserError } from '../engine/errors.ts';
 import { checkValue, instance, like, list, nearest, show, whole } from '../engine/options.ts';
 import { checkLogits } from '../models/finite.ts';
+import type { Prefix } from '../models/kvCache.ts';
 import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
+import { Transformer } from '../models/transformer.ts';
 import { conventionFields } from './conventions.ts';
 import { checkNumber, MODEL } from './lists.ts';
 
@@ -185,14 +187,20 @@ export function checkTarget(target: number, vocabulary: number): void {
 
 /**
  * The target asked for, or the model's argmax.
+ * @param prefix the cache of all tokens before the last, where that is the probe position and the cache is there.
  * @throws UserError for an id outside the vocabulary.
  */
 export async function targetOrArgmax(
   model: LanguageModel,
   probe: Probe,
   target: number | undefined,
+  prefix: Prefix | null = null,
 ): Promise<number> {
   checkValue('targetOrArgmax', 'model', modelField, model);
+  if (target === undefined && prefix && model instanceof Transformer) {
+    using run = model.runRows({ prefix, ids: probe.ids.slice(-1) });
+    return topPredictions(await run.logits.read(), 1)[0]!.id;
+  }
   if (target === undefined) return (await predict(model, probe, 1))[0]!.id;
   checkTarget(target, model.sizes.vocabulary);
   return target;

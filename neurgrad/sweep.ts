@@ -33,11 +33,18 @@ import type { Response } from './curve/response.ts';
 import { growCurves } from './curve/sweep.ts';
 import type { DifferenceModel } from './difference/bundle.ts';
 import { type ChangedTarget, sweepSums } from './difference/sweep.ts';
-import { probeHooks } from './gradients.ts';
+import { plainPrefix, probeHooks } from './gradients.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
 import { openPoints, POINT_ENGINES, type PointEngine, type PointSource, pointEngine } from './points.ts';
-import { checkProbe, neuronPosition, type Probe, targetOrArgmax, tokenField } from './predict.ts';
+import {
+  checkProbe,
+  checkTarget,
+  neuronPosition,
+  type Probe,
+  targetOrArgmax,
+  tokenField,
+} from './predict.ts';
 import { roundingOf } from './rounding.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitOptions, fitSums, RANGE_SLACK } from './statistics.ts';
 
@@ -246,14 +253,16 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   if (neurons.length === 0) throw new UserError('neuron', 'no neurons to sweep');
   checkFitRange(shifts, fit.range);
   const at = neuronPosition(probe, options.neuronPosition);
-  const target = await targetOrArgmax(model, probe, options.target);
-
-  const names = [...new Set(neurons.map((neuron) => siteHook(neuron.layer, neuron.site)))];
-  const base = await probeHooks(model, probe, at, names, of, target);
-  const moved = shifts.filter((shift) => shift !== 0);
   const { engine: asked = 'auto' } = options;
   const curved = asked === 'curve';
   const by = pointEngine(model, { probe, at }, asked === 'auto' || curved ? null : asked);
+  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  using prefix = by === 'differences' ? plainPrefix(model, probe, at) : null;
+  const target = await targetOrArgmax(model, probe, options.target, prefix);
+
+  const names = [...new Set(neurons.map((neuron) => siteHook(neuron.layer, neuron.site)))];
+  const base = await probeHooks(model, probe, at, names, of, target, true, prefix);
+  const moved = shifts.filter((shift) => shift !== 0);
   const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
   const axis = (neuron: Neuron): 1 | -1 => {
     const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
@@ -261,7 +270,7 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   };
   const gradientOf = ({ layer, site, index }: Neuron): number =>
     base.gradient.get(siteHook(layer, site))![index]!;
-  const place = { probe, at, target, plain: base.target, rounding };
+  const place = { probe, at, target, prefix, plain: base.target, rounding };
   const whole = { ran: moved.length, bound: 0, response: null };
   let rows = neurons.length * moved.length;
 

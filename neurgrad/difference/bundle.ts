@@ -19,6 +19,7 @@ import {
 import { disown } from '../../engine/scope.ts';
 import { feedForwardOf } from '../../models/description.ts';
 import type { Keep } from '../../models/hooks.ts';
+import { type Prefix, runRows } from '../../models/kvCache.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import { checkInput, runChecked } from '../../models/run.ts';
 import { Transformer } from '../../models/transformer.ts';
@@ -41,6 +42,8 @@ export interface SweepCase {
   /** Position whose neurons are shifted. */
   readonly at: number;
   readonly target: number;
+  /** The cache of all tokens before the one that is read, where that has the neurons and is the last: they are not run again. The bundle takes it over. */
+  readonly prefix?: Prefix | null;
 }
 
 /** Where a prompt's values lie in the bundle. */
@@ -86,7 +89,7 @@ export interface Bundle extends Disposable {
   dispose(): void;
 }
 
-/** One plain forward a prompt, its values kept. The caller disposes of the bundle; where it throws, nothing is left. */
+/** One plain forward a prompt, its values kept; the cases' caches go. The caller disposes of the bundle; where it throws, nothing is left. */
 export async function openBundle(model: DifferenceModel, cases: readonly SweepCase[]): Promise<Bundle> {
   /** All that is made on the way, to be freed where a later step fails. */
   const made: Tensor[] = [];
@@ -98,6 +101,8 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
   } catch (error) {
     for (const t of made) t.dispose();
     throw error;
+  } finally {
+    for (const { prefix } of cases) prefix?.dispose();
   }
 }
 
@@ -112,7 +117,7 @@ async function makeBundle(
   const parts: Map<string, Tensor>[][] = [];
   const logitRows: Tensor[] = [];
   let [queryStart, keyStart, patternStart] = [0, 0, 0];
-  for (const { probe, at, target } of cases) {
+  for (const { probe, at, target, prefix } of cases) {
     const read = probe.position;
     const keys = causal ? read + 1 : probe.ids.length;
     const [low, high] = causal ? [Math.min(at, read), read + 1] : [0, keys];
@@ -121,19 +126,26 @@ async function makeBundle(
     keyStart += keys;
     patternStart += (high - low) * sizes.heads * keys;
 
+    const past = prefix?.length ? prefix : null;
     const input: Probe = causal ? { ids: probe.ids.slice(0, keys), position: read } : probe;
     const kept = Array.from({ length: sizes.layers + 1 }, () => new Map<string, Tensor>());
     const keep: Keep = (layer, slot, value) => {
       // Embeddings do not change.
       if (layer < 0) return;
-      const part = scope(() =>
-        layer < sizes.layers ? tokensOf(value, slot, low, high, keys) : slice(value, [], []),
-      );
+      const part = scope(() => {
+        if (layer === sizes.layers) return slice(value, [], []);
+        if (!past) return tokensOf(value, slot, low, high, keys);
+        const own = tokensOf(value, slot, 0, 1, slot === 'pattern' ? keys : 1);
+        const before = slot === 'k' ? past.keys(layer) : slot === 'v' ? past.values(layer) : null;
+        return before ? concat([reshape(permute(before, [1, 0, 2]), [read, own.dim(1)]), own], 0) : own;
+      });
       disown(part);
       kept[layer]!.set(slot, hold(part));
     };
     using run = noGrad(() =>
-      runChecked(model, checkInput(probeRows(input), model.description), { logits: [read] }, keep),
+      past
+        ? runRows(model, [{ prefix: past, ids: [probe.ids[read]!] }], {}, keep)
+        : runChecked(model, checkInput(probeRows(input), model.description), { logits: [read] }, keep),
     );
     logitRows.push(hold(run.logits.detach()));
     parts.push(kept);

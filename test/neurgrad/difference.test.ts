@@ -22,6 +22,7 @@ import { ACTIVATION_NAMES, ACTIVATIONS } from '../../kernels/index.ts';
 import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
+import { Transformer } from '../../models/transformer.ts';
 import { openBundle } from '../../neurgrad/difference/bundle.ts';
 import {
   type FeedForward,
@@ -47,6 +48,7 @@ import {
 } from '../../neurgrad/difference/ops.ts';
 import { changedTarget } from '../../neurgrad/difference/sweep.ts';
 import { curveSums, type RowChanges, rowChanges } from '../../neurgrad/difference/wave.ts';
+import { neuronGradients } from '../../neurgrad/gradients.ts';
 import { shiftGrid } from '../../neurgrad/grid.ts';
 import { neuronAt } from '../../neurgrad/neuron.ts';
 import { probeLogits, targetValues } from '../../neurgrad/predict.ts';
@@ -670,6 +672,32 @@ describe.each(MODELS)('%s', (name, texts) => {
         const after = await sweep(model, before, { neurons, shifts: [-1, 1], neuronPosition: end, points });
         expect(after.neurons.every(({ flat, r, slope }) => flat && r === 0 && slope === 0)).toBe(true);
       }
+  });
+
+  it('runs a prompt once where its last token is read, and finds the same behind its cache', async () => {
+    if (!model.causal) return;
+    const probe = encodePrompt(model, tokenizer, texts[0]);
+    const { ids, position } = probe;
+    const [neurons, shifts] = [draw(12), [-1, 2]];
+    const before = device.memory;
+    const embedded = vi.spyOn(Transformer.prototype, 'embed');
+    await sweep(model, probe, { neurons, shifts });
+    await neuronGradients(model, probe);
+    const tokens = embedded.mock.calls.map(([{ rows, length }]) => rows * length);
+    embedded.mockRestore();
+    // All but the last; the last one for the target, the gradients and the bundle.
+    const rest = ids.length - 1;
+    expect(tokens).toEqual([rest, 1, 1, 1, rest, 1, 1]);
+    expect(device.memory.total - device.memory.pooled).toBe(before.total - before.pooled);
+    const rows = neurons.flatMap((neuron) => shifts.map((shift) => ({ case: 0, neuron, shift })));
+    const one = { probe, at: position, target: 300 };
+    using prefix = (model as Transformer).prefill(ids.slice(0, -1));
+    using behind = await openBundle(model as never, [{ ...one, prefix }]);
+    using whole = await openBundle(model as never, [one]);
+    const [got, want] = [await rowChanges(behind, rows), await rowChanges(whole, rows)];
+    const size = Math.max(...want.logprob.map(Math.abs));
+    for (const [i, value] of want.logprob.entries())
+      expect(Math.abs(got.logprob[i]! - value)).toBeLessThan(1e-5 * size);
   });
 
   it('gives a row alone the same bits as in a batch, and beside other prompts', async () => {
