@@ -98,7 +98,12 @@ async function main(argv: readonly string[]): Promise<void> {
     options.suite.includes('gpu') ? `neurgrad-gpu.${ending}` : undefined;
   const { json = unasked('json'), markdown = unasked('md') } = options;
   for (const file of [json, markdown, options.svg, options.trace]) if (file) checkFile(file);
-  const device = await openDevice(options.adapter ? { adapterName: options.adapter } : {});
+  // Dawn offers matrix units with this alone.
+  const toggles = ['allow_unsafe_apis'];
+  const device = await openDevice({
+    toggles,
+    ...(options.adapter ? { adapterName: options.adapter } : {}),
+  });
   const peers = options.peers ? await loadPeers() : [];
   const progress = (line: string): void => {
     process.stderr.write(process.stderr.isTTY ? `\r\x1b[K${line}` : line && `${line}\n`);

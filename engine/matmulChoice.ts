@@ -22,7 +22,11 @@ import {
   matmulGemv,
   matmulLanes,
   matmulUnits,
-  unitsBlock,
+  type UnitsBlock,
+  unitsBytes,
+  unitsFetched,
+  unitsInvocations,
+  unitsSums,
 } from '../kernels/index.ts';
 import { gemvColumns, gemvPiece, gemvThreads, gemvUnit } from '../kernels/matmulGemv.ts';
 import { storedRow } from '../kernels/packing.ts';
@@ -299,29 +303,65 @@ export function choose(
   return all.find((choice) => choice.name === fastest) ?? all[0]!;
 }
 
-/** The kernel for matrix units, for f32 operands. @throws DeviceError where the device has none. */
-export function unitsChoice(
+/** Blocks of matrix units, larger first: the last one for a product of few rows or columns. */
+export const UNITS_BLOCKS: readonly Pick<UnitsBlock, 'blockM' | 'blockN'>[] = [
+  { blockM: 128, blockN: 128 },
+  { blockM: 128, blockN: 64 },
+  { blockM: 64, blockN: 64 },
+  { blockM: 32, blockN: 32 },
+];
+/** Most sums of a lane on matrix units, beside the matrices that it multiplies; and where registers are few. */
+const UNITS_SUMS = 128;
+const FEW_UNITS_SUMS = 32;
+
+/** Every kernel for matrix units that can compute this product, best guess first. @throws DeviceError where there is none. */
+export function unitsCandidates(
+  { m, n, k, z = 1, ldb }: ProductShape,
   precision: Exclude<Precision, 'f32'>,
-  { transA, transB, weight }: OperandLayout,
-  { matrixUnit, subgroupSize }: Capabilities,
-): Choice {
-  if (!matrixUnit || weight !== 'f32')
-    throw new DeviceError(
-      'precision',
-      matrixUnit
-        ? `precision ${precision} needs f32 operands, got ${weight}`
-        : `precision ${precision} needs matrix units, which this device does not offer (docs/architecture.md)`,
-    );
-  const unit = { unitM: matrixUnit.m, unitN: matrixUnit.n, unitK: matrixUnit.k };
-  const [blockM, blockN] = unitsBlock(unit);
+  { transA, transB, vectorA, vectorB, weight }: OperandLayout,
+  { matrixUnit, subgroupSize: lanes, fewRegisters, workgroupBytes, invocations }: Capabilities,
+): Choice[] {
+  const refusal = (why: string): DeviceError => new DeviceError('precision', `precision ${precision} ${why}`);
+  if (!matrixUnit)
+    throw refusal('needs matrix units, which this device does not offer (docs/architecture.md)');
+  if (weight !== 'f32' && weight !== 'f16') throw refusal(`needs f32 or f16 operands, got ${weight}`);
   const split = precision === 'split-f16';
-  return {
-    name: `units ${precision}`,
-    kernel: (fusion) => matmulUnits({ transA, transB, ...unit, lanes: subgroupSize, split, ...fusion }),
-    rows: blockM,
-    columns: blockN,
-    rowsFirst: false,
-  };
+  const unit = { unitM: matrixUnit.m, unitN: matrixUnit.n, unitK: matrixUnit.k, lanes };
+  const able = UNITS_BLOCKS.map(({ blockM, blockN }) => {
+    // Two parts of each factor take twice the room: large slabs are half as deep.
+    const blockK = Math.max(split && blockM > 64 ? 16 : 32, unit.unitK);
+    return { blockM, blockN, blockK, weight, split, ...unit };
+  }).filter(
+    (b) =>
+      b.blockM % (2 * b.unitM) === 0 &&
+      b.blockN % (2 * b.unitN) === 0 &&
+      unitsSums(b) <= (fewRegisters ? FEW_UNITS_SUMS : UNITS_SUMS) &&
+      unitsBytes(b) <= workgroupBytes &&
+      unitsInvocations(b) <= invocations,
+  );
+  if (able.length === 0)
+    throw refusal("finds no block that fits this device's matrix units, registers and workgroup memory");
+  // The largest that fills the device, of those not more than half empty, else the smallest of 64 rows or more.
+  const fitting = able.filter((b) => m > b.blockM / 2 && n > b.blockN / 2);
+  const large = fitting.filter((b) => b.blockM >= 64);
+  const groups = (b: UnitsBlock): number => Math.ceil(m / b.blockM) * Math.ceil(n / b.blockN) * z;
+  const prior = large.find((b) => groups(b) >= FULL) ?? large.at(-1) ?? fitting.at(-1) ?? able.at(-1)!;
+  const row = transB ? k : n;
+  const eight = row % 8 === 0 && (ldb ?? row) % 8 === 0;
+  return [prior, ...able.filter((b) => b !== prior)].map((b) => {
+    const wide = eight && unitsFetched(b.blockN, b) >= 8 ? 8 : 4;
+    const vectors = {
+      vectorA: vectorA ? 4 : 1,
+      vectorB: weight === 'f16' ? wide : vectorB ? 4 : 1,
+    } as const;
+    return {
+      name: `units ${precision} ${b.blockM}x${b.blockN}`,
+      kernel: (fusion) => matmulUnits({ transA, transB, ...vectors, ...b, ...fusion }),
+      rows: b.blockM,
+      columns: b.blockN,
+      rowsFirst: false,
+    };
+  });
 }
 
 /** A kernel, ready to be dispatched, and what its workgroups make. */
@@ -352,7 +392,9 @@ export function productKernel(
   const found = known.get(key);
   if (found) return found;
   const { name, kernel, ...made } =
-    precision === 'f32' ? choose(shape, layout, device) : unitsChoice(precision, layout, capabilities);
+    precision === 'f32'
+      ? choose(shape, layout, device)
+      : unitsCandidates(shape, precision, layout, capabilities)[0]!;
   const product = { ...made, kernel: kernel(fusion) };
   known.set(key, product);
   return product;

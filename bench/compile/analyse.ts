@@ -21,7 +21,7 @@ export interface Kernel extends Compiled {
   readonly text: Sealed;
   /** How it sums K, of a product: chunks sealed, left to another lane, or one chain; by matrix units, which have an order of their own. */
   readonly order: 'sealed' | 'handed on' | 'one chain' | 'units' | null;
-  /** What is wrong with its chunks. */
+  /** What is wrong with its chunks, or with other numbers that its text seals. */
   readonly fault: string | null;
   /** Wavefronts of workgroup memory a cycle of multiply-adds; null where there are none. */
   readonly traffic: Traffic | null;
@@ -85,6 +85,8 @@ export function analyse(family: string, folder: string, { compiled, banks }: Rea
   return { family, kernels: [...kernels.values()], phases, errors, untranslated };
 }
 
+const isProduct = (label: string): boolean => label.startsWith('matmul.');
+
 function kernelOf(
   made: Compiled,
   module: Module,
@@ -95,27 +97,30 @@ function kernelOf(
 ): Kernel {
   const text = sealsInText(module);
   const launch = launches.get(hash);
+  const order = orderOf(label, module, text);
   return {
     ...made,
     label,
     hash,
     workgroup: module.workgroup,
     text,
-    order: orderOf(label, module, text),
-    fault: text.seals > 0 ? (undone(text, made.seals) ?? unsealed(module, made.wave, launch)) : null,
+    order,
+    fault:
+      undone(text, made.seals) ??
+      (order === 'sealed' && isProduct(label) ? unsealed(module, made.wave, launch) : null),
     traffic: banks && launch ? traffic(prepare(module, 32, true), launch) : null,
   };
 }
 
 function orderOf(label: string, module: Module, { seals }: Sealed): Kernel['order'] {
-  if (seals > 0) return 'sealed';
   if (label.startsWith('matmul.units.')) return 'units';
+  if (seals > 0) return 'sealed';
   const multiplies = instructions(module).some(({ op, args }) => op === Op.ExtInst && args[1] === FMA);
-  if (!label.startsWith('matmul.') || !multiplies) return null;
+  if (!isProduct(label) || !multiplies) return null;
   return addsFromWorkgroup(module) ? 'handed on' : 'one chain';
 }
 
-/** Whether an invocation stores more numbers than it seals. */
+/** Whether an invocation stores more numbers than it seals: of a product, whose results are all sums of chunks. */
 function unsealed(module: Module, wave: number, launch: Launch | undefined): string | null {
   const counts = launch ? run(prepare(module, wave), launch) : null;
   if (!counts || counts.seals >= counts.outputs) return null;

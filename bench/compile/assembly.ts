@@ -10,6 +10,8 @@ export interface Classified {
   readonly kind: 'valu' | 'salu' | 'smem' | 'vmem' | 'shared' | 'branches' | 'barriers' | 'waits';
   /** Multiply-adds of one lane. */
   readonly fmaOps?: number;
+  /** Products of matrix units. */
+  readonly matrixOps?: number;
   /** Loads from buffers; bytes of a lane. */
   readonly loads?: number;
   readonly loadBytes?: number;
@@ -37,6 +39,8 @@ export interface Mix {
   /** Instructions that carry multiply-adds, and how many of one lane they carry. */
   fma: number;
   fmaOps: number;
+  /** Products of matrix units, also among the two above. */
+  matrixOps: number;
   loads: number;
   loadBytes: number;
   sharedBytes: number;
@@ -120,6 +124,7 @@ function mixOf(lines: readonly Classified[], drains: boolean): Mix {
     waits: 0,
     fma: 0,
     fmaOps: 0,
+    matrixOps: 0,
     loads: 0,
     loadBytes: 0,
     sharedBytes: 0,
@@ -130,7 +135,7 @@ function mixOf(lines: readonly Classified[], drains: boolean): Mix {
     mix[line.kind]++;
     if (line.kind !== 'waits') mix.issued++;
     if (line.fmaOps) mix.fma++;
-    for (const key of ['fmaOps', 'loads', 'loadBytes', 'sharedBytes', 'scratch'] as const)
+    for (const key of ['fmaOps', 'matrixOps', 'loads', 'loadBytes', 'sharedBytes', 'scratch'] as const)
       mix[key] += line[key] ?? 0;
     if (mix.drains !== null) mix.drains += line.drains ?? 0;
   }

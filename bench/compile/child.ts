@@ -10,7 +10,7 @@ import { runProgram } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
 import { type Device, type DType, empty, openDevice, type Tensor } from '../../engine/index.ts';
 import { fileOf } from './record.ts';
-import { compileFile, onUnits, type Phase, WORKLOADS, type WorkloadName } from './workloads.ts';
+import { compileFile, type Phase, WORKLOADS, type WorkloadName } from './workloads.ts';
 
 const folder = process.env.NEURGRAD_COMPILE_DIR ?? '';
 /** Hands labels on to Vulkan, where the layer reads them. */
@@ -60,13 +60,9 @@ async function main(names: readonly string[]): Promise<void> {
     if (error) throw new UserError('isa', `${file}: ${error.message.split('\n')[0]}`);
   }
   for (const name of names.filter((name) => name in WORKLOADS) as WorkloadName[]) {
-    await WORKLOADS[name]({ device, phase: phaseOn(device), weights: unwritten(device) });
-    device.pool.trim();
-  }
-  if (names.includes('gemm')) {
-    const units = await open('allow_unsafe_apis');
-    // The model knows no rate of matrix units.
-    await onUnits({ device: units, phase: (_, once) => once(), weights: unwritten(units) });
+    const on = name === 'units' ? await open('allow_unsafe_apis') : device;
+    await WORKLOADS[name]({ device: on, phase: phaseOn(on), weights: unwritten(on) });
+    on.pool.trim();
   }
 }
 

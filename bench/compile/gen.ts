@@ -13,7 +13,11 @@ function classify(line: string, wave: number): Classified {
   if (name.startsWith('send')) return message(line, Number(lanes), wave);
   if (Number(lanes) === 1) return { kind: 'salu' };
   const fused = /^(mad|mac)$/.test(name) && />H?F\b/.test(line);
-  return { kind: 'valu', fmaOps: fused ? Number(lanes) / wave : name === 'dpas' ? 128 : 0 };
+  return {
+    kind: 'valu',
+    fmaOps: fused ? Number(lanes) / wave : name === 'dpas' ? 128 : 0,
+    matrixOps: name === 'dpas' ? 1 : 0,
+  };
 }
 
 /** A message to another unit. */

@@ -5,12 +5,18 @@ import type { SealLine } from './seals.ts';
 
 const mnemonic = (line: string): string => line.split(/\s/, 1)[0]!;
 
+/** A product of matrices, of all lanes together. */
+const MATRICES = /^v_wmma_.*16x16x16/;
+/** How numbers are rounded to f16, two a register. */
+const ROUNDS = /^v_fma_mix(lo|hi)_f16 v\d+, 1\.0, v\d+, neg\(0\)/;
+
 /** Multiply-adds of a lane; an instruction of RDNA3 may be two, joined by `::`. */
 function multiplyAdds(line: string, wave: number): number {
+  if (ROUNDS.test(line)) return 0;
   const one = (name: string): number => {
     if (/^v_(pk_fma|dot2|dual_dot2)/.test(name)) return 2;
     if (/^v_dot4/.test(name)) return 4;
-    if (/^v_wmma_.*16x16x16/.test(name)) return 16 ** 3 / wave;
+    if (MATRICES.test(name)) return 16 ** 3 / wave;
     const fused = /^v_(dual_)?(fma|mad|mac)(c|ak|mk|_mix|_mixlo|_mixhi)?_(f32|f16|legacy_f32|dx9_zero_f32)/;
     return fused.test(name) ? 1 : 0;
   };
@@ -50,7 +56,7 @@ function classify(line: string, wave: number): Classified {
   if (name.startsWith('scratch_')) return { kind: 'vmem', scratch: 1 };
   if (/^(buffer|global|flat|tbuffer|image)_/.test(name))
     return { kind: 'vmem', ...(/load/.test(name) ? { loads: 1, loadBytes: bytes } : {}) };
-  return { kind: 'valu', fmaOps: multiplyAdds(line, wave) };
+  return { kind: 'valu', fmaOps: multiplyAdds(line, wave), matrixOps: MATRICES.test(name) ? 1 : 0 };
 }
 
 const seals = (line: string): SealLine[] =>

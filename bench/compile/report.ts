@@ -30,14 +30,15 @@ function wavefronts({ traffic, hot }: Kernel): string {
   return `${(reads.served + stores.served).toFixed(2)} (${(reads.merged + stores.merged).toFixed(2)})`;
 }
 
-/** The kernels that cost most. */
-function kernels(reports: readonly FamilyReport[], top: number): string {
+/** The kernels that cost most; null where none multiplies and adds. */
+function kernels(reports: readonly FamilyReport[], top: number): string | null {
   const us = expense(reports);
   const first = reports[0]!.kernels;
   const rows = first
-    .filter(({ hot }) => (hot?.fmaOps ?? 0) > 0)
+    .filter(({ order, hot }) => order !== 'units' && (hot?.fmaOps ?? 0) > 0)
     .sort((a, b) => (us.get(b.label) ?? -1) - (us.get(a.label) ?? -1) || (a.label < b.label ? -1 : 1))
     .slice(0, top);
+  if (rows.length === 0) return null;
   const head = [
     'hottest loop of',
     'instructions / multiply-adds',
@@ -51,6 +52,26 @@ function kernels(reports: readonly FamilyReport[], top: number): string {
       `${kernel.hot!.issued} / ${fixed(kernel.hot!.fmaOps, 1)}`,
       ...reports.map((report) => cell(report.kernels.find(({ label }) => label === kernel.label))),
       wavefronts(kernel),
+    ]),
+  );
+}
+
+/** Kernels for matrix units: instructions of the hottest loop for each product of matrices, by family. */
+function units(reports: readonly FamilyReport[]): string {
+  const labels = new Set(
+    reports.flatMap((r) => r.kernels.filter(({ order }) => order === 'units').map((k) => k.label)),
+  );
+  const told = (kernel: Kernel | undefined): string => {
+    if (!kernel?.hot?.matrixOps) return '–';
+    const { hot, registers, spills } = kernel;
+    const each = (hot.issued / hot.matrixOps).toFixed(1);
+    return `${each} (${hot.issued} / ${hot.matrixOps}) ${registers}${spills > 0 ? ` spills ${spills}` : ''}`;
+  };
+  return table(
+    ['matrix units', ...reports.map(({ family }) => family)],
+    [...labels].map((label) => [
+      label,
+      ...reports.map(({ kernels }) => told(kernels.find((k) => k.label === label))),
     ]),
   );
 }
@@ -115,11 +136,12 @@ function chunks({ family, kernels }: FamilyReport): string[] {
   const of = (order: Kernel['order']): readonly Kernel[] =>
     kernels.filter((kernel) => kernel.order === order);
   const [sealed, handed] = [of('sealed'), of('handed on')];
-  if (sealed.length + handed.length === 0) return [`${family}: no kernel folds chunks yet`];
-  const faults = sealed.filter(({ fault }) => fault);
+  const kept = sealed.filter(({ fault }) => !fault);
   return [
-    `${family}: ${sealed.length - faults.length} of ${sealed.length} kernels that seal chunks add every sum sealed, ${handed.length} hand them to another lane`,
-    ...faults.map(({ label, fault }) => `  ${label} ${fault}`),
+    sealed.length + handed.length > 0
+      ? `${family}: ${kept.length} of ${sealed.length} kernels that seal chunks add every sum sealed, ${handed.length} hand them to another lane`
+      : `${family}: no kernel folds chunks yet`,
+    ...kernels.filter(({ fault }) => fault).map(({ label, fault }) => `  ${label} ${fault}`),
     ...outOfOrder(kernels).map(({ label }) => `  ${label} sums K in one chain`),
   ];
 }
@@ -154,9 +176,18 @@ export function toText(reports: readonly FamilyReport[], top: number, detail: bo
       .filter(({ untranslated }) => untranslated.length > 0)
       .map(({ family, untranslated }) => `${family}: without ${some(untranslated)}`),
     ...reports.flatMap(({ family, errors }) => errors.map((error) => `${family}: refused ${error}`)),
-    `\n${kernels(reports, top)}`,
-    'share of multiply-adds among all instructions (among the vector ones) and registers of a lane; wavefronts of workgroup memory a cycle of multiply-adds (where lanes share words)',
   ];
+  const hottest = kernels(reports, top);
+  if (hottest)
+    parts.push(
+      `\n${hottest}`,
+      'share of multiply-adds among all instructions (among the vector ones) and registers of a lane; wavefronts of workgroup memory a cycle of multiply-adds (where lanes share words)',
+    );
+  if (reports.some((r) => r.kernels.some(({ order }) => order === 'units')))
+    parts.push(
+      `\n${units(reports)}`,
+      'instructions of the hottest loop for each product of matrices, and registers of a lane',
+    );
   if (first!.phases.length > 0) parts.push(`\n${phases(reports)}`);
   if (detail)
     for (const phase of first!.phases)

@@ -13,11 +13,17 @@ import {
   empty,
   grad,
   matmul,
-  type Precision,
   scope,
   type Tensor,
 } from '../../engine/index.ts';
-import { type Choice, evenLayout, multiplyBy, type OperandLayout } from '../../engine/matmulChoice.ts';
+import {
+  type Choice,
+  evenLayout,
+  layoutName,
+  multiplyBy,
+  type OperandLayout,
+  unitsCandidates,
+} from '../../engine/matmulChoice.ts';
 import {
   type ModelConfig,
   parametersOf,
@@ -102,12 +108,10 @@ async function products(
   { phase, weights }: Bench,
   [m, n, k]: readonly [number, number, number],
   dtype: DType,
-  precision: Precision = 'f32',
 ): Promise<void> {
   const [x, w] = [weights([m, k], 'f32'), weights([n, k], dtype)];
-  const name = precision === 'f32' ? dtype : `matrix units, ${precision}`;
-  await phase(`${m} x ${n} x ${k}, ${name}`, async () => {
-    scope(() => void matmul(x, w, { transB: true, precision }));
+  await phase(`${m} x ${n} x ${k}, ${dtype}`, async () => {
+    scope(() => void matmul(x, w, { transB: true }));
   });
   for (const t of [x, w]) t.dispose();
 }
@@ -115,31 +119,49 @@ async function products(
 const FORMATS = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
 const SIDE = 1024;
 
-/** A product, and the kernels that may compute it. */
+/** A product, and the kernels that may compute it, all with the same bits. */
 export interface Contest {
+  readonly name: string;
   readonly layout: OperandLayout;
   readonly shape: { readonly m: number; readonly n: number; readonly k: number };
   readonly choices: readonly Choice[];
 }
 
-/** Every kernel that may compute a product, whatever is chosen: all layouts of f32, both of weights in other formats. */
+/** Products of so many rows and `side` columns, in all layouts where B is f32, both where it is stored otherwise. */
+function* productsOf(weights: readonly OperandLayout['weight'][], side: number, rows: readonly number[]) {
+  for (const weight of weights)
+    for (const transA of weight === 'f32' ? [false, true] : [false])
+      for (const transB of [true, false])
+        for (const m of rows)
+          yield { layout: evenLayout(m, transA, transB, weight), shape: { m, n: side, k: side } };
+}
+
+/** Every kernel that may compute a product, whatever is chosen. */
 export function* contests(
   { capabilities }: Device,
   side: number,
   rows: readonly number[],
 ): Generator<Contest> {
-  for (const weight of FORMATS)
-    for (const transA of weight === 'f32' ? [false, true] : [false])
-      for (const transB of [true, false])
-        for (const m of rows) {
-          const layout = evenLayout(m, transA, transB, weight);
-          const shape = { m, n: side, k: side };
-          yield { layout, shape, choices: candidates(shape, layout, capabilities) };
-        }
+  for (const { layout, shape } of productsOf(FORMATS, side, rows))
+    yield { name: layoutName(layout), layout, shape, choices: candidates(shape, layout, capabilities) };
 }
 
-async function allProducts({ device }: Bench): Promise<void> {
-  for (const { layout, shape, choices } of contests(device, SIDE, [1, 2, 4, 16, 64, 512])) {
+/** The same on matrix units, by precision; none where the device offers none (Dawn's toggle `allow_unsafe_apis`). */
+export function* unitsContests(
+  { capabilities }: Device,
+  side: number,
+  rows: readonly number[],
+): Generator<Contest> {
+  if (!capabilities.matrixUnit) return;
+  for (const precision of ['f16', 'split-f16'] as const)
+    for (const { layout, shape } of productsOf(['f32', 'f16'], side, rows)) {
+      const choices = unitsCandidates(shape, precision, layout, capabilities);
+      yield { name: `${layoutName(layout)}, ${precision}`, layout, shape, choices };
+    }
+}
+
+async function run({ device }: Bench, all: Iterable<Contest>): Promise<void> {
+  for (const { layout, shape, choices } of all) {
     const { m, n, k } = shape;
     const made = [
       empty(device, [m, k]),
@@ -217,18 +239,13 @@ export const WORKLOADS = {
     await products(bench, [512, 3072, 768], 'f32');
     await products(bench, [4096, 4096, 4096], 'f32');
   },
-  products: allProducts,
+  products: (bench) => run(bench, contests(bench.device, SIDE, [1, 2, 4, 16, 64, 512])),
   attention: attentions,
+  // The model knows no rate of theirs: no phases.
+  units: (bench) => run(bench, unitsContests(bench.device, SIDE, [SIDE])),
 } as const satisfies Record<string, Workload>;
 
 export type WorkloadName = keyof typeof WORKLOADS;
-
-/** Products on matrix units, where the device has them: a device opened with `allow_unsafe_apis`. */
-export async function onUnits(bench: Bench): Promise<void> {
-  if (!bench.device.capabilities.matrixUnit) return;
-  for (const precision of ['f16', 'split-f16'] as const)
-    await products(bench, [4096, 4096, 4096], 'f32', precision);
-}
 
 /** Each compute entry point of a WGSL file, with the layout that its bindings ask for. */
 export async function compileFile({ gpu }: Device, file: string): Promise<void> {

@@ -12,9 +12,9 @@ import { join } from 'node:path';
 import { packageRoot } from '../../cli/package.ts';
 import { OutOfMemoryError } from '../../engine/errors.ts';
 import { convert, type Device, type DType, empty, sizeOf, type Tensor, tensor } from '../../engine/index.ts';
-import { layoutName, multiplyBy } from '../../engine/matmulChoice.ts';
+import { multiplyBy } from '../../engine/matmulChoice.ts';
 import type { Prediction } from '../compile/report.ts';
-import { contests, type Phase, WORKLOADS, type WorkloadName } from '../compile/workloads.ts';
+import { contests, type Phase, unitsContests, WORKLOADS, type WorkloadName } from '../compile/workloads.ts';
 import { randomNumbers } from '../reference.ts';
 import { notMeasured, type Row } from '../rows.ts';
 import { median } from '../timing.ts';
@@ -46,12 +46,11 @@ export const gpuSuite: Suite = async (context) => {
 async function bits({ device, small, only, progress }: SuiteContext): Promise<Row[]> {
   const side = small ? 320 : 1088;
   const found = new Map<string, { kernels: Set<string>; products: number; faults: string[] }>();
-  for (const { layout, shape, choices } of contests(
-    device,
-    side,
-    small ? [1, 12] : [1, 2, 4, 12, 16, 40, 68, 516],
-  )) {
-    const name = layoutName(layout);
+  const rows = small ? [1, 12] : [1, 2, 4, 12, 16, 40, 68, 516];
+  for (const { name, layout, shape, choices } of [
+    ...contests(device, side, rows),
+    ...unitsContests(device, side, rows),
+  ]) {
     if (!`${BITS} ${name}`.includes(only)) continue;
     progress(`${BITS} ${name}, ${shape.m} rows`);
     const { m, n, k } = shape;

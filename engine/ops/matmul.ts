@@ -51,7 +51,7 @@ export interface MatmulOptions {
   /** Use a's (b's) last two axes exchanged. */
   readonly transA?: boolean;
   readonly transB?: boolean;
-  /** Default: f32. The others need a device with matrix units. */
+  /** Default: f32. The others need a device with matrix units and weights in f32 or f16; nothing takes their place. */
   readonly precision?: Precision;
 }
 

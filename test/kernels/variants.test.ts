@@ -220,6 +220,34 @@ function matmulBlocks(): Kernel[] {
   );
 }
 
+function matmulUnits(): Kernel[] {
+  const plain = { bias: false, accumulate: false } as const;
+  const unit = (size: number, lanes: number) => ({ unitM: size, unitN: size, unitK: size, lanes });
+  const blocks = [
+    { blockM: 64, blockN: 64, blockK: 32, split: false, ...unit(16, 64) },
+    { blockM: 32, blockN: 32, blockK: 32, split: true, ...unit(8, 32) },
+  ];
+  return BOTH.flatMap((transA) =>
+    BOTH.flatMap((transB) =>
+      blocks.flatMap((block) => {
+        const base = { transA, transB, vectorA: 4, vectorB: 4, weight: 'f32', ...plain, ...block } as const;
+        return [
+          ...(transA ? [] : EPILOGUES).map((epilogue) =>
+            kernels.matmulUnits({ ...base, bias: true, epilogue }),
+          ),
+          ...([4, 8] as const).map((vectorB) => kernels.matmulUnits({ ...base, vectorB, weight: 'f16' })),
+          kernels.matmulUnits({ ...base, vectorA: 1, vectorB: 1 }),
+          kernels.matmulUnits({ ...base, accumulate: true }),
+          ...prologues(transA).flatMap((prologue) => [
+            kernels.matmulUnits({ ...base, epilogue: 'add', prologue }),
+            kernels.matmulUnits({ ...base, vectorA: 1, prologue }),
+          ]),
+        ];
+      }),
+    ),
+  );
+}
+
 function matmulGemvs(): Kernel[] {
   const plain = { bias: false, accumulate: false } as const;
   return BOTH.flatMap((transB) => {
@@ -410,31 +438,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
     ...BOTH.map((accumulate) => kernels.matmulFold({ vector, bias: false, accumulate })),
     ...EPILOGUES.map((epilogue) => kernels.matmulFold({ vector, bias: true, accumulate: false, epilogue })),
   ]),
-  matmulUnits: [8, 16].flatMap((unit) =>
-    BOTH.flatMap((transA) =>
-      BOTH.flatMap((transB) =>
-        BOTH.flatMap((split) =>
-          [
-            ...EPILOGUES.map((epilogue) => ({ epilogue })),
-            ...prologues(transA).map((prologue) => ({ epilogue: 'add' as const, prologue })),
-          ].map((fusion) =>
-            kernels.matmulUnits({
-              transA,
-              transB,
-              unitM: unit,
-              unitN: unit,
-              unitK: unit,
-              lanes: 32,
-              split,
-              bias: true,
-              accumulate: false,
-              ...fusion,
-            }),
-          ),
-        ),
-      ),
-    ),
-  ),
+  matmulUnits: matmulUnits(),
   norm: NORMS.flatMap((norm) => SHARES.map((share) => kernels.norm(norm, share))),
   normBackward: (['layer', 'rms', 'rms1'] as const).flatMap((norm) =>
     SHARES.map((share) => kernels.normBackward(norm, share)),

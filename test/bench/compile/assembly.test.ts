@@ -98,6 +98,18 @@ describe('sealed sums', () => {
   });
 });
 
+it('counts products of matrices apart from how their factors are rounded, on RDNA', () => {
+  const text = [
+    ...[
+      'BB1:',
+      '\tv_fma_mixlo_f16 v2, 1.0, v8, neg(0) op_sel_hi:[0,0,1]',
+      '\tv_fma_mixhi_f16 v2, v1, v9, v2',
+    ],
+    ...['\tv_wmma_f32_16x16x16_f16 v[16:19], v[0:7], v[8:15], v[16:19]', '\ts_cbranch_scc1 BB1'],
+  ].join('\n');
+  expect(readAssembly(text, RDNA, 64).hot).toMatchObject({ issued: 4, matrixOps: 1, fma: 2, fmaOps: 65 });
+});
+
 describe('loops', () => {
   const set = { ...RDNA };
   it('leave out the loops inside of them, and a deeper one is hotter', () => {

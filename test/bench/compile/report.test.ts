@@ -148,6 +148,22 @@ describe('what is told', () => {
     expect(told).toContain('1 of 5 kernels spill registers: matmul.b (7)');
   });
 
+  it('says what a product of matrices takes, by family, and what was undone there', () => {
+    const rounded = kernel('matmul.units.f32', { order: 'units' });
+    const units = {
+      ...rounded,
+      hot: { ...rounded.whole, issued: 147, matrixOps: 32, fma: 32, fmaOps: 2048 },
+      registers: 180,
+    };
+    const none = { ...report(rounded), family: 'dg2' };
+    const told = toText([report(units), none], 5, false);
+    expect(told).toMatch(/matmul\.units\.f32 │\s*4\.6 \(147 \/ 32\) 180 │\s*– │/);
+    expect(told).not.toContain('hottest loop of');
+    const fault = 'chunks are undone';
+    expect(passes([report({ ...units, fault })])).toBe(false);
+    expect(toText([report({ ...units, fault })], 5, false)).toContain('matmul.units.f32 chunks are undone');
+  });
+
   it('compares with an earlier report', () => {
     const text = changes(
       [report(kernel('a'), kernel('gone'))],
