@@ -36,7 +36,7 @@ import {
 } from './entry.ts';
 import { figuresOf } from './figures.ts';
 import { readmePart, renderPage } from './page.ts';
-import { plansOf, type Sizes } from './plans.ts';
+import { plansOf, QUESTIONS, type Sizes } from './plans.ts';
 import { factQuestions, storyQuestions } from './questions.ts';
 
 interface Options {
@@ -82,8 +82,10 @@ const given = withOptions(
   new Option('--data <dir>', 'folder of MCEval8K, or a Hub data set; without it nothing is probed'),
   new Option('--tasks <list>', 'of MCEval8K').default('FEVER,MyriadLAMA,LTI,GED,MNLI,Agnews'),
   new Option('--shots <n>', 'demonstrations of each label').choices(['0', '1']).default('1'),
-  new Option('--rows <n>', 'training prompts a task').argParser(integer(1)).default(200),
-  new Option('--evaluation-rows <n>', 'valid and test prompts a task').argParser(integer(1)).default(100),
+  new Option('--rows <n>', 'training prompts a task').argParser(integer(1)).default(QUESTIONS.rows),
+  new Option('--evaluation-rows <n>', 'valid and test prompts a task')
+    .argParser(integer(1))
+    .default(QUESTIONS.evaluationRows),
   new Option('--prompts <n>', 'of Tables 1 and 2').argParser(integer(1)).default(100),
   new Option('--neurons <n>', 'of each prompt').argParser(integer(1)).default(50),
   new Option('--figure <PxN>', 'prompts and neurons of Figure 2')

@@ -11,6 +11,7 @@ import { modelName, PAPER_MODELS } from '../../neurgrad/study/paper.ts';
 import { REASONS } from '../../neurgrad/study/select.ts';
 import type { ModelSummary, StudySummary } from '../../neurgrad/study/summary.ts';
 import type { Entry } from './entry.ts';
+import { QUESTIONS } from './plans.ts';
 
 /** Made for tests and lessons: what they show of the paper's claims is whether the machinery works. */
 const CHECKS: ReadonlySet<string> = new Set(['facts-bert', 'stories260k']);
@@ -145,13 +146,9 @@ function section(entry: Entry, level = '##'): string {
     tables ? studyMarkdown(tables).replace(/^## /gm, `${level}## `).trimEnd() : '';
   return [
     `${level} ${name}`,
-    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. ${entry.date}, commit \`${entry.commit}\`, ${study!.adapter}, ${counted(entry.cores, 'core')}. Files (sha256): ${files.join(', ')}.`,
+    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. Last gone on with on ${entry.date}, with commit \`${entry.commit}\`, ${study!.adapter}, ${counted(entry.cores, 'core')}. Files (sha256): ${files.join(', ')}.`,
     sizes(entry),
-    picture(
-      entry,
-      'neurgrad',
-      `NeurGrad of ${name} against measured slopes, one dot a neuron and prompt; root axes`,
-    ),
+    scatters(entry),
     `${level}# The studies`,
     part(all.get('table1')),
     [whySign(model, study!.plan.direction), whoWeighs(model)].filter(Boolean).join('\n\n'),
@@ -206,7 +203,7 @@ function sizes({ studies, estimate }: Entry): string {
       ? `Not finished: ${prompts.count} of ${plan.prompts.count} prompts are measured; the same command goes on.`
       : '',
     estimate
-      ? `By its own estimate on that machine the table of ${plan.prompts.count} prompts × ${plan.neurons.perPrompt} neurons takes ${duration(estimate.points / estimate.pointsPerSecond)} (${figure(estimate.pointsPerSecond, 2)} points a second), the paper's 1000 × 100 ${duration(2e6 / estimate.pointsPerSecond)}${estimate.integrated.prompts > 0 ? `, and integrated gradients ${duration(estimate.integrated.seconds)} a prompt` : ''}.`
+      ? `By its own estimate on that machine the table of ${plan.prompts.count} prompts × ${plan.neurons.perPrompt} neurons takes ${duration(estimate.points / estimate.pointsPerSecond)} (${figure(estimate.pointsPerSecond, 2)} points a second), the paper's 1000 × 100 ${duration(2e6 / estimate.pointsPerSecond)}${estimate.integrated.prompts > 0 ? `, and integrated gradients ${duration(estimate.integrated.seconds)} a prompt${studies.integrated ? '' : ', which are not measured yet'}` : ''}.`
       : '',
   ];
   return told.filter(Boolean).join(' ');
@@ -224,7 +221,7 @@ function duration(seconds: number): string {
 }
 
 /** What of a model's probers is more than chance, in words. */
-export function verdict({ tasks, macro, settings, skipped }: ProbeSummary): string {
+export function verdict({ tasks, macro, settings, skipped, incomplete }: ProbeSummary): string {
   const better = (['polar', 'magn'] as const).map((kind) => {
     const title = kind === 'polar' ? 'Polar' : 'Magn';
     const corrected = macro.holm[kind].permutation;
@@ -241,8 +238,12 @@ export function verdict({ tasks, macro, settings, skipped }: ProbeSummary): stri
   );
   return [
     `${counted(tasks.length, 'task')} of MCEval8K, up to ${train} prompts to train on and ${test} to test by, ${settings.shots === 0 ? 'zero-shot' : `${settings.shots} demonstration of each label`}, ${settings.splits} splits.`,
+    settings.rows < QUESTIONS.rows
+      ? `The command takes ${QUESTIONS.rows} and ${QUESTIONS.evaluationRows} by itself; with so few, intervals and nulls are wide, and only large effects can show.`
+      : '',
     ...better,
     `The model's own answer (LM-Prob) has its interval above guessing on ${own.length === 0 ? 'none' : own.join(', ')}.`,
+    incomplete.length > 0 ? `Not complete yet: ${incomplete.map(({ task }) => task).join(', ')}.` : '',
     skipped.length > 0
       ? `Left out: ${skipped.map(({ reason }) => reason.replace(/\s+/g, ' ')).join('; ')}.`
       : '',
@@ -278,6 +279,17 @@ const differences = (): string => `## What differs from the paper, and why
 - **Splits.** The released test rows stand partly in train; here they are rebuilt disjoint. The nulls repeat the whole procedure, so that choosing |N_s| among seventeen is not taken for skill.
 - **Costs.** Times of a machine without a GPU that others use too; NeurGrad's ratio to G_C is taken in turn and comparable, seconds are not.`;
 
+/** What one backward foretells, without and with the sign of the activation. */
+const scatters = (entry: Entry): string => {
+  const both = [
+    picture(entry, 'gradient', `The raw gradient of ${entry.name} against measured slopes`),
+    picture(entry, 'neurgrad', `NeurGrad of ${entry.name} against measured slopes`),
+  ].filter(Boolean);
+  return both.length === 0
+    ? ''
+    : `${both.join(' ')}\n\nOne dot a neuron and prompt; blue: activations ≥ 0, grey: below; root axes. Left the gradient as backpropagation gives it, right along the axis of the shift.`;
+};
+
 const picture = (entry: Entry, name: string, label: string): string =>
   entry.figures.includes(name) ? `![${label}](results/${entry.name}-${name}.svg)` : '';
 
@@ -312,10 +324,17 @@ export function readmePart(entries: readonly Entry[]): string | null {
 | NeurGrad, one backward, against measured slopes: Pearson | ${digits(neurgrad.pearson.value)} | ${ends(neurgrad.pearson, digits)} |
 | … Spearman; same sign | ${digits(neurgrad.spearman)}; ${percent(neurgrad.signAgreement)} | |
 | the raw gradient against them: Pearson | ${digits(gradient.pearson.value)} | ${ends(gradient.pearson, digits)} |
-${igRow(entry)}${cost?.neurgrad ? `| cost of NeurGrad, where the backward alone is 1 | ${cost.neurgrad.ratio.toFixed(2)} | ${cost.neurgrad.interval ? `${cost.neurgrad.interval.low.toFixed(2)} to ${cost.neurgrad.interval.high.toFixed(2)} (rounds)` : ''} |\n` : ''}
+${igRow(entry)}${cost?.neurgrad?.interval ? `| cost of NeurGrad, where the backward alone is 1 | ${cost.neurgrad.ratio.toFixed(2)} | ${cost.neurgrad.interval.low.toFixed(2)} to ${cost.neurgrad.interval.high.toFixed(2)}, over rounds |\n` : ''}
 ${picture(entry, 'neurgrad', 'NeurGrad against measured slopes, one dot a neuron and prompt').replace('(results/', '(docs/results/')}
 
-${probe ? `On ${counted(probe.tasks.length, 'task')} of MCEval8K its probers reach ${digits(probe.macro.polar.accuracy)} (Polar) and ${digits(probe.macro.magn.accuracy)} (Magn) where guessing has ${digits(probe.macro.rand)}; how much of that is chance, ` : 'What is chance, '}[the results page](docs/results.md) says, beside the paper's numbers, with how to add a larger model.`;
+${probe ? `${skill(probe)} ` : ''}[The results page](docs/results.md) has the tables beside the paper's, what is chance in them, and how to add a larger model.`;
+}
+
+/** What its skill neurons answer, and whether that is more than chance. */
+function skill({ tasks, macro }: ProbeSummary): string {
+  const of = (name: string, { accuracy, null: permuted }: ProbeSummary['macro']['polar']): string =>
+    `${name} has ${digits(accuracy)}${permuted ? `, ${permuted.p < 0.05 ? 'more than' : 'no more than'} chance (p ${chance(permuted.p)} against permuted labels)` : ''}`;
+  return `On ${counted(tasks.length, 'task')} of MCEval8K, where guessing has ${digits(macro.rand)} and its own answers ${digits(macro.lmProb.accuracy)}, ${of('Polar', macro.polar)} and ${of('Magn', macro.magn)}.`;
 }
 
 const ends = ({ interval }: Estimate, text: (value: number) => string): string =>

@@ -6,6 +6,9 @@
 import { type PlanInput, PRESETS } from '../../neurgrad/study/plan.ts';
 import type { StudyName } from './entry.ts';
 
+/** Questions of a task, where no others are asked for: to train on, and to choose and to test by. */
+export const QUESTIONS = { rows: 200, evaluationRows: 100 } as const;
+
 /** How much is measured of a model. */
 export interface Sizes {
   readonly prompts: number;

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { collectEntry, type Entry, readEntry, writeEntry } from '../../examples/results/entry.ts';
+import { figuresOf } from '../../examples/results/figures.ts';
 import { readmePart, renderPage, verdict } from '../../examples/results/page.ts';
 import { plansOf } from '../../examples/results/plans.ts';
 import { factQuestions, storyQuestions } from '../../examples/results/questions.ts';
@@ -188,4 +189,26 @@ it('plans are plans', () => {
   for (const plan of Object.values(plans))
     expect(parsePlan(plan).prompts).toMatchObject({ onePerFact: true, hideAnswer: true });
   expect(parsePlan(plans.table)).toMatchObject({ figure: { prompts: 0 }, integrated: { prompts: 0 } });
+});
+
+describe('the page of the docs', () => {
+  const entries = readdirSync('docs/results')
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => readEntry(join('docs/results', name)));
+
+  it('is drawn from the entries beside it, the README’s part too', () => {
+    expect(readFileSync('docs/results.md', 'utf8')).toBe(renderPage(entries));
+    expect(readFileSync('README.md', 'utf8')).toContain(
+      `<!-- results -->\n${readmePart(entries)}\n<!-- /results -->`,
+    );
+  });
+
+  it('has the figures of each', () => {
+    const there = readdirSync('docs/results');
+    for (const { name, figures } of entries)
+      for (const figure of figures) expect(there).toContain(`${name}-${figure}.svg`);
+    expect(entries.every((entry) => figuresOf({ ...entry, probe: null }).size <= entry.figures.length)).toBe(
+      true,
+    );
+  });
 });
