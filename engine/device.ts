@@ -21,6 +21,7 @@ import { between, type Field, flag, like, list, optionsSchema, positive, text, w
 import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { CommandQueue } from './queue.ts';
+import { hasNodeModules, type Implementation, implementationOf, runtimeName } from './runtime.ts';
 
 /** What a device can do, each of which can be masked off. */
 export interface Capabilities {
@@ -55,6 +56,10 @@ export interface DeviceInfo {
   readonly device: string;
   /** Runs on the CPU (lavapipe, SwiftShader): numbers are right, times are not a GPU's. */
   readonly software: boolean;
+  /** Name and version of the runtime, e.g. `Node 20.20.2`. */
+  readonly runtime: string;
+  /** Who wrote the WebGPU that was opened. */
+  readonly implementation: Implementation;
 }
 
 /** Which adapter, and what to do without. */
@@ -118,19 +123,36 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
  */
 const roots = new Map<string, GPU>();
 
-const inNode = (): boolean => typeof process !== 'undefined' && process.versions?.node !== undefined;
+interface EntryPoint {
+  readonly gpu: GPU;
+  readonly implementation: Implementation;
+}
 
-async function findGpu(options: DeviceOptions): Promise<GPU> {
-  if (options.gpu) return options.gpu;
-  if (!inNode()) {
-    if (typeof navigator !== 'undefined' && navigator.gpu) return navigator.gpu;
+/** Dawn's addon, where this runtime loads it; else, as a text, why not. */
+async function loadAddon(): Promise<typeof import('webgpu') | string> {
+  if (!hasNodeModules()) return 'there is no Node';
+  const name = 'webgpu';
+  try {
+    return (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
+  } catch (cause) {
+    return (cause as Error).message.split('\n')[0]!;
+  }
+}
+
+/** What there is: the addon, else the runtime's own. @throws DeviceError where there is neither */
+async function findGpu(options: DeviceOptions): Promise<EntryPoint> {
+  if (options.gpu) return { gpu: options.gpu, implementation: 'unknown' };
+  const dawn = await loadAddon();
+  if (typeof dawn === 'string') {
+    if (typeof navigator !== 'undefined' && navigator.gpu)
+      return { gpu: navigator.gpu, implementation: implementationOf(runtimeName()) };
     throw new DeviceError(
       'no-webgpu',
-      'this browser has no WebGPU; use a recent Chrome, Edge, Safari or Firefox',
+      hasNodeModules()
+        ? `${runtimeName()} has no WebGPU, and the addon of npm "webgpu" does not load (${dawn}); run npm install again, or use Node`
+        : `${runtimeName()} has no WebGPU; use a recent Chrome, Edge, Safari or Firefox, over https or on localhost`,
     );
   }
-  const name = 'webgpu';
-  const dawn = (await import(/* @vite-ignore */ name)) as typeof import('webgpu');
   Object.assign(globalThis, dawn.globals);
   const flags = [
     // The pool hands out buffers as they were left: nothing may count on zeros, and clearing costs a pass over all memory.
@@ -141,9 +163,9 @@ async function findGpu(options: DeviceOptions): Promise<GPU> {
     ...(options.adapterName ? [`adapter=${options.adapterName}`] : []),
   ];
   const key = flags.join(' ');
-  const root = roots.get(key) ?? dawn.create(flags);
-  roots.set(key, root);
-  return root;
+  const gpu = roots.get(key) ?? dawn.create(flags);
+  roots.set(key, gpu);
+  return { gpu, implementation: 'Dawn' };
 }
 
 interface SubgroupMatrixConfig {
@@ -170,7 +192,7 @@ export const adapters = {
 
 /** Opens the machine's best adapter, whose kernels are chosen by guess. @throws DeviceError where there is none. */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const gpu = await findGpu(options);
+  const { gpu, implementation } = await findGpu(options);
   let adapter: GPUAdapter | null;
   try {
     adapter = await adapters.ask(() => gpu.requestAdapter({ powerPreference: 'high-performance' }));
@@ -246,6 +268,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     software:
       adapter.info.isFallbackAdapter ||
       /llvmpipe|swiftshader|software/i.test(`${description} ${adapter.info.architecture}`),
+    runtime: runtimeName(),
+    implementation,
   };
   return new Device(gpu, device, info, capabilities, options.memoryBudget ?? 64 * 2 ** 30);
 }
@@ -276,7 +300,7 @@ export class Device {
 
   constructor(root: GPU, gpu: GPUDevice, info: DeviceInfo, capabilities: Capabilities, budget: number) {
     this.root = root;
-    this.#patience = info.software && inNode() ? new Patience() : null;
+    this.#patience = info.software && hasNodeModules() ? new Patience() : null;
     this.gpu = gpu;
     this.info = info;
     this.capabilities = capabilities;

@@ -21,6 +21,7 @@ import {
 import type { BufferWindow } from './memory.ts';
 import { convert } from './ops/quantise.ts';
 import { checkOptions, either, flag, one, optionsSchema } from './options.ts';
+import { environmentVariable } from './runtime.ts';
 import { checkDevice } from './storage.ts';
 import { empty, type Tensor, tensor } from './tensor.ts';
 import { type TuningStore, tuningStore } from './tuningStore.ts';
@@ -52,7 +53,7 @@ const openOptions = optionsSchema<OpenOptions>(
 export async function openDevice(options: OpenOptions = {}): Promise<Device> {
   checkOptions('openDevice', openOptions, options);
   const device = await openUntuned(options);
-  const variable = typeof process === 'undefined' ? undefined : process.env?.NEURGRAD_AUTOTUNE;
+  const variable = environmentVariable('NEURGRAD_AUTOTUNE');
   const { autotune = false } = options;
   const asked = options.autotune === true || options.autotune === false ? undefined : variable;
   const on = asked === '1' || (asked !== '0' && (autotune === 'hardware' ? !device.info.software : autotune));

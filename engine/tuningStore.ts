@@ -1,5 +1,7 @@
 /** Where measurements of an adapter are kept between runs: a folder under Node, IndexedDB in a browser. */
 
+import { environmentVariable } from './runtime.ts';
+
 export interface TuningStore {
   /** What was kept under this name, or null. */
   read(name: string): Promise<string | null>;
@@ -10,8 +12,8 @@ export interface TuningStore {
 async function folder(): Promise<string> {
   const { homedir } = await import('node:os');
   const { join } = await import('node:path');
-  const { NEURGRAD_CACHE, XDG_CACHE_HOME } = process.env;
-  return NEURGRAD_CACHE || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'neurgrad');
+  const cache = environmentVariable('XDG_CACHE_HOME') || join(homedir(), '.cache');
+  return environmentVariable('NEURGRAD_CACHE') || join(cache, 'neurgrad');
 }
 
 const files: TuningStore = {

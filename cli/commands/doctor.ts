@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { matmul, type TunedClass, tensor, tuneProducts } from '../../engine/index.ts';
+import { type Capabilities, matmul, type TunedClass, tensor, tuneProducts } from '../../engine/index.ts';
 import { hubFolders } from '../../models/hubRequests.ts';
 import { type Device, openDevice, UserError } from '../../neurgrad/index.ts';
 import { EXIT } from '../exit.ts';
@@ -25,6 +25,8 @@ export interface Diagnosis {
     readonly vendor: string;
     readonly architecture: string;
     readonly software: boolean;
+    readonly runtime: string;
+    readonly implementation: Device['info']['implementation'];
     readonly features: readonly string[];
     readonly capabilities: Device['capabilities'];
     /** The kernel by class of matrix products, where it was measured. */
@@ -81,6 +83,8 @@ async function diagnose(tune: boolean): Promise<Diagnosis> {
         vendor,
         architecture,
         software,
+        runtime: device.info.runtime,
+        implementation: device.info.implementation,
         features: [...device.features].sort(),
         capabilities: device.capabilities,
         tuning: Object.fromEntries(device.tuning),
@@ -137,6 +141,9 @@ async function checkMatmul(device: Device): Promise<{ ok: boolean; largestError:
   return { ok: largestError <= 1e-4, largestError };
 }
 
+const subgroups = ({ subgroups, subgroupSize, subgroupSizeFixed }: Capabilities): string =>
+  subgroups ? `of ${subgroupSize}${subgroupSizeFixed ? '' : ' at most'}` : 'none';
+
 const products = (tuning: Readonly<Record<string, string>>): string =>
   Object.keys(tuning).length > 0
     ? `kernels measured for ${Object.keys(tuning).length} classes`
@@ -171,7 +178,12 @@ function describe(diagnosis: Diagnosis): string {
   ];
   if (adapter) {
     const { capabilities } = adapter;
+    const { matrixUnit } = capabilities;
     rows.push(
+      ['WebGPU', `${adapter.implementation}, opened by ${adapter.runtime}`],
+      ['subgroups', subgroups(capabilities)],
+      ['matrix units', matrixUnit ? `${matrixUnit.m} x ${matrixUnit.n} x ${matrixUnit.k}` : 'none'],
+      ['parameters', capabilities.immediates ? 'as immediates' : 'by a uniform ring'],
       ['features', adapter.features.join(', ') || 'none beyond the core'],
       ['largest binding', megabytes(capabilities.bindingBytes)],
       ['largest buffer', megabytes(capabilities.bufferBytes)],
