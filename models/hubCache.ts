@@ -70,6 +70,8 @@ export async function downloadModel(
     const why = `${offline} is set; unset it once to download`;
     if (!cached) throw new UserError('hub-offline', `${id}: not in the cache (${hub.cache}) and ${why}`);
     if (cached.fault) throw new UserError('hub-offline', `${id}: ${cached.fault}, and ${why}`);
+    if (cached.gguf !== undefined && wanted === undefined)
+      hub.note(`${id}: ${cached.gguf} is taken, the only one in the cache; ${why}`);
     return partOf(hub, cached, why);
   }
   // A commit never changes; a branch is asked after each time, like the other tools do. Those fetch weights alone where
@@ -91,10 +93,7 @@ export async function downloadModel(
 
 /** A snapshot of which other tools may have fetched only a part. */
 async function partOf(hub: Hub, { folder: path, gguf }: Snapshot, why: string): Promise<ByteFolder> {
-  if (gguf !== undefined) {
-    hub.note(`${hub.id}: ${gguf} is taken from the cache; ${why}`);
-    return openSnapshot({ folder: path, gguf });
-  }
+  if (gguf !== undefined) return openSnapshot({ folder: path, gguf });
   const folder = await localFolder(path);
   const needed = (file: string, there: boolean): boolean => {
     if (there || file !== 'tokenizer.json') return there;

@@ -83,7 +83,7 @@ export const KNOWN_MODELS: readonly KnownModel[] = [
     bytes: 98_362_432,
     sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
     memory: { f32: 610e6, f16: 330e6, int8: 230e6 },
-    ran: ['predict', 'generate', 'gradients', 'sweep'],
+    ran: ['predict', 'generate', 'gradients', 'sweep', 'steer'],
     compared: 'transformers in float64: probabilities, activations, gradients, sweeps',
   },
   {
