@@ -5,7 +5,7 @@
  */
 
 import { appendFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { runProgram } from '../../cli/exit.ts';
 import { UserError } from '../../engine/errors.ts';
 import { type Device, type DType, empty, openDevice, type Tensor } from '../../engine/index.ts';
@@ -51,6 +51,8 @@ const unwritten =
     empty(device, shape, dtype, 'weights');
 
 async function main(names: readonly string[]): Promise<void> {
+  // The layer writes on; where nothing is compiled this is all.
+  appendFileSync(join(folder, 'log'), '');
   const device = await open();
   const files = names.filter((name) => name.endsWith('.wgsl'));
   for (const file of files) {
@@ -61,6 +63,8 @@ async function main(names: readonly string[]): Promise<void> {
   }
   for (const name of names.filter((name) => name in WORKLOADS) as WorkloadName[]) {
     const on = name === 'units' ? await open('allow_unsafe_apis') : device;
+    if (name === 'units' && !on.capabilities.matrixUnit)
+      console.error(`${basename(folder)}: its driver offers no matrix units`);
     await WORKLOADS[name]({ device: on, phase: phaseOn(on), weights: unwritten(on) });
     on.pool.trim();
   }
