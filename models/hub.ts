@@ -8,6 +8,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema, text } from '../engine/options.ts';
+import { refuseCredentials, shownAddress } from './address.ts';
 import { type ByteFolder, folderOf, localFolder, openFile } from './byteSource.ts';
 import { chooseGguf, isGguf, type NamedFile } from './gguf/choose.ts';
 import { ggufFolder } from './gguf/folder.ts';
@@ -47,6 +48,13 @@ async function localModel(path: string, wanted?: string): Promise<ByteFolder> {
   return ggufFolder(() => openFile(file));
 }
 
+/** A GGUF file at an address, which may have a query: a signature, `?download=true`. */
+function ggufUrl(url: string): Promise<ByteFolder> {
+  const name = shownAddress(url);
+  refuseCredentials(url, name);
+  return ggufFolder(() => openUrl(url, { name }));
+}
+
 /**
  * The folder of a model, for Node: an address, an existing local folder or GGUF file, else a Hub id, downloaded where it is not yet
  * cached. `ID/FILE.gguf` is a GGUF file of a Hub id or at an address (which is read by ranges), `ID:PART` and `FOLDER:PART` the one
@@ -62,7 +70,8 @@ export async function resolveModelFolder(
   checkOptions('resolveModelFolder', resolveOptions, options);
   if (idOrPath === '')
     throw new UserError('folder', 'the model has an empty name; give a folder, an address or a Hub id');
-  if (isUrl(idOrPath)) return isGguf(idOrPath) ? ggufFolder(() => openUrl(idOrPath)) : urlFolder(idOrPath);
+  if (isUrl(idOrPath))
+    return isGguf(idOrPath.replace(/[?#].*$/s, '')) ? ggufUrl(idOrPath) : urlFolder(idOrPath);
   const { stat } = await import('node:fs/promises');
   const about = await stat(idOrPath).catch(() => undefined);
   if (about?.isFile() && isGguf(idOrPath)) return ggufFolder(() => openFile(idOrPath));

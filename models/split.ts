@@ -7,14 +7,13 @@ import { UserError } from '../engine/errors.ts';
 import { type Device, type Tensor, tensor } from '../engine/index.ts';
 import { checkOptions as checkOptionsOf, optionsSchema } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
-import { localFolder } from './byteSource.ts';
 import { matchTensors } from './checkpoint.ts';
 import { type ModelConfig, untied } from './config.ts';
 import { DescribedModel } from './describedModel.ts';
 import { isTied } from './description.ts';
 import { FAMILIES } from './families/index.ts';
 import { Taps } from './hooks.ts';
-import { isUrl, urlFolder } from './httpFolder.ts';
+import { resolveModelFolder } from './hub.ts';
 import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
 import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
@@ -133,7 +132,7 @@ export class SplitModel extends DescribedModel implements LanguageModel {
 
   /**
    * Starts the processes and loads their layers at the same time.
-   * @param folder path or address.
+   * @param folder path of a folder or GGUF file, or address.
    * @param device where results are put.
    * @param count of processes, at most as many as layers.
    * @throws UserError as loading does, and for a model that is not causal or of a family from outside.
@@ -157,7 +156,7 @@ export class SplitModel extends DescribedModel implements LanguageModel {
         `${folder}: the processes do not know ${family.type}, a family from outside; stream it instead`,
       );
     // The files are looked at here, once, so that what is odd about them is told once.
-    const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
+    const source = await resolveModelFolder(folder);
     const files = await openModelFiles(source, { onNote: options.onNote });
     await files.checkpoint.close();
     const settled = isTied(files.config.description) ? config : untied(config);

@@ -5,13 +5,12 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type Device, openDevice, type Tensor, tensor } from '../engine/index.ts';
-import { localFolder } from './byteSource.ts';
 import { disposeTokens, type Tokens } from './causal.ts';
 import { openCheckpoint } from './checkpoint.ts';
 import { parseConfig } from './config.ts';
 import { type Description, parametersOfStage } from './description.ts';
 import { Taps } from './hooks.ts';
-import { isUrl, urlFolder } from './httpFolder.ts';
+import { resolveModelFolder } from './hub.ts';
 import { decodeLast, Prefix, prepareRows, remembering } from './kvCache.ts';
 import type { RunOptions, RunResult } from './model.ts';
 import type { Stage } from './pass.ts';
@@ -115,7 +114,7 @@ export class Worker {
 
   async #load({ folder, config: json, dtype, first, end }: Request & { do: 'load' }): Promise<Answer> {
     const config = parseConfig(json);
-    const source = isUrl(folder) ? urlFolder(folder) : await localFolder(folder);
+    const source = await resolveModelFolder(folder);
     const checkpoint = await openCheckpoint(source);
     try {
       const device = await this.#open();

@@ -19,7 +19,9 @@ import {
   loadTokenizer,
   parseConfig,
   presetConfig,
+  readConfig,
   runModel,
+  SplitModel,
   streamModel,
 } from '../../models/index.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
@@ -113,6 +115,17 @@ describe('a model', () => {
     );
     expect(logits[1]).toEqual(logits[0]);
     for (const model of [whole, streamed]) model.dispose();
+  });
+
+  it('is split over processes', { timeout: 60_000 }, async () => {
+    const path = `${folder}/llama3-a.gguf`;
+    const file = await resolveModelFolder(path);
+    const whole = await loadModelWeights(file, device, quiet);
+    const split = await SplitModel.open(path, await readConfig(file), device, 2, 'f32', quiet);
+    using a = await runModel(whole, { ids: [[5, 6, 7]] }, { logits: [2] });
+    using b = await runModel(split, { ids: [[5, 6, 7]] }, { logits: [2] });
+    expect(await b.logits.read()).toEqual(await a.logits.read());
+    for (const model of [whole, split]) model.dispose();
   });
 
   it('has tokens, which need not be words', async () => {

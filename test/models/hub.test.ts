@@ -451,9 +451,11 @@ describe('GGUF files of a Hub id', () => {
     for (const open of [
       () => hubFolder(`org/tiny/${large}`, at),
       () => resolveModelFolder(`${hub.endpoint}/org/tiny/resolve/${COMMIT}/${large}`),
+      () => resolveModelFolder(`${hub.endpoint}/org/tiny/resolve/${COMMIT}/${large}?secret=1`),
     ]) {
       hub.log.length = 0;
       const folder = await open();
+      expect(folder.name).not.toContain('secret');
       const weights = await folder.open('model.safetensors');
       await weights.read(0, 4096);
       const ranges = hub.log
