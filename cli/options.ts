@@ -76,10 +76,17 @@ const signOption = () =>
   new Option('--sign <sign>', "sign of NeurGrad; - is the paper's eq. (1) to the letter")
     .choices(SIGNS)
     .default('+');
-export const dtypeOption = () =>
-  new Option('--dtype <type>', 'how weight matrices are kept; arithmetic is float32')
-    .choices(WEIGHT_DTYPES)
-    .default('f32');
+/** As PyTorch calls them. */
+const LONG_NAMES: Readonly<Record<string, string>> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
+export const dtypeOption = () => {
+  const option = new Option('--dtype <type>', 'how weight matrices are kept; arithmetic is float32').choices(
+    WEIGHT_DTYPES,
+  );
+  const choose = option.parseArg!;
+  return option
+    .argParser((given: string, before) => choose(LONG_NAMES[given] ?? given, before))
+    .default(undefined, "f32; packed where weights come in a GGUF file's blocks");
+};
 const streamOption = () =>
   new Option('--stream', 'leave the weights on disk and read each layer when its turn comes (causal models)');
 const devicesOption = () =>

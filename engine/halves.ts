@@ -1,8 +1,17 @@
 /**
- * f32 numbers to 16 bits and back, from one storage to another.
+ * f32 numbers to 16 bits and back, and those of groups to f32, from one storage to another.
  */
 
-import { type HalfFormat, type Kernel, linearGrid, narrow, widen } from '../kernels/index.ts';
+import {
+  dequantise,
+  type GroupedFormat,
+  type HalfFormat,
+  type Kernel,
+  linearGrid,
+  narrow,
+  widen,
+} from '../kernels/index.ts';
+import { storedRow } from '../kernels/packing.ts';
 import { commonRows, rowsWindow, type Storage } from './storage.ts';
 
 /**
@@ -40,4 +49,24 @@ export function narrowInto(from: Storage, to: Storage, { infinite = false, first
 export function widenInto(from: Storage, to: Storage, first = 0): void {
   const dtype = from.dtype as HalfFormat;
   copy((n) => (n % 8 === 0 ? [widen(dtype, true), 8] : [widen(dtype), 2]), from, to, first);
+}
+
+/** Rows of groups, `length` numbers each, to f32 from row `first` on, exactly. */
+export function dequantiseInto(from: Storage, to: Storage, length: number, first = 0): void {
+  const stored = storedRow(from.dtype, length);
+  const rows = [
+    { storage: from, rowLength: stored },
+    { storage: to, rowLength: length, first },
+  ];
+  const four = length % 4 === 0;
+  const by = four ? 4 : 1;
+  for (const [begin, end] of commonRows('convert', from.elements / Math.max(1, stored), rows)) {
+    const n = ((end - begin) * length) / by;
+    from.device.dispatch(
+      dequantise(from.dtype as GroupedFormat, four),
+      rows.map((operand) => rowsWindow(operand, begin, end)),
+      [n, length / by, stored / by],
+      linearGrid(n),
+    );
+  }
 }

@@ -9,7 +9,7 @@
  */
 
 import { CHUNK, isQuantised, type Kernel, PACKINGS, type WeightFormat } from '../kernels/index.ts';
-import { storedRow } from '../kernels/packing.ts';
+import { storedRow, WEIGHT_FORMATS } from '../kernels/packing.ts';
 import {
   PANEL,
   type PanelLayout,
@@ -37,7 +37,7 @@ import { checkValue, like, one } from './options.ts';
 export type DType = WeightFormat | 'u32';
 
 /** The same as a field of options. */
-export const dtypeField = one<DType>(['f32', 'u32', 'f16', 'bf16', 'int8', 'int4']);
+export const dtypeField = one<DType>(['u32', ...WEIGHT_FORMATS]);
 export const purposeField = one(PURPOSES);
 const writerField = one(['gpu', 'host']);
 

@@ -7,7 +7,7 @@
  * written in operations of this engine, so that gradients have gradients.
  */
 
-import { fill } from '../kernels/index.ts';
+import { fill, isQuantised } from '../kernels/index.ts';
 import { linearGrid } from '../kernels/kernel.ts';
 import type { Device } from './device.ts';
 import { DeviceError, GradientError, ShapeError, UserError } from './errors.ts';
@@ -264,7 +264,9 @@ export class Tensor implements Owned, Disposable {
   requireGrad(): this {
     this.use();
     if (this.dtype !== 'f32' && this.dtype !== 'f16')
-      throw new GradientError(`only f32 and f16 tensors have gradients, not ${this.dtype}`);
+      throw new GradientError(
+        `only f32 and f16 tensors have gradients, not ${this.dtype}${isQuantised(this.dtype) ? "; load the model with dtype 'f32' to train it" : ''}`,
+      );
     // An optimiser changes weights in their buffers.
     this.#storage.unpack();
     this.#track ??= { node: null };
@@ -317,7 +319,10 @@ export class Tensor implements Owned, Disposable {
   /** Copies the elements, as they are at the call, to the host: f32 as Float32Array. @throws ShapeError for another dtype */
   async read(): Promise<Float32Array> {
     if (this.dtype !== 'f32')
-      throw new ShapeError('read', `${this.dtype} tensor; use readIntegers() for u32`);
+      throw new ShapeError(
+        'read',
+        `${this.dtype} tensor; use ${this.dtype === 'u32' ? 'readIntegers()' : 'toF32(…).read()'}`,
+      );
     return new Float32Array((await this.#bytes()).buffer);
   }
 

@@ -36,7 +36,16 @@ export * from './matmulLanes.ts';
 export { CHUNK, type Epilogue, type Fusion } from './matmulParts.ts';
 export * from './matmulUnits.ts';
 export { type Norm, type NormVectors, norm, normBackward, normParameters, normStatistics } from './norm.ts';
-export { isQuantised, PACKINGS, type Packing, type QuantisedFormat, type WeightFormat } from './packing.ts';
+export {
+  type GroupedFormat,
+  isPacked,
+  isQuantised,
+  PACKINGS,
+  type PackedFormat,
+  type Packing,
+  type QuantisedFormat,
+  type WeightFormat,
+} from './packing.ts';
 export * from './patch.ts';
 export { dequantise, narrow, quantise, quantiseWhole } from './quantise.ts';
 export { argmaxRows, type Reduction, ROW_GROUP, reduceRows } from './reduce.ts';

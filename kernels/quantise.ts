@@ -4,7 +4,17 @@
 
 import { HALF, type HalfFormat, readEight } from './copy.ts';
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';
-import { CODES, PACKINGS, QUANTISED, type QuantisedFormat, REAL, readElement } from './packing.ts';
+import { weightReader } from './matmulParts.ts';
+import {
+  CODES,
+  GROUPED,
+  type GroupedFormat,
+  PACKINGS,
+  QUANTISED,
+  type QuantisedFormat,
+  REAL,
+  readElement,
+} from './packing.ts';
 import { shipped } from './shipped.ts';
 import { flag, optional, takes } from './variant.ts';
 
@@ -132,24 +142,28 @@ ${quads.map((i) => `  let x${i} = bitcast<vec4f>(e${i >> 1}.${i % 2 ? 'high' : '
   };
 }
 
-/** Quantised rows back to f32 [rows, length]. Grid: linear over rows * length. */
-export const dequantise = shipped(makeDequantise, takes('dequantise', ['from', QUANTISED]));
+/** Grouped rows back to f32 [rows, length]. With `four` length is a multiple of 4. Grid: linear over rows * length, or a quarter of it. */
+export const dequantise = shipped(
+  makeDequantise,
+  takes('dequantise', ['from', GROUPED], ['four', optional(flag)]),
+);
 
-function makeDequantise(from: QuantisedFormat): Kernel {
+function makeDequantise(from: GroupedFormat, four = false): Kernel {
+  const reader = weightReader(from, true);
   return {
-    name: `dequantise.${from}`,
+    name: `dequantise.${from}${four ? '.four' : ''}`,
     bindings: [
-      { name: 'a', element: 'u32', access: 'read' },
-      { name: 'y', element: 'f32', access: 'read_write' },
+      { name: four ? 'b' : 'a', element: 'u32', access: 'read' },
+      { name: 'y', element: four ? 'vec4f' : 'f32', access: 'read_write' },
     ],
     params: { n: 'u32', length: 'u32', stored: 'u32' },
     workgroup: [LINEAR_GROUP, 1, 1],
     body: `
-${readElement(from)}
+${four ? reader.declarations : readElement(from)}
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i >= p.n) { return; }
-  y[i] = element(i / p.length * p.stored + i % p.length);
+  y[i] = ${four ? reader.quad('(i / p.length * p.stored + i % p.length)') : 'element(i / p.length * p.stored + i % p.length)'};
 }`,
   };
 }

@@ -15,11 +15,30 @@ import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
 import { type Parameter, parametersOf, storedName } from './description.ts';
 import type { CheckpointNames } from './families/family.ts';
-import { duplicateKey, readSafetensorsHeader, shortened, type TensorSpan } from './safetensors.ts';
+import { PACKED, type PackedDtype } from './gguf/packed.ts';
+import {
+  type Dtype,
+  duplicateKey,
+  readSafetensorsHeader,
+  shortened,
+  type TensorSpan,
+} from './safetensors.ts';
 import { type StoredTensor, storedTensors } from './stored.ts';
 
+/** A tensor of a file. */
+export interface StoredSpan extends TensorSpan<Dtype | PackedDtype> {
+  /** A matrix that lies the other way round than its shape says: its columns, one after the other. */
+  readonly turned?: boolean;
+}
+
+/** A file that is worked out while it is read, and what tensors it holds: it has no header. */
+export interface TensorSource extends ByteSource {
+  /** In file order. */
+  readonly tensors: readonly StoredSpan[];
+}
+
 /** A tensor and the file it lies in; `begin` and `end` are positions in that file. */
-export interface TensorEntry extends TensorSpan {
+export interface TensorEntry extends StoredSpan {
   readonly shard: string;
 }
 
@@ -71,7 +90,7 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
       }
       const source = await folder.open(shard);
       sources.set(shard, source);
-      for (const span of (await readSafetensorsHeader(source)).tensors) {
+      for (const span of await spansOf(source)) {
         if (index && index.weightMap.get(span.name) !== shard) strays.set(span.name, shard);
         else tensors.set(span.name, { ...span, shard });
       }
@@ -111,7 +130,9 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
         if (!tensor) throw new UserError('checkpoint', `${folder.name}: has no tensor ${name}`);
         const bytes = new Uint8Array(tensor.end - tensor.begin);
         await checkpoint.readInto(tensor, 0, bytes);
-        return decodeFloat32(tensor.dtype, bytes);
+        const { dtype, shape, turned } = tensor;
+        if (!turned) return decodeFloat32(dtype, bytes, shape.at(-1));
+        return turnedRound(decodeFloat32(dtype, bytes, shape[0]), shape);
       },
       close,
     };
@@ -121,6 +142,9 @@ export async function openCheckpoint(folder: ByteFolder): Promise<Checkpoint> {
     throw error;
   }
 }
+
+const spansOf = async (source: ByteSource | TensorSource): Promise<readonly StoredSpan[]> =>
+  'tensors' in source ? source.tensors : (await readSafetensorsHeader(source)).tensors;
 
 /** What a folder without safetensors has instead, and what to do. */
 async function otherWeights(folder: ByteFolder): Promise<string> {
@@ -169,8 +193,16 @@ export async function readIndex(folder: ByteFolder): Promise<Index> {
   return { weightMap, totalSize: typeof total === 'number' ? total : undefined };
 }
 
+/** Columns that lie one after the other as the matrix [rows, columns] that they make. */
+function turnedRound(values: Float32Array, [rows = 0, columns = 0]: readonly number[]): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let column = 0; column < columns; column++)
+    for (let row = 0; row < rows; row++) result[row * columns + column] = values[column * rows + row]!;
+  return result;
+}
+
 /** Formats that weights may have. */
-export const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
+export const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16', ...Object.keys(PACKED)]);
 
 /**
  * The current name of each stored one, as Hugging Face `from_pretrained` reads old checkpoints: what has been renamed since,

@@ -1,15 +1,22 @@
 /**
  * Stored numbers to float32, exactly: half precision (IEEE 754 binary16) and bfloat16 (the upper half of a float32)
- * widen without rounding, subnormals, zeros' signs and infinities included. F64 and integers round once, to nearest.
+ * widen without rounding, subnormals, zeros' signs and infinities included; a GGUF file's blocks as ggml does. F64 and integers
+ * round once, to nearest.
  *
  * For tests, small tensors and hosts without a GPU path; big weights go to the GPU as they are stored.
  */
 
 import { UserError } from '../engine/errors.ts';
+import { isPackedDtype, type PackedDtype, unpackRows } from './gguf/packed.ts';
+import { halfToNumber } from './half.ts';
 import { DTYPE_BYTES, type Dtype } from './safetensors.ts';
 
-/** @throws UserError for F8 types, or where `bytes` is no whole number of elements. */
-export function decodeFloat32(dtype: Dtype, bytes: Uint8Array): Float32Array {
+/**
+ * @param length of a row, which blocks are whole in.
+ * @throws UserError for F8 types, or where `bytes` is no whole number of elements.
+ */
+export function decodeFloat32(dtype: Dtype | PackedDtype, bytes: Uint8Array, length = 0): Float32Array {
+  if (isPackedDtype(dtype)) return unpackRows(dtype, bytes, length);
   const count = bytes.byteLength / DTYPE_BYTES[dtype];
   if (!Number.isInteger(count)) {
     throw new UserError('decode', `${bytes.byteLength} bytes are no whole number of ${dtype} elements`);
@@ -27,15 +34,6 @@ export function decodeFloat32(dtype: Dtype, bytes: Uint8Array): Float32Array {
   const step = DTYPE_BYTES[dtype];
   for (let i = 0; i < count; i++) out[i] = read(view, i * step);
   return out;
-}
-
-/** binary16 bits to a number: 1 sign, 5 exponent, 10 fraction bits; exponent 0 is subnormal, 31 infinity or NaN. */
-export function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? NaN : sign * Infinity;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
 }
 
 const readers: Partial<Record<Dtype, (view: DataView, at: number) => number>> = {

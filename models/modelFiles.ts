@@ -93,11 +93,14 @@ async function settleTied(
 /** Whether two tensors hold the same numbers, in whatever formats. */
 async function equal(checkpoint: Checkpoint, a: TensorEntry, b: TensorEntry): Promise<boolean> {
   if (`${a.shape}` !== `${b.shape}` || !FLOATS.has(a.dtype) || !FLOATS.has(b.dtype)) return false;
-  const elements = a.shape.reduce((product, length) => product * length, 1);
-  const sizes = [a, b].map(({ begin, end }) => (end - begin) / Math.max(1, elements));
-  const most = PIECE / Math.max(...sizes, 1);
-  for (let first = 0; first < elements; first += most) {
-    const count = Math.min(most, elements - first);
+  if (!a.turned !== !b.turned) return false;
+  // By rows, which blocks are whole in.
+  const [rows = 1] = a.turned ? a.shape.slice(1) : a.shape;
+  const length = a.turned ? a.shape[0] : a.shape.at(-1);
+  const sizes = [a, b].map(({ begin, end }) => (end - begin) / Math.max(1, rows));
+  const most = Math.max(1, Math.floor(PIECE / Math.max(...sizes)));
+  for (let first = 0; first < rows; first += most) {
+    const count = Math.min(most, rows - first);
     const [x, y] = await Promise.all(
       [a, b].map(async (entry, i) => {
         const bytes = new Uint8Array(count * sizes[i]!);
@@ -106,7 +109,7 @@ async function equal(checkpoint: Checkpoint, a: TensorEntry, b: TensorEntry): Pr
       }),
     );
     if (a.dtype === b.dtype && sameBytes(x!, y!)) continue;
-    const [left, right] = [decodeFloat32(a.dtype, x!), decodeFloat32(b.dtype, y!)];
+    const [left, right] = [decodeFloat32(a.dtype, x!, length), decodeFloat32(b.dtype, y!, length)];
     if (left.some((value, i) => value !== right[i])) return false;
   }
   return true;

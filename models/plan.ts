@@ -9,11 +9,13 @@ import { UserError } from '../engine/errors.ts';
 import { laidBytes } from '../engine/index.ts';
 import { rotaryRows } from '../engine/ops/rotary.ts';
 import { callback, checkOptions, flag, optionsSchema, whole } from '../engine/options.ts';
+import { isPacked } from '../kernels/index.ts';
 import { type Buffers, buffersOf, bytesAtMost, pooled, together } from './buffers.ts';
 import { type Checkpoint, matchTensors } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { passBytes } from './cost.ts';
 import { type Description, type Parameter, parametersOfStage } from './description.ts';
+import { dtypeFor } from './kept.ts';
 import type { Stage } from './pass.ts';
 import { type WeightDtype, weightDtypeField } from './storage.ts';
 import { AT_ONCE, type LoadedBytes, loadedBytes } from './weights.ts';
@@ -92,7 +94,7 @@ export function planMemory(
   checkOptions('planMemory', planOptions, options);
   const { description } = config;
   const { sizes } = description;
-  const { dtype = 'f32', rows = 1, tokens = Math.min(64, sizes.positions) } = options;
+  const { rows = 1, tokens = Math.min(64, sizes.positions) } = options;
   const { bindingBytes = 2 ** 27, panelSide = 0 } = options;
   const { strict, onNote = () => {} } = options;
   if (tokens > sizes.positions) {
@@ -102,6 +104,7 @@ export function planMemory(
     );
   }
   const entries = matchTensors(checkpoint, config, { strict, onNote });
+  const dtype = dtypeFor(entries.values(), options.dtype);
   const loaded = loadedBytes(entries, description, dtype, panelSide);
   const cut = pooled(bindingBytes);
   const taken = (bytes: number): number => cut(bytes).reduce((sum, size) => sum + size, 0);
@@ -198,8 +201,9 @@ function* streamedBuffers(
 /** Of the word embedding some rows, which are float32 first. */
 function rowsOf({ sizes, embedding }: Description, table: LoadedBytes, rows: number): LoadedBytes {
   if (table.parameters[0]!.name !== embedding.word) return table;
-  const kept = (table.kept[0]! * rows) / sizes.vocabulary;
   const wide = 4 * rows * sizes.hidden;
+  // Blocks are not made anew.
+  const kept = isPacked(table.formats[0]!) ? wide : (table.kept[0]! * rows) / sizes.vocabulary;
   return { ...table, kept: [kept], beside: [kept === wide ? 0 : wide] };
 }
 

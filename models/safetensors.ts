@@ -35,9 +35,9 @@ export const DTYPE_BYTES = {
 export type Dtype = keyof typeof DTYPE_BYTES;
 
 /** One tensor of a file; `begin` and `end` are positions in the file (not in its data part). */
-export interface TensorSpan {
+export interface TensorSpan<Known extends string = Dtype> {
   readonly name: string;
-  readonly dtype: Dtype;
+  readonly dtype: Known;
   readonly shape: readonly number[];
   readonly begin: number;
   readonly end: number;

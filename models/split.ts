@@ -14,6 +14,7 @@ import { isTied } from './description.ts';
 import { FAMILIES } from './families/index.ts';
 import { Taps } from './hooks.ts';
 import { resolveModelFolder } from './hub.ts';
+import { dtypeFor } from './kept.ts';
 import { checkIds, checkLength, checkRowOptions } from './kvCache.ts';
 import type { LanguageModel, ModelInput, Objective, RunOptions, RunResult } from './model.ts';
 import { openModelFiles } from './modelFiles.ts';
@@ -142,10 +143,10 @@ export class SplitModel extends DescribedModel implements LanguageModel {
     config: ModelConfig,
     device: Device,
     count: number,
-    dtype: WeightDtype = 'f32',
+    dtype?: WeightDtype,
     options: Pick<WeightOptions, 'strict' | 'onNote'> = {},
   ): Promise<SplitModel> {
-    checkWeightDtype(dtype);
+    if (dtype !== undefined) checkWeightDtype(dtype);
     checkOptionsOf('SplitModel.open', splitOptions, options);
     const { family, description } = config;
     if (!description.causal)
@@ -160,21 +161,22 @@ export class SplitModel extends DescribedModel implements LanguageModel {
     const files = await openModelFiles(source, { onNote: options.onNote });
     await files.checkpoint.close();
     const settled = isTied(files.config.description) ? config : untied(config);
-    matchTensors(files.checkpoint, settled, options);
+    const entries = matchTensors(files.checkpoint, settled, options);
+    const kept = dtypeFor(entries.values(), dtype);
     const ranges = layerRanges(description.sizes.layers, count);
     const parts: Part[] = [];
     try {
       for (const range of ranges) parts.push(await startPart(...range));
       await Promise.all(
         parts.map(({ first, end, ask }) =>
-          ask({ do: 'load', folder, config: settled.json, dtype, first, end }),
+          ask({ do: 'load', folder, config: settled.json, dtype: kept, first, end }),
         ),
       );
     } catch (error) {
       for (const part of parts) part.stop();
       throw error;
     }
-    return new SplitModel(device, settled, dtype, parts);
+    return new SplitModel(device, settled, kept, parts);
   }
 
   /** @throws UserError always: other processes answer when they can. */

@@ -246,9 +246,9 @@ export class StreamedModel extends DescribedModel implements LanguageModel {
         `${checkpoint.name}: only causal models can be streamed; load this ${config.family.type} as a whole`,
       );
     super(device, config);
-    this.weightDtype = options.dtype ?? 'f32';
     this.#checkpoint = checkpoint;
     this.#loader = new WeightLoader(device, checkpoint, config, options, STAGING_BUFFERS);
+    this.weightDtype = this.#loader.weightDtype;
     this.#model = new Transformer(device, config, this.#weights);
   }
 

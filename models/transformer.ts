@@ -26,6 +26,7 @@ import { DescribedModel } from './describedModel.ts';
 import { parametersOf } from './description.ts';
 import type { Taps } from './hooks.ts';
 import type { Joined } from './join.ts';
+import { weightDtypeAs } from './kept.ts';
 import {
   type PrefillOptions,
   type Prefix,
@@ -106,12 +107,9 @@ export class Transformer extends DescribedModel implements LanguageModel, Layere
 
   /** How matrices of the layers are kept. */
   get weightDtype(): WeightDtype {
-    for (const { kind, stage, name } of parametersOf(this.description)) {
-      const dtype = this.parameters.get(name)?.dtype;
-      if (kind === 'matrix' && typeof stage === 'number' && dtype && dtype !== 'f32' && dtype !== 'u32')
-        return dtype;
-    }
-    return 'f32';
+    return weightDtypeAs(
+      parametersOf(this.description).map((each) => [each, this.parameters.get(each.name)?.dtype]),
+    );
   }
 
   /** Whether `forward` heeds `read`. */

@@ -18,19 +18,27 @@ import {
   sizeOf,
   type Tensor,
   tensor,
+  toF32,
 } from '../engine/index.ts';
 import type { PooledBuffer } from '../engine/memory.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT, type DType, storedShape } from '../engine/storage.ts';
+import { isPacked, type PackedFormat } from '../kernels/index.ts';
 import { type Checkpoint, matchTensors, type TensorEntry } from './checkpoint.ts';
 import type { ModelConfig } from './config.ts';
 import { decodeFloat32 } from './decode.ts';
 import { type Description, isTied, type Parameter, parametersOf } from './description.ts';
+import { PACKED } from './gguf/packed.ts';
+import { dtypeFor, keptNote, weightDtypeAs } from './kept.ts';
 import { storedAs, type WeightDtype, weightDtypeField } from './storage.ts';
 import { cutPart, type Runs, type StoredPart, type StoredTensor, storedTensors } from './stored.ts';
 
-/** Bytes of one staging buffer. */
+/** Most bytes of one staging buffer. */
 const STAGING_BYTES = 16 * 2 ** 20;
+
+/** Of one that is a sixteenth of the files or less, so that a small model needs no more for its way than for itself. */
+const stagingBytes = (total: number): number =>
+  Math.min(STAGING_BYTES, 2 ** Math.max(20, Math.floor(Math.log2(total / 16 + 1))));
 
 /** Tensors that are on their way at once: a second one is begun while the first arrives. */
 export const AT_ONCE = 2;
@@ -44,7 +52,7 @@ export interface LoadProgress {
 
 /** In which numbers weights are kept. */
 export interface WeightOptions {
-  /** How matrices are kept (storage.ts); default f32. */
+  /** How matrices are kept (storage.ts); default f32, or packed where they come in blocks of a GGUF file. */
   readonly dtype?: WeightDtype;
   /** Called after every piece of at most 16 MiB. */
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -106,32 +114,41 @@ function sourcesOf(
 function readTogether(sources: Iterable<Source>): Source[][] {
   const groups = new Map<unknown, Source[]>();
   for (const source of sources) {
-    const key = source.stored.transposed ? source.entry : source;
+    const key = isTurned(source) ? source.entry : source;
     groups.set(key, [...(groups.get(key) ?? []), source]);
   }
   return [...groups.values()];
 }
 
-const FORMATS: ReadonlyMap<string, 'f32' | 'f16' | 'bf16'> = new Map([
+/** Whether the host has to turn a matrix round, or take columns out of it. */
+const isTurned = ({ stored, entry }: Source): boolean => stored.transposed && !entry.turned;
+
+type Format = 'f32' | 'f16' | 'bf16' | PackedFormat;
+
+const FORMATS: ReadonlyMap<string, Format> = new Map<string, Format>([
   ['F32', 'f32'],
   ['F16', 'f16'],
   ['BF16', 'bf16'],
+  ...Object.entries(PACKED),
 ]);
 
 /** The format that a parameter comes to the device in: float32 where the host has to read it. */
-function comesAs({ stored, entry }: Source): {
-  readonly dtype: 'f32' | 'f16' | 'bf16';
-  readonly host: boolean;
-} {
-  const dtype = FORMATS.get(entry.dtype);
-  return dtype && !stored.transposed ? { dtype, host: false } : { dtype: 'f32', host: true };
+function comesAs(source: Source): { readonly dtype: Format; readonly host: boolean } {
+  const dtype = FORMATS.get(source.entry.dtype);
+  return dtype && !isTurned(source) ? { dtype, host: false } : { dtype: 'f32', host: true };
 }
+
+const bytesIn = (dtype: DType, shape: readonly number[]): number =>
+  sizeOf(storedShape(dtype, shape)) * bytesOf(dtype);
 
 /** Rows of the blocks that a tensor in another format comes in: as even as can be, so that the room of one is that of the next. */
 function blockRows([count = 1, ...row]: readonly number[], dtype: DType, room: number): number {
-  const fitting = CUT * Math.max(1, Math.floor(room / (sizeOf(row) * bytesOf(dtype)) / CUT));
+  const fitting = CUT * Math.max(1, Math.floor(room / bytesIn(dtype, [1, ...row]) / CUT));
   return Math.min(count, CUT * Math.ceil(count / Math.ceil(count / fitting) / CUT));
 }
+
+/** Whether packed blocks become numbers of another format, by way of float32. */
+const widensBetween = (from: DType, to: DType): boolean => isPacked(from) && from !== to && to !== 'f32';
 
 /** Whether a parameter is read by products, or by lookups too where the decoder is the embedding (see packPanels in the engine). */
 export const isMultiplied = ({ name, kind }: Parameter, description: Description): boolean =>
@@ -140,7 +157,8 @@ export const isMultiplied = ({ name, kind }: Parameter, description: Description
 /** What lies on the device of parameters that are read at once. */
 export interface LoadedBytes {
   readonly parameters: readonly Parameter[];
-  /** Bytes of each as it is kept in buffers, and in a texture. */
+  /** In which format, and the bytes of each as it is kept in buffers, and in a texture. */
+  readonly formats: readonly DType[];
   readonly kept: readonly number[];
   readonly textures: readonly number[];
   /**
@@ -165,18 +183,25 @@ export function loadedBytes(
       const { shape } = source.part.parameter;
       const to = storedAs(source.part.parameter, source.entry.dtype, wanted);
       const { dtype } = comesAs(source);
-      const block = [blockRows(shape, dtype, STAGING_BYTES), ...shape.slice(1)];
-      const kept = sizeOf(storedShape(to, shape)) * bytesOf(to);
+      const wide = widensBetween(dtype, to);
+      const block = [blockRows(shape, wide ? 'f32' : dtype, STAGING_BYTES), ...shape.slice(1)];
+      const kept = bytesIn(to, shape);
       const multiplied = isMultiplied(source.part.parameter, description);
       const texture = to === 'f32' && multiplied ? panelBytes(shape, side) : 0;
       return {
+        to,
         kept: texture > 0 ? 0 : kept,
         texture,
-        beside: [to === dtype ? 0 : sizeOf(block) * bytesOf(dtype), texture > 0 ? kept : 0],
+        beside: [
+          to === dtype ? 0 : bytesIn(dtype, block),
+          wide ? bytesIn('f32', block) : 0,
+          texture > 0 ? kept : 0,
+        ],
       };
     });
     return {
       parameters: sources.map(({ part }) => part.parameter),
+      formats: bytes.map(({ to }) => to),
       kept: bytes.map(({ kept }) => kept),
       textures: bytes.map(({ texture }) => texture),
       beside: bytes.flatMap(({ beside }) => beside),
@@ -193,6 +218,8 @@ export class WeightLoader {
   readonly #sources: ReadonlyMap<string, Source>;
   readonly #description: Description;
   readonly #options: WeightOptions;
+  /** What was asked for, or the files' own. */
+  readonly #dtype: WeightDtype;
   readonly #staging: Staging;
   readonly #total: number;
   /** Bytes read so far. */
@@ -214,9 +241,25 @@ export class WeightLoader {
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
+    this.#dtype = dtypeFor(entries.values(), options.dtype);
     this.names = [...entries.keys()];
+    const note = keptNote(this.#kept());
+    if (note) onNote?.(`${checkpoint.name}: ${note}`);
     this.#total = [...new Set(entries.values())].reduce((sum, e) => sum + e.end - e.begin, 0);
-    this.#staging = new Staging(device, stagingBuffers);
+    this.#staging = new Staging(device, stagingBuffers, stagingBytes(this.#total));
+  }
+
+  /** As {@link weightDtypeAs}. */
+  get weightDtype(): WeightDtype {
+    return weightDtypeAs(this.#kept().map(({ parameter, kept }) => [parameter, kept]));
+  }
+
+  #kept() {
+    return [...this.#sources.values()].map(({ part: { parameter }, entry: { dtype } }) => ({
+      parameter,
+      stored: dtype,
+      kept: storedAs(parameter, dtype, this.#dtype),
+    }));
   }
 
   /** One parameter, to be disposed of by the caller. @throws UserError where the file cannot be read. */
@@ -260,7 +303,7 @@ export class WeightLoader {
     try {
       for (const [i, source] of sources.entries()) {
         const { shape } = source.part.parameter;
-        const to = storedAs(source.part.parameter, source.entry.dtype, this.#options.dtype ?? 'f32');
+        const to = storedAs(source.part.parameter, source.entry.dtype, this.#dtype);
         if (values && to === 'f32') made.push(tensor(this.#device, values[i]!, shape, 'weights'));
         else {
           const t = empty(this.#device, shape, to, 'weights');
@@ -279,20 +322,20 @@ export class WeightLoader {
   /** Numbers on the host: float64 and the like, and matrices that are stored the other way round, small in practice. */
   async #decode(sources: readonly Source[]): Promise<Float32Array[]> {
     const { stored, entry, part } = sources[0]!;
-    const { transposed } = stored;
-    const rows = transposed ? stored.shape[0]! : part.parameter.shape[0]!;
+    const turned = isTurned(sources[0]!);
+    const rows = turned ? stored.shape[0]! : part.parameter.shape[0]!;
     const raw = new Uint8Array(rows * rowBytes(sources[0]!));
     await this.#read(sources[0]!, 0, raw);
     this.#tell(part.parameter.name, raw.byteLength);
     const values = decodeFloat32(entry.dtype, raw);
-    return sources.map((source) => (transposed ? cutPart(stored, source.part, values) : values));
+    return sources.map((source) => (turned ? cutPart(stored, source.part, values) : values));
   }
 
   /** A parameter's bytes in the file, as if its rows lay one after the other; of one that is transposed, the stored tensor's. */
   async #read(source: Source, from: number, target: Uint8Array): Promise<void> {
     const { stored, part, entry } = source;
     const bytes = rowBytes(source);
-    const runs: Runs = stored.transposed ? [[0, stored.shape[0]!]] : part.runs;
+    const runs: Runs = isTurned(source) ? [[0, stored.shape[0]!]] : part.runs;
     let at = 0;
     for (const [first, count] of runs) {
       const [begin, end] = [Math.max(at, from), Math.min(at + count * bytes, from + target.byteLength)];
@@ -312,8 +355,8 @@ export class WeightLoader {
     for (const segment of tensor.storage.segments) {
       const begin = segment.begin * bytesOf(tensor.dtype);
       const end = segment.end * bytesOf(tensor.dtype);
-      for (let at = begin; at < end; at += STAGING_BYTES) {
-        const size = Math.min(STAGING_BYTES, end - at);
+      for (let at = begin; at < end; at += this.#staging.bytes) {
+        const size = Math.min(this.#staging.bytes, end - at);
         const whole = Math.ceil(size / 4) * 4;
         const piece = this.#staging.fill(
           size,
@@ -339,7 +382,9 @@ export class WeightLoader {
   async #convert(to: Tensor, source: Source, from: Tensor['dtype'], values?: Float32Array): Promise<void> {
     const [count = 1, ...row] = to.shape;
     const length = sizeOf(row);
-    const most = blockRows(to.shape, from, Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes));
+    const widens = widensBetween(from, to.dtype);
+    const room = Math.min(STAGING_BYTES, this.#device.capabilities.bindingBytes);
+    const most = blockRows(to.shape, widens ? 'f32' : from, room);
     for (let first = 0; first < count; first += most) {
       const shape = [Math.min(most, count - first), ...row];
       const block = values
@@ -351,8 +396,9 @@ export class WeightLoader {
           )
         : empty(this.#device, shape, from, 'scratch');
       try {
-        if (!values) await this.#fill(block, source, first * length * bytesOf(from));
-        convertInto(block, to, first);
+        if (!values) await this.#fill(block, source, first * bytesIn(from, [1, ...row]));
+        using wide = widens ? toF32(block) : null;
+        convertInto(wide ?? block, to, first);
       } finally {
         block.dispose();
       }
@@ -378,8 +424,9 @@ export class WeightLoader {
     this.#tell(name, raw.byteLength);
     const { dtype } = source.entry;
     const shape = [rows.length, ...parameter.shape.slice(1)];
-    using wide = tensor(this.#device, decodeFloat32(dtype, raw), shape, 'weights');
-    return convert(wide, storedAs(parameter, dtype, this.#options.dtype ?? 'f32'));
+    using wide = tensor(this.#device, decodeFloat32(dtype, raw, shape[1]), shape, 'weights');
+    const to = storedAs(parameter, dtype, this.#dtype);
+    return convert(wide, isPacked(to) ? 'f32' : to);
   }
 
   #tell(name: string, bytes: number): void {
@@ -394,25 +441,29 @@ export class WeightLoader {
 }
 
 /** Bytes of a row of the stored tensor. */
-const rowBytes = ({ stored, entry }: Source): number => (entry.end - entry.begin) / stored.shape[0]!;
+const rowBytes = ({ stored, entry }: Source): number =>
+  (entry.end - entry.begin) / stored.shape[entry.turned ? 1 : 0]!;
 
 /** Host-visible buffers in turn: one is filled from disk while the device copies from the others. */
 class Staging {
   readonly #device: Device;
   readonly #count: number;
   readonly #slots: { buffer: GPUBuffer; ready: Promise<void> }[] = [];
+  /** Of a buffer. */
+  readonly bytes: number;
   #turn = 0;
 
-  constructor(device: Device, count: number) {
+  constructor(device: Device, count: number, bytes: number) {
     this.#device = device;
     this.#count = count;
+    this.bytes = bytes;
   }
 
   /** The buffer whose turn it is; made when it first comes. */
   #next(): { buffer: GPUBuffer; ready: Promise<void> } {
     return (this.#slots[this.#turn++ % this.#count] ??= {
       buffer: this.#device.gpu.createBuffer({
-        size: STAGING_BYTES,
+        size: this.bytes,
         usage: GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC,
         mappedAtCreation: true,
       }),
@@ -443,7 +494,7 @@ class Staging {
         buffer,
         gpu,
         id: 0,
-        bytes: STAGING_BYTES,
+        bytes: this.bytes,
         staging: true,
         lastUse: 0,
         madeBy: 0,

@@ -25,7 +25,7 @@ import { table } from '../table.ts';
 
 interface Options {
   readonly model: string;
-  readonly dtype: WeightDtype;
+  readonly dtype?: WeightDtype;
   readonly tokens?: number;
   readonly rows: number;
   readonly memory?: number;
@@ -66,7 +66,8 @@ async function runPlan(options: Options): Promise<void> {
   try {
     const { dtype, rows, tokens, strict } = options;
     const asked = { rows, strict, onNote: noteOnce, ...(tokens === undefined ? {} : { tokens }) };
-    const planFor = (each: WeightDtype) => planMemory(config, checkpoint, { dtype: each, ...asked });
+    const planFor = (each?: WeightDtype) =>
+      planMemory(config, checkpoint, { ...(each === undefined ? {} : { dtype: each }), ...asked });
     const memory = options.memory === undefined ? totalmem() : options.memory * 1e9;
     const { causal: streams, sizes } = config.description;
     const placeOf = (each: MemoryPlan): Fit => {
@@ -83,7 +84,7 @@ async function runPlan(options: Options): Promise<void> {
       return [
         `${options.model}: ${size(plan.stored.bytes)} on disk in ${plan.stored.shards} file${plan.stored.shards === 1 ? '' : 's'}; ${sizes.layers} layers of ${sizes.width} neurons`,
         table(
-          ['purpose', `bytes (${dtype})`],
+          ['purpose', `bytes (${plan.dtype})`],
           [
             ['weights: embedding', size(weights.embedding)],
             ['weights: layers', size(weights.layers)],

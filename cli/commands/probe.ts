@@ -3,6 +3,7 @@
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseJson } from '../../models/json.ts';
+import { weightDtypeOf } from '../../models/model.ts';
 import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
 import { fileHash, hashFiles, isWeightFile, tokenizerHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
@@ -80,7 +81,6 @@ import { figure, table } from '../table.ts';
 import { openData } from './data.ts';
 
 interface RunOptions extends ConventionOptions, WeightsOptions {
-  readonly dtype: NonNullable<WeightsOptions['dtype']>;
   readonly model: string;
   readonly data: string;
   readonly tasks: string;
@@ -313,7 +313,7 @@ async function runProbe(options: RunOptions): Promise<void> {
           layers: model.sizes.layers,
           width: model.sizes.width,
           name: options.model,
-          dtype: options.dtype,
+          dtype: options.dtype ?? weightDtypeOf(model),
           sha256: hashFiles(path, isWeightFile),
         },
         tokenizer: tokenizerHash(path),

@@ -7,7 +7,6 @@ import {
   ACTIVATION_NAMES,
   type ActivationName,
   CHUNK,
-  dequantise,
   type Fusion,
   GATED_NAMES,
   type GatedName,
@@ -20,11 +19,11 @@ import {
 } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/packing.ts';
 import { ShapeError, UserError } from '../errors.ts';
-import { widenInto } from '../halves.ts';
+import { dequantiseInto, widenInto } from '../halves.ts';
 import { type Precision, productKernel, sharedChunks } from '../matmulChoice.ts';
 import type { BufferWindow } from '../memory.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
-import { CUT, commonRows, rowsWindow } from '../storage.ts';
+import { CUT, commonRows } from '../storage.ts';
 import {
   checkTensor,
   checkTensors,
@@ -298,21 +297,8 @@ export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
   if (x.dtype === 'f32') return x.view(x.shape, x.track);
   if (x.dtype === 'u32') throw new ShapeError('toF32', 'u32 tensor');
   const y = empty(x.device, x.shape, 'f32', purpose);
-  if (isQuantised(x.dtype)) {
-    const length = x.dim(-1);
-    const stored = storedRow(x.dtype, length);
-    const rows = [
-      { storage: x.storage, rowLength: stored },
-      { storage: y.storage, rowLength: length },
-    ];
-    for (const [begin, end] of commonRows('toF32', x.size / Math.max(1, length), rows))
-      x.device.dispatch(
-        dequantise(x.dtype),
-        rows.map((operand) => rowsWindow(operand, begin, end)),
-        [(end - begin) * length, length, stored],
-        linearGrid((end - begin) * length),
-      );
-  } else widenInto(x.storage, y.storage);
+  if (isQuantised(x.dtype)) dequantiseInto(x.storage, y.storage, x.dim(-1));
+  else widenInto(x.storage, y.storage);
   return operation('toF32', [x], y, [], (dy) => [dy]);
 }
 

@@ -2,9 +2,10 @@
  * Weights from one storage format to another on the device: narrowed to 16 bits, quantised to 8 or 4, or widened to f32.
  */
 
-import { isQuantised, linearGrid, PACKINGS, quantise, quantiseWhole } from '../../kernels/index.ts';
+import { isPacked, isQuantised, linearGrid, PACKINGS, quantise, quantiseWhole } from '../../kernels/index.ts';
+
 import { GradientError, ShapeError } from '../errors.ts';
-import { narrowInto, widenInto } from '../halves.ts';
+import { dequantiseInto, narrowInto, widenInto } from '../halves.ts';
 import type { Purpose } from '../memory.ts';
 import { checkValue } from '../options.ts';
 import { CUT, commonRows, type DType, dtypeField, purposeField, rowsWindow } from '../storage.ts';
@@ -21,7 +22,7 @@ import {
 } from '../tensor.ts';
 
 /**
- * x [rows, length] (f32, f16 or bf16) stored as `dtype`. 16-bit results round to nearest; int8 has
+ * x [rows, length] (f32, f16 or bf16) stored as `dtype`, not one of ggml's. 16-bit results round to nearest; int8 has
  * a scale for each 32 numbers of a row, int4 a minimum, too (docs/quantisation.md). Rounding to 16 bits has the gradient of the same numbers,
  * as in PyTorch; quantising has none. @throws ShapeError
  * @example
@@ -66,11 +67,15 @@ export function convertInto(x: Tensor, y: Tensor, first = 0): void {
 function convertRows(x: Tensor, y: Tensor, first: number): void {
   const [from, to] = [x.dtype, y.dtype];
   const length = sizeOf(x.shape.slice(1));
-  if (from === 'u32' || isQuantised(from) || to === 'u32' || from === to)
+  if (from === 'u32' || to === 'u32' || isPacked(to) || from === to || (isQuantised(from) && to !== 'f32'))
     throw new ShapeError('convert', `${from} to ${to}`);
   if (length !== sizeOf(y.shape.slice(1)) || first % CUT !== 0 || first * length + x.size > y.size)
     throw new ShapeError('convert', `${showShape(x)} to rows of ${showShape(y)} from ${first} on`);
   if (x.size === 0) return;
+  if (isQuantised(from)) {
+    dequantiseInto(x.storage, y.storage, length, first);
+    return;
+  }
   if (!isQuantised(to)) {
     if (to === 'f32') widenInto(x.storage, y.storage, first * length);
     else narrowInto(x.storage, y.storage, { first: first * length });

@@ -6,7 +6,7 @@
  * whole ones of 4 or 6 bits for each 16 or 32.
  */
 
-import { halfToNumber } from '../decode.ts';
+import { halfToNumber } from '../half.ts';
 
 const f = Math.fround;
 

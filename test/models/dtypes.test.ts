@@ -95,7 +95,7 @@ test('what is kept how', () => {
   expect(storedAs(embedding, 'F32', 'bf16')).toBe('bf16');
   expect(storedAs({ ...q([64, 64]), stage: 'head' }, 'F32', 'int8')).toBe('f16');
   expect(storedAs({ kind: 'norm', stage: 'head', shape: [64] }, 'BF16', 'int8')).toBe('f32');
-  expect(() => checkWeightDtype('f64')).toThrow("expected 'f32', 'f16', 'bf16', 'int8' or 'int4'");
+  expect(() => checkWeightDtype('f64')).toThrow("expected 'f32', 'f16', 'bf16', 'int8', 'int4' or 'packed'");
 });
 
 test('progress in bytes ends at the total', async () => {

@@ -19,7 +19,7 @@ import {
   tensor,
   toF32,
 } from '../../engine/index.ts';
-import { halfToNumber } from '../../models/decode.ts';
+import { halfToNumber } from '../../models/half.ts';
 
 let device: Device;
 /** The same with small bindings, so that weights are split over several buffers. */

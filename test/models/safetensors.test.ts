@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../../engine/errors.ts';
 import { blobSource, openFile } from '../../models/byteSource.ts';
-import { decodeFloat32, halfToNumber } from '../../models/decode.ts';
+import { decodeFloat32 } from '../../models/decode.ts';
+import { halfToNumber } from '../../models/half.ts';
 import { duplicateKey, readSafetensorsHeader, writeSafetensors } from '../../models/safetensors.ts';
 
 /** A file of the given header text, `data` zero bytes and, if given, a false header length. */

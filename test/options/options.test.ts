@@ -24,6 +24,7 @@ const THINGS = new Set([
   'LinearityInput',
   // Made by the package for itself.
   'CheckedInput',
+  'TensorEntry',
   'Tokens',
   'TokenIds',
   'NeuronSpace | ModelConfig',
