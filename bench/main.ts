@@ -25,6 +25,7 @@ import { modelSuite } from './suites/model.ts';
 import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
 import { prologueSuite } from './suites/prologue.ts';
+import { researcherSuite } from './suites/researcher.ts';
 import { rowsSuite } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
 import { sweepSuite } from './suites/sweep.ts';
@@ -40,6 +41,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   backward: backwardSuite,
   sweep: sweepSuite,
   integrated: integratedSuite,
+  researcher: researcherSuite,
   probing: probingSuite,
   profile: profileSuite,
   host: hostSuite,
@@ -47,11 +49,21 @@ const SUITES: Readonly<Record<string, Suite>> = {
   gpu: gpuSuite,
 };
 /** Suites that run only when they are named: each takes minutes without a GPU. */
-const BY_NAME = new Set(['prologue', 'backward', 'sweep', 'integrated', 'probing', 'load', 'gpu']);
+const BY_NAME = new Set([
+  'prologue',
+  'backward',
+  'sweep',
+  'integrated',
+  'researcher',
+  'probing',
+  'load',
+  'gpu',
+]);
 
 interface Options {
   readonly suite: readonly string[];
   readonly peers: boolean;
+  readonly peersPython?: string;
   readonly small: boolean;
   readonly rounds: string;
   readonly only?: string;
@@ -81,6 +93,10 @@ async function main(argv: readonly string[]): Promise<void> {
       Object.keys(SUITES).filter((name) => !BY_NAME.has(name)),
     )
     .option('--peers', 'also the peers installed in bench/node_modules', false)
+    .option(
+      '--peers-python <path>',
+      'a Python with PyTorch, for the researcher suite (bench/peers/requirements.txt)',
+    )
     .option('--small', 'fewer and smaller shapes: about two minutes on a CPU', false)
     .option('--rounds <n>', 'times that each contender runs', '7')
     .option('--only <text>', 'only shapes whose name contains this')
@@ -119,6 +135,7 @@ async function main(argv: readonly string[]): Promise<void> {
         small: options.small,
         only: options.only ?? '',
         progress,
+        ...(options.peersPython ? { python: options.peersPython } : {}),
         ...(options.trace ? { trace: (json: string) => writeWhole(options.trace!, json) } : {}),
       })),
     );

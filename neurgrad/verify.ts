@@ -126,6 +126,8 @@ export interface ExactCheck {
   readonly worst: number;
   /** A row alone has the same bits as in a batch. */
   readonly sameBits: boolean;
+  /** Curves from few points (engine `curve`) against all shifts of ±2: points run, of how many, and the largest error in bounds and noise. */
+  readonly curves: { readonly ran: number; readonly points: number; readonly worst: number };
   /** Median of |dp(s) / s / G_C - 1| at s = 1e-4: by differences, and by subtracting two forwards. */
   readonly small: { readonly differences: number; readonly naive: number };
   readonly passed: boolean;
@@ -142,7 +144,7 @@ export function relativeDifference(value: number, other: number): number {
 const EXACT_TOLERANCE = 1e-4;
 
 /**
- * The sweep by differences against full forwards, over all prompts; every p is judged as a share of itself, so that a small one
+ * The sweep by differences against full forwards and curves against both, over all prompts; every p is judged as a share of itself, so that a small one
  * is no less checked than a large one.
  * @throws UserError where the model has no such sweep, or there are no prompts.
  */
@@ -159,6 +161,7 @@ export async function verifyExact(
   const step = 1e-4;
   let [rows, largest, worst, sameBits] = [0, 0, 0, true];
   const errors = { differences: [] as number[], naive: [] as number[] };
+  const curves = { ran: 0, points: 0, worst: 0 };
   for (const [number, probe] of probes.entries()) {
     const target = (await predict(model, probe, 1))[0]!.id;
     const neurons = draw(model, options, number);
@@ -185,6 +188,18 @@ export async function verifyExact(
       errors.differences.push(error(curve.p));
       errors.naive.push(error(other.p));
     }
+    const grid = { neurons: neurons.slice(0, 8), target, shifts: shiftGrid(-2, 2, 0.2) };
+    const full = await sweep(model, probe, { ...grid, engine: 'differences' });
+    for (const [n, curve] of (await sweep(model, probe, { ...grid, engine: 'curve' })).neurons.entries()) {
+      curves.ran += curve.ran;
+      curves.points += curve.shifts.length - 1;
+      for (const [s, change] of curve.changes.entries()) {
+        const off = Math.abs(change - full.neurons[n]!.changes[s]!);
+        const share = off === 0 ? 0 : off / (curve.bound + full.neurons[n]!.valueNoise[s]!);
+        // NaN counts as wrong, and stays.
+        if (!Number.isNaN(curves.worst) && !(share <= curves.worst)) curves.worst = share;
+      }
+    }
     using bundle = await openBundle(model, [{ probe, at: probe.position, target }]);
     const some = neurons.slice(0, 8).map((neuron) => ({ case: 0, neuron, shift: 1 }));
     const together = await rowChanges(bundle, some);
@@ -199,8 +214,9 @@ export async function verifyExact(
     tolerance: EXACT_TOLERANCE,
     worst,
     sameBits,
+    curves,
     small: { differences: median(errors.differences), naive: median(errors.naive) },
-    passed: largest <= EXACT_TOLERANCE && sameBits,
+    passed: largest <= EXACT_TOLERANCE && sameBits && curves.worst <= 1,
   };
 }
 

@@ -8,6 +8,8 @@ import type { Clock } from '../timing.ts';
 export interface SuiteContext {
   readonly device: Device;
   readonly peers: readonly Peer[];
+  /** A Python that has what bench/peers/requirements.txt lists. */
+  readonly python?: string;
   readonly rounds: number;
   readonly clock: Clock;
   /** Fewer and smaller shapes, for a first impression. */

@@ -46,7 +46,9 @@ export function addVerify(program: Command): void {
   sampled('conventions', 'Pearson of G_C, IG and NeurGrad of either sign with G_E, on both axes').action(
     conventions,
   );
-  sampled('exact', 'the sweep by differences against full forward passes').action(exact);
+  sampled('exact', 'the sweep by differences against full forward passes, curves against differences').action(
+    exact,
+  );
   common('parity', "logits against another program's")
     .addOption(
       new Option(
@@ -106,6 +108,7 @@ async function exact(options: Options): Promise<void> {
       [
         `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows of ${found.prompts} prompt${found.prompts === 1 ? '' : 's'}; p differs by at most ${figure(found.largest)} of itself (allowed ${figure(found.tolerance)})${found.prompts > 1 ? `, with “${prompts[found.worst]!.text}”` : ''}; seed ${found.seed}`,
         `a row alone ${found.sameBits ? 'has the same bits as' : 'DIFFERS from the same row'} in a batch`,
+        `curves from ${found.curves.ran} of ${found.curves.points} points of ±2 are off by at most ${figure(found.curves.worst, 2)} of their bound and noise`,
         `slope at a shift of 1e-4 against G_C, median relative error: ${figure(found.small.differences)} by differences, ${figure(found.small.naive)} by subtracting forwards`,
       ].join('\n'),
     );

@@ -92,6 +92,8 @@ describe('verify', () => {
       neurons: 10,
       onProgress: (done, all) => void steps.push(done / all),
     });
+    expect(found.curves.worst).toBeLessThanOrEqual(1);
+    expect(found.curves.ran).toBeLessThan(found.curves.points);
     expect(found).toMatchObject({ passed: true, sameBits: true, prompts: 1, seed: 1, worst: 0 });
     expect(found.small.differences).toBeLessThan(found.small.naive / 10);
     expect(steps.at(-1)).toBe(1);
