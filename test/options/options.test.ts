@@ -19,6 +19,9 @@ const THINGS = new Set([
   'Kernel<Params>',
   'Fusion',
   'ProductShape',
+  // What a family says of itself: its author's compiler sees it.
+  'Families',
+  "Omit<Family, 'describe'> & { readonly schema: Schema; readonly describe: (json: v.InferOutput<Schema>, name: string) => Description; }",
   'ErrorOptions',
   'Conventions',
   'LinearityInput',
