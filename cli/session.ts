@@ -10,6 +10,7 @@ import {
   type ByteFolder,
   loadModelWeights,
   loadTokenizer,
+  type MemoryPlan,
   type ModelConfig,
   openModelFiles,
   planMemory,
@@ -103,6 +104,30 @@ export type Placement = 'device' | 'disk' | 'processes';
 const sizeOf = (bytes: number): string =>
   bytes >= 1e8 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(2)} MB`;
 
+/** What a model takes of a device, `side` that of textures for panels. */
+async function planOn(
+  { folder }: ModelCard,
+  device: Device,
+  { dtype, strict }: WeightsOptions,
+  side: number,
+): Promise<MemoryPlan> {
+  const { config, checkpoint } = await openModelFiles(folder, { onNote: noteOnce });
+  await checkpoint.close();
+  return planMemory(config, checkpoint, {
+    ...(dtype === undefined ? {} : { dtype }),
+    bindingBytes: device.capabilities.bindingBytes,
+    panelSide: side,
+    strict,
+    onNote: noteOnce,
+  });
+}
+
+/** Whether the memory that was given holds the weights in panels, which take more than `neurgrad plan` says; none on a device without. */
+async function fitsInPanels(card: ModelCard, device: Device, options: WeightsOptions): Promise<boolean> {
+  const side = panelSide(device.capabilities);
+  return side === 0 || (await planOn(card, device, options, side)).resident <= options.memory! * 1e9;
+}
+
 /**
  * On disk where that was asked for, or they do not fit.
  * @throws UserError where only a causal model can be so kept, or the memory that was given is too small for any way.
@@ -121,16 +146,7 @@ export async function placeWeights(
   const memory = given ?? (device.info.software ? totalmem() : undefined);
   if (memory === undefined || (given === undefined && (options.stream || !streams)))
     return options.stream ? 'disk' : 'device';
-  const { config, checkpoint } = await openModelFiles(folder, { onNote: noteOnce });
-  await checkpoint.close();
-  const { dtype, strict } = options;
-  const plan = planMemory(config, checkpoint, {
-    ...(dtype === undefined ? {} : { dtype }),
-    bindingBytes: device.capabilities.bindingBytes,
-    panelSide: panelSide(device.capabilities),
-    strict,
-    onNote: noteOnce,
-  });
+  const plan = await planOn(card, device, options, panelSide(device.capabilities));
   if (given !== undefined && (streams ? plan.streamed : plan.resident) > given) {
     const need = streams
       ? `${sizeOf(plan.streamed)} even with its weights on disk`
@@ -177,12 +193,13 @@ export async function withModel<Result>(
   options: WeightsOptions = {},
 ): Promise<Result> {
   const { tokenizer, folder } = card;
-  const device = await openDevice({
-    ...(options.long && { autotune: 'hardware' }),
-    // Panels, which a CPU's driver likes better, take more than `neurgrad plan` says.
-    ...(options.memory !== undefined && { mask: { textureSide: 0 } }),
-  });
+  const tune = { ...(options.long && { autotune: 'hardware' as const }) };
+  let device = await openDevice(tune);
   try {
+    if (options.memory !== undefined && !(await fitsInPanels(card, device, options))) {
+      device.destroy();
+      device = await openDevice({ ...tune, mask: { textureSide: 0 } });
+    }
     const placement = await placeWeights(card, device, options);
     const model = await openModel(card, device, placement, options);
     try {

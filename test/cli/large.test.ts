@@ -4,6 +4,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { readModelCard, withModel } from '../../cli/session.ts';
+import { panelSide } from '../../engine/index.ts';
 import { floats, readConfigJson, readTensors, writeModel } from '../models/checkpointFiles.ts';
 import { choices } from '../probing/rows.ts';
 import { type Finished, neurgrad } from './command.ts';
@@ -246,3 +248,20 @@ it('a synthetic 70B is written, planned and refused a second time', async () => 
   const again = await neurgrad(...synth);
   expect([again.code, again.err]).toEqual([2, expect.stringContaining('is not empty')]);
 });
+
+it('keeps weights in panels, which take more, where the memory that is given holds them', async () => {
+  const facts = 'examples/models/facts-bert';
+  const { resident } = JSON.parse((await neurgrad('plan', '--model', facts, '--json')).out) as {
+    resident: number;
+  };
+  const card = await readModelCard(facts);
+  const packed = (memory: number) =>
+    withModel(
+      card,
+      async ({ device }) => ({ packed: device.panels.packed, side: panelSide(device.capabilities) }),
+      { memory },
+    );
+  const roomy = await packed(8);
+  expect(roomy.packed > 0).toBe(roomy.side > 0);
+  expect((await packed(resident / 1e9)).packed).toBe(0);
+}, 60_000);
