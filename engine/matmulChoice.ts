@@ -28,7 +28,7 @@ import {
   unitsInvocations,
   unitsSums,
 } from '../kernels/index.ts';
-import { gemvColumns, gemvPiece, gemvThreads, gemvUnit } from '../kernels/matmulGemv.ts';
+import { gemvColumns, gemvPiece, gemvThreads, gemvUnit, loadsOf } from '../kernels/matmulGemv.ts';
 import { storedRow } from '../kernels/packing.ts';
 import type { Capabilities, Device } from './device.ts';
 import { DeviceError } from './errors.ts';
@@ -69,16 +69,17 @@ export interface Choice {
 }
 
 /**
- * Tile and workgroup of the kernel that runs everywhere, by shape and subgroup width. A workgroup holds at least two
+ * Tile and workgroup of the kernel that runs everywhere, by shape, subgroup width and registers. A workgroup holds at least two
  * subgroups; wide ones suit GPUs, narrow ones the CPU's vectors, where more groups than cores matter more.
  */
 export function tiling(
   m: number,
   n: number,
-  subgroup: number,
+  { subgroupSize: subgroup, fewRegisters }: Pick<Capabilities, 'subgroupSize' | 'fewRegisters'>,
 ): Pick<MatmulVariant, 'tileM' | 'tileN' | 'groupM' | 'groupN'> {
-  const tileM = m === 1 ? 1 : m === 2 ? 2 : m <= 4 ? 4 : 8;
-  const tileN = n < 8 || tileM === 1 ? 4 : 8;
+  const small = fewRegisters && m <= 4 * MAX_GROUPS;
+  const tileM = m === 1 ? 1 : m === 2 || small ? 2 : m <= 4 ? 4 : 8;
+  const tileN = n < 8 || tileM === 1 || small ? 4 : 8;
   const rows = Math.ceil(m / tileM);
   const lanes = 2 * subgroup;
   const groupM = rows > 1 ? (subgroup >= 32 && rows >= 8 ? 8 : 2) : 1;
@@ -142,6 +143,10 @@ const FEW_ROWS = 64;
 const BUSY_GROUPS = 512;
 /** Most multiply-adds of a piece, which is written out: compilers take longer than in proportion. */
 const MULTIPLY_ADDS = 256;
+const MULTIPLY_ADDS_OF_FEW = 64;
+
+/** 16-byte loads under way that few registers hold. */
+const LOADS_OF_FEW = 4;
 
 /** The kernel whose invocations share K, or null where it does not apply. */
 function gemv(
@@ -152,22 +157,25 @@ function gemv(
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
   if (m > FEW_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
   if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
+  // Of few registers the least that is read at once takes too many (int8).
+  const inSteps = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
   // Invocations that do not share K hold totals of quads beside their sums: four rows of both are too much for few registers.
-  const held = fewRegisters && !transB && k <= CHUNK ? 2 : 4;
+  const held = inSteps || (fewRegisters && !transB && k <= CHUNK) ? 2 : 4;
   const tileM = m === 1 ? 1 : m === 2 ? 2 : held;
   // A power of two: one for each chunk, as long as sums of the others fit into workgroup memory, too.
-  const most = transB ? 16 : 64 / tileM;
-  const lanes = Math.min(most, Math.max(1, 2 ** Math.ceil(Math.log2(k / CHUNK))));
+  const widest = transB ? 16 : 64 / tileM;
+  const lanes = Math.min(widest, Math.max(1, 2 ** Math.ceil(Math.log2(k / CHUNK))));
   const groups = (tileN: 1 | 2): number =>
     Math.ceil(m / tileM) * Math.ceil(n / gemvColumns({ transB, tileN, lanes }));
   const tileN = transB && !fewRegisters && groups(2) >= BUSY_GROUPS ? 2 : 1;
   const columns = gemvColumns({ transB, tileN, lanes });
   if (gemvThreads(lanes) > invocations || Math.ceil(n / columns) > MAX_GROUPS) return null;
   // 16-byte loads under way: more of them where there are few workgroups.
-  const loads = fewRegisters ? 4 : transB || groups(1) >= BUSY_GROUPS ? 16 : 32;
-  const piece = gemvPiece({ transB, weight }, k, loads / tileN, MULTIPLY_ADDS / (tileM * tileN));
+  const loads = fewRegisters ? LOADS_OF_FEW : transB || groups(1) >= BUSY_GROUPS ? 16 : 32;
+  const most = fewRegisters ? MULTIPLY_ADDS_OF_FEW : MULTIPLY_ADDS;
+  const piece = gemvPiece({ transB, weight }, k, loads / tileN, most / (tileM * tileN));
   if (piece === null) return null;
-  const variant = { transB, weight, tileM, tileN, lanes, piece } as const;
+  const variant = { transB, weight, tileM, tileN, lanes, piece, inSteps } as const;
   return {
     name: `gemv ${tileM}x${tileN} by ${lanes}`,
     kernel: (fusion) => matmulGemv({ ...variant, ...fusion }),
@@ -191,7 +199,7 @@ export function candidates(shape: ProductShape, layout: OperandLayout, capabilit
       columns: lanes.tileN * lanes.lanes,
       rowsFirst: true,
     });
-  const tile = tiling(shape.m, shape.n, capabilities.subgroupSize);
+  const tile = tiling(shape.m, shape.n, capabilities);
   const tiles: Choice = {
     name: `tiles ${tile.tileM}x${tile.tileN}`,
     kernel: (fusion) => matmul({ ...layout, ...tile, ...fusion }),

@@ -100,6 +100,8 @@ interface Operand {
   readonly load: (k0: string) => string[];
   /** Statement that puts zeros where K ends within the slab at `k0`. */
   readonly zero: string;
+  /** Statements that say where those go, from the invocation's number `lane`, and statements that put them there. */
+  readonly place: string[];
   readonly store: string[];
   /** Expression of the i-th quad of an invocation's tile at step `s` of the 4 at `d`, which is a number or WGSL. */
   readonly quad: (i: number, d: number | string, s: number) => string;
@@ -138,17 +140,21 @@ function operand(o: OperandOptions): Operand {
 
   if (!o.alongK) {
     // A quad as it lies. Rows beyond K are read, wherever that is, and put to zero.
-    const step = (u: number): string => `at / ${across}u + ${(u * invocations) / across}u`;
+    const step = (u: number, lane = 'at'): string => `${lane} / ${across}u + ${(u * invocations) / across}u`;
     return {
+      place: [],
       setup: [
         `let ${x}_line = p.ld${x} / 4u;`,
-        `let ${x}_at = (${x}_base + min(${o.first} + 4u * (at % ${across}u), ${o.size} - 4u)) / 4u;`,
-        ...fetched.map((u) => `let ${x}_at${u} = ${x}_at + (${step(u)}) * ${x}_line;`),
+        `let ${x}_at = (${x}_base + min(${o.first} + 4u * (at % ${across}u), ${o.size} - 4u)) / 4u + at / ${across}u * ${x}_line;`,
       ],
       registers,
-      load: (k0) => fetched.map((u) => `${x}v${u} = ${o.read(`${x}_at${u} + ${k0} * ${x}_line`, u, 0)};`),
+      load: (k0) =>
+        fetched.map(
+          (u) =>
+            `${x}v${u} = ${o.read(`${x}_at + (${k0} + ${(u * invocations) / across}u) * ${x}_line`, u, 0)};`,
+        ),
       zero: fetched.map((u) => `if (k0 + ${step(u)} >= p.k) { ${x}v${u} = vec4f(0.0); }`).join(' '),
-      store: fetched.map((u) => `${at(`(${step(u)})`, `at % ${across}u`)} = ${x}v${u};`),
+      store: fetched.map((u) => `${at(`(${step(u, 'lane')})`, `lane % ${across}u`)} = ${x}v${u};`),
       quad: (i, d, s) => at(stepAt(d, s), quadOf(i)),
     };
   }
@@ -179,9 +185,11 @@ function operand(o: OperandOptions): Operand {
         `let ${x}_at${u} = (${x}_base + ${x}_row${u} * p.ld${x}) / 4u;`,
         ...(o.ofRow?.(u, `${x}_row${u}`) ?? []),
       ]),
-      `let ${x}_to = 4u * ${place} * ${across}u + ${swizzle(`at / ${(along * 4) / lines}u`, place, across)};`,
-      ...(lines === 1 ? [`let ${x}_in = at / ${along}u % 4u;`] : []),
       ...range(along).map((d) => `let ${x}_from${d} = ${swizzle(o.tile, d, o.tiles)};`),
+    ],
+    place: [
+      `let ${x}_to = 4u * ${place} * ${across}u + ${swizzle(`lane / ${(along * 4) / lines}u`, place, across)};`,
+      ...(lines === 1 ? [`let ${x}_in = lane / ${along}u % 4u;`] : []),
     ],
     registers,
     load: (k0) => [
@@ -215,7 +223,7 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
     rows: rowQuads.flatMap((i) => FOUR.map((j) => 4 * down * i + j)),
     columns: columnQuads.map((i) => 4 * across * i),
     ...(fewRegisters && {
-      total: (m, q) => `totals[${(m * columnQuads.length + q) * invocations}u + at]`,
+      total: (m, q) => `totals[${(m * columnQuads.length + q) * invocations}u + lane]`,
     }),
   };
   const reader = weightReader(v.weight, true);
@@ -259,6 +267,13 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
       ),
       '}',
     ]).join('\n      ');
+  /**
+   * The number of the invocation, which compilers take for one that `changing` changes: what is made of it is made where it is needed,
+   * and takes no registers before.
+   */
+  const lane = (changing: string): string =>
+    fewRegisters ? `let lane = (at ^ (${changing} * p.zero)) % ${invocations}u;` : '';
+  const place = [...a.place, ...b.place].join('\n  ');
   const turns = blockK / 4;
   // A bound that the compiler does not know forbids it to write the turns out.
   const steps = fewRegisters
@@ -268,6 +283,7 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
       ${multiply('d')}
     }`
     : range(turns).map(multiply).join('\n      ');
+  const own = `let row0 = first_row + 4u * (lane / ${across}u); let col0 = first_column + 4u * (lane % ${across}u);`;
   return {
     name: name(v),
     bindings: matmulBindings('vec4f', reader.element, v.vectorC ? 'vec4f' : 'f32', v),
@@ -283,10 +299,11 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
   let first_column = wid.x * ${blockN}u;
   let tile_row = at / ${across}u;
   let tile_column = at % ${across}u;
-  let row0 = first_row + 4u * tile_row;
-  let col0 = first_column + 4u * tile_column;
+  let lane = at;
+  ${own}
   ${matmulBases('wid.z')}
   ${[...a.setup, ...b.setup].join('\n  ')}
+  ${fewRegisters ? '' : place}
   ${openTile(tile, v.vectorC, v)}
   ${[...a.registers, ...b.registers].map((r) => `var ${r} = vec4f(0.0);`).join(' ')}
   ${fewRegisters ? '' : `{ ${load('0u')} }`}
@@ -298,14 +315,16 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
       if (k0 >= p.k) { break; }
       ${fewRegisters ? `{ ${load('k0')} }` : ''}
       if (k0 + ${blockK}u > p.k) { ${a.zero} ${b.zero} }
+      ${lane('slab')} ${fewRegisters ? place : ''}
       ${[...a.store, ...b.store].join('\n      ')}
       workgroupBarrier();
       ${fewRegisters ? '' : `{ ${load(`(k0 + ${blockK}u)`)} }`}
       ${steps}
       workgroupBarrier();
-    }`,
+    }
+    ${lane('turn')}`,
   )}
-  ${storeTile(tile, v.vectorC, v)}
+  ${fewRegisters ? `{ ${lane('p.m')} ${own} ${matmulBases('(wid.z ^ p.zero)')}\n  ${storeTile(tile, v.vectorC, v)} }` : storeTile(tile, v.vectorC, v)}
 }`,
   };
 }

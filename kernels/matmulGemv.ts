@@ -27,7 +27,7 @@ import {
 } from './matmulParts.ts';
 import { PACKINGS, WEIGHT, type WeightFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
-import { count, flag, powerOfTwo, takes, variant, word } from './variant.ts';
+import { count, flag, optional, powerOfTwo, takes, variant, word } from './variant.ts';
 
 export interface MatmulGemvVariant extends Fusion {
   /** B is stored [N, K] instead of [K, N]. */
@@ -41,6 +41,8 @@ export interface MatmulGemvVariant extends Fusion {
   readonly lanes: number;
   /** Steps along K whose weights an invocation reads at once: K is a multiple of it; see {@link gemvPiece}. */
   readonly piece: number;
+  /** Instead no more of a piece at once than there is of A in workgroup memory: where registers are few for it. */
+  readonly inSteps?: boolean | undefined;
 }
 
 const MATMUL_GEMV = variant<MatmulGemvVariant>({
@@ -51,6 +53,7 @@ const MATMUL_GEMV = variant<MatmulGemvVariant>({
   tileN: word([1, 2]),
   lanes: powerOfTwo,
   piece: count,
+  inSteps: optional(flag),
 });
 
 /** Invocations of a workgroup: at least a wide subgroup, and four along the columns. */
@@ -58,8 +61,10 @@ export const gemvThreads = (lanes: number): number => Math.max(64, 4 * lanes);
 /** Numbers of A in workgroup memory at once, and those of one chunk among them. */
 const STAGED = 2048;
 const STAGED_OF_CHUNK = 64;
+const STAGED_OF_STEP = 32;
 
-const loadsOf = (weight: WeightFormat, piece: number): number =>
+/** 16-byte loads of `piece` weights of a row. */
+export const loadsOf = (weight: WeightFormat, piece: number): number =>
   (piece / PACKINGS[weight].group) * (PACKINGS[weight].words / 4);
 
 /** Fewest weights, halved evenly into a chunk, that are whole 16-byte loads; rows of B must be whole multiples. */
@@ -92,7 +97,7 @@ export const gemvColumns = ({
   (gemvThreads(lanes) / lanes) * tileN * (transB ? 1 : 4);
 
 const name = (v: MatmulGemvVariant): string =>
-  `matmul.gemv.${v.weight}.${v.transB ? 'B' : ''}.${v.tileM}x${v.tileN}.${v.lanes}x${v.piece}${fusionName(v)}`;
+  `matmul.gemv.${v.weight}.${v.transB ? 'B' : ''}.${v.tileM}x${v.tileN}.${v.lanes}x${v.piece}${v.inSteps ? '.steps' : ''}${fusionName(v)}`;
 
 /** Parameters as of all products. Grid: (ceil(m / tileM), ceil(n / gemvColumns), batches). */
 export const matmulGemv = shipped(makeMatmulGemv, takes('matmulGemv', ['variant', MATMUL_GEMV]), name);
@@ -103,9 +108,9 @@ const range = (length: number): number[] => [...Array(length).keys()];
 interface Side {
   readonly declarations: string;
   readonly element: string;
-  /** Statements before all loops, and those that read a piece from k on, known as `within` where it lies in B. */
+  /** Statements before all loops, and those that read `count` quads of a piece, which begins at `within` in B. */
   readonly setup: readonly string[];
-  readonly read: readonly string[];
+  readonly read: (first: number, count: number) => readonly string[];
   /** Statements that multiply in steps 4 i ... 4 i + 3 of a piece, by x{m}, four numbers of row m of A. */
   readonly multiply: (i: number) => readonly string[];
 }
@@ -114,7 +119,9 @@ interface Side {
 function alongRows({ weight, tileM, tileN, piece }: MatmulGemvVariant, across: number): Side {
   const { group, words, declarations, quad } = PACKINGS[weight];
   const [rows, each] = [range(tileM), range(tileN)];
-  const loads = range(loadsOf(weight, piece));
+  const loads = loadsOf(weight, piece);
+  /** First load of those that were read last. */
+  let begin = 0;
   return {
     declarations,
     element: 'vec4u',
@@ -122,15 +129,21 @@ function alongRows({ weight, tileM, tileN, piece }: MatmulGemvVariant, across: n
       (r) =>
         `let w_at${r} = (b_base + (first_column + ${r * across}u + lane_column) * p.ldb) / ${group}u * ${words}u / 4u;`,
     ),
-    read: [
-      `let w_first = within / ${piece}u * ${loads.length}u;`,
-      ...each.map(
-        (r) =>
-          `let w${r} = array<vec4u, ${loads.length}>(${loads.map((i) => `b[w_at${r} + w_first + ${i}u]`).join(', ')});`,
-      ),
-    ],
+    read: (first, count) => {
+      // Of all groups that these belong to.
+      begin = Math.floor((Math.floor((4 * first) / group) * words) / 4);
+      const end = Math.ceil((Math.ceil((4 * (first + count)) / group) * words) / 4);
+      const each16 = range(end - begin).map((i) => begin + i);
+      return [
+        `let w_first = within / ${piece}u * ${loads}u;`,
+        ...each.map(
+          (r) =>
+            `let w${r} = array<vec4u, ${each16.length}>(${each16.map((i) => `b[w_at${r} + w_first + ${i}u]`).join(', ')});`,
+        ),
+      ];
+    },
     multiply: (i) => {
-      const first = Math.floor((4 * i) / group) * words;
+      const first = Math.floor((4 * i) / group) * words - 4 * begin;
       const block = (r: number) => (at: string) =>
         `w${r}[(${first}u + ${at}) / 4u][(${first}u + ${at}) % 4u]`;
       return [
@@ -144,7 +157,7 @@ function alongRows({ weight, tileM, tileN, piece }: MatmulGemvVariant, across: n
 }
 
 /** Quads of columns of a B that is stored [K, N]. */
-function alongColumns({ weight, tileM, tileN, piece }: MatmulGemvVariant, across: number): Side {
+function alongColumns({ weight, tileM, tileN }: MatmulGemvVariant, across: number): Side {
   const { declarations, element, quad } = weightReader(weight, true);
   const [rows, each] = [range(tileM), range(tileN)];
   return {
@@ -154,9 +167,12 @@ function alongColumns({ weight, tileM, tileN, piece }: MatmulGemvVariant, across
       'let w_step = p.ldb / 4u;',
       ...each.map((r) => `let w_at${r} = (b_base + first_column) / 4u + ${r * across}u + lane_column;`),
     ],
-    read: each.flatMap((r) =>
-      range(piece).map((s) => `let w${r}_${s} = ${quad(`w_at${r} + (within + ${s}u) * w_step`)};`),
-    ),
+    read: (first, count) =>
+      each.flatMap((r) =>
+        range(4 * count)
+          .map((s) => 4 * first + s)
+          .map((s) => `let w${r}_${s} = ${quad(`w_at${r} + (within + ${s}u) * w_step`)};`),
+      ),
     multiply: (i) =>
       [...'xyzw'].flatMap((e, s) =>
         rows.flatMap((m) =>
@@ -178,7 +194,7 @@ function makeMatmulGemv(v: MatmulGemvVariant): Kernel {
   const registers = range(tileM).flatMap((m) => range(tileN).map((r) => ({ m, r, id: `${m}_${r}` })));
 
   // A goes through workgroup memory in steps of `depth` numbers of every chunk and row, a quad more apart than they are long.
-  let depth = Math.min(piece, STAGED_OF_CHUNK);
+  let depth = Math.min(piece, v.inSteps ? STAGED_OF_STEP : STAGED_OF_CHUNK);
   while (tileM * lanes * depth > STAGED) depth /= 2;
   const quads = depth / 4;
   const pitch = quads + 1;
@@ -205,6 +221,7 @@ function makeMatmulGemv(v: MatmulGemvVariant): Kernel {
   ];
   const step = (at: number): string[] => [
     '{',
+    ...(v.inSteps ? side.read(at * quads, quads) : []),
     ...stage(at),
     ...range(quads).flatMap((i) => [
       '{',
@@ -257,7 +274,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
       if (round >= rounds) { break; }
       let k = k0 + round * ${piece}u;
       let within = min(k, last);
-      ${side.read.join('\n      ')}
+      ${v.inSteps ? '' : side.read(0, piece / 4).join('\n      ')}
       ${registers.map(({ id }) => `var t${id} = s${id};`).join('\n      ')}
       ${range(piece / depth)
         .flatMap(step)

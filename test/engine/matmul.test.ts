@@ -81,8 +81,11 @@ describe('tiles, workgroups and load widths', () => {
   it('are chosen within what every device can run', () => {
     for (const m of [1, 2, 3, 4, 5, 8, 9, 64, 65, 512, 4096, 1e6])
       for (const n of [1, 4, 7, 8, 65, 1024, 30522, 128256])
-        for (const subgroup of [4, 8, 32, 64, 128]) {
-          const { tileM, tileN, groupM, groupN } = tiling(m, n, subgroup);
+        for (const [subgroupSize, fewRegisters] of [4, 8, 32, 64, 128].flatMap((size) => [
+          [size, false] as const,
+          [size, true] as const,
+        ])) {
+          const { tileM, tileN, groupM, groupN } = tiling(m, n, { subgroupSize, fewRegisters });
           expect(groupM * groupN).toBeLessThanOrEqual(256);
           expect(Number.isInteger(groupN)).toBe(true);
           expect(Math.ceil(m / (tileM * groupM))).toBeLessThanOrEqual(65535);

@@ -23,7 +23,7 @@ afterAll(() => device?.destroy());
 const PATIENCE = 600_000;
 
 const FORMATS: readonly WeightFormat[] = ['f32', 'f16', 'bf16', 'int8', 'int4'];
-type Form = Pick<MatmulGemvVariant, 'tileM' | 'tileN' | 'lanes' | 'piece'>;
+type Form = Pick<MatmulGemvVariant, 'tileM' | 'tileN' | 'lanes' | 'piece' | 'inSteps'>;
 
 /** a [m, k] times the numbers `w` stored as `weight`, [n, k] or [k, n]. */
 function multiply(
@@ -48,6 +48,7 @@ function multiply(
 const ALONG_ROWS: readonly (readonly [Form, number, number])[] = [
   [{ tileM: 1, tileN: 2, lanes: 4, piece: 64 }, 1, 640],
   [{ tileM: 2, tileN: 1, lanes: 2, piece: 8 }, 2, 640],
+  [{ tileM: 1, tileN: 1, lanes: 2, piece: 64, inSteps: true }, 1, 640],
   [{ tileM: 4, tileN: 1, lanes: 16, piece: 16 }, 7, 640],
   [{ tileM: 4, tileN: 2, lanes: 1, piece: 32 }, 5, 128],
 ];
@@ -147,6 +148,22 @@ it('is for rows of weights that are whole 16-byte loads, also where a product ha
   );
   for (const name of [first('f16', 36), first('int8', 160), first('int4', 96), first('int8', 256, 1312)])
     expect(name).not.toContain('gemv');
+});
+
+it('reads as many weights at once as few registers hold', () => {
+  const first = (weight: WeightFormat): string =>
+    candidates(
+      { m: 4, n: 64, k: 256 },
+      { ...TUNED_LAYOUT, weight },
+      { ...device.capabilities, ...WIDE, fewRegisters: true },
+    )[0]!.kernel({ bias: false, accumulate: false }).name;
+  expect(FORMATS.map(first)).toEqual([
+    'matmul.gemv.f32.B.4x1.1x16',
+    'matmul.gemv.f16.B.4x1.1x16',
+    'matmul.gemv.bf16.B.4x1.1x16',
+    'matmul.gemv.int8.B.2x1.1x128.steps',
+    'matmul.gemv.int4.B.4x1.1x64',
+  ]);
 });
 
 it('holds as many rows as registers do', () => {

@@ -263,6 +263,7 @@ function matmulGemvs(): Kernel[] {
       ),
       kernels.matmulGemv({ ...more, weight: 'f16', ...plain, tileM: 2, accumulate: true }),
       kernels.matmulGemv({ ...more, weight: 'f16', ...plain, tileM: 2, resume: true }),
+      kernels.matmulGemv({ ...few, weight: 'int8', ...plain, tileN: 1, inSteps: true }),
     ];
   });
 }
