@@ -98,11 +98,11 @@ interface Operand {
   /** Registers of what an invocation fetches, and statements that fill them from the slab at `k0`. */
   readonly registers: string[];
   readonly load: (k0: string) => string[];
-  /** Statement that puts zeros where K ends within the slab at `k0`. */
-  readonly zero: string;
   /** Statements that say where those go, from the invocation's number `lane`, and statements that put them there. */
   readonly place: string[];
   readonly store: string[];
+  /** Statement that puts zeros there instead, of what lies behind K in the slab at `k0`. */
+  readonly zero: string;
   /** Expression of the i-th quad of an invocation's tile at step `s` of the 4 at `d`, which is a number or WGSL. */
   readonly quad: (i: number, d: number | string, s: number) => string;
 }
@@ -141,6 +141,7 @@ function operand(o: OperandOptions): Operand {
   if (!o.alongK) {
     // A quad as it lies. Rows beyond K are read, wherever that is, and put to zero.
     const step = (u: number, lane = 'at'): string => `${lane} / ${across}u + ${(u * invocations) / across}u`;
+    const to = (u: number): string => at(`(${step(u, 'lane')})`, `lane % ${across}u`);
     return {
       place: [],
       setup: [
@@ -153,8 +154,8 @@ function operand(o: OperandOptions): Operand {
           (u) =>
             `${x}v${u} = ${o.read(`${x}_at + (${k0} + ${(u * invocations) / across}u) * ${x}_line`, u, 0)};`,
         ),
-      zero: fetched.map((u) => `if (k0 + ${step(u)} >= p.k) { ${x}v${u} = vec4f(0.0); }`).join(' '),
-      store: fetched.map((u) => `${at(`(${step(u, 'lane')})`, `lane % ${across}u`)} = ${x}v${u};`),
+      store: fetched.map((u) => `${to(u)} = ${x}v${u};`),
+      zero: fetched.map((u) => `if (k0 + ${step(u)} >= p.k) { ${to(u)} = vec4f(0.0); }`).join(' '),
       quad: (i, d, s) => at(stepAt(d, s), quadOf(i)),
     };
   }
@@ -171,6 +172,7 @@ function operand(o: OperandOptions): Operand {
   // So far apart lie those of an invocation, in quads: a swizzle that moves quads by less moves all alike.
   const apart = (rows * lines) / 4;
   const period = Math.min(o.tiles, stores.length > 1 ? apart : o.tiles);
+  const to = (u: number, s: number): string => `${x}_slab[${x}_to + ${s * across + u * apart}u]`;
   /** Where quads at place d along K lie: lanes beside each other store and read in different banks. */
   const swizzle = (quad: string, d: number | string, count: number): string => {
     const factor = along <= 4 ? 2 : 1;
@@ -188,7 +190,7 @@ function operand(o: OperandOptions): Operand {
       ...range(along).map((d) => `let ${x}_from${d} = ${swizzle(o.tile, d, o.tiles)};`),
     ],
     place: [
-      `let ${x}_to = 4u * ${place} * ${across}u + ${swizzle(`lane / ${(along * 4) / lines}u`, place, across)};`,
+      `let ${x}_to = 4u * ${place} * ${across}u + ${swizzle(`lane / ${(along * 4) / lines}u`, place, stores.length > 1 ? apart : across)};`,
       ...(lines === 1 ? [`let ${x}_in = lane / ${along}u % 4u;`] : []),
     ],
     registers,
@@ -197,15 +199,15 @@ function operand(o: OperandOptions): Operand {
       ...(o.ofK?.(0, `${x}_k`) ?? []),
       ...fetched.map((u) => `${x}v${u} = ${o.read(`${x}_at${u} + ${x}_k`, u, 0)};`),
     ],
-    zero: `if (k0 + 4u * ${place} >= p.k) { ${registers.map((r) => `${r} = vec4f(0.0);`).join(' ')} }`,
     store: stores.flatMap((u) =>
       FOUR.map((s) => {
-        const [to, member] = [`${x}_slab[${x}_to + ${s * across + u * apart}u]`, 'xyzw'[s]];
+        const member = 'xyzw'[s];
         return lines === 4
-          ? `${to} = vec4f(${FOUR.map((i) => `${x}v${4 * u + i}.${member}`).join(', ')});`
-          : `${to}[${x}_in] = ${x}v${u}.${member};`;
+          ? `${to(u, s)} = vec4f(${FOUR.map((i) => `${x}v${4 * u + i}.${member}`).join(', ')});`
+          : `${to(u, s)}[${x}_in] = ${x}v${u}.${member};`;
       }),
     ),
+    zero: `if (k0 + 4u * ${place} >= p.k) { ${stores.flatMap((u) => FOUR.map((s) => (lines === 4 ? `${to(u, s)} = vec4f(0.0);` : `${to(u, s)}[${x}_in] = 0.0;`))).join(' ')} }`,
     quad: (i, d, s) =>
       at(
         stepAt(d, s),
@@ -314,9 +316,9 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
       let k0 = first + slab * ${blockK}u;
       if (k0 >= p.k) { break; }
       ${fewRegisters ? `{ ${load('k0')} }` : ''}
-      if (k0 + ${blockK}u > p.k) { ${a.zero} ${b.zero} }
       ${lane('slab')} ${fewRegisters ? place : ''}
       ${[...a.store, ...b.store].join('\n      ')}
+      if (k0 + ${blockK}u > p.k) { ${a.zero} ${b.zero} }
       workgroupBarrier();
       ${fewRegisters ? '' : `{ ${load(`(k0 + ${blockK}u)`)} }`}
       ${steps}
