@@ -8,6 +8,7 @@
 
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
 import { DeviceError, DeviceLostError } from './errors.ts';
+import { convertsHalves } from './halvesCheck.ts';
 import { IndexFaults } from './indexFaults.ts';
 import {
   type BufferWindow,
@@ -36,6 +37,8 @@ export interface Capabilities {
   readonly matrixUnit: { readonly m: number; readonly n: number; readonly k: number } | null;
   /** Large tiles of numbers do not fit the registers of a lane: Intel's 64. */
   readonly fewRegisters: boolean;
+  /** `unpack2x16float` gives every 16-bit float its number, which a GPU is asked for when it is opened. */
+  readonly halves: boolean;
   readonly immediates: boolean;
   /** Texels of a texture's longest side, where kernels can read storage textures (WGSL `readonly_and_readwrite_storage_textures`); else 0. */
   readonly textureSide: number;
@@ -103,6 +106,7 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       subgroupSizeFixed: flag,
       matrixUnit: matrixField,
       fewRegisters: flag,
+      halves: flag,
       immediates: flag,
       textureSide: whole(),
       timestamps: flag,
@@ -216,7 +220,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     mask.subgroups !== false;
   const limits = adapter.limits as GPUSupportedLimits & { maxImmediateSize?: number };
   const readsTextures = gpu.wgslLanguageFeatures?.has('readonly_and_readwrite_storage_textures');
-  const capabilities: Capabilities = {
+  const described: Omit<Capabilities, 'halves'> = {
     f16: adapter.features.has('shader-f16') && mask.f16 !== false,
     subgroups: adapter.features.has('subgroups') && mask.subgroups !== false,
     subgroupSize: mask.subgroupSize ?? (adapter.info.subgroupMaxSize || 32),
@@ -236,20 +240,20 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     workgroupBytes: Math.min(limits.maxComputeWorkgroupStorageSize, mask.workgroupBytes ?? Infinity),
   };
   const features: GPUFeatureName[] = [];
-  if (capabilities.f16) features.push('shader-f16');
-  if (capabilities.subgroups) features.push('subgroups');
+  if (described.f16) features.push('shader-f16');
+  if (described.subgroups) features.push('subgroups');
   if (matrices) features.push('chromium-experimental-subgroup-matrix' as GPUFeatureName);
-  if (capabilities.timestamps) features.push('timestamp-query');
+  if (described.timestamps) features.push('timestamp-query');
   const requiredLimits: Record<string, number> = {
-    maxBufferSize: capabilities.bufferBytes,
+    maxBufferSize: described.bufferBytes,
     // WebGPU raises a request below its defaults to them; the engine itself keeps to `capabilities`.
-    maxStorageBufferBindingSize: Math.floor(capabilities.bindingBytes / 256) * 256,
-    maxStorageBuffersPerShaderStage: capabilities.storageBuffers,
-    maxComputeInvocationsPerWorkgroup: capabilities.invocations,
-    maxComputeWorkgroupSizeX: Math.min(limits.maxComputeWorkgroupSizeX, capabilities.invocations),
-    maxComputeWorkgroupStorageSize: capabilities.workgroupBytes,
-    ...(capabilities.textureSide > 0 ? { maxTextureDimension2D: capabilities.textureSide } : {}),
-    ...(capabilities.immediates ? { maxImmediateSize: 64 } : {}),
+    maxStorageBufferBindingSize: Math.floor(described.bindingBytes / 256) * 256,
+    maxStorageBuffersPerShaderStage: described.storageBuffers,
+    maxComputeInvocationsPerWorkgroup: described.invocations,
+    maxComputeWorkgroupSizeX: Math.min(limits.maxComputeWorkgroupSizeX, described.invocations),
+    maxComputeWorkgroupStorageSize: described.workgroupBytes,
+    ...(described.textureSide > 0 ? { maxTextureDimension2D: described.textureSide } : {}),
+    ...(described.immediates ? { maxImmediateSize: 64 } : {}),
   };
   let device: GPUDevice;
   try {
@@ -271,6 +275,9 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     runtime: runtimeName(),
     implementation,
   };
+  // A CPU's driver would only take longer to open: there is no such instruction.
+  const halves = mask.halves ?? (!info.software && (await convertsHalves(device)));
+  const capabilities = { ...described, halves };
   return new Device(gpu, device, info, capabilities, options.memoryBudget ?? 64 * 2 ** 30);
 }
 

@@ -27,6 +27,7 @@ import {
   unitsFetched,
   unitsInvocations,
   unitsSums,
+  type WeightFormat,
 } from '../kernels/index.ts';
 import { gemvColumns, gemvPiece, gemvThreads, gemvUnit, loadsOf } from '../kernels/matmulGemv.ts';
 import { storedRow } from '../kernels/packing.ts';
@@ -50,11 +51,15 @@ export interface ProductShape {
   readonly ldb?: number;
 }
 
-/** How the operands of a product lie. */
-export type OperandLayout = Pick<
+/** How the operands of a product lie, as its kernel reads them. */
+type KernelLayout = Pick<
   MatmulVariant,
   'transA' | 'transB' | 'vectorA' | 'vectorB' | 'vectorC' | 'tail' | 'weight'
 >;
+/** The same as they are stored. */
+export interface OperandLayout extends KernelLayout {
+  readonly weight: WeightFormat;
+}
 
 export interface Choice {
   readonly name: string;
@@ -151,7 +156,7 @@ const LOADS_OF_FEW = 4;
 /** The kernel whose invocations share K, or null where it does not apply. */
 function gemv(
   { m, n, k, ldb }: ProductShape,
-  layout: OperandLayout,
+  layout: KernelLayout,
   { fewRegisters, invocations }: Capabilities,
 ): Choice | null {
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
@@ -187,7 +192,9 @@ function gemv(
 }
 
 /** Every kernel that can compute this product on this device, best guess first. */
-export function candidates(shape: ProductShape, layout: OperandLayout, capabilities: Capabilities): Choice[] {
+export function candidates(shape: ProductShape, given: OperandLayout, capabilities: Capabilities): Choice[] {
+  const layout =
+    given.weight === 'f16' && capabilities.halves ? { ...given, weight: 'half' as const } : given;
   const { transA, transB, vectorC, weight } = layout;
   const choices: Choice[] = [];
   const lanes = weight === 'f32' ? lanesTiling(shape.m, shape.n, capabilities) : null;

@@ -27,6 +27,7 @@ export { type HalfFormat, stridedCopy, widen } from './copy.ts';
 export * from './elementwise.ts';
 export { KernelError, UserError } from './errors.ts';
 export * from './gated.ts';
+export * from './halvesCheck.ts';
 export * from './kernel.ts';
 export { type MatmulVariant, matmul } from './matmul.ts';
 export * from './matmulBlock.ts';

@@ -24,7 +24,7 @@ import {
   tileSums,
   weightReader,
 } from './matmulParts.ts';
-import { WEIGHT, type WeightFormat } from './packing.ts';
+import { READ, type ReadFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
 import { count, flag, takes, variant, word } from './variant.ts';
 
@@ -44,7 +44,7 @@ export interface MatmulVariant extends Fusion {
   readonly groupM: number;
   readonly groupN: number;
   /** How B is stored; all but f32 need vectorB. */
-  readonly weight: WeightFormat;
+  readonly weight: ReadFormat;
 }
 
 const MATMUL = variant<MatmulVariant>({
@@ -59,7 +59,7 @@ const MATMUL = variant<MatmulVariant>({
   tileN: word([4, 8]),
   groupM: count,
   groupN: count,
-  weight: WEIGHT,
+  weight: READ,
 });
 
 const mark = (on: boolean, letter: string): string => (on ? letter : '');

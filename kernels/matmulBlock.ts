@@ -33,7 +33,7 @@ import {
   tileSums,
   weightReader,
 } from './matmulParts.ts';
-import { WEIGHT, type WeightFormat } from './packing.ts';
+import { READ, type ReadFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
 import { flag, powerOfTwo, takes, variant } from './variant.ts';
 
@@ -57,7 +57,7 @@ export interface MatmulBlockVariant extends Fusion, MatmulBlock {
   readonly transB: boolean;
   /** Four-wide stores of C. */
   readonly vectorC: boolean;
-  readonly weight: WeightFormat;
+  readonly weight: ReadFormat;
 }
 
 const MATMUL_BLOCK = variant<MatmulBlockVariant>({
@@ -71,7 +71,7 @@ const MATMUL_BLOCK = variant<MatmulBlockVariant>({
   tileM: powerOfTwo,
   tileN: powerOfTwo,
   fewRegisters: flag,
-  weight: WEIGHT,
+  weight: READ,
 });
 
 const name = (v: MatmulBlockVariant): string =>

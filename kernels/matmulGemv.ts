@@ -25,14 +25,14 @@ import {
   storeSum,
   weightReader,
 } from './matmulParts.ts';
-import { PACKINGS, WEIGHT, type WeightFormat } from './packing.ts';
+import { PACKINGS, READ, type ReadFormat } from './packing.ts';
 import { shipped } from './shipped.ts';
 import { count, flag, optional, powerOfTwo, takes, variant, word } from './variant.ts';
 
 export interface MatmulGemvVariant extends Fusion {
   /** B is stored [N, K] instead of [K, N]. */
   readonly transB: boolean;
-  readonly weight: WeightFormat;
+  readonly weight: ReadFormat;
   /** Rows of A of an invocation. */
   readonly tileM: 1 | 2 | 4;
   /** Rows of a B that is stored [N, K], or quads of columns. */
@@ -48,7 +48,7 @@ export interface MatmulGemvVariant extends Fusion {
 const MATMUL_GEMV = variant<MatmulGemvVariant>({
   ...FUSION,
   transB: flag,
-  weight: WEIGHT,
+  weight: READ,
   tileM: word([1, 2, 4]),
   tileN: word([1, 2]),
   lanes: powerOfTwo,
@@ -64,11 +64,11 @@ const STAGED_OF_CHUNK = 64;
 const STAGED_OF_STEP = 32;
 
 /** 16-byte loads of `piece` weights of a row. */
-export const loadsOf = (weight: WeightFormat, piece: number): number =>
+export const loadsOf = (weight: ReadFormat, piece: number): number =>
   (piece / PACKINGS[weight].group) * (PACKINGS[weight].words / 4);
 
 /** Fewest weights, halved evenly into a chunk, that are whole 16-byte loads; rows of B must be whole multiples. */
-export function gemvUnit(weight: WeightFormat): number {
+export function gemvUnit(weight: ReadFormat): number {
   let unit = PACKINGS[weight].group;
   while (loadsOf(weight, unit) % 1 !== 0) unit *= 2;
   return unit;

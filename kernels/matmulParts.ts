@@ -30,7 +30,7 @@ import {
 import { KernelError } from './errors.ts';
 import type { Binding, ScalarType } from './kernel.ts';
 import { isCentred, NORM_VECTORS, type NormVectors, normFactor } from './norm.ts';
-import { PACKINGS, type WeightFormat } from './packing.ts';
+import { PACKINGS, type ReadFormat } from './packing.ts';
 import { flag, optional, word } from './variant.ts';
 
 /** Steps along K whose products are summed in one chain. */
@@ -91,7 +91,7 @@ export interface WeightReader {
   readonly quad: (at: string) => string;
 }
 
-export function weightReader(weight: WeightFormat, vector: boolean): WeightReader {
+export function weightReader(weight: ReadFormat, vector: boolean): WeightReader {
   if (weight === 'f32')
     return {
       declarations: '',

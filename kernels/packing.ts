@@ -6,7 +6,7 @@
  * Everything is integer arithmetic on u32 and products that are exact, so that any device reads the same numbers.
  */
 
-import { F16_BITS, type HalfFormat } from './copy.ts';
+import { F16_BITS, type HalfFormat, WIDEN_FOUR } from './copy.ts';
 import { word } from './variant.ts';
 
 /** Formats that weights are rounded to here. */
@@ -17,6 +17,9 @@ export type PackedFormat = 'q8_0' | 'q4_0' | 'q4_1' | 'q4_k' | 'q5_k' | 'q6_k';
 export type GroupedFormat = QuantisedFormat | PackedFormat;
 /** How a tensor of real numbers may be stored. */
 export type WeightFormat = 'f32' | HalfFormat | GroupedFormat;
+
+/** How a kernel reads them: `half` is f16 by the device's own conversion, where that is exact (halvesCheck.ts). */
+export type ReadFormat = WeightFormat | 'half';
 
 export interface Packing {
   /** Numbers of a group, a multiple of 4 that divides 256, and words of its block. */
@@ -68,7 +71,7 @@ fn by_eights(d: u32, scales: u32, minima: u32, both: u32, group: u32, codes: u32
 const byEights = (block: (i: string) => string, q: string, codes: string): string =>
   `by_eights(${[0, 1, 2, 3].map((i) => block(`${i}u`)).join(', ')}, ${q} / 8u, ${codes})`;
 
-export const PACKINGS: Record<WeightFormat, Packing> = {
+export const PACKINGS: Record<ReadFormat, Packing> = {
   f32: {
     group: 4,
     words: 4,
@@ -78,12 +81,17 @@ export const PACKINGS: Record<WeightFormat, Packing> = {
   f16: {
     group: 4,
     words: 2,
-    declarations: `${F16_BITS}
+    declarations: `${WIDEN_FOUR.f16}
 fn widen4(w: vec2u) -> vec4f {
-  return vec4f(bitcast<f32>(widen_bits(w.x & 0xffffu)), bitcast<f32>(widen_bits(w.x >> 16u)),
-    bitcast<f32>(widen_bits(w.y & 0xffffu)), bitcast<f32>(widen_bits(w.y >> 16u)));
+  return bitcast<vec4f>(widen_four(vec4u(w.x & 0xffffu, w.x >> 16u, w.y & 0xffffu, w.y >> 16u)));
 }`,
     quad: (block) => `widen4(vec2u(${block('0u')}, ${block('1u')}))`,
+  },
+  half: {
+    group: 4,
+    words: 2,
+    declarations: '',
+    quad: (block) => `vec4f(unpack2x16float(${block('0u')}), unpack2x16float(${block('1u')}))`,
   },
   bf16: {
     group: 4,
@@ -200,6 +208,7 @@ export const WEIGHT_FORMATS = [
   ...PACKED_FORMATS,
 ] as const satisfies WeightFormat[];
 export const WEIGHT = word<WeightFormat>(WEIGHT_FORMATS);
+export const READ = word<ReadFormat>([...WEIGHT_FORMATS, 'half']);
 
 /** Whether numbers share a scale, so that rows stay whole. */
 export const isQuantised = (format: string): format is GroupedFormat =>

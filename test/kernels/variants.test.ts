@@ -311,6 +311,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       kernels.GATED_NAMES.map((each) => kernels[name](each)),
     ]),
   ),
+  halvesCheck: [kernels.halvesCheck()],
   cacheToken: BOTH.map((turned) => kernels.cacheToken(turned)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
   ...Object.fromEntries(
