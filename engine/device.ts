@@ -37,6 +37,8 @@ export interface Capabilities {
   readonly matrixUnit: { readonly m: number; readonly n: number; readonly k: number } | null;
   /** Large tiles of numbers do not fit the registers of a lane: Intel's 64. */
   readonly fewRegisters: boolean;
+  /** A guess by maker and name: some ten processors, as phones and small laptops have, which few workgroups fill. */
+  readonly fewProcessors: boolean;
   /** `unpack2x16float` gives every 16-bit float its number, which a GPU is asked for when it is opened. */
   readonly halves: boolean;
   readonly immediates: boolean;
@@ -106,6 +108,7 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       subgroupSizeFixed: flag,
       matrixUnit: matrixField,
       fewRegisters: flag,
+      fewProcessors: flag,
       halves: flag,
       immediates: flag,
       textureSide: whole(),
@@ -189,6 +192,14 @@ function matrixUnit(info: GPUAdapterInfo): Capabilities['matrixUnit'] {
   return best ? { m: best.M, n: best.N, k: best.K } : null;
 }
 
+/** Whether this is a small GPU: WebGPU does not say how many processors there are. */
+const isSmall = ({ vendor, architecture, description, device }: GPUAdapterInfo): boolean =>
+  vendor === 'apple'
+    ? !/\b(pro|max|ultra)\b/i.test(`${description} ${device}`)
+    : vendor === 'intel'
+      ? /^(gen-(9|11|12lp)|xe-lpg)/.test(architecture)
+      : ['arm', 'img-tec', 'qualcomm', 'samsung'].includes(vendor);
+
 /** How adapters are asked for: the command line keeps from its users what Dawn says meanwhile. */
 export const adapters = {
   ask: (request: () => Promise<GPUAdapter | null>): Promise<GPUAdapter | null> => request(),
@@ -230,6 +241,7 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     textureSide: readsTextures ? Math.min(limits.maxTextureDimension2D, mask.textureSide ?? Infinity) : 0,
     fewRegisters:
       mask.fewRegisters ?? (adapter.info.vendor === 'intel' && adapter.info.subgroupMinSize <= 16),
+    fewProcessors: mask.fewProcessors ?? isSmall(adapter.info),
     immediates: (limits.maxImmediateSize ?? 0) >= 64 && mask.immediates !== false,
     timestamps: adapter.features.has('timestamp-query') && mask.timestamps !== false,
     // A binding is addressed by 32-bit byte counts in some drivers: stay below 2 GiB.

@@ -142,8 +142,14 @@ function blocks({ m, n, z = 1 }: ProductShape, capabilities: Capabilities): Matm
   return fitting.sort((p, q) => Number(q.blockM === prior) - Number(p.blockM === prior));
 }
 
-/** Most rows for which reading the weights takes longer than multiplying them. */
-const FEW_ROWS = 64;
+/**
+ * Most rows for which reading the weights takes longer than multiplying them: every four rows read them again, from a cache, and small
+ * GPUs wait for that. Beyond, up to the most of all, where blocks would leave processors idle.
+ */
+const FEW_ROWS = { large: 32, small: 8 } as const;
+const MOST_ROWS = 64;
+/** Processors of a large GPU, and of a small one. */
+const PROCESSORS = { large: 128, small: 10 } as const;
 /** Workgroups that keep the processors of a large GPU busy. */
 const BUSY_GROUPS = 512;
 /** Most multiply-adds of a piece, which is written out: compilers take longer than in proportion. */
@@ -153,14 +159,22 @@ const MULTIPLY_ADDS_OF_FEW = 64;
 /** 16-byte loads under way that few registers hold. */
 const LOADS_OF_FEW = 4;
 
+/** Whether a product has so few rows, or outputs, that reading its weights is what it costs. */
+function isFew(shape: ProductShape, capabilities: Capabilities): boolean {
+  const { m, n, z = 1 } = shape;
+  const size = capabilities.fewProcessors ? 'small' : 'large';
+  if (m <= FEW_ROWS[size]) return true;
+  const rows = m <= 16 ? 16 : 32;
+  const groups = Math.ceil(m / rows) * Math.ceil(n / (1024 / rows)) * z;
+  return groups * Math.max(1, sharedChunks(shape, capabilities)) < PROCESSORS[size];
+}
+
 /** The kernel whose invocations share K, or null where it does not apply. */
-function gemv(
-  { m, n, k, ldb }: ProductShape,
-  layout: KernelLayout,
-  { fewRegisters, invocations }: Capabilities,
-): Choice | null {
+function gemv(shape: ProductShape, layout: KernelLayout, capabilities: Capabilities): Choice | null {
+  const { m, n, k, ldb } = shape;
+  const { fewRegisters, invocations } = capabilities;
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
-  if (m > FEW_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
+  if (m > MOST_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
   if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
   // Of few registers the least that is read at once takes too many (int8).
   const inSteps = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
@@ -217,7 +231,8 @@ export function candidates(shape: ProductShape, given: OperandLayout, capabiliti
   const narrow = capabilities.subgroupSize <= NARROW_SUBGROUP;
   const fewRows = narrow ? null : gemv(shape, layout, capabilities);
   if (narrow) choices.push(tiles);
-  if (fewRows) choices.push(fewRows);
+  const few = isFew(shape, capabilities);
+  if (fewRows && few) choices.push(fewRows);
   if (layout.vectorA && layout.vectorB)
     for (const block of blocks(shape, capabilities))
       choices.push({
@@ -227,6 +242,7 @@ export function candidates(shape: ProductShape, given: OperandLayout, capabiliti
         columns: block.blockN,
         rowsFirst: false,
       });
+  if (fewRows && !few) choices.push(fewRows);
   if (!narrow) choices.push(tiles);
   return choices;
 }

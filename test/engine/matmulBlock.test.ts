@@ -83,6 +83,14 @@ describe('candidates', () => {
     const wide = { subgroupSize: 32, subgroups: true };
     expect(names(1, wide)).toEqual(['gemv 1x1 by 4', 'block 16x64 4x4', 'block 32x32 4x4', 'tiles 1x4']);
     expect(names(16, wide)[0]).toBe('gemv 4x1 by 4');
+    // 48 blocks of 32 x 32 would leave most of a large GPU idle; 12 of 16 x 64 fill a small one.
+    expect(names(64, wide)[0]).toBe('gemv 4x1 by 4');
+    const small = { ...wide, fewProcessors: true };
+    expect([8, 16, 64].map((m) => names(m, small)[0])).toEqual([
+      'gemv 4x1 by 4',
+      'block 16x64 4x4',
+      'block 32x32 4x4',
+    ]);
     expect(names(512, wide)).toEqual([
       'block 32x32 4x4',
       'block 16x64 4x4',
