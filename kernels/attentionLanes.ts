@@ -167,12 +167,6 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) lane
 
 const read = (...names: string[]): Kernel['bindings'] => floats('read', 'f32', ...names);
 const written = (...names: string[]): Kernel['bindings'] => floats('read_write', 'f32', ...names);
-const backwardBindings = (masked: boolean, ...results: string[]): Kernel['bindings'] => [
-  ...read('q', 'k', 'v'),
-  ...words(masked && 'mask'),
-  ...read('dy', 'stats'),
-  ...written(...results),
-];
 const SUBGROUPS = ['subgroups'];
 
 /** What a key's dS is made of, of row `query`. */
@@ -328,39 +322,98 @@ ${MAIN(tile)}
   (v) => name(v, 'statistics'),
 );
 
+/** What the two backwards differ in: whose rows are own, and where those of the other side are. */
+interface Backward {
+  readonly pass: string;
+  readonly results: readonly string[];
+  /** What own rows are of, and their cotangent's: of rows of queries or keys, and of the other side. */
+  readonly own: readonly [string, string];
+  readonly others: readonly [string, string];
+  /** First elements of own row m, of row `i` of the other side; how many there are of both. */
+  readonly ownAt: (m: string) => string;
+  readonly otherAt: (i: string) => string;
+  readonly counts: readonly [own: string, others: string];
+  /** Statements that say where the walk starts and ends. */
+  readonly range: string;
+  /** Statements that make of the products in all_s and all_d what is summed. */
+  readonly weigh: string;
+  /** What is summed: which weights, times what, into which result. */
+  readonly sums: readonly (readonly [weight: string, of: string, into: string])[];
+}
+
+/** A backward: the walk over the other side's blocks, their products with the own rows, and the sums over each block. */
+function backward(v: AttentionLanesVariant, b: Backward): Kernel {
+  const { lanes: L, tile, each, block, masked, capped } = v;
+  const { ofOwn, ofTaken, shared, dots, lay, spread } = parts(v);
+  const other = (i: string): string => b.otherAt(`min(base + ${i}, ${b.counts[1]} - 1u)`);
+  return {
+    name: name(v, b.pass),
+    enable: SUBGROUPS,
+    bindings: [
+      ...read('q', 'k', 'v'),
+      ...words(masked && 'mask'),
+      ...read('dy', 'stats'),
+      ...written(...b.results),
+    ],
+    params: ATTENTION_PARAMS,
+    workgroup: [L, 1, 1],
+    body: `
+${KEY_AT}
+${scoring(capped, 'f32').declarations}
+${shared('s', 'd')}
+${MAIN(tile)}
+  ${ofOwn((m) => `let at${m} = ${b.ownAt(`min(first + ${m}u, ${b.counts[0]} - 1u)`)};`)}
+  let own = min(${tile}u, ${b.counts[0]} - first);
+  ${b.range}
+  for (var base = start; base < end; base += ${block}u) {
+  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
+  for (var begin = 0u; begin < width; begin += ${L * each}u) {
+  ${ofTaken((n) => `let from${n} = ${other(`begin + ${n * L}u + lane`)};`)}
+  ${dots('s', b.own[0], b.others[0])}
+  ${dots('d', b.own[1], b.others[1])}
+  ${lay('s')}
+  ${lay('d')}
+  }
+  ${b.weigh}
+  workgroupBarrier();
+  ${b.sums
+    .map(([weight, of, into]) =>
+      spread(
+        weight,
+        of,
+        other,
+        `let at = ${b.ownAt('first + m')} + to;
+  if (base > start) { sum += ${into}[at]; }
+  ${into}[at] = sum;`,
+      ),
+    )
+    .join('\n  ')}
+  workgroupBarrier();
+  }
+}`,
+  };
+}
+
+const queryAt = (row: string): string => `query_of(batch, head, ${row}) * p.size`;
+const keyAt = (key: string): string => `key_at(batch, head, ${key})`;
+
 /**
  * Cotangent of q from that of y: dq = sum over keys of dS scale k, from the {@link ATTENTION_STATISTICS}. Grid: as the forward's.
  */
 export const attentionBackwardQueriesLanes = shipped(
   (v: AttentionLanesVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked, capped } = v;
-    const { ofOwn, ofTaken, shared, dots, lay, spread } = parts(v);
-    const { declarations, score, slope } = scoring(capped, 'f32');
-    const key = (n: number): string => `base + begin + ${n * L}u + lane`;
-    return {
-      name: name(v, 'backward_queries'),
-      enable: SUBGROUPS,
-      bindings: backwardBindings(masked, 'dq'),
-      params: ATTENTION_PARAMS,
-      workgroup: [L, 1, 1],
-      body: `
-${KEY_AT}
-${declarations}
-${shared('s', 'd')}
-${MAIN(tile)}
-  ${ofOwn((m) => `let at${m} = query_of(batch, head, min(first + ${m}u, p.rows - 1u)) * p.size;`)}
-  let own = min(${tile}u, p.rows - first);
-  ${keyBlocks(v)}
-  for (var base = start; base < end; base += ${block}u) {
-  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
-  for (var begin = 0u; begin < width; begin += ${L * each}u) {
-  ${ofTaken((n) => `let key${n} = min(${key(n)}, p.keys - 1u); let from${n} = key_at(batch, head, key${n});`)}
-  ${dots('s', 'q', 'k')}
-  ${dots('d', 'dy', 'v')}
-  ${lay('s')}
-  ${lay('d')}
-  }
-  for (var m = 0u; m < own; m++) {
+    const { lanes: L, block, masked, capped } = v;
+    const { score, slope } = scoring(capped, 'f32');
+    return backward(v, {
+      pass: 'backward_queries',
+      results: ['dq'],
+      own: ['q', 'dy'],
+      others: ['k', 'v'],
+      ownAt: queryAt,
+      otherAt: keyAt,
+      counts: ['p.rows', 'p.keys'],
+      range: keyBlocks(v),
+      weigh: `for (var m = 0u; m < own; m++) {
   let query = query_of(batch, head, first + m);
   let low = seen_from(first + m);
   let high = seen_to(first + m);${STATISTICS}
@@ -371,20 +424,9 @@ ${MAIN(tile)}
   let probability = ${again(masked, score('all_s[at]'), `key >= low && key < high${masked ? ' && shown' : ''}`, 'key < p.keys', 'lse')};
   all_s[at] = ${cotangent('probability', 'all_d[at]', 'key', slope('all_s[at]'))};
   }
-  }
-  workgroupBarrier();
-  ${spread(
-    's',
-    'k',
-    (i) => `key_at(batch, head, min(base + ${i}, p.keys - 1u))`,
-    `let at = query_of(batch, head, first + m) * p.size + to;
-  if (base > start) { sum += dq[at]; }
-  dq[at] = sum;`,
-  )}
-  workgroupBarrier();
-  }
-}`,
-    };
+  }`,
+      sums: [['s', 'k', 'dq']],
+    });
   },
   takes('attentionBackwardQueriesLanes', ['variant', ATTENTION]),
   (v) => name(v, 'backward_queries'),
@@ -396,45 +438,23 @@ ${MAIN(tile)}
  */
 export const attentionBackwardKeysLanes = shipped(
   (v: AttentionLanesVariant): Kernel => {
-    const { lanes: L, tile, each, block, masked, capped } = v;
-    const { ofOwn, ofTaken, shared, dots, lay, spread } = parts(v);
-    const { declarations, score, slope } = scoring(capped, 'f32');
-    const row = (n: number): string => `base + begin + ${n * L}u + lane`;
-    const into = (of: string): string => `let at = key_at(batch, head, first + m) + to;
-  if (base > start) { sum += ${of}[at]; }
-  ${of}[at] = sum;`;
-    const line = (i: string): string => `query_of(batch, head, min(base + ${i}, p.rows - 1u)) * p.size`;
-    return {
-      name: name(v, 'backward_keys'),
-      enable: SUBGROUPS,
-      bindings: backwardBindings(masked, 'dk', 'dv'),
-      params: ATTENTION_PARAMS,
-      workgroup: [L, 1, 1],
-      body: `
-${KEY_AT}
-${declarations}
-${shared('s', 'd')}
-${MAIN(tile)}
-  ${ofOwn((m) => `let at${m} = key_at(batch, head, min(first + ${m}u, p.keys - 1u));`)}
-  let own = min(${tile}u, p.keys - first);
-  ${
-    masked
-      ? 'let start = 0u; let end = p.rows;'
-      : `// From the block of the first query that sees the first of the keys to the last that sees the last; one at least, for zeros.
+    const { lanes: L, block, masked, capped } = v;
+    const { score, slope } = scoring(capped, 'f32');
+    return backward(v, {
+      pass: 'backward_keys',
+      results: ['dk', 'dv'],
+      own: ['k', 'v'],
+      others: ['q', 'dy'],
+      ownAt: keyAt,
+      otherAt: queryAt,
+      counts: ['p.keys', 'p.rows'],
+      range: masked
+        ? 'let start = 0u; let end = p.rows;'
+        : `// From the block of the first query that sees the first of the keys to the last that sees the last; one at least, for zeros.
   let start = u32(max(i32(first) - p.past - p.after, 0)) * p.group / ${block}u * ${block}u;
   let sees = u32(clamp(i32(first + own) - p.past + p.before, 0, i32(p.queries))) * p.group;
-  let end = max(sees, start + 1u);`
-  }
-  for (var base = start; base < end; base += ${block}u) {
-  let width = (min(${block}u, end - base) + ${L * each - 1}u) / ${L * each}u * ${L * each}u;
-  for (var begin = 0u; begin < width; begin += ${L * each}u) {
-  ${ofTaken((n) => `let from${n} = query_of(batch, head, min(${row(n)}, p.rows - 1u)) * p.size;`)}
-  ${dots('s', 'k', 'q')}
-  ${dots('d', 'v', 'dy')}
-  ${lay('s')}
-  ${lay('d')}
-  }
-  for (var i = lane; i < width; i += ${L}u) {
+  let end = max(sees, start + 1u);`,
+      weigh: `for (var i = lane; i < width; i += ${L}u) {
   let row = min(base + i, p.rows - 1u);
   let inside = base + i < p.rows;
   let low = seen_from(row);
@@ -449,14 +469,12 @@ ${MAIN(tile)}
   all_s[at] = probability;
   all_d[at] = ${cotangent('probability', 'all_d[at]', 'key', 'slope')};
   }
-  }
-  workgroupBarrier();
-  ${spread('s', 'dy', line, into('dv'))}
-  ${spread('d', 'q', line, into('dk'))}
-  workgroupBarrier();
-  }
-}`,
-    };
+  }`,
+      sums: [
+        ['s', 'dy', 'dv'],
+        ['d', 'q', 'dk'],
+      ],
+    });
   },
   takes('attentionBackwardKeysLanes', ['variant', ATTENTION]),
   (v) => name(v, 'backward_keys'),
