@@ -146,7 +146,7 @@ function blocks({ m, n, z = 1 }: ProductShape, capabilities: Capabilities): Matm
  * Most rows for which reading the weights takes longer than multiplying them: every four rows read them again, from a cache, and small
  * GPUs wait for that. Beyond, up to the most of all, where blocks would leave processors idle.
  */
-const FEW_ROWS = { large: 32, small: 8 } as const;
+const FEW_ROWS = { large: 48, small: 8 } as const;
 const MOST_ROWS = 64;
 /** Processors of a large GPU, and of a small one. */
 const PROCESSORS = { large: 128, small: 10 } as const;
