@@ -364,7 +364,13 @@ describe('the block of a product on matrix units', () => {
       immediates: true,
       timestamps: true,
     },
-    ...{ matrixUnit: { m: 16, n: 16, k: 16 }, fewRegisters: false, textureSide: 0 },
+    ...{
+      matrixUnit: { m: 16, n: 16, k: 16 },
+      fewRegisters: false,
+      fewProcessors: false,
+      halves: false,
+      textureSide: 0,
+    },
     ...{
       bindingBytes: 2 ** 31,
       bufferBytes: 2 ** 31,
