@@ -150,6 +150,7 @@ function matmuls(): Kernel[] {
     [1, 4],
     [8, 8],
   ]);
+  every({ weight: 'half' }, [[8, 8]]);
   every({ weight: 'bf16' }, [
     [1, 4],
     [8, 8],
@@ -204,7 +205,7 @@ function matmulBlocks(): Kernel[] {
           const base = { transA, transB, vectorC, ...block };
           return [
             ...EPILOGUES.map((epilogue) => kernels.matmulBlock({ ...base, ...plain, bias: true, epilogue })),
-            ...(['f16', 'bf16', 'int8', 'int4'] as const).map((weight) =>
+            ...(['f16', 'half', 'bf16', 'int8', 'int4'] as const).map((weight) =>
               kernels.matmulBlock({ ...base, ...plain, weight }),
             ),
             kernels.matmulBlock({ ...base, ...plain, accumulate: true }),
@@ -254,7 +255,7 @@ function matmulGemvs(): Kernel[] {
     const few = { transB, tileM: 1, tileN: 2, lanes: 16, piece: transB ? 128 : 16 } as const;
     const more = { transB, tileM: 4, tileN: 1, lanes: 4, piece: transB ? 32 : 8 } as const;
     return [
-      ...WEIGHTS.map((weight) => kernels.matmulGemv({ ...few, weight, ...plain })),
+      ...[...WEIGHTS, 'half' as const].map((weight) => kernels.matmulGemv({ ...few, weight, ...plain })),
       ...EPILOGUES.map((epilogue) =>
         kernels.matmulGemv({ ...more, weight: 'f32', ...plain, bias: true, epilogue }),
       ),
