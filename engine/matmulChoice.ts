@@ -29,8 +29,8 @@ import {
   unitsSums,
   type WeightFormat,
 } from '../kernels/index.ts';
-import { gemvColumns, gemvPiece, gemvThreads, gemvUnit, loadsOf } from '../kernels/matmulGemv.ts';
-import { storedRow } from '../kernels/packing.ts';
+import { GEMV_STEP, gemvColumns, gemvPiece, gemvThreads, gemvUnit, loadsOf } from '../kernels/matmulGemv.ts';
+import { PACKINGS, storedRow } from '../kernels/packing.ts';
 import type { Capabilities, Device } from './device.ts';
 import { DeviceError } from './errors.ts';
 import type { BufferWindow } from './memory.ts';
@@ -177,9 +177,10 @@ function gemv(shape: ProductShape, layout: KernelLayout, capabilities: Capabilit
   if (m > MOST_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
   if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
   // Of few registers the least that is read at once takes too many (int8).
-  const inSteps = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
+  const tooMany = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
+  const inSteps = tooMany && PACKINGS[weight].group <= GEMV_STEP;
   // Invocations that do not share K hold totals of quads beside their sums: four rows of both are too much for few registers.
-  const held = inSteps || (fewRegisters && !transB && k <= CHUNK) ? 2 : 4;
+  const held = tooMany || (fewRegisters && !transB && k <= CHUNK) ? 2 : 4;
   const tileM = m === 1 ? 1 : m === 2 ? 2 : held;
   // A power of two: one for each chunk, as long as sums of the others fit into workgroup memory, too.
   const widest = transB ? 16 : 64 / tileM;

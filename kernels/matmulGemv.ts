@@ -61,7 +61,8 @@ export const gemvThreads = (lanes: number): number => Math.max(64, 4 * lanes);
 /** Numbers of A in workgroup memory at once, and those of one chunk among them. */
 const STAGED = 2048;
 const STAGED_OF_CHUNK = 64;
-const STAGED_OF_STEP = 32;
+/** The same where weights are read in steps, of whole groups. */
+export const GEMV_STEP = 32;
 
 /** 16-byte loads of `piece` weights of a row. */
 export const loadsOf = (weight: ReadFormat, piece: number): number =>
@@ -194,7 +195,7 @@ function makeMatmulGemv(v: MatmulGemvVariant): Kernel {
   const registers = range(tileM).flatMap((m) => range(tileN).map((r) => ({ m, r, id: `${m}_${r}` })));
 
   // A goes through workgroup memory in steps of `depth` numbers of every chunk and row, a quad more apart than they are long.
-  let depth = Math.min(piece, v.inSteps ? STAGED_OF_STEP : STAGED_OF_CHUNK);
+  let depth = Math.min(piece, v.inSteps ? GEMV_STEP : STAGED_OF_CHUNK);
   while (tileM * lanes * depth > STAGED) depth /= 2;
   const quads = depth / 4;
   const pitch = quads + 1;

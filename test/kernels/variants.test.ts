@@ -19,7 +19,9 @@ import {
   TEXEL,
   wgsl,
 } from '../../kernels/index.ts';
+import { gemvUnit } from '../../kernels/matmulGemv.ts';
 import * as panelProducts from '../../kernels/matmulPanels.ts';
+import { PACKED_FORMATS } from '../../kernels/packing.ts';
 import * as panels from '../../kernels/panels.ts';
 
 type Make = (...args: readonly unknown[]) => Kernel;
@@ -150,7 +152,7 @@ function matmuls(): Kernel[] {
     [1, 4],
     [8, 8],
   ]);
-  every({ weight: 'half' }, [[8, 8]]);
+  for (const weight of ['half', ...PACKED_FORMATS] as const) every({ weight }, [[8, 8]]);
   every({ weight: 'bf16' }, [
     [1, 4],
     [8, 8],
@@ -205,7 +207,7 @@ function matmulBlocks(): Kernel[] {
           const base = { transA, transB, vectorC, ...block };
           return [
             ...EPILOGUES.map((epilogue) => kernels.matmulBlock({ ...base, ...plain, bias: true, epilogue })),
-            ...(['f16', 'half', 'bf16', 'int8', 'int4'] as const).map((weight) =>
+            ...(['f16', 'half', 'bf16', 'int8', 'int4', ...PACKED_FORMATS] as const).map((weight) =>
               kernels.matmulBlock({ ...base, ...plain, weight }),
             ),
             kernels.matmulBlock({ ...base, ...plain, accumulate: true }),
@@ -255,7 +257,14 @@ function matmulGemvs(): Kernel[] {
     const few = { transB, tileM: 1, tileN: 2, lanes: 16, piece: transB ? 128 : 16 } as const;
     const more = { transB, tileM: 4, tileN: 1, lanes: 4, piece: transB ? 32 : 8 } as const;
     return [
-      ...[...WEIGHTS, 'half' as const].map((weight) => kernels.matmulGemv({ ...few, weight, ...plain })),
+      ...[...WEIGHTS, 'half' as const].map((weight) =>
+        kernels.matmulGemv({
+          ...few,
+          weight,
+          ...plain,
+          piece: transB ? Math.max(128, gemvUnit(weight)) : 16,
+        }),
+      ),
       ...EPILOGUES.map((epilogue) =>
         kernels.matmulGemv({ ...more, weight: 'f32', ...plain, bias: true, epilogue }),
       ),
@@ -296,7 +305,8 @@ const attentionTiles = (make: (v: AttentionTileVariant) => Kernel, cuts = true):
 const REALS = ['f32', 'f16', 'bf16'] as const;
 const HALVES = ['f16', 'bf16'] as const;
 const QUANTISED = ['int8', 'int4'] as const;
-const WEIGHTS = [...REALS, ...QUANTISED] as const;
+const GROUPED = [...QUANTISED, ...PACKED_FORMATS] as const;
+const WEIGHTS = [...REALS, ...GROUPED] as const;
 const LABELLED = ['crossEntropy', 'oddsAgainst'] as const;
 
 /** Variants by the name of the function that makes them. */
@@ -321,7 +331,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
       REALS.flatMap((from) => QUANTISED.map((to) => kernels[name](from, to))),
     ]),
   ),
-  dequantise: QUANTISED.map((from) => kernels.dequantise(from)),
+  dequantise: GROUPED.map((from) => kernels.dequantise(from)),
   narrow: REALS.flatMap((from) =>
     HALVES.flatMap((to) => BOTH.map((infinite) => kernels.narrow(from, to, infinite))),
   ),
