@@ -71,8 +71,8 @@ no part of this repository.`,
     differences(),
     `## Checks
 
-These models were trained for this project's tests. They show that the machinery works from end to end on a machine without a GPU, and are at chance level on
-the tasks; their numbers say nothing about language models.`,
+These models were trained for this project's tests. They show that the machinery works from end to end on a machine without a GPU, and answer the tasks at
+or near chance level; their numbers say nothing about language models. Of the tasks they have those whose zero-shot prompts and labels fit them.`,
     ...checks.map((entry) => section(entry, '###')),
   ].join('\n\n')}\n`;
 }
