@@ -9,7 +9,7 @@
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { refuseCredentials, shownAddress } from './address.ts';
-import { type ByteFolder, folderOf, localFolder, openFile } from './byteSource.ts';
+import { type ByteFolder, type ByteSource, folderOf, localFolder, openFile } from './byteSource.ts';
 import { chooseGguf, isGguf, type NamedFile } from './gguf/choose.ts';
 import { ggufFolder } from './gguf/folder.ts';
 import { isUrl, urlFolder } from './httpFolder.ts';
@@ -28,7 +28,9 @@ export function isHubId(text: string): boolean {
 }
 
 /** A Hub id and the GGUF file that is named with it, `org/name/path/file.gguf` or `org/name:part`; undefined for what is none. */
-function hubName(text: string): { readonly id: string; readonly file: string | undefined } | undefined {
+export function hubName(
+  text: string,
+): { readonly id: string; readonly file: string | undefined } | undefined {
   const [, id = '', part, path] = /^([^/:]+(?:\/[^/:]+)?)(?::(.+)|\/(.+\.gguf))?$/i.exec(text) ?? [];
   return isHubId(id) ? { id, file: part ?? path } : undefined;
 }
@@ -103,12 +105,21 @@ const hubFolderOptions = optionsSchema<HubFolderOptions>({
   endpoint: text,
 });
 
+/** The files of a Hub model as they lie there, all of one commit. */
+export interface HubFiles {
+  readonly id: string;
+  readonly commit: string;
+  /** The GGUF file that is meant; undefined: the model is a folder of others. */
+  readonly gguf: string | undefined;
+  readonly has: (file: string) => boolean;
+  readonly open: (file: string) => Promise<ByteSource>;
+}
+
 /**
- * A Hub model read over HTTP ranges, for browsers: what is not read is not fetched. All files are of the commit that `revision` means now.
- * @param model its id; with `/FILE.gguf` or `:PART` behind it that GGUF file, which is taken too where it is the only one.
- * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense, `gguf-file` listing the files to choose from.
+ * What a Hub model's name stands for, over HTTP, for browsers; arguments and errors as {@link hubFolder}.
+ * @throws UserError
  */
-export async function hubFolder(model: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
+export async function hubFiles(model: string, options: HubFolderOptions = {}): Promise<HubFiles> {
   checkOptions('hubFolder', hubFolderOptions, options);
   const named = hubName(model);
   if (!named) throw new UserError('hub', `${model}: is no Hub id (name or organisation/name)`);
@@ -126,23 +137,28 @@ export async function hubFolder(model: string, options: HubFolderOptions = {}): 
   const files = new Map<string, number>();
   for (const { rfilename, size } of siblings as { rfilename?: unknown; size?: unknown }[])
     if (typeof rfilename === 'string') files.set(rfilename, Number(size ?? Number.NaN));
-  const open = (file: string) => {
-    const path = file.split('/').map(encodeURIComponent).join('/');
-    return openUrl(`${endpoint}/${id}/resolve/${sha}/${path}`, { ...http, name: `${id}/${file}` });
-  };
-  if (wanted !== undefined || (!files.has('config.json') && [...files.keys()].some(isGguf))) {
-    const choice = chooseGguf(
-      id,
-      [...files].map(([file, size]) => ({ name: file, size })),
-      wanted,
-    );
-    return ggufFolder(() => open(choice));
-  }
-  return folderOf(`${id}@${sha.slice(0, 8)}`, {
-    has: async (file) => files.has(file),
+  const packed = wanted !== undefined || (!files.has('config.json') && [...files.keys()].some(isGguf));
+  const list = [...files].map(([name, size]) => ({ name, size }));
+  return {
+    id,
+    commit: sha,
+    gguf: packed ? chooseGguf(id, list, wanted) : undefined,
+    has: (file) => files.has(file),
     async open(file) {
       if (!files.has(file)) throw new UserError('file', `${id}: has no file ${file}`);
-      return open(file);
+      const path = file.split('/').map(encodeURIComponent).join('/');
+      return openUrl(`${endpoint}/${id}/resolve/${sha}/${path}`, { ...http, name: `${id}/${file}` });
     },
-  });
+  };
+}
+
+/**
+ * A Hub model read over HTTP ranges, for browsers: what is not read is not fetched. All files are of the commit that `revision` means now.
+ * @param model its id; with `/FILE.gguf` or `:PART` behind it that GGUF file, which is taken too where it is the only one.
+ * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense, `gguf-file` listing the files to choose from.
+ */
+export async function hubFolder(model: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
+  const { id, commit, gguf, has, open } = await hubFiles(model, options);
+  if (gguf !== undefined) return ggufFolder(() => open(gguf));
+  return folderOf(`${id}@${commit.slice(0, 8)}`, { has: async (file) => has(file), open });
 }

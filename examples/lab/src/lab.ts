@@ -3,9 +3,11 @@
  * worker; an answer is shown if it still belongs to the state. Nothing else remembers anything.
  */
 
+import { KNOWN_MODELS } from '../../../models/known.ts';
 import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
 import { CallError, Client } from './client.ts';
 import type { Point } from './curve.ts';
+import { megabytes } from './format.ts';
 import { Latest } from './latest.ts';
 import { BUNDLED, examplesOf, modelOf, sourceOf } from './models.ts';
 import type {
@@ -66,6 +68,12 @@ export interface View {
   readonly current: { readonly answer: boolean; readonly study: boolean };
 }
 
+/** Something to do about what is said: a deed, or a place to go to. */
+export interface Remedy {
+  readonly label: string;
+  readonly act: (() => void) | { readonly href: string };
+}
+
 type Results = Omit<View, 'state' | 'card' | 'current'>;
 
 /** A model that was open when another one was asked for: the page comes back to it if that one does not open. */
@@ -80,7 +88,8 @@ export class Lab {
   readonly #client: Client;
   readonly #render: (view: View) => void;
   readonly #busy: (progress: Progress | null) => void;
-  readonly #say: (sentence: string | null, retry?: () => void) => void;
+  readonly #say: (sentence: string | null, remedies?: readonly Remedy[]) => void;
+  readonly #pick: (kind: 'gguf' | 'folder') => void;
   readonly #study = new Latest<void>(() => this.#askStudy());
   readonly #run = new Latest<void>(() => this.#askRun());
   #state: State;
@@ -90,6 +99,8 @@ export class Lab {
   #before: Before | null = null;
   /** The long piece of work that Cancel stops. */
   #work: AbortController | null = null;
+  /** The state is that of a link whose model is not here. */
+  #missing = false;
   #losses: number[] = [];
   /** To be said when the model next answers. */
   #remark: string | null = null;
@@ -98,11 +109,14 @@ export class Lab {
   constructor(show: {
     render: (view: View) => void;
     busy: (progress: Progress | null) => void;
-    say: (sentence: string | null, retry?: () => void) => void;
+    say: (sentence: string | null, remedies?: readonly Remedy[]) => void;
+    /** Where the user gives a file or folder: a link to one has come. */
+    pick: (kind: 'gguf' | 'folder') => void;
   }) {
     this.#render = show.render;
     this.#busy = show.busy;
     this.#say = show.say;
+    this.#pick = show.pick;
     this.#client = new Client((why) => this.#lost(why));
     this.#state = { ...START, ...fromHash(location.hash) };
   }
@@ -136,22 +150,46 @@ export class Lab {
     this.#state = { ...START, ...fromHash(location.hash) };
     const source = sourceOf(this.#state.model);
     if (source) return this.#open(source);
-    const name = this.#state.model.replace(/^folder:/, '');
     this.#card = null;
     this.#before = null;
     this.#results = NOTHING;
     this.#show();
+    this.#miss();
+  }
+
+  /** A link's model is a file or folder that is not here: how to come by it, and the link's state waits for it. */
+  #miss(): void {
+    const [, kind, name = ''] = /^(\w+):(.*)$/s.exec(this.#state.model) ?? [];
+    this.#missing = true;
+    const known = KNOWN_MODELS.find(({ hub }) => hub?.file === name);
+    const look: Remedy = known
+      ? {
+          label: `Fetch it from the Hub (${megabytes(known.bytes)})`,
+          act: () => void this.choose(sourceOf(`hub:${known.model}`)!),
+        }
+      : {
+          label: 'Look for it on the Hub',
+          act: {
+            href: `https://huggingface.co/models?search=${encodeURIComponent(name.replace(/[.-][^.-]*\.gguf$/i, ''))}`,
+          },
+        };
+    const what = kind === 'gguf' ? 'file' : 'folder';
+    const pick: Remedy = {
+      label: `Choose the ${what}…`,
+      act: () => this.#pick(kind === 'gguf' ? 'gguf' : 'folder'),
+    };
     this.#say(
-      `This link was made with the folder “${name}” on someone's computer: open that folder to see the same.`,
+      `This link was made with the ${what} “${name}” on someone's computer, and it is not in this browser: choose yours to see the same${known ? `, or fetch it (${known.hub!.id}, ${known.licence})` : ''}.`,
+      [pick, look],
     );
   }
 
   /** Another model, chosen by the user. The same one again keeps the sentence and the neurons in hand. */
   async choose(source: ModelSource): Promise<void> {
     const { model, direction, dtype, scale, order } = this.#state;
-    const same = modelOf(source) === model;
+    const same = modelOf(source) === model || this.#missing;
     const start = { ...START, model: modelOf(source), direction, dtype, scale, order };
-    await this.#open(source, same ? this.#state : start);
+    await this.#open(source, same ? { ...this.#state, model: modelOf(source) } : start);
   }
 
   /** Other storage of the weights: the same model is opened again. */
@@ -174,6 +212,7 @@ export class Lab {
     const card = await this.#long('open', { source, dtype: state.dtype }, 'Opening the model');
     if (!card) return;
     this.#before = null;
+    this.#missing = false;
     this.#card = card;
     const { text, site } = this.#state;
     const [example = ''] = this.examples();
@@ -376,6 +415,20 @@ export class Lab {
     };
   }
 
+  /** Another tab wants the device for itself: the model's memory is given back, and the state stays. */
+  async yield(): Promise<void> {
+    const source = this.#source;
+    if (!this.#card || !source) return;
+    this.#work?.abort();
+    this.#card = null;
+    this.#results = NOTHING;
+    this.#show();
+    await this.#client.call('close', null);
+    this.#say('Another tab closed the model here, to have its memory.', [
+      { label: 'Open it here again', act: () => void this.#open(source) },
+    ]);
+  }
+
   /** Models that need neither network nor file. */
   kept(): Promise<readonly KeptModel[]> {
     return this.#client.call('kept', null);
@@ -503,7 +556,10 @@ export class Lab {
       if (this.#current.study) this.#show();
       else this.#changed();
     }
-    const again = PASSING.has(code) ? () => void this.#open(source, state) : undefined;
+    if (code === 'not-here' && !this.#card) return this.#miss();
+    const again = PASSING.has(code)
+      ? [{ label: 'Try again', act: () => void this.#open(source, state) }]
+      : [];
     const why = code === 'cancelled' ? 'Opening the model was cancelled.' : message;
     // A study that is asked anew says it once more: its answer takes away what is said here.
     if (this.#card && !this.#current.study) this.#remark = why;
@@ -525,7 +581,9 @@ export class Lab {
     if (!source) return;
     if (this.#losses.length > LOSSES) {
       this.#card = null;
-      this.#say(`The graphics device keeps getting lost (${why}).`, () => void this.#open(source));
+      this.#say(`The graphics device keeps getting lost (${why}).`, [
+        { label: 'Try again', act: () => void this.#open(source) },
+      ]);
       return;
     }
     this.#remark =

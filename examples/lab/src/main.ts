@@ -1,5 +1,6 @@
 /** The page: its elements and events on one side, the laboratory's state and results on the other. */
 
+import { KNOWN_MODELS } from '../../../models/known.ts';
 import { checkWeightDtype } from '../../../models/storage.ts';
 import { visibleText } from '../../../models/visibleText.ts';
 import { drawCurve } from './curve.ts';
@@ -8,13 +9,14 @@ import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
 import { fromDrop, fromPicker } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
 import { Hand } from './hand.ts';
-import { Lab, type View, WORDS } from './lab.ts';
+import { Lab, type Remedy, type View, WORDS } from './lab.ts';
 import { NeuronMap, sumsOf } from './map.ts';
-import { BUNDLED, nameOfModel, sourceOf } from './models.ts';
+import { BUNDLED, licenceOf, nameOfModel, sourceOf } from './models.ts';
 import { keepForOffline } from './offline.ts';
 import type { Answer, ModelCard, Progress, Study } from './protocol.ts';
 import { colourBar, type Scale, scaleOf } from './scale.ts';
 import { type NeuronId, nameOf, type State, sameNeuron } from './state.ts';
+import { type Elsewhere, Tabs } from './tabs.ts';
 import { whyNot } from './webgpu.ts';
 import { WordList } from './words.ts';
 
@@ -28,7 +30,8 @@ const sentence = byId<HTMLTextAreaElement>('text');
 const choice = (id: string) => byId<HTMLSelectElement>(id);
 const on = (id: string, event: string, act: (event: Event) => void) => byId(id).addEventListener(event, act);
 
-const lab = new Lab({ render, busy, say });
+const lab = new Lab({ render, busy, say, pick: (kind) => field(kind).click() });
+const tabs = new Tabs(showElsewhere, () => void lab.yield());
 const words = new WordList(byId<HTMLOListElement>('words'), (id) => lab.ask({ target: { id } }));
 const hand = new Hand(byId<HTMLUListElement>('hand'), {
   onShift: (neuron, shift) => lab.shift(neuron, shift),
@@ -58,10 +61,11 @@ function take(neuron: NeuronId): void {
 function render(view: View): void {
   const { state, card, answer, study } = view;
   for (const card of document.querySelectorAll('.card')) {
-    card.classList.toggle(
-      'stale',
-      card.classList.contains('answer') ? !view.current.answer : !view.current.study,
-    );
+    // Nothing is not old.
+    const old = card.classList.contains('answer')
+      ? answer !== null && !view.current.answer
+      : study !== null && !view.current.study;
+    card.classList.toggle('stale', old);
   }
   for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv']) field(id).disabled = !view.current.study;
   // Steering chooses among the neurons where the model is asked.
@@ -74,9 +78,10 @@ function render(view: View): void {
   byId('adapter').textContent = card
     ? `${card.layers} × ${card.width.toLocaleString('en')} neurons · ${megabytes(card.bytes)} on ${card.adapter}${card.software ? ' (software)' : ''}`
     : '';
-  byId('sentence-label').textContent =
-    card?.mask !== null
-      ? `Sentence with one ${card?.mask ?? '[MASK]'}`
+  byId('sentence-label').textContent = !card
+    ? 'Sentence'
+    : card.mask !== null
+      ? `Sentence with one ${card.mask}`
       : state.chat
         ? 'Message to the model'
         : 'Text to go on from';
@@ -85,6 +90,10 @@ function render(view: View): void {
   renderTokens(view);
   const opened = card !== null && card.serial !== filled;
   if (opened) filled = card.serial;
+  if ((card?.serial ?? null) !== held) {
+    held = card?.serial ?? null;
+    tabs.hold(card && { model: state.model, bytes: card.bytes });
+  }
   fill('text', state.text, opened);
   fill('target', targetText(view), opened);
   choice('dtype').value = state.dtype;
@@ -97,15 +106,20 @@ function render(view: View): void {
   const remarks = (view.current.answer && answer?.remarks) || [];
   byId('remarks').hidden = remarks.length === 0;
   byId('remarks').textContent = remarks.map((remark) => `Note: ${remark}.`).join(' ');
+  // While another model is opened, nothing of the one before stands under its name.
   if (answer) renderWords(view, answer);
+  else words.show([], new Map(), -1);
   renderWritten(view);
+  document.querySelector('.chart')!.classList.toggle('empty', !study);
   if (study) renderStudy(view, study);
+  else clearStudy();
   renderHand(view);
   renderCurve(view);
 }
 
-/** The opening whose sentence and target are in the fields. */
+/** The opening whose sentence and target are in the fields, and the one that other tabs are told of. */
 let filled: number | undefined;
+let held: number | null = null;
 
 /** A field that the user is typing into is left alone, but for a model that was just opened. */
 function fill(id: string, value: string, opened: boolean): void {
@@ -162,7 +176,8 @@ function renderTokens({ state, answer, current }: View): void {
   const position = answer?.position ?? 0;
   const at = state.at ?? position;
   const drawnOf = JSON.stringify([tokens, position]);
-  if (list.dataset.of !== drawnOf) {
+  const fresh = list.dataset.of !== drawnOf;
+  if (fresh) {
     list.dataset.of = drawnOf;
     list.replaceChildren(
       ...tokens.map((text, i) =>
@@ -183,6 +198,7 @@ function renderTokens({ state, answer, current }: View): void {
   }
   list.querySelectorAll('button').forEach((button, i) => {
     button.setAttribute('aria-pressed', String(i === at));
+    if (i === at && fresh) list.scrollTop = button.offsetTop - list.offsetTop - list.clientHeight / 2;
   });
 }
 
@@ -211,6 +227,7 @@ function renderWords({ distribution }: View, { predictions, target, p }: Answer)
   // Screen readers hear where a drag has ended, not every step of it.
   clearTimeout(speaking);
   speaking = window.setTimeout(() => {
+    if (!lab.view.answer) return;
     const at = now.find(({ id }) => id === target.id)?.p ?? p;
     byId('answer-spoken').textContent = `${word(target)}: ${percent(at)}; first is ${word(now[0]!)}.`;
   }, 600);
@@ -241,6 +258,17 @@ function renderStudy(view: View, study: Study): void {
       `Site ${site}${where}, of prob, direction ${direction}, sign +, float32${state.dtype === 'f32' ? '' : ` with ${state.dtype} weights`}; p(“${target}”) = ${figure(study.p, 6)}.`;
   }
   map.mark(state.selected, state.shifts);
+}
+
+function clearStudy(): void {
+  if (!drawn.study) return;
+  drawn = { study: null, look: '' };
+  map.clear();
+  for (const id of ['positive', 'negative', 'layer']) byId(id).replaceChildren();
+  for (const id of ['legend-low', 'legend-high', 'legend-text', 'conventions', 'answer-spoken'])
+    byId(id).textContent = '';
+  for (const element of document.querySelectorAll('.target-word, .within')) element.textContent = '';
+  byId('steer-word').textContent = 'the target';
 }
 
 const QUANTITIES: Readonly<Record<State['quantity'], string>> = {
@@ -313,9 +341,8 @@ function renderHand({ state, study }: View): void {
   if (selected && !shifts.some((one) => sameNeuron(one, selected))) ids.unshift(selected);
   byId('hand-hint').hidden = ids.length > 0;
   byId('reset').hidden = shifts.length === 0;
-  if (!study) return;
   hand.show(
-    ids.map(({ layer, index }) => ({ layer, index, ...lab.valuesOf({ layer, index }) })),
+    (study ? ids : []).map(({ layer, index }) => ({ layer, index, ...lab.valuesOf({ layer, index }) })),
     selected,
   );
 }
@@ -391,12 +418,35 @@ function busy(progress: Progress | null): void {
   else bar.removeAttribute('value');
 }
 
-function say(sentence: string | null, retry?: () => void): void {
+function say(sentence: string | null, remedies: readonly Remedy[] = []): void {
   byId('notice').hidden = sentence === null;
   // Names in it come from files.
   byId('notice-text').textContent = visibleText(sentence ?? '');
-  byId('retry').hidden = !retry;
-  byId('retry').onclick = retry ? () => retry() : null;
+  byId('remedies').replaceChildren(
+    ...remedies.map(({ label, act }) =>
+      typeof act === 'function'
+        ? el('button', { text: label, on: { click: act }, attributes: { type: 'button' } })
+        : el('a', {
+            class: 'button',
+            text: label,
+            attributes: { href: act.href, target: '_blank', rel: 'noopener' },
+          }),
+    ),
+  );
+}
+
+/** Says that weights lie on the device for other tabs, too. */
+function showElsewhere(others: readonly Elsewhere[]): void {
+  const { card, state } = lab.view;
+  const line = byId('elsewhere');
+  line.hidden = !card || others.length === 0;
+  if (!card) return;
+  const bytes = others.reduce((sum, one) => sum + one.bytes, 0);
+  const same = others.some(({ model }) => model === state.model);
+  const where = others.length === 1 ? 'another tab' : `${others.length} other tabs`;
+  byId('elsewhere-text').textContent = same
+    ? `Open in ${where} too: its weights lie on the device once for each tab, ${megabytes(bytes)} more.`
+    : `A model is open in ${where} too: ${megabytes(bytes)} more on the device.`;
 }
 
 // --- Events -----------------------------------------------------------------------------------------------------------
@@ -478,6 +528,7 @@ on('steer', 'submit', (event) => {
 on('sweep', 'click', () => void lab.sweep(Number(choice('range').value)));
 on('cancel', 'click', () => lab.cancel());
 on('dismiss', 'click', () => say(null));
+on('close-others', 'click', () => tabs.closeOthers());
 
 on('share', 'click', async () => {
   history.replaceState(null, '', lab.link);
@@ -548,21 +599,28 @@ async function listKept(): Promise<void> {
 models.addEventListener('click', (event) => {
   if (event.target === models) models.close();
 });
+/** A model on the menu. */
+function menuEntry(model: string, name: string, about: string): HTMLElement {
+  const choose = () => {
+    models.close();
+    void lab.choose(sourceOf(model)!);
+  };
+  return el(
+    'button',
+    { on: { click: choose }, attributes: { type: 'button', 'data-model': model } },
+    el('strong', { text: name }),
+    el('span', { class: 'muted', text: about }),
+  );
+}
 byId('bundled').replaceChildren(
-  ...BUNDLED.map(({ name, about }) =>
-    el(
-      'button',
-      {
-        on: {
-          click: () => {
-            models.close();
-            void lab.choose(sourceOf(name)!);
-          },
-        },
-        attributes: { type: 'button', 'data-model': name },
-      },
-      el('strong', { text: name }),
-      el('span', { class: 'muted', text: about }),
+  ...BUNDLED.map(({ name, about }) => menuEntry(name, name, `${about} ${licenceOf(name)}.`)),
+);
+byId('known').replaceChildren(
+  ...KNOWN_MODELS.filter(({ hub }) => hub).map(({ name, model, parameters, licence, bytes, memory }) =>
+    menuEntry(
+      `hub:${model}`,
+      name,
+      `${(parameters / 1e6).toFixed(0)} million parameters. ${licence}. ${megabytes(bytes)} to fetch; needs ${megabytes(memory.f32)} on the graphics device as float32, ${megabytes(memory.f16)} in 16 bits.`,
     ),
   ),
 );

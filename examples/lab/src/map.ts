@@ -190,13 +190,11 @@ export class NeuronMap {
     this.#paint();
   }
 
-  /** Nothing: there is no model yet. */
+  /** Nothing: there is no model yet. The room that the last one took stays, so that the page does not jump. */
   clear(): void {
-    this.#data = null;
     this.#moveTo(null, false);
-    this.#roll.style.height = '';
-    this.#canvas.height = 0;
-    this.#canvas.style.height = '0';
+    this.#data = null;
+    this.#draw();
   }
 
   mark(selected: NeuronId | null, marked: readonly NeuronId[]): void {
@@ -363,8 +361,12 @@ export class NeuronMap {
   }
 
   #drawNow(): void {
-    if (!this.#data) return;
     const context = this.#context;
+    if (!this.#data) {
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
+      return;
+    }
     const { layers } = this.#data;
     const style = getComputedStyle(this.#canvas);
     const colour = (name: string) => style.getPropertyValue(name);

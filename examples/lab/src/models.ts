@@ -1,5 +1,6 @@
 /** The models on the menu, and a sentence to begin with. */
 
+import { KNOWN_MODELS } from '../../../models/known.ts';
 import type { ModelSource } from './protocol.ts';
 
 export interface Bundled {
@@ -55,3 +56,7 @@ export function modelOf(source: ModelSource): string {
 
 /** As it is shown: a Hub id, a file's or folder's name. */
 export const nameOfModel = (model: string): string => model.replace(/^\w+:/, '');
+
+/** Of a bundled model. */
+export const licenceOf = (name: string): string =>
+  KNOWN_MODELS.find((known) => known.name === name)?.licence ?? '';

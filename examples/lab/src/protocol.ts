@@ -138,6 +138,8 @@ export interface Calls {
     ask: { question: Question; wish: number; neurons: number; range: number };
     answer: SteerAnswer;
   };
+  /** Gives the model's memory back. */
+  close: { ask: null; answer: null };
   /** The model that is open now. */
   opened: { ask: null; answer: ModelCard | null };
   /** Models that need no network. */

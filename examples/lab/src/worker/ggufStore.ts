@@ -31,12 +31,11 @@ export async function openGguf(name: string, file: File | null, job: Job): Promi
   const found = await asFolder(new Map([[name, file]]), name);
   // What cannot be opened is not kept.
   await readConfig(found);
-  const home = await homeOf(model, version!);
-  if (!home) {
-    const notice = 'This browser keeps no files for pages: after a reload the file must be chosen again.';
-    return { folder: watched(found, job), notice };
-  }
+  const without = (notice: string): Found => ({ folder: watched(found, job), notice });
   try {
+    const home = await homeOf(model, version!);
+    if (!home)
+      return without('This browser keeps no files for pages: after a reload the file must be chosen again.');
     await keepFile(blobSource(file), home, name, job, 'Keeping in this browser:');
     await markWhole(home);
     await forgetModel(model, version);
@@ -44,7 +43,8 @@ export async function openGguf(name: string, file: File | null, job: Job): Promi
   } catch (error) {
     if (!isFull(error)) throw error;
     await forgetModel(model);
-    const notice = `The browser's storage is full: ${name} runs, but was not kept and must be chosen again after a reload. ${await room()}`;
-    return { folder: watched(found, job), notice };
+    return without(
+      `The browser's storage is full: ${name} runs, but was not kept and must be chosen again after a reload. ${await room()}`,
+    );
   }
 }

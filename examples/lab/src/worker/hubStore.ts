@@ -4,9 +4,12 @@
  */
 
 import * as v from 'valibot';
-import type { ByteFolder } from '../../../../models/byteSource.ts';
-import { hubFolder, isHubId } from '../../../../models/hub.ts';
+import { type ByteFolder, folderOf } from '../../../../models/byteSource.ts';
+import { readConfig } from '../../../../models/config.ts';
+import { ggufFolder } from '../../../../models/gguf/folder.ts';
+import { hubFiles, hubName } from '../../../../models/hub.ts';
 import { checkJson, parseJson } from '../../../../models/json.ts';
+import { KNOWN_MODELS } from '../../../../models/known.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import type { Job } from './job.ts';
 import { findKept, forgetModel, homeOf, isFull, keepFile, keptIn, markWhole, room } from './store.ts';
@@ -17,45 +20,57 @@ const SINGLE = 'model.safetensors';
 const INDEX = 'model.safetensors.index.json';
 
 /** @throws UserError, one sentence for the user. */
-export async function openHubModel(id: string, token: string | undefined, job: Job): Promise<Found> {
-  if (!isHubId(id)) {
+export async function openHubModel(name: string, token: string | undefined, job: Job): Promise<Found> {
+  if (!hubName(name)) {
     throw new UserError(
       'hub',
-      `“${id}” is no Hub id: write organisation/name, such as google-bert/bert-base-uncased`,
+      `“${name}” is no Hub id: write organisation/name, such as google-bert/bert-base-uncased, or organisation/name/file.gguf`,
     );
   }
-  const model = `hub:${id}`;
+  const model = `hub:${name}`;
   const kept = await findKept(model);
   if (kept) return { folder: watched(kept, job), notice: null };
 
-  job.progress(`Looking for ${id}`, 0, 1, 'bytes');
-  // Two attempts: someone is waiting before the page.
-  const hub = await hubFolder(id, { token, attempts: 2, pause: 300 }).catch((error) => {
-    throw explained(error, id);
+  job.progress(`Looking for ${name}`, 0, 1, 'bytes');
+  // What is on the menu is the very file that was run. Two attempts: someone is waiting before the page.
+  const revision = KNOWN_MODELS.find((known) => known.model === name)?.hub?.revision ?? 'main';
+  const hub = await hubFiles(name, { token, attempts: 2, pause: 300, revision }).catch((error) => {
+    throw explained(error, name);
   });
-  if (!(await hub.has('tokenizer.json'))) {
-    throw new UserError('tokenizer', `${id} has no tokenizer.json, which this page needs to split words`);
-  }
-  if (!(await hub.has(SINGLE)) && !(await hub.has(INDEX))) {
-    throw new UserError('checkpoint', `${id} has no weights in safetensors format`);
+  const { gguf, has, open } = hub;
+  if (gguf === undefined) {
+    if (!has('tokenizer.json')) {
+      throw new UserError('tokenizer', `${name} has no tokenizer.json, which this page needs to split words`);
+    }
+    if (!has(SINGLE) && !has(INDEX)) {
+      throw new UserError('checkpoint', `${name} has no weights in safetensors format, and no GGUF file`);
+    }
   }
   try {
-    const home = await homeOf(model, hub.name.slice(id.length + 1));
-    if (!home) {
-      return {
-        folder: watched(hub, job),
-        notice: 'This browser keeps no files for pages, so the model is fetched anew each time.',
-      };
+    const folder =
+      gguf === undefined
+        ? folderOf(name, { has: async (file) => has(file), open })
+        : await ggufFolder(() => open(gguf));
+    // What cannot be opened is not fetched.
+    await readConfig(folder);
+    const without = (notice: string): Found => ({ folder: watched(folder, job), notice });
+    try {
+      const home = await homeOf(model, hub.commit.slice(0, 8));
+      if (!home)
+        return without('This browser keeps no files for pages, so the model is fetched anew each time.');
+      if (gguf === undefined) await keep(folder, home, job);
+      else await keepFile(await open(gguf), home, gguf.split('/').at(-1)!, job, 'Downloading');
+      await markWhole(home);
+      return { folder: watched(await keptIn(home, name), job), notice: null };
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      await forgetModel(model);
+      return without(
+        `The browser's storage is full: ${name} runs, but was not kept and will be fetched anew next time. ${await room()}`,
+      );
     }
-    await keep(hub, home, job);
-    return { folder: watched(await keptIn(home, id), job), notice: null };
   } catch (error) {
-    if (!isFull(error)) throw explained(error, id);
-    await forgetModel(model);
-    return {
-      folder: watched(hub, job),
-      notice: `The browser's storage is full: ${id} runs, but was not kept and will be fetched anew next time. ${await room()}`,
-    };
+    throw explained(error, name);
   }
 }
 
@@ -72,7 +87,6 @@ async function keep(hub: ByteFolder, home: FileSystemDirectoryHandle, job: Job):
     const { weight_map } = checkJson(indexSchema, index, INDEX, 'checkpoint');
     for (const shard of new Set(Object.values(weight_map))) await keepOne(hub, home, shard, job);
   }
-  await markWhole(home);
 }
 
 async function keepOne(

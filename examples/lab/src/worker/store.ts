@@ -12,7 +12,9 @@ import {
   blobSource,
   fileMapFolder,
 } from '../../../../models/byteSource.ts';
+import { chooseGguf, isGguf } from '../../../../models/gguf/choose.ts';
 import { ggufFolder } from '../../../../models/gguf/folder.ts';
+import { isHubId } from '../../../../models/hub.ts';
 import { UserError } from '../../../../neurgrad/index.ts';
 import type { KeptModel } from '../protocol.ts';
 import type { Job } from './job.ts';
@@ -22,15 +24,9 @@ const MARKER = '.complete';
 
 /** Files as a folder to load from: as they are, or as what the one GGUF file among them holds. @throws UserError */
 export async function asFolder(files: ReadonlyMap<string, Blob>, name: string): Promise<ByteFolder> {
-  const packed = [...files.keys()].filter((file) => /\.gguf$/i.test(file));
-  if (files.has('config.json') || packed.length === 0) return fileMapFolder(files, name);
-  const [file] = packed as [string];
-  if (packed.length > 1) {
-    throw new UserError(
-      'gguf',
-      `${name} has ${packed.length} GGUF files: choose one of them, such as ${file}`,
-    );
-  }
+  if (files.has('config.json') || ![...files.keys()].some(isGguf)) return fileMapFolder(files, name);
+  const list = [...files].map(([file, { size }]) => ({ name: file, size }));
+  const file = chooseGguf(name, list);
   return ggufFolder(async () => blobSource(files.get(file)!, file));
 }
 
@@ -135,17 +131,16 @@ async function modelsFolder(): Promise<FileSystemDirectoryHandle | null> {
 
 const nameOf = (model: string): string => model.replace(/^\w+:/, '');
 
-/** `organisation--name@commit` of a Hub model, `gguf=name@version` of a file: `=` is in no id, and `@` in neither name. */
+/** `organisation--name@commit` of a Hub id, `kind=name@version` of all others: `=` is in no id, and `@` in no name here. */
 function homeName(model: string, version = ''): string {
-  const name = nameOf(model);
-  return `${model.startsWith('gguf:') ? `gguf=${encodeURIComponent(name)}` : name.replaceAll('/', '--')}@${version}`;
+  const [, kind = '', name = ''] = /^(\w+):(.*)$/s.exec(model) ?? [];
+  return `${kind === 'hub' && isHubId(name) ? name.replace('/', '--') : `${kind}=${encodeURIComponent(name)}`}@${version}`;
 }
 
 function modelIn(home: string): string {
   const name = home.replace(/@[^@]*$/, '');
-  return name.startsWith('gguf=')
-    ? `gguf:${decodeURIComponent(name.slice('gguf='.length))}`
-    : `hub:${name.replaceAll('--', '/')}`;
+  const [, kind, rest] = /^(\w+)=(.*)$/s.exec(name) ?? [];
+  return kind ? `${kind}:${decodeURIComponent(rest!)}` : `hub:${name.replace('--', '/')}`;
 }
 
 /** Homes of a model, or of all. */

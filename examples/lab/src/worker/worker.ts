@@ -42,6 +42,11 @@ const handlers: Handlers = {
   sweep: async (ask, job) => current().sweep(ask, job),
   write: async (ask, job) => current().write(ask, job),
   steer: async (ask, job) => current().steer(ask, job),
+  async close() {
+    // Not as one of the calls that it waits for.
+    if (session) void close(session);
+    return null;
+  },
   opened: async () => session?.card ?? null,
   kept: keptModels,
   async forget({ model }) {
