@@ -691,9 +691,12 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(best.map(({ text }) => text)).toEqual(
       best.map(({ id }) => TEXTS[id] ?? ADDED[id - TEXTS.length] ?? `<${id}>`),
     );
-    // As in tables, but for the mark of a space before a word.
-    const shown = (id: number) => SHOWN[id]?.replace(/^␣(?=[^␣])/, '');
-    for (const [at, { id }] of best.entries()) if (id < SHOWN.length) expect(words[at]).toBe(shown(id));
+    // As in tables, but for the mark of a space before a word, unless the same word stands here without one.
+    const bare = best.map(({ id }) => SHOWN[id]?.replace(/^␣(?=[^␣])/, ''));
+    for (const [at, { id }] of best.entries()) {
+      const twice = bare.filter((one) => one === bare[at]).length > 1;
+      if (id < SHOWN.length) expect(words[at]).toBe(twice ? SHOWN[id] : bare[at]);
+    }
     expect(view.answer!.tokens).toEqual(['a', '␣Paris']);
   });
 
