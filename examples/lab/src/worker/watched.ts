@@ -21,13 +21,11 @@ export function watched(folder: ByteFolder, job: Job): ByteFolder {
           job.check();
           return read(...all);
         };
-      const { size } = source;
+      // What else a source says of itself stays: one of a GGUF file names its tensors.
       const watching: ByteSource = {
-        name: source.name,
-        size,
+        ...source,
         read: checked((begin, end) => source.read(begin, end)),
         readInto: checked((begin, target) => source.readInto(begin, target)),
-        close: () => source.close(),
       };
       return watching;
     },
