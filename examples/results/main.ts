@@ -20,9 +20,9 @@ import { type ModelCard, readModelCard, withModel } from '../../cli/session.ts';
 import { makeFolder, writeTogether, writeWhole } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
 import type { WeightDtype } from '../../models/index.ts';
-import { maskToken } from '../../neurgrad/index.ts';
+import { maskToken, SWEEP_ENGINES } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
-import { PRESETS, parsePlan } from '../../neurgrad/study/plan.ts';
+import { type PlanInput, PRESETS, parsePlan } from '../../neurgrad/study/plan.ts';
 import { listFolder, readTextFile } from '../../neurgrad/study/textFile.ts';
 import { readFacts } from '../train-facts-bert/facts.ts';
 import {
@@ -52,6 +52,7 @@ interface Options {
   readonly ig: number;
   readonly paper?: boolean;
   readonly dtype?: WeightDtype;
+  readonly engine?: PlanInput['engine'];
   readonly stories?: boolean;
   readonly minutes?: number;
   readonly out: string;
@@ -95,6 +96,10 @@ const given = withOptions(
   new Option('--paper', "the paper's numbers of prompts, neurons, questions and tasks instead"),
   new Option('--stories', 'prompts of stories that the model tells, for one that knows no facts'),
   dtypeOption(),
+  new Option('--engine <name>', 'how points of the tables are had, as in `neurgrad sweep`').choices([
+    'auto',
+    ...SWEEP_ENGINES,
+  ]),
   new Option('--minutes <n>', 'stop after so long; the same command goes on').argParser(positive),
   new Option('--out <dir>', 'folder of the runs').default('runs/results'),
   new Option('--docs <dir>', 'where results.md and results/ are written').default(join(packageRoot, 'docs')),
@@ -135,7 +140,7 @@ async function measure(source: string, folder: string, options: Options, deadlin
   writeWhole(join(folder, 'occasion.json'), `${JSON.stringify(occasion())}\n`);
   const questions = join(folder, 'questions.jsonl');
   const sizes = { ...options, integrated: options.ig };
-  const plans = plansOf(source, questions, sizes, options.dtype);
+  const plans = plansOf(source, questions, sizes, options);
   const estimate = join(folder, 'estimate.json');
   if (!existsSync(questions)) writeWhole(questions, await questionsOf(card, options));
   for (const name of STUDIES)

@@ -13,6 +13,12 @@ import type { ModelSummary, StudySummary } from '../../neurgrad/study/summary.ts
 import type { Entry } from './entry.ts';
 import { QUESTIONS } from './plans.ts';
 
+/** What is said of curves that were not run at every shift. */
+const curves = (engine: string): string =>
+  engine === 'curve'
+    ? 'Curves of Tables 1 and 2 by `--engine curve`: as few of their 20 shifts run as make the others known within a stated bound ([conventions](conventions.md)). '
+    : '';
+
 /** Made for tests and lessons: what they show of the paper's claims is whether the machinery works. */
 const CHECKS: ReadonlySet<string> = new Set(['facts-bert', 'stories260k']);
 
@@ -146,7 +152,7 @@ function section(entry: Entry, level = '##'): string {
     tables ? studyMarkdown(tables).replace(/^## /gm, `${level}## `).trimEnd() : '';
   return [
     `${level} ${name}`,
-    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. Last gone on with on ${entry.date}, with commit \`${entry.commit}\`, ${study!.adapter}, ${counted(entry.cores, 'core')}. Files (sha256): ${files.join(', ')}.`,
+    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. ${curves(study!.plan.engine)}Last gone on with on ${entry.date}, with commit \`${entry.commit}\`, ${study!.adapter}, ${counted(entry.cores, 'core')}. Files (sha256): ${files.join(', ')}.`,
     sizes(entry),
     scatters(entry),
     `${level}# The studies`,

@@ -24,7 +24,7 @@ export function plansOf(
   source: string,
   questions: string,
   sizes: Sizes,
-  dtype: PlanInput['dtype'],
+  { dtype, engine }: Pick<PlanInput, 'dtype' | 'engine'>,
 ): Readonly<Record<StudyName, PlanInput>> {
   const { prompts, neurons } = PRESETS.clean;
   const plan = (name: StudyName, count: number, perPrompt: number): PlanInput => ({
@@ -37,7 +37,8 @@ export function plansOf(
   return {
     // Of its table one neuron a prompt: the figure and the costs are what it is for.
     figure: { ...plan('figure', sizes.figure.prompts, 1), figure: sizes.figure },
-    table: plan('table', sizes.prompts, sizes.neurons),
+    // Where most of the curves are.
+    table: { ...plan('table', sizes.prompts, sizes.neurons), ...(engine === undefined ? {} : { engine }) },
     integrated: {
       ...plan('integrated', Math.max(1, sizes.integrated), sizes.neurons),
       integrated: { prompts: Math.max(1, sizes.integrated) },

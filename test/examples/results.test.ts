@@ -184,8 +184,9 @@ it('plans are plans', () => {
     'm',
     'q.jsonl',
     { prompts: 100, neurons: 50, figure: { prompts: 10, neurons: 50 }, integrated: 0 },
-    undefined,
+    { engine: 'curve' },
   );
+  expect(parsePlan(plans.table).engine).toBe('curve');
   for (const plan of Object.values(plans))
     expect(parsePlan(plan).prompts).toMatchObject({ onePerFact: true, hideAnswer: true });
   expect(parsePlan(plans.table)).toMatchObject({ figure: { prompts: 0 }, integrated: { prompts: 0 } });
