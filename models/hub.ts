@@ -120,7 +120,7 @@ export interface HubFiles {
  * @throws UserError
  */
 export async function hubFiles(model: string, options: HubFolderOptions = {}): Promise<HubFiles> {
-  checkOptions('hubFolder', hubFolderOptions, options);
+  checkOptions('hubFiles', hubFolderOptions, options);
   const named = hubName(model);
   if (!named) throw new UserError('hub', `${model}: is no Hub id (name or organisation/name)`);
   const { id, file: wanted } = named;
@@ -158,6 +158,7 @@ export async function hubFiles(model: string, options: HubFolderOptions = {}): P
  * @throws UserError `http-*` as `openUrl`, `hub` where the Hub's answer makes no sense, `gguf-file` listing the files to choose from.
  */
 export async function hubFolder(model: string, options: HubFolderOptions = {}): Promise<ByteFolder> {
+  checkOptions('hubFolder', hubFolderOptions, options);
   const { id, commit, gguf, has, open } = await hubFiles(model, options);
   if (gguf !== undefined) return ggufFolder(() => open(gguf));
   return folderOf(`${id}@${commit.slice(0, 8)}`, { has: async (file) => has(file), open });

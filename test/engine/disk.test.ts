@@ -399,6 +399,7 @@ describe('nobody else writes', () => {
     ['bench/suites/gpu.ts', 'makes and removes a folder for what the golden tests found'],
     ['bench/suites/load.ts', 'makes and removes folders to load from'],
     ['bench/suites/sweep.ts', 'makes and removes a folder'],
+    ['examples/dtypes.ts', 'makes and removes a folder'],
     ['examples/lab/setup.mjs', 'installs a browser for tests'],
   ]);
   const WRITES =

@@ -859,7 +859,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
 
   it('fetches a GGUF file of the Hub, and says how to come by the model of a link', async () => {
     const own = await browser.newContext({ serviceWorkers: 'block' });
-    own.setDefaultTimeout(30_000);
+    own.setDefaultTimeout(90_000);
     const golden = join(ROOT, 'test/golden-gguf');
     const hub = join(folder, 'hub');
     mkdirSync(hub);

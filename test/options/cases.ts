@@ -119,6 +119,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     },
     urlFolder: { call: (o) => models.urlFolder('http://localhost', o) },
     hubFolder: { call: (o) => models.hubFolder('org/name', o) },
+    hubFiles: { call: (o) => models.hubFiles('org/name', o) },
     resolveModelFolder: { call: (o) => models.resolveModelFolder(NOWHERE, o) },
     'SplitModel.open': {
       call: (o) => (models.SplitModel.open as Any)(NOWHERE, none, none, 2, 'f32', o),
