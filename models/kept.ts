@@ -12,7 +12,7 @@ export const dtypeFor = (
   wanted: WeightDtype | undefined,
 ): WeightDtype => wanted ?? ([...entries].some(({ dtype }) => isPackedDtype(dtype)) ? 'packed' : 'f32');
 
-/** How a model's weights are kept, by the matrices of its layers: packed where any is, else the first that is not float32. */
+/** How a model's weights are kept, by the matrices of its layers: packed where any is, else the coarsest. */
 export function weightDtypeAs(
   formats: Iterable<readonly [Pick<Parameter, 'kind' | 'stage'>, DType | undefined]>,
 ): WeightDtype {
@@ -22,7 +22,8 @@ export function weightDtypeAs(
       : [],
   );
   if (found.some(isPacked)) return 'packed';
-  return (found[0] as WeightDtype | undefined) ?? 'f32';
+  const [coarsest = 'f32'] = found.sort((a, b) => order(b) - order(a));
+  return coarsest as WeightDtype;
 }
 
 /** The largest change of a p, and the least Pearson r of NeurGrad, over the models of docs/dtypes.md. */
