@@ -116,7 +116,7 @@ describe('a model measured', () => {
     const shown = [...page.matchAll(/!\[[^\]]*\]\(results\/([^)]+)\)/g)].map((match) => match[1]!).sort();
     const there = readdirSync(join(docs, 'results')).filter((name) => name.endsWith('.svg'));
     expect(there).toEqual(expect.arrayContaining(shown));
-    expect(shown).toHaveLength(3);
+    expect(shown).toHaveLength(4);
     for (const name of there) {
       const svg = readFileSync(join(docs, 'results', name), 'utf8');
       expect(svg).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/);
