@@ -179,9 +179,8 @@ function gemv(shape: ProductShape, layout: KernelLayout, capabilities: Capabilit
   // Of few registers the least that is read at once takes too many (int8).
   const tooMany = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
   const inSteps = tooMany && PACKINGS[weight].group <= GEMV_STEP;
-  // Few registers do not hold four rows where invocations that do not share K have totals of quads beside their sums, or unpack nibbles.
-  const crowded = (!transB && k <= CHUNK) || weight === 'int4';
-  const held = tooMany || (fewRegisters && crowded) ? 2 : 4;
+  // Invocations that do not share K hold totals of quads beside their sums: four rows of both are too much for few registers.
+  const held = tooMany || (fewRegisters && !transB && k <= CHUNK) ? 2 : 4;
   const tileM = m === 1 ? 1 : m === 2 ? 2 : held;
   // A power of two: one for each chunk, as long as sums of the others fit into workgroup memory, too.
   const widest = transB ? 16 : 64 / tileM;
