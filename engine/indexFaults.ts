@@ -5,7 +5,7 @@
 
 import { checkIndices, linearGrid } from '../kernels/index.ts';
 import { ShapeError } from './errors.ts';
-import type { BufferWindow, PooledBuffer } from './memory.ts';
+import { type BufferWindow, outsidePool, type PooledBuffer } from './memory.ts';
 import type { CommandQueue, Recorder } from './queue.ts';
 
 /** Words of the kernel's finding, filled up to whole vectors. */
@@ -97,20 +97,7 @@ export class IndexFaults {
     const made = this.#gpu.createBuffer({ size: bytes, usage, mappedAtCreation: true });
     new Uint8Array(made.getMappedRange()).fill(0);
     made.unmap();
-    const buffer: PooledBuffer = {
-      buffer: made,
-      gpu: this.#gpu,
-      id: 0,
-      bytes,
-      staging: false,
-      lastUse: 0,
-      madeBy: 0,
-      writtenBy: 0,
-      releases: 0,
-      writes: 0,
-      broken: false,
-      plan: null,
-    };
+    const buffer = outsidePool(this.#gpu, made, bytes, false);
     return { buffer, offset: 0, size: bytes };
   }
 }

@@ -48,6 +48,29 @@ export interface PooledTexture extends Pooled {
   readonly height: number;
 }
 
+/** What a new one of the pool's kind knows of itself. */
+const fresh = (gpu: GPUDevice, id: number, bytes: number, staging: boolean, madeBy: number): Pooled => ({
+  gpu,
+  id,
+  bytes,
+  staging,
+  lastUse: 0,
+  madeBy,
+  writtenBy: madeBy,
+  releases: 0,
+  writes: 0,
+  broken: false,
+  plan: null,
+});
+
+/** A buffer that is none of the pool's, for the queue. */
+export const outsidePool = (
+  gpu: GPUDevice,
+  buffer: GPUBuffer,
+  bytes: number,
+  staging: boolean,
+): PooledBuffer => ({ buffer, ...fresh(gpu, 0, bytes, staging, 0) });
+
 /** Whatever the pool gives. */
 export type Held = PooledBuffer | PooledTexture;
 
@@ -316,17 +339,7 @@ export class MemoryPool {
     );
     const pooled: Kind & Pooled = {
       ...made,
-      gpu: this.#device,
-      id: this.#nextId++,
-      bytes,
-      staging,
-      lastUse: 0,
-      madeBy: number,
-      writtenBy: number,
-      releases: 0,
-      writes: 0,
-      broken: false,
-      plan: null,
+      ...fresh(this.#device, this.#nextId++, bytes, staging, number),
     };
     fault.then((error) => {
       if (!error) return;

@@ -405,14 +405,11 @@ export class CommandQueue implements FenceClock {
       return made;
     }
     checkKernel(kernel, this.#limits.storageBuffers);
-    let made: Compiled | undefined;
     const text = textOf(kernel);
-    const refused = this.#watched(() => {
-      made = { ...this.#compile(kernel), text, trial: null, fault: null };
-    });
-    const compiled = made!;
+    const { made, caught } = this.submissions.compiling(() => this.#compile(kernel));
+    const compiled: Compiled = { ...made, text, trial: null, fault: null };
     kept.set(kernel.name, compiled);
-    compiled.trial = refused.then((error) => {
+    compiled.trial = caught.then((error) => {
       compiled.trial = null;
       if (!error) return;
       compiled.fault = new KernelError(kernel.name, compileFault(kernel, this.#passing, error.message));
@@ -422,24 +419,6 @@ export class CommandQueue implements FenceClock {
     });
     this.#expect(compiled.trial);
     return compiled;
-  }
-
-  /** Runs `work`, and says later what WebGPU refused of it, or null. */
-  #watched(work: () => void): Promise<GPUError | null> {
-    const filters = ['internal', 'validation'] as const;
-    for (const filter of filters) this.#device.pushErrorScope(filter);
-    let answers: Promise<GPUError | null>[] = [];
-    try {
-      work();
-    } finally {
-      answers = filters.map(() => this.#device.popErrorScope());
-      for (const answer of answers) answer.catch(() => {});
-    }
-    // A lost device gives no answer; it is reported by its own promise.
-    return Promise.all(answers).then(
-      ([validation, internal]) => validation ?? internal ?? null,
-      () => null,
-    );
   }
 
   #expect(verdict: Promise<void>): void {

@@ -43,7 +43,7 @@ export function implementationOf(runtime: string): Implementation {
   return /^(Chrome|Edge) /.test(runtime) ? 'Dawn' : 'unknown';
 }
 
-/** Whether there is a Node to load modules of its own from, addons among them. */
+/** Whether there is a Node, whose modules bring addons and processes: a page has none. */
 export const hasNodeModules = (of: Globals = globals()): boolean => of.process?.versions?.node !== undefined;
 
 /** A variable of the environment; undefined as well where it may not be read. */

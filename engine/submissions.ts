@@ -26,6 +26,9 @@ interface Work {
 /** How an error of WebGPU is told. */
 export type Telling = (error: GPUError) => Error | Promise<Error>;
 
+const told = (caught: Promise<GPUError | null>, tell: Telling): Promise<Error | null> =>
+  caught.then((error) => error && tell(error));
+
 export class Submissions {
   readonly #device: GPUDevice;
   readonly #tell: Telling;
@@ -53,7 +56,7 @@ export class Submissions {
   begin(tell: Telling = this.#tell): void {
     this.current = ++this.#last;
     this.#telling = tell;
-    for (let i = FILTERS.length - 1; i >= 0; i--) this.#device.pushErrorScope(FILTERS[i]!);
+    this.#push(FILTERS);
   }
 
   /** What is being recorded reads or writes this, which is not trusted. */
@@ -69,7 +72,7 @@ export class Submissions {
     const needed = [...this.#touched].map((one) => this.verdict(one));
     this.current = 0;
     this.#touched.clear();
-    const own = this.#answer(FILTERS.length, this.#telling);
+    const own = told(this.#pop(FILTERS), this.#telling);
     // Who tells it otherwise sees to it that it is heard.
     if (this.#telling === this.#tell) own.then((error) => error && this.#untold.add(error));
     this.#watch(number, own, needed);
@@ -84,24 +87,14 @@ export class Submissions {
     }
     const before = all ? buffer.madeBy : buffer.writtenBy;
     const number = ++this.#last;
-    this.#device.pushErrorScope('validation');
-    try {
-      write();
-    } finally {
-      this.#watch(number, this.#answer(1, this.#tell), [this.verdict(before)]);
-      buffer.writtenBy = number;
-    }
+    const { caught } = this.#between(['validation'], write);
+    this.#watch(number, told(caught, this.#tell), [this.verdict(before)]);
+    buffer.writtenBy = number;
   }
 
   /** Maps a buffer: what is wrong with one that could not be made was told then. */
   mapping<Mapped>(buffer: Written, map: () => Mapped): Mapped {
-    if (buffer.madeBy <= this.trusted) return map();
-    this.#device.pushErrorScope('validation');
-    try {
-      return map();
-    } finally {
-      this.#answer(1, this.#tell);
-    }
+    return buffer.madeBy <= this.trusted ? map() : this.#between(['validation'], map).made;
   }
 
   /** Makes a buffer or texture, and says later what is wrong with it, or null. */
@@ -110,29 +103,40 @@ export class Submissions {
     tell: Telling,
   ): { made: Made; number: number; fault: Promise<Error | null> } {
     const number = ++this.#last;
-    for (const filter of ['validation', 'out-of-memory'] as const) this.#device.pushErrorScope(filter);
-    let fault: Promise<Error | null> = Promise.resolve(null);
+    const { made, caught } = this.#between(['out-of-memory', 'validation'], make);
+    const fault = told(caught, tell);
+    this.#watch(number, fault, []);
+    return { made, number, fault };
+  }
+
+  /** Compiles something, and says later what WebGPU refused of it, or null. No buffer depends on that. */
+  compiling<Made>(compile: () => Made): { made: Made; caught: Promise<GPUError | null> } {
+    return this.#between(['validation', 'internal'], compile);
+  }
+
+  #between<Made>(
+    filters: readonly GPUErrorFilter[],
+    work: () => Made,
+  ): { made: Made; caught: Promise<GPUError | null> } {
+    this.#push(filters);
+    let made: Made;
+    let caught: Promise<GPUError | null>;
     try {
-      return {
-        made: make(),
-        number,
-        get fault() {
-          return fault;
-        },
-      };
+      made = work();
     } finally {
-      fault = this.#answer(2, tell);
-      this.#watch(number, fault, []);
+      caught = this.#pop(filters);
     }
+    return { made, caught };
+  }
+
+  #push(filters: readonly GPUErrorFilter[]): void {
+    for (let i = filters.length - 1; i >= 0; i--) this.#device.pushErrorScope(filters[i]!);
   }
 
   /** What the innermost scopes have caught. A lost device gives no answer; it is reported by its own promise. */
-  #answer(scopes: number, tell: Telling): Promise<Error | null> {
-    const answers = Array.from({ length: scopes }, () => this.#device.popErrorScope());
-    return Promise.all(answers.map((answer) => answer.catch(() => null))).then((errors) => {
-      const error = errors.find((one) => one !== null);
-      return error ? tell(error) : null;
-    });
+  #pop(filters: readonly GPUErrorFilter[]): Promise<GPUError | null> {
+    const answers = filters.map(() => this.#device.popErrorScope().catch(() => null));
+    return Promise.all(answers).then((errors) => errors.find((one) => one !== null) ?? null);
   }
 
   #watch(number: number, own: Promise<Error | null>, needed: readonly Promise<Error | null>[]): void {

@@ -11,10 +11,6 @@ export interface Bounds {
   readonly answer: number;
 }
 
-/** Whether there are processes here: a page has none. */
-export const hasProcesses = (): boolean =>
-  typeof process !== 'undefined' && process.versions?.node !== undefined;
-
 /** Runs programs; see {@link boundedRunner}. */
 export type BoundedRunner = (program: string, input: string | Uint8Array, bounds: Bounds) => string;
 

@@ -5,7 +5,8 @@
  */
 
 import { Template } from '@huggingface/jinja';
-import { addressOf, boundedRunner, hasProcesses } from './boundedProcess.ts';
+import { hasNodeModules } from '../engine/runtime.ts';
+import { addressOf, boundedRunner } from './boundedProcess.ts';
 
 /** What a template is given, by name. */
 export type TemplateValues = Readonly<Record<string, unknown>>;
@@ -36,7 +37,7 @@ process.stdout.write(JSON.stringify(answer));
  * @throws Error that says why not.
  */
 export async function templateRunner(): Promise<(source: string, values: TemplateValues | null) => string> {
-  if (!hasProcesses())
+  if (!hasNodeModules())
     return (source, values) => {
       const template = new Template(source);
       return values ? template.render(values) : '';

@@ -20,7 +20,7 @@ import {
   tensor,
   toF32,
 } from '../engine/index.ts';
-import type { PooledBuffer } from '../engine/memory.ts';
+import { outsidePool, type PooledBuffer } from '../engine/memory.ts';
 import { callback, checkOptions, flag, optionsSchema } from '../engine/options.ts';
 import { CUT, type DType, storedShape } from '../engine/storage.ts';
 import { isPacked, type PackedFormat } from '../kernels/index.ts';
@@ -489,21 +489,7 @@ class Staging {
       } finally {
         buffer.unmap();
       }
-      const { gpu } = this.#device;
-      copy({
-        buffer,
-        gpu,
-        id: 0,
-        bytes: this.bytes,
-        staging: true,
-        lastUse: 0,
-        madeBy: 0,
-        writtenBy: 0,
-        releases: 0,
-        writes: 0,
-        broken: false,
-        plan: null,
-      });
+      copy(outsidePool(this.#device.gpu, buffer, this.bytes, true));
       this.#device.queue.flush();
     });
     const again = () => buffer.mapAsync(GPUMapMode.WRITE);

@@ -4,7 +4,8 @@
  */
 
 import { checkValue, like, list } from '../engine/options.ts';
-import { addressOf, boundedRunner, hasProcesses } from '../models/boundedProcess.ts';
+import { hasNodeModules } from '../engine/runtime.ts';
+import { addressOf, boundedRunner } from '../models/boundedProcess.ts';
 import type { ByteFolder, ByteSource } from '../models/index.ts';
 import { parseJson } from '../models/json.ts';
 import { POINTER_LIMIT, refusePointer } from '../models/lfsPointer.ts';
@@ -137,7 +138,7 @@ async function readParquet(
     if (source.size > LARGEST_FILE) throw new Error(`it has more than ${LARGEST_FILE / 2 ** 20} MiB`);
     const bytes = await source.read(0, source.size);
     if (source.size < POINTER_LIMIT) refusePointer(source.name, new TextDecoder().decode(bytes));
-    return hasProcesses() ? await decodeApart(bytes) : await decodeHere(bytes);
+    return hasNodeModules() ? await decodeApart(bytes) : await decodeHere(bytes);
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
     throw fail(`cannot be read as Parquet (${String((cause as Error).message).split('\n')[0]})`, cause);
