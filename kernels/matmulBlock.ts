@@ -28,6 +28,7 @@ import {
   matmulParams,
   openTile,
   prologueParts,
+  type SlabOptions,
   storeTile,
   type Tile,
   tileSums,
@@ -107,25 +108,12 @@ interface Operand {
   readonly quad: (i: number, d: number | string, s: number) => string;
 }
 
-interface OperandOptions {
-  /** Its letter: names begin with it. */
-  readonly x: 'a' | 'b';
-  /** Rows of A (columns of B) of the block, the block's first one and how many there are, as WGSL. */
-  readonly width: number;
-  readonly first: string;
-  readonly size: string;
-  readonly alongK: boolean;
-  readonly depth: number;
-  readonly invocations: number;
+/** What is loaded are four numbers. */
+interface OperandOptions extends SlabOptions {
   /** Number of a tile among those beside each other, as WGSL, how many they are, and quads in each. */
   readonly tile: string;
   readonly tiles: number;
   readonly quads: number;
-  /** Expression of four numbers, with the names of their row and of their place along K. */
-  readonly read: (at: string, row: number, k: number) => string;
-  /** Statements before the loop for a row, and in it for a place along K, by those names. */
-  readonly ofRow?: (row: number, at: string) => string[];
-  readonly ofK?: (k: number, at: string) => string[];
 }
 
 function operand(o: OperandOptions): Operand {

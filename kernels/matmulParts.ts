@@ -282,3 +282,21 @@ export function storeTile(tile: Tile, vector: boolean, fusion: Fusion): string {
   });
   return lines.join('\n  ');
 }
+
+/** An operand's slabs of a kernel by blocks, and where they come from. */
+export interface SlabOptions {
+  /** Its letter: names begin with it. */
+  readonly x: 'a' | 'b';
+  /** Rows of A (columns of B) of the block, the block's first one and how many there are, as WGSL. */
+  readonly width: number;
+  readonly first: string;
+  readonly size: string;
+  readonly alongK: boolean;
+  readonly depth: number;
+  readonly invocations: number;
+  /** Expression of what is loaded, with the names of its row and of its place along K. */
+  readonly read: (at: string, row: number, k: number) => string;
+  /** Statements before the loop for a row, and in it for a place along K, by those names. */
+  readonly ofRow?: (row: number, at: string) => string[];
+  readonly ofK?: (k: number, at: string) => string[];
+}

@@ -30,6 +30,7 @@ import {
   matmulBindings,
   matmulParams,
   prologueParts,
+  type SlabOptions,
   storeSum,
 } from './matmulParts.ts';
 import { shipped } from './shipped.ts';
@@ -134,25 +135,11 @@ interface Operand {
   readonly store: readonly string[];
 }
 
-interface OperandOptions {
-  /** Its letter: names begin with it. */
-  readonly x: 'a' | 'b';
-  /** Rows of A (columns of B) of the block, the block's first one and how many there are, as WGSL. */
-  readonly width: number;
-  readonly first: string;
-  readonly size: string;
-  readonly alongK: boolean;
-  readonly depth: number;
+interface OperandOptions extends SlabOptions {
   readonly pitch: number;
-  readonly invocations: number;
   readonly vector: 1 | 4 | 8;
   readonly format: UnitsWeight;
   readonly parts: readonly string[];
-  /** Expression of what is loaded, with the names of its row and of its place along K. */
-  readonly read: (at: string, row: number, k: number) => string;
-  /** Statements before the loop for a row, and in it for a place along K, by those names. */
-  readonly ofRow?: (row: number, at: string) => string[];
-  readonly ofK?: (k: number, at: string) => string[];
 }
 
 function operand(o: OperandOptions): Operand {
