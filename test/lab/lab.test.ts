@@ -859,7 +859,7 @@ describe.skipIf(!executablePath)('the laboratory', () => {
 
   it('fetches a GGUF file of the Hub, and says how to come by the model of a link', async () => {
     const own = await browser.newContext({ serviceWorkers: 'block' });
-    own.setDefaultTimeout(60_000);
+    own.setDefaultTimeout(30_000);
     const golden = join(ROOT, 'test/golden-gguf');
     const hub = join(folder, 'hub');
     mkdirSync(hub);
@@ -881,8 +881,8 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     // What the link asked is asked of it.
     expect(await there.inputValue('#text')).toBe('Hello');
     expect(await there.inputValue('#direction')).toBe('plain');
-    // A page that is left at once has not put the file away yet.
-    await there.waitForTimeout(12_000);
+    // The address names the model as it is kept.
+    await there.waitForFunction(() => decodeURIComponent(location.hash).includes('hub:'));
     const requests = seen.requests;
     await there.reload();
     await called('SmolLM2-135M-Instruct.Q4_1.gguf');

@@ -11,6 +11,7 @@ import { basename, dirname, join } from 'node:path';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
+import type { Reference } from '../models/realReference.ts';
 import { answered, drop } from './page.ts';
 import { buildAndServe, type Site } from './site.ts';
 
@@ -23,23 +24,6 @@ if (!there)
     'NEURGRAD_REAL_MODEL names no SmolLM2-135M-Instruct.Q4_1.gguf with reference.json beside it: the page with a real model is skipped',
   );
 if (problem) console.error(`\n*** The page with a real model is NOT tested: ${problem} ***\n`);
-
-interface Reference {
-  readonly sweep: readonly number[];
-  readonly cases: readonly {
-    readonly prompt: string;
-    readonly top: readonly (readonly [number, string, number])[];
-    readonly p: number;
-    readonly neurons: readonly {
-      readonly site: 'pre_linear' | 'post';
-      readonly layer: number;
-      readonly index: number;
-      readonly a: number;
-      readonly grad: number;
-      readonly p: readonly number[];
-    }[];
-  }[];
-}
 
 /** On a processor: a backward of 135 million numbers takes some seconds. */
 const PATIENCE = 120_000;

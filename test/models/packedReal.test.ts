@@ -10,24 +10,7 @@ import { expect, it } from 'vitest';
 import { openDevice } from '../../engine/index.ts';
 import { loadModel, openModelFiles, planMemory, resolveModelFolder, runModel } from '../../models/index.ts';
 import { sweep } from '../../neurgrad/index.ts';
-
-interface Reference {
-  readonly sweep: readonly number[];
-  readonly cases: readonly {
-    readonly prompt: string;
-    readonly ids: readonly number[];
-    readonly position: number;
-    readonly top: readonly (readonly [id: number, token: string, p: number])[];
-    readonly neurons: readonly {
-      readonly site: 'pre_linear' | 'post';
-      readonly layer: number;
-      readonly index: number;
-      readonly a: number;
-      readonly grad: number;
-      readonly p: readonly number[];
-    }[];
-  }[];
-}
+import type { Reference } from './realReference.ts';
 
 const file = process.env.NEURGRAD_REAL_MODEL;
 if (!file)
