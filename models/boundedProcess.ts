@@ -22,6 +22,11 @@ export type BoundedRunner = (program: string, input: string | Uint8Array, bounds
  */
 export async function boundedRunner(): Promise<BoundedRunner> {
   const { spawnSync } = await import('node:child_process');
+  return runnerBy(spawnSync);
+}
+
+/** The same at once, for modules that only Node loads. */
+export function runnerBy(spawnSync: typeof import('node:child_process').spawnSync): BoundedRunner {
   return (program, input, { seconds, mebibytes, answer }) => {
     const flags = [`--max-old-space-size=${mebibytes}`, '--input-type=module', '--eval', program];
     const { status, signal, error, stdout } = spawnSync(process.execPath, flags, {

@@ -6,9 +6,19 @@
  * is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
  */
 
-import { checkOptions, checkValue, like, list, one, optionsSchema, text, whole } from '../engine/options.ts';
-import { feedForwardOf } from '../models/description.ts';
-import { checkFinite } from '../models/finite.ts';
+import * as v from 'valibot';
+import { UserError } from '../engine/errors.ts';
+import {
+  callback,
+  checkOptions,
+  checkValue,
+  like,
+  list,
+  one,
+  optionsSchema,
+  text,
+  whole,
+} from '../engine/options.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import {
   type LanguageModel,
@@ -30,21 +40,21 @@ import {
   numbersOf,
   type Sign,
 } from './conventions.ts';
-import { besideSite, outputDerivatives } from './difference/injection.ts';
-import { resolveSite, SITES, siteHook, siteOfHook } from './neuron.ts';
+import { resolveSite, SITES, siteHook } from './neuron.ts';
 import {
   checkProbe,
   checkTarget,
   differentiated,
-  gradientFactor,
   neuronPosition,
   type Probe,
   probeRows,
   targetOrArgmax,
-  targetValues,
   tokenField,
 } from './predict.ts';
-import { gradientNoise, spreadOf } from './rounding.ts';
+import { hooksOf, neuronsAt, type ProbedHooks, probedHooks } from './probed.ts';
+import { answersOf, type ProbeJob, probeMany } from './probeMany.ts';
+
+export { neuronsAt, type ProbedHooks } from './probed.ts';
 
 /** What gradients are taken of, and where. */
 export interface GradientOptions {
@@ -71,6 +81,29 @@ export const gradientOptions = optionsSchema<GradientOptions>({
   ...conventionFields,
 });
 
+/** {@link GradientOptions} of several prompts. */
+export interface ManyGradientOptions extends Omit<GradientOptions, 'target'> {
+  /**
+   * Token id, one for all or one a prompt; default each prompt's argmax. Several targets of a prompt: give it once for each, and
+   * what they share is computed once where there is a cache.
+   */
+  readonly target?: number | undefined | readonly (number | undefined)[];
+  /** Told after each pass how many of all prompts are done. */
+  readonly onProgress?: (done: number, all: number) => void;
+}
+
+/** {@link ManyGradientOptions} */
+export const manyGradientOptions = optionsSchema<ManyGradientOptions>({
+  ...gradientOptions.entries,
+  target: like(
+    (value) =>
+      v.is(tokenField, value) ||
+      (Array.isArray(value) && value.every((id) => id === undefined || v.is(tokenField, id))),
+    "a token's id, or a list of one a prompt",
+  ),
+  onProgress: callback(),
+});
+
 /** One value a neuron, flattened: layer * width + index. */
 export interface NeuronGradients {
   readonly layers: number;
@@ -93,19 +126,6 @@ export interface NeuronGradients {
   /** Neurons whose activation, or gradient, is exactly 0. */
   readonly zeros: { readonly activation: number; readonly gradient: number };
   readonly conventions: Conventions;
-}
-
-/** Activations, gradients and their noise [width] at the neurons' position for each hook name, and the target's values. */
-export interface ProbedHooks {
-  readonly activation: ReadonlyMap<string, Float32Array>;
-  readonly gradient: ReadonlyMap<string, Float64Array>;
-  /** Values that the gradients at a site are multiples of, where it has such. */
-  readonly beside: ReadonlyMap<string, Float32Array>;
-  /** What of each gradient may be rounding. */
-  readonly noise: ReadonlyMap<string, Float64Array>;
-  readonly target: Record<Quantity, number>;
-  /** Standard deviation of the logits where the target is read. */
-  readonly spread: number;
 }
 
 /** A run of a prompt that is no larger than the neurons at one position need. */
@@ -197,18 +217,9 @@ export async function probeHooks(
   checkProbe('probeHooks', model, probe);
   checkValue('probeHooks', 'names', nameList, names);
   const { position } = probe;
-  const feedForward = feedForwardOf(model.description);
-  // What a site's gradient is a multiple of is read beside it.
-  const places = names.map((name) => {
-    const { layer, site } = siteOfHook(name);
-    const beside = besideSite(feedForward, site);
-    return { name, site, beside: beside && siteHook(layer, beside) };
-  });
-  const captured = !activations
-    ? []
-    : [...new Set([...names, ...places.flatMap(({ beside }) => (beside ? [beside] : []))])];
+  const hooks = hooksOf(model, names, activations);
   const options = {
-    capture: captured,
+    capture: hooks.captured,
     grad: { at: names, of: { of: differentiated(of), target: [target], position: [position] } },
   };
   const plain = model instanceof Transformer ? plainRun(model, probe, at, options, prefix) : null;
@@ -226,41 +237,23 @@ export async function probeHooks(
     const read = await Promise.all(wanted.map((name) => tensors.get(name)!.read()));
     return new Map(wanted.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
   };
-  const [logits, activation, device] = await Promise.all([
+  const [logits, activation, gradient] = await Promise.all([
     run.logits.read(),
-    readAll(captured, run.captures),
+    readAll(hooks.captured, run.captures),
     readAll(names, run.gradients),
   ]);
-  const values = targetValues(logits, target);
-  for (const name of captured) checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
-  for (const name of names) checkFinite(device.get(name)!, `the gradients at ${name}`, 'neuron');
-  const factor = gradientFactor(of, values);
-  const gradient = new Map([...device].map(([name, g]) => [name, Float64Array.from(g, (v) => factor * v)]));
-  const spread = spreadOf(logits);
-  const known = activations ? places : [];
-  const noise = new Map(
-    known.map(({ name, site, beside }) => {
-      const own = activation.get(name)!;
-      const other = beside ? activation.get(beside) : undefined;
-      const about = {
-        gradient: gradient.get(name)!,
-        factor: outputDerivatives(feedForward, site, own, other),
-        spread: of === 'logit' ? 0 : spread,
-      };
-      return [name, gradientNoise(model, about)];
-    }),
-  );
-  const beside = new Map(
-    known.flatMap(({ name, beside }) => (beside ? [[name, activation.get(beside)!] as const] : [])),
-  );
-  return { activation, gradient, beside, noise, target: values, spread };
+  return probedHooks(model, hooks, of, target, { logits, activation, gradient });
 }
 
-/** One token's values [width] of all tokens', or of that token's alone. */
-export function neuronsAt(values: Float32Array, at: number, width: number): Float32Array {
-  return values.length === width ? values : values.subarray(at * width, (at + 1) * width);
-}
-
+/**
+ * The same of many prompts of any lengths, in passes of as many as fit: the same bits as one by one.
+ * @throws UserError as for one, and where targets are not one a prompt.
+ */
+export function neuronGradients(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  options?: ManyGradientOptions,
+): Promise<NeuronGradients[]>;
 /**
  * Activation, G_C and NeurGrad of all neurons for one prompt.
  * @throws UserError for an option or value that there is not, a target outside the vocabulary or a position outside the prompt.
@@ -277,24 +270,86 @@ export function neuronsAt(values: Float32Array, at: number, width: number): Floa
  * model.device.destroy();
  * ```
  */
-export async function neuronGradients(
+export function neuronGradients(
   model: LanguageModel,
   probe: Probe,
-  options: GradientOptions = {},
-): Promise<NeuronGradients> {
-  checkOptions('neuronGradients', gradientOptions, options);
+  options?: GradientOptions,
+): Promise<NeuronGradients>;
+export async function neuronGradients(
+  model: LanguageModel,
+  probes: Probe | readonly Probe[],
+  options: ManyGradientOptions | GradientOptions = {},
+): Promise<NeuronGradients | NeuronGradients[]> {
+  if (isMany(probes)) return gradientsOfMany(model, probes, options);
+  const probe = probes;
+  checkOptions('neuronGradients', gradientOptions, options as GradientOptions);
   checkProbe('neuronGradients', model, probe);
-  const { of = 'prob', direction = 'outward', sign = '+' } = options;
+  const { of = 'prob' } = options;
   const site = resolveSite(options.site ?? 'paper', model);
   const at = neuronPosition(probe, options.neuronPosition);
-  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  const asked = options.target as number | undefined;
+  if (asked !== undefined) checkTarget(asked, model.sizes.vocabulary);
   using prefix = plainPrefix(model, probe, at);
-  const target = await targetOrArgmax(model, probe, options.target, prefix);
-  const { layers, width } = model.sizes;
-  const names = Array.from({ length: layers }, (_, layer) => siteHook(layer, site));
+  const target = await targetOrArgmax(model, probe, asked, prefix);
+  const names = siteHooks(model, site);
   const read = await probeHooks(model, probe, at, names, of, target, true, prefix);
+  return gradientsOf(model, { probe, at, target }, read, names, conventionsOf(model, site, options));
+}
 
-  const conventions: Conventions = { site, of, direction, sign, dtype: numbersOf(model) };
+const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
+
+async function gradientsOfMany(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  options: ManyGradientOptions,
+): Promise<NeuronGradients[]> {
+  checkOptions('neuronGradients', manyGradientOptions, options);
+  for (const probe of probes) checkProbe('neuronGradients', model, probe);
+  const { of = 'prob', target, onProgress } = options;
+  const site = resolveSite(options.site ?? 'paper', model);
+  const asked = probes.map((_, i) => (isList(target) ? target[i] : target));
+  if (isList(target) && target.length !== probes.length)
+    throw new UserError(
+      'option',
+      `neuronGradients: ${target.length} targets for ${probes.length} prompts; give one a prompt, or one for all`,
+    );
+  for (const id of asked) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
+  const places = probes.map((probe) => neuronPosition(probe, options.neuronPosition));
+  const open = [...new Set(probes.filter((_, i) => asked[i] === undefined))];
+  const answers = await answersOf(model, open);
+  const answerOf = new Map(open.map((probe, i) => [probe, answers[i]!]));
+  const jobs = probes.map(
+    (probe, i): ProbeJob => ({
+      probe,
+      at: places[i]!,
+      target: asked[i] ?? answerOf.get(probe)!,
+    }),
+  );
+  const names = siteHooks(model, site);
+  const conventions = conventionsOf(model, site, options);
+  const found = await probeMany(model, jobs, names, of, onProgress);
+  return found.map((read, i) => gradientsOf(model, jobs[i]!, read, names, conventions));
+}
+
+const isList = <Value>(value: Value | readonly Value[]): value is readonly Value[] => Array.isArray(value);
+
+const siteHooks = ({ sizes }: LanguageModel, site: Site): string[] =>
+  Array.from({ length: sizes.layers }, (_, layer) => siteHook(layer, site));
+
+const conventionsOf = (
+  model: LanguageModel,
+  site: Site,
+  { of = 'prob', direction = 'outward', sign = '+' }: Pick<GradientOptions, 'of' | 'direction' | 'sign'>,
+): Conventions => ({ site, of, direction, sign, dtype: numbersOf(model) });
+
+function gradientsOf(
+  { sizes }: LanguageModel,
+  { probe, at, target }: ProbeJob,
+  read: ProbedHooks,
+  names: readonly string[],
+  conventions: Conventions,
+): NeuronGradients {
+  const { layers, width } = sizes;
   const activation = new Float32Array(layers * width);
   const gradient = new Float64Array(layers * width);
   const noise = new Float64Array(layers * width);

@@ -21,6 +21,8 @@ export { linearRange, turningPoints } from './curve/shape.ts';
 export {
   type GradientOptions,
   gradientOptions,
+  type ManyGradientOptions,
+  manyGradientOptions,
   type NeuronGradients,
   neuronGradients,
   type ProbedHooks,
@@ -63,6 +65,7 @@ export {
   tokenField,
   topPredictions,
 } from './predict.ts';
+export { predictMany } from './probeMany.ts';
 export { encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';

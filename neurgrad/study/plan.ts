@@ -34,8 +34,9 @@ const schema = part({
   // How their weight matrices are kept.
   dtype: v.optional(one(WEIGHT_DTYPES), 'f32'),
   prompts: part({
-    // A JSONL file, or ParaRel's folder (`objects/`, `templates/`).
+    // A file or folder of any form in docs/prompts.md.
     path: text,
+    // What it is its fields say; kept for the plans that name it.
     format: v.optional(one(['jsonl', 'myriadlama', 'pararel']), 'jsonl'),
     count,
     seed,

@@ -161,6 +161,8 @@ async function chosenPrompts(
     options.onNote?.(
       `${name}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
     );
+  for (const [reason, count] of Object.entries(questions.dropped))
+    options.onNote?.(`${plan.prompts.path}: ${count} left out: ${reason}`);
   const remark = unknownRemark(opened.tokenizer, selection.prompts);
   if (remark !== null) options.onNote?.(`${name}: ${remark}`);
   return folder.keepNote(promptsFile(number), selection);

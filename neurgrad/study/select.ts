@@ -16,6 +16,8 @@ import type { Questions } from './prompts.ts';
 
 /** A prompt that a study runs. */
 export interface SelectedPrompt {
+  /** The question's; undefined in studies of before. */
+  readonly id: string | undefined;
   readonly text: string;
   readonly answer: string;
   readonly ids: readonly number[];
@@ -68,13 +70,13 @@ export async function selectPrompts(
   const order = shuffled(questions.count, seededRandom(plan.seed));
   let tried = 0;
   while (prompts.length < plan.count && tried < order.length) {
-    const chunk: { prompt: Prompt; answer: string; target: number; fact: string }[] = [];
+    const chunk: { id: string; prompt: Prompt; answer: string; target: number; fact: string }[] = [];
     while (chunk.length < CHUNK && tried < order.length) {
       const question = questions.at(order[tried++]!);
       const found = encode(model, tokenizer, question.prompt, question.answer);
       if (typeof found === 'string') dropped[found]++;
       else if (plan.hideAnswer && contains(question.prompt, question.answer)) dropped[REASONS[2]]++;
-      else chunk.push({ ...found, answer: question.answer, fact: question.fact });
+      else chunk.push({ ...found, id: question.id, answer: question.answer, fact: question.fact });
     }
     const answers = plan.answeredRight
       ? await argmaxes(
@@ -82,7 +84,7 @@ export async function selectPrompts(
           chunk.map(({ prompt }) => prompt),
         )
       : chunk.map(({ target }) => target);
-    for (const [i, { prompt, answer, target, fact }] of chunk.entries()) {
+    for (const [i, { id, prompt, answer, target, fact }] of chunk.entries()) {
       if (prompts.length === plan.count) {
         // Looked at too early: as if never tried.
         tried--;
@@ -92,7 +94,7 @@ export async function selectPrompts(
       else if (answers[i] !== target) dropped[REASONS[4]]++;
       else {
         facts.add(fact);
-        prompts.push({ text: prompt.text, answer, ids: prompt.ids, position: prompt.position, target });
+        prompts.push({ id, text: prompt.text, answer, ids: prompt.ids, position: prompt.position, target });
       }
     }
     onProgress?.(prompts.length, plan.count);

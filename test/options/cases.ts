@@ -156,6 +156,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     'Tokenizer.singleToken': { call: (o) => tokenizer.singleToken('x', o), right: { kind: 'masked' } },
 
     neuronGradients: { call: (o) => neurgrad.neuronGradients(none, none, o) },
+    'neuronGradients ManyGradientOptions': { call: (o) => neurgrad.neuronGradients(none, [], o) },
     integrateLayers: { call: (o) => neurgrad.integrateLayers(none, none, o) },
     integrateNeurons: { call: (o) => neurgrad.integrateNeurons(none, none, none, o) },
     fitCurve: { call: (o) => neurgrad.fitCurve([-1, 0, 1], [0, 1, 2], o) },
