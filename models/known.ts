@@ -32,10 +32,10 @@ export interface KnownModel {
   /** Of the file of weights, and its SHA-256. */
   readonly bytes: number;
   readonly sha256: string;
-  /** Device bytes for 64 tokens and a backward, as `neurgrad plan` says, to two digits; with int8 a GGUF file's blocks stay packed. */
+  /** Device bytes for 64 tokens and a backward, as `neurgrad plan` says, to two digits; `packed`, which a GGUF file is by default, in place of `int8`. */
   readonly memory: Readonly<
     Record<Extract<WeightDtype, 'f32' | 'f16'>, number> &
-      Partial<Record<Extract<WeightDtype, 'int8'>, number>>
+      Partial<Record<Extract<WeightDtype, 'int8' | 'packed'>, number>>
   >;
   /** The commands that were run with it. */
   readonly ran: readonly string[];
@@ -85,7 +85,7 @@ export const KNOWN_MODELS: readonly KnownModel[] = [
     parameters: 134_515_008,
     bytes: 98_362_432,
     sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
-    memory: { f32: 610e6, f16: 330e6, int8: 150e6 },
+    memory: { f32: 610e6, f16: 330e6, packed: 150e6 },
     ran: ['predict', 'generate', 'gradients', 'sweep', 'steer'],
     compared: 'transformers in float64: probabilities, activations, gradients, sweeps',
   },

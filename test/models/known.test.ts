@@ -39,7 +39,7 @@ describe.each(KNOWN_MODELS)('$name', (known) => {
     expect(config.family.type).toBe(known.family);
     const sizes = parametersOf(config.description).map(({ shape }) => shape.reduce((a, b) => a * b, 1));
     expect(sizes.reduce((a, b) => a + b)).toBe(known.parameters);
-    for (const dtype of ['f32', 'f16', 'int8'] as const) {
+    for (const dtype of ['f32', 'f16', 'int8', 'packed'] as const) {
       if (known.memory[dtype] === undefined) continue;
       const { resident } = planMemory(config, checkpoint, { dtype });
       expect(Math.abs(resident / known.memory[dtype] - 1), dtype).toBeLessThan(0.05);
@@ -61,7 +61,7 @@ test('the table of the docs is the list', async () => {
     'family',
     'parameters',
     'file',
-    'device: f32, f16, int8',
+    'device: f32, f16, int8 (GGUF: packed)',
     'licence',
     'run',
     'compared with',
@@ -71,7 +71,9 @@ test('the table of the docs is the list', async () => {
     `\`${of.family}\``,
     of.parameters.toLocaleString('en'),
     megabytes(of.bytes),
-    [memory.f32, memory.f16, memory.int8].map((bytes) => (bytes ? megabytes(bytes) : '-')).join(', '),
+    [memory.f32, memory.f16, memory.packed ?? memory.int8]
+      .map((bytes) => (bytes ? megabytes(bytes) : '-'))
+      .join(', '),
     of.licence,
     of.ran.join(', '),
     of.compared,

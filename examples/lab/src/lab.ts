@@ -214,6 +214,7 @@ export class Lab {
     this.#before = null;
     this.#missing = false;
     this.#card = card;
+    askToKeep(source);
     const { text, site } = this.#state;
     const [example = ''] = this.examples();
     this.#state = {
@@ -603,6 +604,11 @@ export class Lab {
   get link(): string {
     return `${location.href.replace(/#.*$/, '')}#${toHash(this.#state)}`;
   }
+}
+
+/** What was fetched or dropped is kept; without this the browser may throw it away when its disk fills up. It may say no, and all works as ever. */
+function askToKeep({ kind }: ModelSource): void {
+  if (kind === 'hub' || kind === 'gguf') navigator.storage?.persist?.().catch(() => false);
 }
 
 const START: State = {

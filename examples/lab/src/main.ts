@@ -620,7 +620,7 @@ byId('known').replaceChildren(
     menuEntry(
       `hub:${model}`,
       name,
-      `${(parameters / 1e6).toFixed(0)} million parameters. ${licence}. ${megabytes(bytes)} to fetch; needs ${megabytes(memory.f32)} on the graphics device as float32, ${megabytes(memory.f16)} in 16 bits.`,
+      `${(parameters / 1e6).toFixed(0)} million parameters. ${licence}. ${megabytes(bytes)} to fetch; needs ${megabytes(memory.f32)} on the graphics device as float32, ${megabytes(memory.f16)} in 16 bits${memory.packed ? `, ${megabytes(memory.packed)} packed as in the file` : ''}.`,
     ),
   ),
 );
