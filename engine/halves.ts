@@ -1,8 +1,9 @@
 /**
- * f32 numbers to 16 bits and back, and those of groups to f32, from one storage to another.
+ * f32 numbers to 16 bits and back, those of groups to f32, and integers, from one storage to another.
  */
 
 import {
+  castIntegers,
   dequantise,
   type GroupedFormat,
   type HalfFormat,
@@ -69,4 +70,9 @@ export function dequantiseInto(from: Storage, to: Storage, length: number, first
       linearGrid(n),
     );
   }
+}
+
+/** Integers to f32, or f32 cut off to integers. */
+export function castInto(from: Storage, to: Storage): void {
+  copy(() => [castIntegers(to.dtype === 'f32' ? 'f32' : 'u32'), 1], from, to, 0);
 }

@@ -5,6 +5,7 @@ export * from './ceiling.ts';
 export * from './clip.ts';
 export { type Capabilities, Device, type DeviceInfo, type DeviceOptions } from './device.ts';
 export * from './errors.ts';
+export * from './initialisers.ts';
 export * from './lossScale.ts';
 export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
@@ -48,7 +49,9 @@ export {
   tanh,
   where,
 } from './ops/elementwise.ts';
-export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32 } from './ops/matmul.ts';
+export * from './ops/functions.ts';
+export * from './ops/logic.ts';
+export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32, toU32 } from './ops/matmul.ts';
 export {
   layerNorm,
   normBackwardTwin,
@@ -74,6 +77,17 @@ export * from './optimiser.ts';
 export type { Field, OptionsSchema } from './options.ts';
 export { Plan, record } from './plan.ts';
 export type { KernelProfile, KernelSpan } from './profiler.ts';
+export {
+  bernoulli,
+  dropout,
+  Generator,
+  type RandnOptions,
+  type RandOptions,
+  rand,
+  randint,
+  randn,
+  type Seed,
+} from './random.ts';
 export * from './recompute.ts';
 export * from './schedule.ts';
 export { keep, scope } from './scope.ts';

@@ -6,6 +6,7 @@
 import { grad } from './autograd.ts';
 import { GradientError } from './errors.ts';
 import { callback, checkValue } from './options.ts';
+import { drawing, drawingAgain } from './random.ts';
 import { scope } from './scope.ts';
 import {
   changedSince,
@@ -21,7 +22,7 @@ import {
 
 /**
  * fn(x), with nothing saved but x. `parameters` are the other tensors that `fn` reads and whose gradients are wanted.
- * `fn` must compute the same each time. Its gradient has no gradient of its own. @throws GradientError where `fn` reads another
+ * `fn` must compute the same each time; what it draws from a `Generator` it draws again. Its gradient has no gradient of its own. @throws GradientError where `fn` reads another
  * tensor whose gradient is wanted, which would be lost.
  * @example
  * ```ts
@@ -39,7 +40,7 @@ export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: read
   checkValue('recompute', 'fn', callback(), fn);
   checkTensors('recompute', { x });
   checkTensorList('recompute', 'parameters', parameters);
-  const [y, read] = trackedReads(() => noGrad(() => scope(() => fn(x))));
+  const [[y, drawn], read] = trackedReads(() => drawing(() => noGrad(() => scope(() => fn(x)))));
   const named = new Set([x, ...parameters].map((t) => t.track));
   const lost = [...read].filter((track) => !named.has(track)).length;
   if (lost > 0 && recordingIsOn()) {
@@ -57,7 +58,8 @@ export function recompute(fn: (x: Tensor) => Tensor, x: Tensor, parameters: read
         const again = saved[0]!.detach().requireGrad();
         const inputs = [again, ...parameters];
         const wanted = inputs.filter((_, i) => needs[i]);
-        const found = grad(fn(again), wanted, { cotangent: dy.detach(), unconnected: 'zero' });
+        const y = drawingAgain(drawn, () => fn(again));
+        const found = grad(y, wanted, { cotangent: dy.detach(), unconnected: 'zero' });
         let next = 0;
         return inputs.map((_, i) => (needs[i] ? found[next++]! : null));
       }),

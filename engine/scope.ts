@@ -116,3 +116,6 @@ export function scope<T>(fn: () => T, keepTape = false): T {
     for (const node of loose) node.settle();
   }
 }
+
+/** An operation made of operations: what it makes on the way is freed, what it records stays as if each had been called. */
+export const composed = <T>(fn: () => T): T => scope(fn, true);

@@ -49,8 +49,11 @@ export {
 } from './packing.ts';
 export * from './patch.ts';
 export { dequantise, narrow, quantise, quantiseWhole } from './quantise.ts';
+export * from './random.ts';
 export { argmaxRows, type Reduction, ROW_GROUP, reduceRows } from './reduce.ts';
 export { rotary } from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
+export * from './scan.ts';
 export * from './softmax.ts';
+export * from './sort.ts';

@@ -82,19 +82,36 @@ fn sign4(x: vec4f) -> vec4f {
 }
 `;
 
-/**
- * Sine and cosine of any float32, where WGSL promises 5e-4 between -pi and pi and nothing beyond. From pi/4 on the argument is
- * reduced as Payne & Hanek (1983) do: of x = w 2^(e - 158) times 2/pi only the 96 bits of 2/pi matter that w brings next to the
- * point. The polynomials are those of Cephes (Moshier), sinf and cosf.
- */
-export const TRIGONOMETRY = `
-const TWO_OVER_PI = array<u32, 9>(0u, 0u, 0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu);
+/** The upper half of a product of two integers. */
+export const HIGH_PRODUCT = `
 fn high_product(a: u32, b: u32) -> u32 {
   let low = (a & 0xffffu) * (b & 0xffffu);
   let left = (a >> 16u) * (b & 0xffffu) + (low >> 16u);
   let right = (a & 0xffffu) * (b >> 16u) + (left & 0xffffu);
   return (a >> 16u) * (b >> 16u) + (left >> 16u) + (right >> 16u);
 }
+`;
+
+/** Sine and cosine within an eighth of a turn, of radians: the polynomials of Cephes (Moshier), sinf and cosf. */
+export const TURN_POLYNOMIALS = `
+fn sine(r: f32) -> f32 {
+  let z = r * r;
+  return r + r * z * (-0.16666654611 + z * (0.0083321608736 + z * -0.00019515295891));
+}
+fn cosine(r: f32) -> f32 {
+  let z = r * r;
+  return 1.0 - 0.5 * z + z * z * (0.041666645683 + z * (-0.0013887316255 + z * 0.000024433157118));
+}
+`;
+
+/**
+ * Sine and cosine of any float32, where WGSL promises 5e-4 between -pi and pi and nothing beyond. From pi/4 on the argument is
+ * reduced as Payne & Hanek (1983) do: of x = w 2^(e - 158) times 2/pi only the 96 bits of 2/pi matter that w brings next to the
+ * point.
+ */
+export const TRIGONOMETRY = `
+const TWO_OVER_PI = array<u32, 9>(0u, 0u, 0xa2f9836eu, 0x4e441529u, 0xfc2757d1u, 0xf534ddc0u, 0xdb629599u, 0x3c439041u, 0xfe5163abu);
+${HIGH_PRODUCT}
 // Quarter turns of a number from pi/4 on, modulo 4, and what is left over, within +-pi/4.
 struct Turn { quarters: u32, rest: f32 }
 fn turn(bits: u32) -> Turn {
@@ -116,14 +133,7 @@ fn turn(bits: u32) -> Turn {
   let rest = (f32(above) * 0x1p-30f + f32(below) * 0x1p-62f) * 1.5707963268;
   return Turn((top >> 30u) + select(0u, 1u, back), select(rest, -rest, back));
 }
-fn sine(r: f32) -> f32 {
-  let z = r * r;
-  return r + r * z * (-0.16666654611 + z * (0.0083321608736 + z * -0.00019515295891));
-}
-fn cosine(r: f32) -> f32 {
-  let z = r * r;
-  return 1.0 - 0.5 * z + z * z * (0.041666645683 + z * (-0.0013887316255 + z * 0.000024433157118));
-}
+${TURN_POLYNOMIALS}
 fn trigonometric(x: f32, quarters: u32) -> f32 {
   let bits = bitcast<u32>(x);
   let size = bits & ${SIZE};
@@ -232,3 +242,57 @@ fn log1p_(f: f32) -> f32 {
   return select(log(1.0 + f), near, abs(t) <= 0.25);
 }
 `;
+
+/** log(1 + x) of four, with {@link LOGARITHM}: near 0 by its series, so that a small x keeps its digits. */
+export const LOG1P4 = `
+${LOGARITHM}
+fn log1p4(x: vec4f) -> vec4f {
+  let t = x / (2.0 + x);
+  let u = t * t;
+  let near = ${LOG1P_SERIES('t', 'u')};
+  return select(log4(1.0 + x), near, (x > vec4f(-0.4)) & (x < vec4f(0.65)));
+}
+`;
+
+/**
+ * `power(u, v)`: u^v. Whole exponents below 32 by repeated squaring, which is exact where the result is; others as e^(v log |u|), whose
+ * error grows with that exponent: 2 + 3 |v log |u|| float32 steps. What is special is so as IEEE 754 has it (pow).
+ */
+export const power = (element: 'f32' | 'vec4f'): string => {
+  const u = BITS[element];
+  const logarithm = element === 'f32' ? 'log4(vec4f(b)).x' : 'log4(b)';
+  return `
+${LOGARITHM}
+fn power(u: ${element}, v: ${element}) -> ${element} {
+  let ubits = bitcast<${u}>(u);
+  let vbits = bitcast<${u}>(v);
+  let usize = ubits & ${u}(${SIZE});
+  let vsize = vbits & ${u}(${SIZE});
+  let down = vbits > ${u}(0x80000000u);
+  let b = bitcast<${element}>(usize);
+  let n = bitcast<${element}>(vsize);
+  let count = ${u}(min(n, ${element}(16777216.0)));
+  let whole = (vsize >= ${u}(0x4b000000u)) | (${element}(count) == n);
+  let odd = whole & (vsize < ${u}(0x4b800000u)) & ((count & ${u}(1u)) == ${u}(1u));
+  var product = ${element}(1.0);
+  var squared = b;
+  for (var i = 0u; i < 5u; i++) {
+    product = select(product, product * squared, ((count >> ${u}(i)) & ${u}(1u)) == ${u}(1u));
+    squared *= squared;
+  }
+  product = select(product, 1.0 / product, down);
+  let general = exp(v * ${logarithm});
+  let infinite = ${u}(${INFINITY});
+  var bits = bitcast<${u}>(select(general, product, whole & (vsize < ${u}(0x42000000u))));
+  // Past every number, or to 0: where 0, an infinity or a larger exponent than can matter is involved.
+  let above = usize > ${u}(0x3f800000u);
+  bits = select(bits, select(${u}(0u), infinite, above != down), (vsize == infinite) | (usize == infinite) | (usize == ${u}(0u)));
+  bits = select(bits, ${u}(0x3f800000u), (vsize == ${u}(0u)) | (usize == ${u}(0x3f800000u)));
+  let below = (ubits > ${u}(${SIZE}));
+  bits = select(bits, bits | ${u}(0x80000000u), below & odd & (vsize != ${u}(0u)));
+  let none = (below & !whole & (usize != ${u}(0u)) & (usize < infinite)) | (vsize > infinite) | (usize > infinite);
+  bits = select(bits, ${u}(0x7fc00000u), none & (vsize != ${u}(0u)) & (ubits != ${u}(0x3f800000u)));
+  return bitcast<${element}>(bits);
+}
+`;
+};

@@ -5,17 +5,23 @@
 import {
   type ActivationName,
   activationBackward as activationBackwardKernel,
+  type BinaryLayout,
   type BinaryName,
   binary,
+  givesIntegers,
+  type IntegerBinaryName,
+  integerBinary,
   linearGrid,
   select,
   TANH_CUBIC,
   TANH_LINEAR,
+  takesIntegers,
   type UnaryName,
   unary,
 } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { checkOptions, checkValue, like, one, optionsSchema, positive } from '../options.ts';
+import { composed } from '../scope.ts';
 import { commonRows } from '../storage.ts';
 import {
   checkNumber,
@@ -23,6 +29,7 @@ import {
   checkTensors,
   empty,
   full,
+  integers,
   neededBy,
   noGrad,
   oneDevice,
@@ -42,14 +49,23 @@ type Shaped = Pick<Tensor, 'shape' | 'rank'>;
 const sameShape = (a: readonly number[], b: readonly number[]): boolean =>
   a.length === b.length && a.every((size, i) => size === b[i]);
 
-function requireF32(op: string, ...tensors: Tensor[]): void {
+/** What operands are of, all alike: f32, or u32 where the operation `takes` integers. @throws UserError, ShapeError, DeviceError */
+function numberOf(op: string, takes: boolean, ...tensors: Tensor[]): 'f32' | 'u32' {
   for (const t of tensors) checkTensor(op, 'an operand', t);
   oneDevice(op, ...tensors);
+  const { dtype } = tensors[0]!;
+  if (takes && dtype === 'u32' && tensors.every((t) => t.dtype === 'u32')) return 'u32';
   for (const t of tensors)
-    if (t.dtype !== 'f32') throw new ShapeError(op, `needs f32, got ${t.dtype} ${showShape(t)}`);
+    if (t.dtype !== 'f32')
+      throw new ShapeError(
+        op,
+        `needs f32, got ${t.dtype} ${showShape(t)}${takes && t.dtype === 'u32' ? ' beside another dtype; toF32() or toU32() makes them alike' : t.dtype === 'u32' ? '; use toF32()' : ''}`,
+      );
+  return 'f32';
 }
 
-function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
+/** A kernel's function of each element, whose scalars are s and t, without recording. */
+export function runUnary(name: UnaryName, x: Tensor, s = 0, t = 0): Tensor {
   checkTensor(name, 'x', x, ['f32']);
   const y = empty(x.device, x.shape);
   const row = [
@@ -93,7 +109,7 @@ export function reciprocal(x: Tensor, numerator = 1): Tensor {
 }
 
 /** An elementwise function whose derivative is given as an operation of its argument. */
-function unaryOp(name: UnaryName, derivative: ((x: Tensor) => Tensor) | null): (x: Tensor) => Tensor {
+export function unaryOp(name: UnaryName, derivative: ((x: Tensor) => Tensor) | null): (x: Tensor) => Tensor {
   return (x) =>
     operation(
       name,
@@ -273,10 +289,14 @@ export function broadcastShape(op: string, a: Shaped, b: Shaped): number[] {
   });
 }
 
-function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
-  requireF32(name, a, b);
+/** A kernel's function of two elements, broadcast, without recording; of integers where both operands are. */
+export function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
+  const integers = takesIntegers(name) && numberOf(name, true, a, b) === 'u32';
+  if (!takesIntegers(name)) numberOf(name, false, a, b);
+  const kernel = (layout: BinaryLayout) =>
+    integers ? integerBinary(name as IntegerBinaryName, layout) : binary(name, layout);
   const shape = broadcastShape(name, a, b);
-  const y = empty(a.device, shape);
+  const y = empty(a.device, shape, integers && givesIntegers(name as IntegerBinaryName) ? 'u32' : 'f32');
   const n = y.size;
   if (n === 0) return y;
   if (sameShape(a.shape, b.shape)) {
@@ -284,7 +304,7 @@ function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
     for (const [begin, end] of commonRows(name, n, operands)) {
       const windows = [a, b, y].map((t) => t.storage.window(begin, end));
       const count = end - begin;
-      a.device.dispatch(binary(name, 'same'), windows, [count, 0], linearGrid(Math.ceil(count / 4)), count);
+      a.device.dispatch(kernel('same'), windows, [count, 0], linearGrid(Math.ceil(count / 4)), count);
     }
     return y;
   }
@@ -305,7 +325,7 @@ function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
       const part = large.storage.window(begin * rowLength, end * rowLength);
       const count = (end - begin) * rowLength;
       a.device.dispatch(
-        binary(name, `${scalar ? 'scalar' : 'repeat'}${side}`),
+        kernel(`${scalar ? 'scalar' : 'repeat'}${side}`),
         [
           ...(side === 'B' ? [part, whole] : [whole, part]),
           y.storage.window(begin * rowLength, end * rowLength),
@@ -335,7 +355,7 @@ function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
   const [, d2, d3, d4] = axes.sizes as [number, number, number, number];
   const [sa, sb] = axes.strides as [number[], number[]];
   a.device.dispatch(
-    binary(name, 'strided'),
+    kernel('strided'),
     [a.storage.window(), b.storage.window(), y.storage.window()],
     [n, d4, d3, d2, ...sa, ...sb],
     linearGrid(n),
@@ -383,7 +403,7 @@ export function stridedAxes(
 const operand = like((value) => value instanceof Tensor || typeof value === 'number', 'a tensor or a number');
 
 /** An operation of which one operand is a number. @throws UserError where one is neither, or none a tensor. */
-function withNumber(
+export function withNumber(
   op: string,
   a: Tensor | number,
   b: Tensor | number,
@@ -393,8 +413,10 @@ function withNumber(
   checkValue(op, 'b', operand, b);
   const given = a instanceof Tensor ? a : b;
   if (!(given instanceof Tensor)) checkTensors(op, { b });
-  const { device } = given as Tensor;
-  const scalars = [a, b].map((t) => (t instanceof Tensor ? t : full(device, [], t)));
+  const { device, dtype } = given as Tensor;
+  const scalars = [a, b].map((t) =>
+    t instanceof Tensor ? t : dtype === 'u32' ? integers(device, t, []) : full(device, [], t),
+  );
   try {
     return run(scalars[0]!, scalars[1]!);
   } finally {
@@ -463,11 +485,16 @@ export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
 /** The smaller of two elements, NaN where either is; gradients as of {@link maximum}. @throws ShapeError */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   if (!(a instanceof Tensor && b instanceof Tensor)) return withNumber('minimum', a, b, minimum);
+  if (a.dtype === 'u32') return runBinary('minimum', a, b);
   return neg(maximum(neg(a), neg(b)));
 }
 
 /** A comparison, which jumps or stays: its gradient is 0. */
-function compare(name: 'greater' | 'equal', a: Tensor | number, b: Tensor | number): Tensor {
+export function compare(
+  name: 'greater' | 'greater_equal' | 'equal',
+  a: Tensor | number,
+  b: Tensor | number,
+): Tensor {
   if (!(a instanceof Tensor && b instanceof Tensor))
     return withNumber(name, a, b, (a, b) => compare(name, a, b));
   const [p, q] = [a.shape, b.shape];
@@ -483,26 +510,35 @@ export const equal = (a: Tensor | number, b: Tensor | number): Tensor => compare
 /** 1 where a == b or both are NaN, without recording: which elements a maximum is among. */
 export const same = (a: Tensor, b: Tensor): Tensor => runBinary('same', a, b);
 
-/** condition != 0 ? a : b, all of one broadcast shape; the condition's gradient is 0. @throws ShapeError */
+/**
+ * condition != 0 ? a : b, all of one broadcast shape; a and b are alike f32 or u32; the condition's gradient is 0.
+ * @throws ShapeError
+ */
 export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
   checkTensor('where', 'condition', condition);
-  if (typeof a === 'number') {
-    const scalar = full(condition.device, [], a);
+  if (typeof a === 'number' || typeof b === 'number') {
+    const other = [a, b].find((t) => t instanceof Tensor);
+    const scalars = [a, b].map((t) =>
+      typeof t !== 'number'
+        ? t
+        : other?.dtype === 'u32'
+          ? integers(condition.device, t, [])
+          : full(condition.device, [], t),
+    );
     try {
-      return where(condition, scalar, b);
+      return where(condition, scalars[0]!, scalars[1]!);
     } finally {
-      scalar.dispose();
+      for (const t of scalars) if (t !== a && t !== b) t.dispose();
     }
   }
-  if (typeof b === 'number') {
-    const scalar = full(condition.device, [], b);
-    try {
-      return where(condition, a, scalar);
-    } finally {
-      scalar.dispose();
-    }
+  // A mask of integers may have the bit alone that is a number's sign.
+  if (condition.dtype === 'u32') {
+    const mask = condition;
+    return composed(() => where(runBinary('greater', mask, integers(mask.device, 0, [])), a, b));
   }
-  requireF32('where', condition, a, b);
+  numberOf('where', false, condition);
+  numberOf('where', true, a, b);
+  oneDevice('where', condition, a, b);
   let shape = broadcastShape('where', a, b);
   shape = broadcastShape('where', condition, { shape, rank: shape.length });
   const [p, q] = [a.shape, b.shape];
@@ -521,7 +557,7 @@ function runSelect(condition: Tensor, a: Tensor, b: Tensor, shape: readonly numb
   const operands = [condition, a, b].map((t) =>
     sameShape(t.shape, shape) ? t.detach() : broadcastTo(t, shape),
   );
-  const y = empty(a.device, shape);
+  const y = empty(a.device, shape, a.dtype);
   const all = [...operands, y];
   for (const [begin, end] of commonRows(
     'where',

@@ -19,7 +19,7 @@ import {
 } from '../../kernels/index.ts';
 import { storedRow } from '../../kernels/packing.ts';
 import { ShapeError, UserError } from '../errors.ts';
-import { dequantiseInto, widenInto } from '../halves.ts';
+import { castInto, dequantiseInto, widenInto } from '../halves.ts';
 import { type Precision, productKernel, sharedChunks } from '../matmulChoice.ts';
 import type { BufferWindow } from '../memory.ts';
 import { checkOptions, checkValue, flag, like, one, optionsSchema } from '../options.ts';
@@ -290,16 +290,28 @@ export const stackedLinears = (x: Tensor, w: Tensor, bias: Tensor | null): Tenso
 
 const weightsOnly = one(['weights']);
 
-/** 16-bit numbers widened to f32, exactly; quantised ones multiplied out. Its gradient is that of the same numbers. @throws ShapeError */
+/**
+ * 16-bit numbers widened to f32, exactly; quantised ones multiplied out; integers, exact up to 2^24. Its gradient is that of the same
+ * numbers. @throws ShapeError
+ */
 export function toF32(x: Tensor, purpose?: 'weights'): Tensor {
   if (purpose !== undefined) checkValue('toF32', 'purpose', weightsOnly, purpose);
   checkTensor('toF32', 'x', x);
   if (x.dtype === 'f32') return x.view(x.shape, x.track);
-  if (x.dtype === 'u32') throw new ShapeError('toF32', 'u32 tensor');
   const y = empty(x.device, x.shape, 'f32', purpose);
-  if (isQuantised(x.dtype)) dequantiseInto(x.storage, y.storage, x.dim(-1));
+  if (x.dtype === 'u32') castInto(x.storage, y.storage);
+  else if (isQuantised(x.dtype)) dequantiseInto(x.storage, y.storage, x.dim(-1));
   else widenInto(x.storage, y.storage);
   return operation('toF32', [x], y, [], (dy) => [dy]);
+}
+
+/** Numbers cut off to integers, u32: 0 for those below 0 and NaN, 2^32 - 256 for those beyond. Integers have no gradient. @throws ShapeError */
+export function toU32(x: Tensor): Tensor {
+  checkTensor('toU32', 'x', x, ['f32', 'u32']);
+  if (x.dtype === 'u32') return x.view(x.shape, null);
+  const y = empty(x.device, x.shape, 'u32');
+  castInto(x.storage, y.storage);
+  return operation('toU32', [x], y, [], null);
 }
 
 function batchShape(a: Tensor, b: Tensor): number[] {

@@ -8,6 +8,7 @@
 
 import type { Device, Tensor } from '../../engine/index.ts';
 import * as engine from '../../engine/index.ts';
+import { functionCases } from './functionCases.ts';
 import type { Ref } from './reference.ts';
 import * as reference from './reference.ts';
 import { distinct, normal, type Tolerance, uniform } from './support.ts';
@@ -1093,4 +1094,5 @@ export const CASES: readonly Case[] = [
   ...attentionCases(),
   ...prefixAttentionCases(),
   ...patchCases(),
+  ...functionCases(),
 ];

@@ -242,7 +242,8 @@ describe('what an operation does not accept', () => {
   const u = (): engine.Tensor => engine.integers(device, [0, 1]);
   const wrong: [string, () => unknown, RegExp][] = [
     ['add', () => engine.add(t([2]), t([3])), /add: shapes \[2\] and \[3\] do not broadcast/],
-    ['add of integers', () => engine.add(u(), u()), /add: needs f32, got u32/],
+    ['add of integers and numbers', () => engine.add(u(), t([2])), /add: needs f32, got u32/],
+    ['a quotient of integers', () => engine.div(u(), u()), /div: needs f32, got u32/],
     ['unary of integers', () => engine.exp(u()), /exp: needs f32/],
     ['matmul', () => engine.matmul(t([2, 3]), t([4, 5])), /matmul: \[2, 3\] x \[4, 5\]: inner sizes 3 and 4/],
     ['matmul rank', () => engine.matmul(t([3]), t([3, 5])), /matmul: .*both need two axes/],

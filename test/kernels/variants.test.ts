@@ -68,6 +68,19 @@ const UNARY: readonly shown.UnaryName[] = [
   'erf',
   'sigmoid',
   'copy',
+  'log1p',
+  'expm1',
+  'softplus',
+  'power',
+  'clamp',
+  'within',
+  'leaky',
+  'step',
+  'floor',
+  'ceil',
+  'round',
+  'is_nan',
+  'is_finite',
   ...kernels.ACTIVATION_NAMES.flatMap((act) => [act, `${act}_derivative`] as const),
 ];
 const BINARY: readonly shown.BinaryName[] = [
@@ -78,9 +91,21 @@ const BINARY: readonly shown.BinaryName[] = [
   'maximum',
   'minimum',
   'greater',
+  'greater_equal',
   'equal',
   'above',
   'same',
+  'power',
+];
+const INTEGER_BINARY: readonly shown.IntegerBinaryName[] = [
+  'add',
+  'sub',
+  'mul',
+  'maximum',
+  'minimum',
+  'greater',
+  'greater_equal',
+  'equal',
 ];
 const LAYOUTS: readonly shown.BinaryLayout[] = [
   'same',
@@ -325,6 +350,14 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   halvesCheck: [kernels.halvesCheck()],
   cacheToken: BOTH.map((turned) => kernels.cacheToken(turned)),
   binary: BINARY.flatMap((name) => LAYOUTS.map((layout) => kernels.binary(name, layout))),
+  integerBinary: INTEGER_BINARY.flatMap((name) =>
+    LAYOUTS.map((layout) => kernels.integerBinary(name, layout)),
+  ),
+  castIntegers: (['f32', 'u32'] as const).map((to) => kernels.castIntegers(to)),
+  random: (['uniform', 'normal', 'bernoulli', 'integer'] as const).map((each) => kernels.random(each)),
+  scanRows: LANES.map((lanes) => kernels.scanRows(lanes)),
+  sortKeys: [kernels.sortKeys()],
+  sortStep: [kernels.sortStep()],
   ...Object.fromEntries(
     (['quantise', 'quantiseWhole'] as const).map((name) => [
       name,

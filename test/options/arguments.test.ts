@@ -23,13 +23,43 @@ const library = engine as unknown as Readonly<Record<string, Any>>;
 
 /** Stands for a tensor that each call needs. */
 const T = Symbol('tensor');
-const unary = ['abs', 'cos', 'erf', 'exp', 'gelu', 'log', 'neg', 'rsqrt', 'sigmoid', 'sign', 'silu', 'sin'];
+const unary = [
+  'relu',
+  'leakyRelu',
+  'softplus',
+  'log1p',
+  'expm1',
+  'floor',
+  'ceil',
+  'round',
+  'isNaN',
+  'isFinite',
+  'isInf',
+  'logicalNot',
+  'toU32',
+  'abs',
+  'cos',
+  'erf',
+  'exp',
+  'gelu',
+  'log',
+  'neg',
+  'rsqrt',
+  'sigmoid',
+  'sign',
+  'silu',
+  'sin',
+];
 /** What an operation is called with, by name; every T in turn is given as something else. */
 const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   ...Object.fromEntries([...unary, 'sqrt', 'square', 'tanh'].map((name) => [name, [T]])),
   ...Object.fromEntries(['sum', 'mean', 'max', 'argmax', 'transpose', 'toF32'].map((name) => [name, [T]])),
   affine: [T, 1, 0],
   softcap: [T, 1],
+  clamp: [T, 0, 1],
+  logicalAnd: [T, T],
+  dropout: [T, 0.5, 1],
+  bernoulli: [T, 1],
   reciprocal: [T],
   where: [T, T, T],
   matmul: [T, T],
