@@ -29,7 +29,7 @@ export interface Capabilities {
   /** 16-bit floats in shaders. */
   readonly f16: boolean;
   readonly subgroups: boolean;
-  /** Invocations that run in lockstep: a hint for workgroup shapes. 32 where the adapter does not say. */
+  /** Invocations that run in lockstep: a hint for workgroup shapes. Where the adapter does not say, 32, or 8 on a CPU. */
   readonly subgroupSize: number;
   /** Every subgroup has `subgroupSize` invocations. */
   readonly subgroupSizeFixed: boolean;
@@ -148,11 +148,13 @@ async function loadAddon(): Promise<typeof import('webgpu') | string> {
 
 /** What there is: the addon, else the runtime's own. @throws DeviceError where there is neither */
 async function findGpu(options: DeviceOptions): Promise<EntryPoint> {
-  if (options.gpu) return { gpu: options.gpu, implementation: 'unknown' };
+  const own = typeof navigator === 'undefined' ? undefined : navigator.gpu;
+  const ofRuntime = (gpu: GPU): EntryPoint => ({ gpu, implementation: implementationOf(runtimeName()) });
+  if (options.gpu)
+    return options.gpu === own ? ofRuntime(own) : { gpu: options.gpu, implementation: 'unknown' };
   const dawn = await loadAddon();
   if (typeof dawn === 'string') {
-    if (typeof navigator !== 'undefined' && navigator.gpu)
-      return { gpu: navigator.gpu, implementation: implementationOf(runtimeName()) };
+    if (own) return ofRuntime(own);
     throw new DeviceError(
       'no-webgpu',
       hasNodeModules()
@@ -200,6 +202,19 @@ const isSmall = ({ vendor, architecture, description, device }: GPUAdapterInfo):
       ? /^(gen-(9|11|12lp)|xe-lpg)/.test(architecture)
       : ['arm', 'img-tec', 'qualcomm', 'samsung'].includes(vendor);
 
+/** Bounds of subgroup sizes that WebGPU has adapters name which have none, or do not tell theirs (section 3.6.1, `GPUAdapterInfo`). */
+const UNTOLD = { min: 4, max: 128 } as const;
+/** What is taken for the size where none is told: most GPUs have 32 or can have it, a CPU's vectors are narrow. */
+const PRESUMED = { gpu: 32, cpu: 8 } as const;
+
+/** Subgroup size, and whether it is the size of all. Bounds that differ tell nothing of a CPU, whose kernels need to be narrow. */
+function subgroupsOf(adapter: GPUAdapter, software: boolean): { size: number; fixed: boolean } {
+  const { subgroupMinSize: min, subgroupMaxSize: max } = adapter.info;
+  const told = adapter.features.has('subgroups') && max > 0 && !(min === UNTOLD.min && max === UNTOLD.max);
+  if (told && (min === max || !software)) return { size: max, fixed: min === max };
+  return { size: software ? PRESUMED.cpu : PRESUMED.gpu, fixed: false };
+}
+
 /** How adapters are asked for: the command line keeps from its users what Dawn says meanwhile. */
 export const adapters = {
   ask: (request: () => Promise<GPUAdapter | null>): Promise<GPUAdapter | null> => request(),
@@ -221,6 +236,19 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       'no-adapter',
       `no WebGPU adapter${options.adapterName ? ` named "${options.adapterName}"` : ''}; install a Vulkan driver, or Mesa's lavapipe (package mesa-vulkan-drivers) to run on the CPU`,
     );
+  const description = adapter.info.description || adapter.info.device;
+  const info: DeviceInfo = {
+    vendor: adapter.info.vendor,
+    architecture: adapter.info.architecture,
+    description,
+    device: adapter.info.device,
+    software:
+      adapter.info.isFallbackAdapter ||
+      /llvmpipe|swiftshader|software/i.test(`${description} ${adapter.info.architecture}`),
+    runtime: runtimeName(),
+    implementation,
+  };
+  const lanes = subgroupsOf(adapter, info.software);
   const mask = options.mask ?? {};
   const matrices =
     ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'].every((f) =>
@@ -234,9 +262,8 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const described: Omit<Capabilities, 'halves'> = {
     f16: adapter.features.has('shader-f16') && mask.f16 !== false,
     subgroups: adapter.features.has('subgroups') && mask.subgroups !== false,
-    subgroupSize: mask.subgroupSize ?? (adapter.info.subgroupMaxSize || 32),
-    subgroupSizeFixed:
-      adapter.info.subgroupMinSize === adapter.info.subgroupMaxSize && mask.subgroupSizeFixed !== false,
+    subgroupSize: mask.subgroupSize ?? lanes.size,
+    subgroupSizeFixed: lanes.fixed && mask.subgroupSizeFixed !== false,
     matrixUnit: matrices ? matrixUnit(adapter.info) : null,
     textureSide: readsTextures ? Math.min(limits.maxTextureDimension2D, mask.textureSide ?? Infinity) : 0,
     fewRegisters:
@@ -275,18 +302,6 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       cause,
     });
   }
-  const description = adapter.info.description || adapter.info.device;
-  const info: DeviceInfo = {
-    vendor: adapter.info.vendor,
-    architecture: adapter.info.architecture,
-    description,
-    device: adapter.info.device,
-    software:
-      adapter.info.isFallbackAdapter ||
-      /llvmpipe|swiftshader|software/i.test(`${description} ${adapter.info.architecture}`),
-    runtime: runtimeName(),
-    implementation,
-  };
   // A CPU's driver would only take longer to open: there is no such instruction.
   const halves = mask.halves ?? (!info.software && (await convertsHalves(device)));
   const capabilities = { ...described, halves };
@@ -319,7 +334,9 @@ export class Device {
 
   constructor(root: GPU, gpu: GPUDevice, info: DeviceInfo, capabilities: Capabilities, budget: number) {
     this.root = root;
-    this.#patience = info.software && hasNodeModules() ? new Patience() : null;
+    // It is Dawn's addon that polls.
+    const polls = hasNodeModules() && info.implementation !== 'wgpu';
+    this.#patience = info.software && polls ? new Patience() : null;
     this.gpu = gpu;
     this.info = info;
     this.capabilities = capabilities;

@@ -131,6 +131,24 @@ function keptFrom(text: string | null, entrants: string, competing: readonly Con
   return whole ? classes : null;
 }
 
+/**
+ * Names what is measured, as a file's name: the adapter and its driver as it describes them, the implementation, and a hash (FNV-1a) of
+ * what it can do, which tells adapters apart whose browser hides what they are.
+ */
+export function adapterName({ info, capabilities }: Pick<Device, 'info' | 'capabilities'>): string {
+  const able = JSON.stringify(Object.entries(capabilities).sort());
+  let hash = 0x811c9dc5;
+  for (const letter of able) hash = Math.imul(hash ^ letter.charCodeAt(0), 0x01000193);
+  const { vendor, architecture, description, device, implementation } = info;
+  const told = [vendor, architecture, description, device === description ? '' : device, implementation];
+  const words =
+    told
+      .join(' ')
+      .toLowerCase()
+      .match(/[a-z0-9]+/g) ?? [];
+  return [...words, (hash >>> 0).toString(16).padStart(8, '0')].join('-');
+}
+
 /** A cache that cannot be used costs the time to measure, and nothing else; it is said, since it costs that every time. */
 const lament = (what: string, cause: unknown): void =>
   console.warn(`neurgrad: times of kernels could not be ${what}: ${(cause as Error).message}`);
@@ -145,8 +163,7 @@ export async function tuneProducts(
 ): Promise<readonly TunedClass[]> {
   checkDevice('tuneProducts', device);
   const competing = contests(device);
-  const { vendor, architecture, description } = device.info;
-  const name = `matmul-${`${vendor}-${architecture}-${description}`.toLowerCase().replace(/[^a-z0-9]+/g, '-')}`;
+  const name = `matmul-${adapterName(device)}`;
   // Another set of kernels is another contest.
   const entrants = competing.map((c) => `${c.name}: ${c.choices.map((x) => x.name).join(', ')}`).join('; ');
   const kept = await store.read(name).catch((cause) => {
