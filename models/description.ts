@@ -47,6 +47,8 @@ export interface HookPoint {
   readonly width: number;
   /** Of an attention pattern [B, heads, Q, K], whose numbers go by pairs of tokens. */
   readonly heads?: number;
+  /** Heads that the numbers of a token are of: q, k, v, z. */
+  readonly parts?: number;
 }
 
 /** All names of one model: canonical ones in forward order, and aliases to them. */
@@ -187,6 +189,7 @@ export function sitesOf(description: Description): {
 interface Shape {
   readonly width: number;
   readonly module?: string;
+  readonly parts?: number | undefined;
 }
 
 /** The words by names: what hook points there are. */
@@ -195,7 +198,6 @@ class Names implements Words<Shape> {
   readonly modules = new Map<string, string>();
   readonly activate = same;
   readonly add = same;
-  readonly split = same;
   readonly rotate = same;
   readonly cap = same;
   readonly asked = same;
@@ -209,15 +211,19 @@ class Names implements Words<Shape> {
     this.#prefix = prefix;
   }
 
-  at(hook: string, { width, module }: Shape): Shape {
-    this.#point(hook, width);
+  at(hook: string, { width, module, parts }: Shape): Shape {
+    this.#point(hook, width, parts === undefined ? {} : { parts });
     if (module !== undefined) this.modules.set(module, this.points.at(-1)!.name);
-    return { width };
+    return { width, parts };
   }
 
-  #point(hook: string, width: number, heads?: number): void {
+  #point(hook: string, width: number, others: Pick<HookPoint, 'heads' | 'parts'>): void {
     const name = this.#prefix + hook;
-    this.points.push({ name, layer: this.#layer, width, ...(heads === undefined ? {} : { heads }) });
+    this.points.push({ name, layer: this.#layer, width, ...others });
+  }
+
+  split(x: Shape, parts: number): Shape {
+    return { ...x, parts };
   }
 
   linear(_: Shape, { weight, out, stored }: LinearSpec): Shape {
@@ -227,8 +233,8 @@ class Names implements Words<Shape> {
       : { width: out, module: moduleOf(weight) };
   }
 
-  norm({ width }: Shape, { weight }: NormSpec): Shape {
-    return { width, module: moduleOf(weight) };
+  norm({ width, parts }: Shape, { weight }: NormSpec): Shape {
+    return { width, parts, module: moduleOf(weight) };
   }
 
   gated(gate: Shape): Shape {
@@ -236,8 +242,8 @@ class Names implements Words<Shape> {
   }
 
   attend(q: Shape, _k: Shape, _v: Shape, { heads }: { readonly heads: number }): Shape {
-    this.#point('attn.hook_pattern', heads, heads);
-    return { width: q.width };
+    this.#point('attn.hook_pattern', heads, { heads });
+    return { width: q.width, parts: heads };
   }
 }
 

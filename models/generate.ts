@@ -20,9 +20,10 @@ import {
   whole,
 } from '../engine/options.ts';
 import { checkLogits } from './finite.ts';
-import type { Prefix } from './kvCache.ts';
-import type { LanguageModel } from './model.ts';
+import type { PrefillOptions, Prefix } from './kvCache.ts';
+import type { LanguageModel, Patch, RunOptions } from './model.ts';
 import { recordedText } from './recordedText.ts';
+import { checkPatches, edits, patchList } from './runOptions.ts';
 import { SplitModel } from './split.ts';
 import { keepsKeys, prefillAll, type StreamedModel } from './stream.ts';
 import { Transformer } from './transformer.ts';
@@ -47,6 +48,16 @@ export interface GenerateOptions extends SamplingOptions {
   readonly stopIds?: readonly number[];
   /** Default true: the step of a model whole on one device is recorded and replayed. False: every step anew, to the same bits. */
   readonly replay?: boolean;
+  /**
+   * As in `run`, at any token of the text: its positions are the prompt's and those added (`'every new token'`). The text is what full
+   * runs with the same patches and edits would choose token by token. Steps are not recorded then.
+   */
+  readonly patch?: readonly Patch[] | undefined;
+  /**
+   * As in `run`: values of the prompt's tokens [1, tokens, …] first, then of one token at a time, [1, 1, …], whose position the second
+   * argument tells. Not for a model split over processes.
+   */
+  readonly edit?: RunOptions['edit'];
   /** Called with each token as it is known; stops where it returns false. */
   readonly onToken?: (id: number) => boolean | undefined;
 }
@@ -76,9 +87,11 @@ export const generateOptions = optionsSchema<GenerateOptions>(
     ),
     stopIds: list(whole(), 'a list of token ids'),
     replay: flag,
+    patch: patchList,
+    edit: edits,
     onToken: callback(),
   },
-  { maxNewTokens: 'maxTokens', maxLength: 'maxTokens', eosTokenId: 'stopIds', seed: 'random' },
+  { maxNewTokens: 'maxTokens', maxLength: 'maxTokens', eosTokenId: 'stopIds', seed: 'random', hooks: 'edit' },
 );
 
 /** @throws UserError naming the option that is wrong. */
@@ -164,14 +177,19 @@ export async function generate(
   const { temperature = 0, topK, topP = 1, random } = options;
   const sampling = { temperature, topP, ...(topK ? { topK } : {}), ...(random ? { random } : {}) };
   if (prompt.length === 0) throw new UserError('generate', 'the prompt has no tokens');
+  const { patch, edit } = options;
+  checkPatches('generate', patch);
+  const changed = (patch?.length ?? 0) > 0 || Object.keys(edit ?? {}).length > 0;
+  if (changed && model instanceof SplitModel)
+    throw new UserError('split', 'generate: a text of a model split over processes takes no patch or edit');
   const ids: number[] = [];
   const most = Math.min(model.sizes.positions, prompt.length + maxTokens);
   const text: CausalText =
     model instanceof SplitModel
       ? model.openText()
-      : model instanceof Transformer && options.replay !== false
+      : model instanceof Transformer && options.replay !== false && !changed
         ? recordedText(model, most)
-        : cachedText(model);
+        : cachedText(model, changed ? { patch, edit, promptLength: prompt.length } : {});
   try {
     for (let next = prompt; ; next = ids.slice(-1)) {
       if (ids.length >= maxTokens) return { ids, end: 'length' };
@@ -190,13 +208,16 @@ export async function generate(
 /** A text whose tokens come one after the other. */
 type CausalText = Omit<ReturnType<SplitModel['openText']>, 'number'>;
 
-/** Every token a prefill of one, after a cache that is copied into a longer one. */
-export function cachedText(model: Transformer | StreamedModel): CausalText {
+/** Every token a prefill of one, after a cache that is copied into a longer one. @param changes of all of them. */
+export function cachedText(
+  model: Transformer | StreamedModel,
+  changes: Pick<PrefillOptions, 'patch' | 'edit' | 'promptLength'> = {},
+): CausalText {
   let cache: Prefix | null = null;
   return {
     async extend(ids) {
       const before = cache;
-      const options = { logits: true, merge: true, prefix: before ?? undefined };
+      const options = { ...changes, logits: true, merge: true, prefix: before ?? undefined };
       [cache] = (await prefillAll(model, [{ ids, options }])) as [Prefix];
       before?.dispose();
       return cache.logits.read();

@@ -8,10 +8,11 @@
 
 import { closest } from 'fastest-levenshtein';
 import { UserError } from '../engine/errors.ts';
-import { type ElementPatch, patchElements, type Tensor } from '../engine/index.ts';
+import type { Tensor } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
 import type { HookPoint, HookTable } from './description.ts';
 import type { Patch, RunOptions } from './model.ts';
+import { type Change, changesOf, type Place } from './patches.ts';
 import { checkGiven } from './runOptions.ts';
 
 export type { HookPoint, HookTable };
@@ -32,8 +33,9 @@ export function resolveHook(table: HookTable, name: string): string {
 }
 
 interface Plan {
-  readonly patches: ElementPatch[];
-  readonly edits: ((value: Tensor) => Tensor)[];
+  readonly patches: Patch[];
+  readonly changes: Change[];
+  readonly edits: NonNullable<RunOptions['edit']>[string][];
   /** As asked for, which may be an alias. */
   readonly capture: string[];
   readonly grad: string[];
@@ -64,6 +66,7 @@ export type Keep = (layer: number, slot: string, value: Tensor) => void;
 /** What one run does at the patch points. */
 export class Taps {
   readonly #table: HookTable;
+  readonly #place: Place;
   readonly #plans = new Map<string, Plan>();
   readonly captures = new Map<string, Tensor>();
   /** Values whose gradient is wanted, by the name asked for. */
@@ -78,9 +81,20 @@ export class Taps {
   /** Told of the values that differences start from, by layer and slot (block.ts); see {@link Keep}. */
   readonly keep: Keep | undefined;
 
-  /** @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`. */
-  constructor(table: HookTable, rows: number, length: number, options: RunOptions, keep?: Keep) {
+  /**
+   * @param place where in their texts these tokens stand; default at their beginning.
+   * @throws UserError for an unknown name, a patch outside the input, or what does not go with `recompute`.
+   */
+  constructor(
+    table: HookTable,
+    rows: number,
+    length: number,
+    options: RunOptions,
+    keep?: Keep,
+    place: Place = { first: new Array<number>(rows).fill(0) },
+  ) {
     this.#table = table;
+    this.#place = place;
     this.keep = keep;
     this.recompute = options.recompute ?? false;
     this.fusedAttention = fusesAttention(table, options);
@@ -92,15 +106,20 @@ export class Taps {
       const canonical = resolveHook(table, name);
       let found = this.#plans.get(canonical);
       if (!found) {
-        found = { patches: [], edits: [], capture: [], grad: [] };
+        found = { patches: [], changes: [], edits: [], capture: [], grad: [] };
         this.#plans.set(canonical, found);
       }
       return found;
     };
     for (const patch of options.patch ?? []) {
-      const name = resolveHook(table, patch.name);
-      plan(name).patches.push(...elements(patch, table.points.get(name)!, rows, length));
+      plan(patch.name).patches.push(patch);
     }
+    for (const [name, { patches, changes }] of this.#plans)
+      changes.push(
+        ...changesOf(patches, table.points.get(name)!, rows, length, place, (each) =>
+          resolveHook(table, each),
+        ),
+      );
     for (const [name, edit] of Object.entries(options.edit ?? {})) plan(name).edits.push(edit);
     for (const name of options.capture ?? []) plan(name).capture.push(name);
     for (const name of options.grad?.at ?? []) plan(name).grad.push(name);
@@ -129,9 +148,9 @@ export class Taps {
     const plan = this.#plans.get(name);
     if (!plan) return value;
     let x = value;
-    if (plan.patches.length > 0) x = patchElements(x, plan.patches);
+    for (const change of plan.changes) x = change(x, value);
     for (const edit of plan.edits) {
-      const edited: unknown = edit(x);
+      const edited: unknown = edit(x, { first: this.#place.told ?? this.#place.first });
       checkGiven(`edit of ${name}`, edited);
       if (edited.shape.join() !== x.shape.join())
         throw new UserError(
@@ -160,35 +179,4 @@ export function outlive(x: Tensor): Tensor {
   const held = x.view(x.shape, x.track);
   disown(held);
   return held;
-}
-
-function elements(
-  patch: Patch,
-  { name, width, heads }: HookPoint,
-  rows: number,
-  length: number,
-): ElementPatch[] {
-  const { row = 0, position, op, value, along = 'plain' } = patch;
-  const within = (what: string, n: number, size: number): void => {
-    if (!Number.isInteger(n) || n < 0 || n >= size)
-      throw new UserError('patch', `patch of ${name}: ${what} ${n} is outside 0..${size - 1}`);
-  };
-  within('row', row, rows);
-  within('position', position, length);
-  if (!Number.isFinite(value))
-    throw new UserError('patch', `patch of ${name}: value ${value} is not a finite number`);
-  if (along !== 'plain' && op !== 'add')
-    throw new UserError('patch', `patch of ${name}: "${along}" goes with add only`);
-  const mode = op === 'add' && along === 'outward' ? 'addOutward' : op;
-  const neurons = typeof patch.neuron === 'number' ? [patch.neuron] : patch.neuron;
-  const size = heads === undefined ? width : heads * length;
-  return neurons.map((neuron) => {
-    within('neuron', neuron, size);
-    // [B, heads, Q, K]: "neuron" counts heads x keys, "position" is the query.
-    const at =
-      heads === undefined
-        ? (row * length + position) * size + neuron
-        : ((row * heads + Math.floor(neuron / length)) * length + position) * length + (neuron % length);
-    return { at, mode, value };
-  });
 }

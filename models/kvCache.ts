@@ -20,6 +20,7 @@
 
 import { ShapeError, UserError } from '../engine/errors.ts';
 import {
+  attention,
   concat,
   type Device,
   integers,
@@ -48,10 +49,21 @@ import {
 import { disown } from '../engine/scope.ts';
 import { type AttendOptions, disposeTokens, type LayeredModel, type Tokens } from './causal.ts';
 import { type Keep, pointOf, Taps } from './hooks.ts';
-import type { ModelSizes, Objective, Patch, RunOptions, RunResult } from './model.ts';
+import type { ModelSizes, Objective, Patch, RunOptions, RunResult, ScalarOf } from './model.ts';
 import { complete, loose, outlive, type Pass } from './pass.ts';
+import type { Place } from './patches.ts';
 import { type CheckedInput, runChecked } from './run.ts';
-import { edits, GRAD_NAMES, names, objective, ofRows, onePatch, PATCH_NAMES } from './runOptions.ts';
+import {
+  checkPatches,
+  edits,
+  GRAD_NAMES,
+  names,
+  objective,
+  ofRows,
+  onePatch,
+  PATCH_NAMES,
+  patchList,
+} from './runOptions.ts';
 
 /** Keys and values of consecutive tokens, a layer each: [keyValueHeads, tokens, headSize], keys turned by position. */
 interface Segment {
@@ -133,6 +145,15 @@ export interface PrefillOptions {
   readonly merge?: boolean;
   /** Where keys and values are put as the layers make them; default new maps. */
   readonly into?: Kept;
+  /** As in {@link RunOptions}, row 0; positions count from the text's beginning, the prefix's tokens included. */
+  readonly patch?: readonly Patch[] | undefined;
+  /** As in {@link RunOptions}: values of these tokens, [1, tokens, …]. */
+  readonly edit?: RunOptions['edit'];
+  /**
+   * Of a text that goes on by one prefill after the other: the length of its prompt, from which negative positions of patches count back,
+   * and from which on tokens are new ones. Patches elsewhere than at these tokens are passed over.
+   */
+  readonly promptLength?: number | undefined;
 }
 
 /** Keys and values by layer. */
@@ -165,7 +186,14 @@ export function* prefillPass(
   checkLength((prefix?.length ?? 0) + ids.length, sizes);
   if (logits && ids.length === 0) throw new UserError('input', 'prefill: no token to give logits after');
   if (ids.length === 0) return new Prefix(prefix?.ids ?? [], prefix?.segments() ?? [], null);
-  const taps = new Taps(model.hooks, 1, ids.length, {});
+  const { patch, edit, promptLength: newFrom } = options;
+  const past = prefix?.length ?? 0;
+  const end = newFrom ?? past + ids.length;
+  const taps = new Taps(model.hooks, 1, ids.length, { patch, edit }, undefined, {
+    first: [past],
+    end,
+    newFrom,
+  });
   const { own, remember, places, tokens } = remembering(device, ids.length, prefix, merge, into);
   let x: Tensor | null = null;
   let finished = false;
@@ -239,19 +267,35 @@ export function remembering(
   const tokens: Tokens = {
     positions,
     reach: past + count,
-    attend: (layer, q, k, v, how) =>
-      cachedAttention(q, ...remember(layer, k, v), withLast(how, count === 1 ? positions : undefined)),
+    attend: (layer, q, k, v, how) => {
+      const all = remember(layer, k, v);
+      // Somebody sees the pattern.
+      if (how.onPattern) {
+        const { turn: _, ...seen } = how;
+        const [keys, values] = all.map(byToken) as [Tensor, Tensor];
+        return attention(q, keys, values, { ...seen, causal: true });
+      }
+      return cachedAttention(q, ...all, withLast(how, count === 1 ? positions : undefined));
+    },
   };
   return { own, remember, places, tokens };
 }
 
 /** Logits [V] of the last of one prompt's residuals [1, tokens, H]. */
 export function decodeLast(model: LayeredModel, residuals: Tensor, taps: Taps): Tensor {
-  const { hidden, vocabulary } = model.sizes;
+  const { hidden, layers, vocabulary } = model.sizes;
   const length = residuals.dim(1);
+  // Final values are hook points of all tokens where somebody asks for them.
+  if (taps.wantsOf(layers)) {
+    const all = reshape(model.head(residuals, taps, [1, length, hidden]), [length, hidden]);
+    return reshape(model.decode(slice(all, [length - 1], [length]), taps), [vocabulary]);
+  }
   const end = reshape(length === 1 ? residuals : slice(residuals, [0, length - 1], [1, length]), [1, hidden]);
   return reshape(model.decode(model.head(end, taps, [1, hidden]), taps), [vocabulary]);
 }
+
+/** [heads, tokens, D] as [1, tokens, heads, D]. */
+const byToken = (x: Tensor): Tensor => reshape(permute(x, [1, 0, 2]), [1, x.dim(1), x.dim(0), x.dim(2)]);
 
 /** [1, tokens, heads, D] as [heads, tokens, D]. */
 function byKeyHead(x: Tensor): Tensor {
@@ -291,8 +335,8 @@ export interface RowOptions {
   readonly grad?:
     | {
         readonly at: readonly string[];
-        /** An objective with one target a row, or a scalar function of the logits [R, V]. */
-        readonly of: Omit<Objective, 'position'> | ((logits: Tensor) => Tensor);
+        /** An objective with one target a row, or a {@link ScalarOf} the logits [R, V] and the captured values [R, 1, …]. */
+        readonly of: Omit<Objective, 'position'> | ScalarOf;
       }
     | undefined;
   /** Default true: logits [R, V]. */
@@ -332,11 +376,16 @@ const prefillOptions = optionsSchema<PrefillOptions>({
     (value) => isObject(value) && 'keys' in value && 'values' in value,
     'maps of keys and values: { keys, values }',
   ),
+  patch: patchList,
+  edit: edits,
+  promptLength: whole(),
 });
 
 /** The options of rows alone. @throws UserError */
-export const checkRowOptions = (door: string, options: RowOptions): void =>
+export const checkRowOptions = (door: string, options: RowOptions): void => {
   checkOptions(door, rowOptions, options);
+  checkPatches(door, options.patch);
+};
 /** Rows and their options. @throws UserError */
 export function checkRows(groups: readonly RowGroup[], options: RowOptions): void {
   checkValue('runRows', 'rows', groupList, groups);
@@ -350,8 +399,10 @@ function checkCausal({ description }: LayeredModel, door: string): void {
 }
 
 /** The options of a prefill. @throws UserError */
-export const checkPrefill = (options: PrefillOptions): void =>
+export const checkPrefill = (options: PrefillOptions): void => {
   checkOptions('prefill', prefillOptions, options);
+  checkPatches('prefill', options.patch);
+};
 
 /**
  * Runs rows, each the last token of its group's prompt: everything but attention is one batch over all groups, attention
@@ -373,7 +424,7 @@ export function runRows(
     return model.layers(rows.from, rows.start(taps), () => tokens, taps);
   };
   const rest = { device, sizes, description, hooks, forward, head, decode };
-  return runChecked(rest, rows.input, rows.options, keep);
+  return runChecked(rest, rows.input, rows.options, keep, rows.place);
 }
 
 /** Rows that have been checked, and what a run of them consists of. */
@@ -385,6 +436,7 @@ export interface PreparedRows {
   readonly start: (taps: Taps) => Tensor;
   readonly tokens: () => Tokens;
   readonly options: RunOptions;
+  readonly place: Place;
 }
 
 /** @throws UserError for rows or options that do not fit. */
@@ -431,6 +483,7 @@ export function prepareRows(
       return residuals.length === 1 ? residuals[0]! : concat(residuals, 0);
     },
     tokens: () => rowTokens(device, groups, counts),
+    place: { first: zeros, told: positions },
     options: {
       patch: patch.map((p) => ({ ...p, position: 0 })),
       edit: options.edit,

@@ -5,7 +5,7 @@
  * one pass; gradients at any named value come from one backward.
  */
 
-import type { Device, Tensor } from '../engine/index.ts';
+import type { Device, Numbers, Tensor } from '../engine/index.ts';
 import type { Description, ModelSizes, Site } from './description.ts';
 import type { WeightDtype } from './storage.ts';
 
@@ -29,20 +29,61 @@ export interface ModelInput {
   readonly tokenTypeIds?: readonly (readonly number[])[];
 }
 
-/** One change to one value at one token: plain data. Patches at the same place apply in the order given. */
+/** What captured values are taken from: a run that has not been disposed of. */
+export type Captured = Pick<RunResult, 'captures'>;
+
+/** Where a text is patched, see {@link Patch.position}. */
+export type PatchPosition = number | readonly number[] | 'all' | 'every new token';
+
+/** What a patch does: by a `value` or another run, or by what it says itself. */
+export const PATCH_OPS = ['add', 'set', 'scale', 'zero', 'mean', 'resample'] as const;
+/** One of {@link PATCH_OPS}. */
+export type PatchOp = (typeof PATCH_OPS)[number];
+
+/** One change to one value: plain data. Patches at the same place apply in the order given. */
 export interface Patch {
   /** Hook name such as `blocks.3.mlp.hook_post`, or a Hugging Face module path. */
   readonly name: string;
-  /** Batch row; default 0. */
-  readonly row?: number;
-  /** Token position in the row. */
-  readonly position: number;
-  /** Index or indices along the last axis (heads x head size flattened for q, k, v, z). */
-  readonly neuron: number | readonly number[];
-  readonly op: 'add' | 'set' | 'scale';
-  readonly value: number;
+  /** Batch row, rows, or all; default 0 where a single number comes in (`value`), else all. */
+  readonly row?: number | readonly number[] | 'all';
+  /**
+   * Token or tokens of the row; negative ones count back from its end (of a batch that is padded: the padding's; of `generate`: the
+   * prompt's). Of `generate` also the tokens added: by their number, with `all`, or alone.
+   */
+  readonly position: PatchPosition;
+  /** Of q, k, v, z: head or heads (k, v: key/value heads); of a pattern all that its queries at the positions give to any key. */
+  readonly head?: number | readonly number[];
+  /**
+   * Index or indices along the last axis (heads x head size flattened for q, k, v, z; heads x keys for a pattern), with `head` those
+   * within each head. May be left out where there is a head, or values of their own: all, then.
+   */
+  readonly neuron?: number | readonly number[] | 'all';
+  /**
+   * `zero` sets to 0. `mean` sets to the mean of `reference` (over its rows at the same position, or, `over: 'all'`, over rows and
+   * positions), `resample` to the same numbers of a row of it that `random` draws for each row patched.
+   */
+  readonly op: PatchOp;
+  /**
+   * For `add`, `set`, `scale`: a number; numbers or a tensor for all that is selected, [rows, positions, numbers], for one row of it,
+   * which all rows get, or for one token.
+   */
+  readonly value?: Numbers | Tensor;
+  /** Instead of a value: the same numbers of another run that captured this name, of one row, or of as many as this run has. */
+  readonly from?: Captured;
+  /** For `mean` and `resample`: a run that captured this name, or a tensor of that shape. */
+  readonly reference?: Captured | Tensor;
+  /** For `mean`; default `rows`. */
+  readonly over?: 'rows' | 'all';
+  /** For `resample`: numbers in [0, 1). */
+  readonly random?: () => number;
   /** For `add`: `outward` adds value * sign(a0), a0 the value before any patch, sign(0) = +1. Default `plain`. */
   readonly along?: 'plain' | 'outward';
+}
+
+/** Where a value that is edited stands. */
+export interface EditPlace {
+  /** Position in its text of the first token of each row: 0 but where earlier tokens are in a cache. */
+  readonly first: readonly number[];
 }
 
 /** The scalar whose gradient is taken, summed over rows: of `target[b]` at `position[b]` of row b. */
@@ -52,6 +93,12 @@ export interface Objective {
   readonly target: readonly number[];
   readonly position: readonly number[];
 }
+
+/**
+ * A scalar function of logits and of captured values, by the names asked for in `capture`: what lies between two hook points has a gradient,
+ * too. Where a run computes no logits (`logits: 'none'`), these are [0]. Of weights that are streamed, values of the head alone.
+ */
+export type ScalarOf = (logits: Tensor, captures: ReadonlyMap<string, Tensor>) => Tensor;
 
 /**
  * What a run does at named values, and which logits it computes.
@@ -85,7 +132,7 @@ export interface RunOptions {
    * `requireGrad()` (a steering vector, LoRA), the run leaves a tape to them, as one of marked parameters does. Take the
    * gradient in the `scope` that the run is in. A streamed model leaves no tape.
    */
-  readonly edit?: Readonly<Record<string, (value: Tensor) => Tensor>> | undefined;
+  readonly edit?: Readonly<Record<string, (value: Tensor, place: EditPlace) => Tensor>> | undefined;
   /** Names whose values are kept in `captures`, after patching. */
   readonly capture?: readonly string[] | undefined;
   /**
@@ -104,8 +151,8 @@ export interface RunOptions {
   readonly grad?:
     | {
         readonly at: readonly string[];
-        /** An objective, or a scalar function of the logits that this run computes. */
-        readonly of: Objective | ((logits: Tensor) => Tensor);
+        /** An objective, or a {@link ScalarOf} the logits that this run computes and the values that it captures. */
+        readonly of: Objective | ScalarOf;
       }
     | undefined;
   /** `all` (default): logits [B, S, V]. Positions, one a row: logits [B, V] there only. `none`: no decoder. */

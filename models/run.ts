@@ -18,11 +18,13 @@ import {
   scope,
   sum,
   type Tensor,
+  zeros,
 } from '../engine/index.ts';
 import { disown } from '../engine/scope.ts';
 import type { Description } from './description.ts';
 import { type HookTable, type Keep, Taps } from './hooks.ts';
 import type { ModelInput, ModelSizes, Objective, RunOptions, RunResult } from './model.ts';
+import type { Place } from './patches.ts';
 import { checkGiven, checkRun } from './runOptions.ts';
 
 /** The model's part of a run. */
@@ -145,8 +147,11 @@ export function checkOptions(
   const objective = options.grad && typeof options.grad.of !== 'function' ? options.grad.of : null;
   const logitRows = typeof wanted === 'string' ? null : checkPositions('logits', wanted, input);
   if (!objective) {
-    if (options.grad && wanted === 'none')
-      throw new UserError('input', "grad of a function of the logits needs logits, not 'none'");
+    if (options.grad && wanted === 'none' && !options.capture?.length)
+      throw new UserError(
+        'input',
+        "grad of a function needs logits, not 'none', or captured values that it is a function of",
+      );
     return { wanted, logitRows, objectiveRows: null };
   }
   const objectiveRows = checkPositions('objective', objective.position, input);
@@ -164,16 +169,17 @@ export function run(model: Architecture, modelInput: ModelInput, options: RunOpt
   return runChecked(model, checkInput(modelInput, model.description), options);
 }
 
-/** A run of an input that has been checked: {@link run}, or rows behind a cache. @param keep see {@link Keep}. */
+/** A run of an input that has been checked: {@link run}, or rows behind a cache. @param keep see {@link Keep}. @param place of its tokens. */
 export function runChecked(
   model: Architecture,
   checked: CheckedInput,
   options: RunOptions,
   keep?: Keep,
+  place?: Place,
 ): RunResult {
   const { rows } = checked;
   const { vocabulary } = model.sizes;
-  const taps = new Taps(model.hooks, rows, checked.length, options, keep);
+  const taps = new Taps(model.hooks, rows, checked.length, options, keep, place);
   const places = checkOptions(checked, model.sizes, options, model.canReadOne);
   const { wanted } = places;
   const read = options.lastLayer === 'read' ? places.logitRows : null;
@@ -222,7 +228,7 @@ export function runChecked(
         if (options.grad) {
           const value =
             typeof options.grad.of === 'function'
-              ? options.grad.of(logits!)
+              ? options.grad.of(logits ?? zeros(model.device, [0]), taps.captures)
               : objectiveValue(options.grad.of, atObjective!);
           checkGiven('run: grad.of', value);
           const names = [...taps.marked.keys()];

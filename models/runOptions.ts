@@ -22,7 +22,17 @@ import {
   whole,
 } from '../engine/options.ts';
 import { Tensor } from '../engine/tensor.ts';
-import { type ModelInput, type Objective, type Patch, QUANTITIES, type RunOptions } from './model.ts';
+import {
+  type Captured,
+  type ModelInput,
+  type Objective,
+  PATCH_OPS,
+  type Patch,
+  type PatchPosition,
+  QUANTITIES,
+  type RunOptions,
+  type ScalarOf,
+} from './model.ts';
 
 // Of what the numbers are is looked at with the model's sizes, once.
 const table = (what: string): Field<readonly (readonly number[])[]> =>
@@ -38,17 +48,40 @@ const inputOptions = optionsSchema<ModelInput>(
   { inputIds: 'ids', tokens: 'ids', mask: 'attentionMask', segmentIds: 'tokenTypeIds' },
 );
 
+const hasCaptures = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && (value as Captured).captures instanceof Map;
+const indices = (what: string): Field<number | readonly number[]> =>
+  either(whole(), list(whole(), 'a list of indices'), `${what}, or a list of such`);
 /** What a patch says, but for its position. */
 export const onePatch = {
   name: required(text),
-  row: whole(),
-  neuron: required(
-    either(whole(), list(whole(), 'a list of indices'), 'an index along the last axis, or a list of indices'),
+  row: either(one(['all']), indices('a row'), "a row, a list of rows or 'all'"),
+  head: indices('a head'),
+  neuron: either(
+    one(['all']),
+    indices('an index along the last axis'),
+    "an index along the last axis, a list of indices, or 'all'",
   ),
-  op: required(one(['add', 'set', 'scale'])),
-  value: required(like<number>((value) => typeof value === 'number', 'a number')),
+  op: required(one(PATCH_OPS)),
+  value: like<NonNullable<Patch['value']>>(
+    (value) => typeof value === 'number' || (typeof value === 'object' && value !== null),
+    'a number, numbers or a tensor',
+  ),
+  from: like<Captured>(hasCaptures, 'another run, with captures'),
+  reference: like<Captured | Tensor>(
+    (value) => value instanceof Tensor || hasCaptures(value),
+    'a run with captures, or a tensor',
+  ),
+  over: one(['rows', 'all']),
+  random: callback<() => number>(),
   along: one(['plain', 'outward']),
 };
+const integer = like<number>(Number.isSafeInteger, 'a whole number');
+const position: Field<PatchPosition> = either(
+  one(['all', 'every new token']),
+  either(integer, list(integer, 'a list of positions'), 'a position or a list of them'),
+  "a position, a list of positions, 'all' or 'every new token'",
+);
 export const PATCH_NAMES = {
   hook: 'name',
   index: 'neuron',
@@ -56,9 +89,15 @@ export const PATCH_NAMES = {
   batch: 'row',
   rows: 'row',
   mode: 'op',
+  heads: 'head',
+  source: 'from',
 } as const;
-const patchList = list<Patch>(
-  optionsSchema<Patch>({ ...onePatch, position: required(whole()) }, { ...PATCH_NAMES, token: 'position' }),
+/** A list of patches. */
+export const patchList: Field<readonly Patch[]> = list<Patch>(
+  optionsSchema<Patch>(
+    { ...onePatch, position: required(position) },
+    { ...PATCH_NAMES, token: 'position', positions: 'position', pos: 'position' },
+  ),
   'a list of patches: [{ name, position, neuron, op, value }]',
 );
 /** Edits by the name of their value. */
@@ -71,11 +110,11 @@ export const names = list(text, 'a list of names');
 const numbers = list(whole(), 'a list of a number a row');
 
 /** An objective, or a function of the logits; the error of one that is neither is the objective's. */
-export const objective = <X>(fields: Field<X>): Field<X | ((logits: Tensor) => Tensor)> =>
+export const objective = <X>(fields: Field<X>): Field<X | ScalarOf> =>
   ({
     ...v.lazy((value) => (typeof value === 'function' ? callback() : fields)),
     entries: (fields as unknown as { entries: unknown }).entries,
-  }) as unknown as Field<X | ((logits: Tensor) => Tensor)>;
+  }) as unknown as Field<X | ScalarOf>;
 /** What an objective says of a row at one position. */
 export const ofRows = { of: required(one([...QUANTITIES, 'logodds'] as const)), target: required(numbers) };
 export const GRAD_NAMES = { names: 'at', objective: 'of' } as const;
@@ -105,10 +144,21 @@ const runOptions = optionsSchema<RunOptions>(
   { hooks: 'edit', gradient: 'grad', gradients: 'grad', cache: 'capture' },
 );
 
+/** One number for whole tokens is more often a neuron forgotten than meant. @throws UserError `option` */
+export function checkPatches(door: string, patches: readonly Omit<Patch, 'position'>[] = []): void {
+  for (const [i, { neuron, head, value }] of patches.entries())
+    if (typeof value === 'number' && neuron === undefined && head === undefined)
+      throw new UserError(
+        'option',
+        `${door}: patch[${i}].neuron is missing, expected an index along the last axis, a list of indices, 'all', or a head`,
+      );
+}
+
 /** @throws UserError `option`: what a run cannot be told, or what of it is not as it must be. */
 export function checkRun(input: ModelInput, options: RunOptions): void {
   checkOptions('run: input', inputOptions, input);
   checkOptions('run', runOptions, options);
+  checkPatches('run', options.patch);
 }
 
 /** @throws UserError where a function of the user's, which `what` names, gave no tensor. */

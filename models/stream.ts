@@ -29,6 +29,7 @@ import {
 } from './kvCache.ts';
 import type { LanguageModel, ModelInput, RunOptions, RunResult } from './model.ts';
 import { loose, type Need, type Pass, type Stage } from './pass.ts';
+import type { Place } from './patches.ts';
 import { type CheckedInput, checkInput, checkOptions, resultOf, runChecked } from './run.ts';
 import { checkRun } from './runOptions.ts';
 import type { WeightDtype } from './storage.ts';
@@ -44,6 +45,7 @@ interface Entry {
   readonly embeds: boolean;
   readonly start: (taps: Taps) => Tensor;
   readonly tokens: () => Tokens;
+  readonly place?: Place;
 }
 
 /** What names and layers are looked up in. */
@@ -69,23 +71,44 @@ export function partOf(model: Named, options: RunOptions, head: boolean): RunOpt
 export const residualName = ({ sizes }: Pick<LayeredModel, 'sizes'>): string =>
   `blocks.${sizes.layers - 1}.hook_resid_post`;
 
+/** Values that a function of the captures may take where the layers' tape is gone. */
+class HeadCaptures extends Map<string, Tensor> {
+  override get(name: string): Tensor {
+    const found = super.get(name);
+    if (found) return found;
+    throw new UserError(
+      'grad',
+      `grad of a function of ${name}: where weights are not all on one device, such a function takes values of the head alone`,
+    );
+  }
+}
+
 /** Final norm, logits and objective of a residual after the last layer; its gradient is under {@link residualName}. */
 export function runHead(
   model: LayeredModel,
   input: CheckedInput,
   residual: Tensor,
   options: RunOptions,
+  place?: Place,
 ): RunResult {
   const { device, sizes, description, hooks } = model;
   const end = residualName(model);
   const parts = { head: model.head.bind(model), decode: model.decode.bind(model) };
   const forward = (_: CheckedInput, t: Taps): Tensor => t.at(end, residual.detach());
   const at = (options.grad?.at ?? []).filter((name) => isFinal(model, name));
-  return runChecked({ device, sizes, description, hooks, forward, ...parts }, input, {
-    ...partOf(model, options, true),
+  const { of } = options.grad ?? {};
+  const here = partOf(model, options, true);
+  const objective =
+    typeof of === 'function'
+      ? (logits: Tensor, captures: ReadonlyMap<string, Tensor>) => of(logits, new HeadCaptures(captures))
+      : of;
+  const asked = {
+    ...here,
     logits: options.logits,
-    grad: options.grad && { at: [end, ...at], of: options.grad.of },
-  });
+    grad: objective && { at: [end, ...at], of: objective },
+  };
+  const whole = { device, sizes, description, hooks, forward, ...parts };
+  return runChecked(whole, input, asked, undefined, place);
 }
 
 /**
@@ -102,12 +125,11 @@ export function backThrough(
   at: readonly string[],
   cotangent: Tensor,
   goesOn: boolean,
+  place?: Place,
 ): Tensor[] {
   const { capture: _, ...changes } = partOf(model, options, false);
-  const marks = new Taps(model.hooks, rows, length, {
-    ...changes,
-    grad: options.grad && { at, of: options.grad.of },
-  });
+  const asked = { ...changes, grad: options.grad && { at, of: options.grad.of } };
+  const marks = new Taps(model.hooks, rows, length, asked, undefined, place);
   try {
     const found = scope(() => {
       const leaf = input.detach();
@@ -140,7 +162,7 @@ export function* runPass(
   checkOptions(input, sizes, options);
   const inHead = (name: string) => isFinal(model, name);
   const asked = options.grad?.at ?? [];
-  const taps = new Taps(hooks, rows, length, partOf(model, options, false));
+  const taps = new Taps(hooks, rows, length, partOf(model, options, false), undefined, entry.place);
   /** Names whose gradient is wanted in a layer; -1 is the embedding. */
   const wanted = new Map<number, string[]>();
   for (const name of asked.filter((each) => !inHead(each))) {
@@ -171,7 +193,7 @@ export function* runPass(
 
     yield { stage: 'head', next: goesBack ? last : null };
     const end = residualName(model);
-    head = runHead(model, input, x, options);
+    head = runHead(model, input, x, options, entry.place);
     for (const name of asked.filter(inHead))
       gradients.set(
         name,
@@ -183,7 +205,18 @@ export function* runPass(
       yield { stage: layer, next: layer > lowest ? layer - 1 : null };
       const at = wanted.get(layer) ?? [];
       const goesOn = layer > lowest || wanted.has(-1);
-      const found = backThrough(model, input, layer, inputs[layer]!, tokens, options, at, cotangent!, goesOn);
+      const found = backThrough(
+        model,
+        input,
+        layer,
+        inputs[layer]!,
+        tokens,
+        options,
+        at,
+        cotangent!,
+        goesOn,
+        entry.place,
+      );
       cotangent?.dispose();
       cotangent = goesOn ? found.shift()! : null;
       for (const [i, name] of at.entries()) gradients.set(name, found[i]!);

@@ -5,8 +5,10 @@
 import { linearGrid, PATCH_MODE, patch as patchKernel } from '../../kernels/index.ts';
 import { ShapeError } from '../errors.ts';
 import { checkOptions, checkValue, like, one, optionsSchema, required, whole } from '../options.ts';
-import { checkTensor, integers, operation, type Tensor, tensor } from '../tensor.ts';
-import { affine } from './elementwise.ts';
+import { checkTensor, full, integers, operation, type Tensor, tensor, zeros } from '../tensor.ts';
+import { affine, greater, mul, where } from './elementwise.ts';
+import { gatherRows } from './rows.ts';
+import { reshape } from './shape.ts';
 
 /** One change to one element, by its flat index. */
 export interface ElementPatch {
@@ -23,9 +25,13 @@ const patchOptions = optionsSchema<ElementPatch>({
 
 const patchList = like<readonly ElementPatch[]>(Array.isArray, 'a list of patches: [{ at, mode, value }]');
 
-/** x with the patches applied in order. The gradient passes where a value was added to, scaled where scaled, not where set. */
-export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tensor {
+/**
+ * x with the patches applied in order. The gradient passes where a value was added to, scaled where scaled, not where set.
+ * @param original whose signs `addOutward` follows; default x.
+ */
+export function patchElements(x: Tensor, patches: readonly ElementPatch[], original: Tensor = x): Tensor {
   checkTensor('patchElements', 'x', x, ['f32']);
+  checkTensor('patchElements', 'original', original, ['f32']);
   checkValue('patchElements', 'patches', patchList, patches);
   for (const p of patches) {
     checkOptions('patchElements', patchOptions, p);
@@ -63,7 +69,7 @@ export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tens
     ] as const;
     x.device.dispatch(
       patchKernel(),
-      [x, ...host, y].map((t) => t.storage.window()),
+      [original, ...host, y].map((t) => t.storage.window()),
       [round.length],
       linearGrid(round.length),
     );
@@ -75,4 +81,73 @@ export function patchElements(x: Tensor, patches: readonly ElementPatch[]): Tens
     .filter((p) => p.mode === 'set' || p.mode === 'scale')
     .map((p): ElementPatch => (p.mode === 'set' ? { at: p.at, mode: 'set', value: 0 } : p));
   return operation('patch', [x], y, [], (dy) => [backward.length > 0 ? patchElements(dy, backward) : dy]);
+}
+
+const modeField = one(Object.keys(PATCH_MODE) as (keyof typeof PATCH_MODE)[]);
+const indexList = like<ArrayLike<number>>(
+  (value) => value instanceof Uint32Array || (Array.isArray(value) && value.every(Number.isSafeInteger)),
+  'a list of whole numbers',
+);
+
+/**
+ * x with elements changed by numbers that are a tensor's: element at[i] is set to, added to or scaled by values[i]. Indices are flat, and
+ * each stands once. Gradients of x as of {@link patchElements}; those of the values where they went.
+ * @param original whose signs `addOutward` follows; default x.
+ * @throws ShapeError for an index outside x or twice, and for another count of values.
+ */
+export function patchValues(
+  x: Tensor,
+  at: ArrayLike<number>,
+  mode: keyof typeof PATCH_MODE,
+  values: Tensor,
+  original: Tensor = x,
+): Tensor {
+  checkTensor('patchValues', 'x', x, ['f32']);
+  checkValue('patchValues', 'at', indexList, at);
+  checkValue('patchValues', 'mode', modeField, mode);
+  checkTensor('patchValues', 'values', values, ['f32']);
+  checkTensor('patchValues', 'original', original, ['f32']);
+  if (values.size !== at.length)
+    throw new ShapeError('patchValues', `${values.size} values for ${at.length} elements`);
+  if ([x, values, original].some((t) => t.storage.segments.length > 1))
+    throw new ShapeError('patchValues', 'a tensor is split over several buffers');
+  const seen = new Uint8Array(x.size);
+  for (let i = 0; i < at.length; i++) {
+    const here = at[i]!;
+    if (!(here >= 0 && here < x.size))
+      throw new ShapeError('patchValues', `element ${here} of [${x.shape.join(', ')}]`);
+    if (seen[here]) throw new ShapeError('patchValues', `element ${here} stands twice`);
+    seen[here] = 1;
+  }
+  const y = affine(x.detach(), 1, 0);
+  const index = integers(x.device, at);
+  if (at.length > 0) {
+    const modes = integers(x.device, new Uint32Array(at.length).fill(PATCH_MODE[mode]));
+    x.device.dispatch(
+      patchKernel(),
+      [original, index, modes, values, y].map((t) => t.storage.window()),
+      [at.length],
+      linearGrid(at.length),
+    );
+    modes.dispose();
+  }
+  const pick = (t: Tensor): Tensor => reshape(gatherRows(reshape(t, [t.size, 1]), at), values.shape);
+  const result = operation('patchValues', [x, values], y, [x, values, original], (dy, saved, needs) => {
+    const [before, given, signed] = saved as [Tensor, Tensor, Tensor];
+    const dx = !needs[0]
+      ? null
+      : mode === 'set'
+        ? patchValues(dy, at, 'set', zeros(dy.device, [at.length]))
+        : mode === 'scale'
+          ? patchValues(dy, at, 'scale', given)
+          : dy;
+    if (!needs[1]) return [dx, null];
+    const arrived = pick(dy);
+    if (mode === 'scale') return [dx, mul(arrived, pick(before))];
+    if (mode !== 'addOutward') return [dx, arrived];
+    const negative = greater(full(dy.device, values.shape, 0), pick(signed.detach()));
+    return [dx, where(negative, affine(arrived, -1, 0), arrived)];
+  });
+  index.dispose();
+  return result;
 }

@@ -1080,6 +1080,22 @@ function patchCases(): Case[] {
   }));
 }
 
+function patchValuesCases(): Case[] {
+  const at = [3, 0, 14, 7, 5];
+  return (['set', 'add', 'scale', 'addOutward'] as const).map((mode) => ({
+    name: `patchValues ${mode}`,
+    inputs: [distinct([3, 5], 9510), distinct([5], 9511)],
+    run: ([x, values]) => engine.patchValues(x!, at, mode, values!),
+    reference: ([x, values]) =>
+      reference.patchElements(
+        x!,
+        at.map((each, i) => ({ at: each, mode, value: values!.data[i]! })),
+      ),
+    tolerance: { ulps: 2 },
+    gradient: [0, 1],
+  }));
+}
+
 export const CASES: readonly Case[] = [
   ...unaryCases(),
   ...binaryCases(),
@@ -1095,4 +1111,5 @@ export const CASES: readonly Case[] = [
   ...prefixAttentionCases(),
   ...patchCases(),
   ...functionCases(),
+  ...patchValuesCases(),
 ];

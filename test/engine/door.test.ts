@@ -237,6 +237,9 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
     entry([[4]], (x) => engine.patchElements(x!, [{ at: 1, mode: 'set', value: 3 }])),
     entry([[4]], (x) => engine.patchElements(x!, [])),
   ],
+  patchValues: (['set', 'add', 'scale', 'addOutward'] as const).map((mode) =>
+    entry([[4], [2]], (x, values) => engine.patchValues(x!, [2, 0], mode, values!)),
+  ),
   rotary: entry(
     [
       [2, 1, 4],

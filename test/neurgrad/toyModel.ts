@@ -35,7 +35,7 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
           patch.along === 'outward' && activations[layerOf(patch.name)]![patch.neuron as number]! < 0
             ? -1
             : 1;
-        layer[patch.neuron as number]! += patch.value * along;
+        layer[patch.neuron as number]! += (patch.value as number) * along;
       }
       return a.flat().reduce((z, value, i) => z + value * weights.flat()[i]!, 0);
     });

@@ -90,6 +90,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   unpick: [T, [0], 2],
   writeRow: [T, T, T],
   patchElements: [T, []],
+  patchValues: [T, [0], 'set', T],
   convert: [T, 'f16'],
   convertInto: [T, T],
 };
