@@ -7,6 +7,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import {
+  concat,
   type Device,
   type ElementPatch,
   full,
@@ -30,6 +31,8 @@ export interface Place {
   readonly end?: number;
   /** What edits are told instead of `first`, where a row's only token counts as position 0. */
   readonly told?: readonly number[];
+  /** Keys of a pattern, where not all tokens up to the last of these. */
+  readonly keys?: number;
   /** Of a text that grows: its first new token. Positions outside the tokens at hand are passed over then. */
   readonly newFrom?: number | undefined;
 }
@@ -56,34 +59,62 @@ export function changesOf(
   resolve: Resolve,
 ): Change[] {
   const changes: Change[] = [];
+  const first = place.first[0] ?? 0;
+  const keys = place.keys ?? first + length;
+  const at = flat(point, { length, keys }, keys);
   let few: ElementPatch[] = [];
+  let blocks: Block[] = [];
   const flush = (): void => {
     const elements = few;
     few = [];
     if (elements.length > 0) changes.push((x, original) => patchElements(x, elements, original));
+    const together = blocks;
+    blocks = [];
+    if (together.length > 0) changes.push((x, original) => patchBlocks(x, original, together));
   };
-  const first = place.first[0] ?? 0;
-  const at = flat(point, { length, keys: first + length }, first + length);
   for (const patch of patches) {
-    const selection = select(patch, point, rows, length, place);
-    const values = valuesOf(patch, point, selection, rows, first, length, resolve);
+    const selection = select(patch, point, rows, length, place, keys);
+    const values = valuesOf(patch, point, selection, rows, { first, keys }, resolve);
     if (selection.count === 0) continue;
     const { op, along } = patch;
     const mode = op === 'add' ? (along === 'outward' ? 'addOutward' : op) : op === 'scale' ? op : 'set';
     const { rows: ofRows, columns, numbers } = selection;
     const where = indices(selection, (r, t, n) => at(ofRows[r]!, columns[t]!, numbers[n]!));
     if (typeof values === 'number' && selection.count <= FEW) {
+      if (blocks.length > 0) flush();
       for (const each of where) few.push({ at: each, mode, value: values });
       continue;
     }
-    flush();
-    changes.push((x, original) => {
-      const given = typeof values === 'number' ? full(x.device, [where.length], values) : values(x.device);
-      return patchValues(x, where, mode, given, original);
-    });
+    const apart = blocks.every((block) => block.mode === mode && !block.rows.some((r) => ofRows.includes(r)));
+    if (few.length > 0 || !apart) flush();
+    blocks.push({ mode, rows: ofRows, where, values });
   }
   flush();
   return changes;
+}
+
+/** A patch whose values come as a tensor. */
+interface Block {
+  readonly mode: ElementPatch['mode'];
+  readonly rows: readonly number[];
+  readonly where: Uint32Array;
+  readonly values: Values;
+}
+
+/** Blocks of different rows in one operation. */
+function patchBlocks(x: Tensor, original: Tensor, blocks: readonly Block[]): Tensor {
+  const { device } = x;
+  const values = blocks.map(({ values, where }) =>
+    typeof values === 'number' ? full(device, [where.length], values) : values(device),
+  );
+  const where = new Uint32Array(blocks.reduce((sum, block) => sum + block.where.length, 0));
+  let begin = 0;
+  for (const block of blocks) {
+    where.set(block.where, begin);
+    begin += block.where.length;
+  }
+  const given = values.length === 1 ? values[0]! : concat(values, 0);
+  return patchValues(x, where, blocks[0]!.mode, given, original);
 }
 
 interface Selection {
@@ -121,7 +152,14 @@ function distinct(point: HookPoint, what: string, list: readonly number[]): read
 const byNumber = ({ op, value }: Patch): boolean =>
   typeof value === 'number' && (op === 'add' || op === 'set' || op === 'scale');
 
-function select(patch: Patch, point: HookPoint, rows: number, length: number, place: Place): Selection {
+function select(
+  patch: Patch,
+  point: HookPoint,
+  rows: number,
+  length: number,
+  place: Place,
+  keys: number,
+): Selection {
   const which = patch.row ?? (byNumber(patch) ? 0 : 'all');
   const ofRows =
     which === 'all'
@@ -135,7 +173,7 @@ function select(patch: Patch, point: HookPoint, rows: number, length: number, pl
   const behind = first + length;
   const named = positionsOf(patch, point, first, behind, place);
   const here = named.flatMap((p, ordinal) => (p >= first && p < behind ? [ordinal] : []));
-  const numbers = numbersOf(patch, point, behind);
+  const numbers = numbersOf(patch, point, keys);
   return {
     rows: ofRows,
     columns: here.map((ordinal) => named[ordinal]! - first),
@@ -233,8 +271,7 @@ function valuesOf(
   point: HookPoint,
   selection: Selection,
   rows: number,
-  first: number,
-  length: number,
+  { first, keys }: { readonly first: number; readonly keys: number },
   resolve: Resolve,
 ): Values {
   const { op, value, from, reference, along } = patch;
@@ -247,7 +284,6 @@ function valuesOf(
   if ((refers || op === 'zero') && (value !== undefined || from !== undefined)) fail(`${op} takes no value`);
   if (op === 'zero') return 0;
 
-  const keys = first + length;
   /** The same numbers of another value of this hook point, of one row for each that is patched. */
   const taken = (source: Tensor, picked: readonly number[]): ((device: Device) => Tensor) => {
     const layout =

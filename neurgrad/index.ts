@@ -18,6 +18,7 @@ export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atla
 export * from './conventions.ts';
 export { type PlainTarget, type Response, responseAt, type Smooth } from './curve/response.ts';
 export { linearRange, turningPoints } from './curve/shape.ts';
+export * from './experiments/index.ts';
 export {
   type GradientOptions,
   gradientOptions,
