@@ -189,7 +189,7 @@ export async function generate(
       ? model.openText()
       : model instanceof Transformer && options.replay !== false && !changed
         ? recordedText(model, most)
-        : cachedText(model, changed ? { patch, edit, promptLength: prompt.length } : {});
+        : cachedText(model, changed ? { patch, edit, promptLength: prompt.length } : null);
   try {
     for (let next = prompt; ; next = ids.slice(-1)) {
       if (ids.length >= maxTokens) return { ids, end: 'length' };
@@ -208,10 +208,17 @@ export async function generate(
 /** A text whose tokens come one after the other. */
 type CausalText = Omit<ReturnType<SplitModel['openText']>, 'number'>;
 
+/** What is changed at the tokens of a text. */
+interface TextChanges {
+  readonly patch: PrefillOptions['patch'];
+  readonly edit: PrefillOptions['edit'];
+  readonly promptLength: number;
+}
+
 /** Every token a prefill of one, after a cache that is copied into a longer one. @param changes of all of them. */
 export function cachedText(
   model: Transformer | StreamedModel,
-  changes: Pick<PrefillOptions, 'patch' | 'edit' | 'promptLength'> = {},
+  changes: TextChanges | null = null,
 ): CausalText {
   let cache: Prefix | null = null;
   return {

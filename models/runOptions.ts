@@ -52,6 +52,12 @@ const hasCaptures = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && (value as Captured).captures instanceof Map;
 const indices = (what: string): Field<number | readonly number[]> =>
   either(whole(), list(whole(), 'a list of indices'), `${what}, or a list of such`);
+const VALUE = 'a number, lists of numbers or a tensor';
+const valueField = like<NonNullable<Patch['value']>>(
+  (value) =>
+    typeof value === 'number' || Array.isArray(value) || ArrayBuffer.isView(value) || value instanceof Tensor,
+  VALUE,
+);
 /** What a patch says, but for its position. */
 export const onePatch = {
   name: required(text),
@@ -63,10 +69,7 @@ export const onePatch = {
     "an index along the last axis, a list of indices, or 'all'",
   ),
   op: required(one(PATCH_OPS)),
-  value: like<NonNullable<Patch['value']>>(
-    (value) => typeof value === 'number' || (typeof value === 'object' && value !== null),
-    'a number, numbers or a tensor',
-  ),
+  value: valueField,
   from: like<Captured>(hasCaptures, 'another run, with captures'),
   reference: like<Captured | Tensor>(
     (value) => value instanceof Tensor || hasCaptures(value),
@@ -144,14 +147,17 @@ const runOptions = optionsSchema<RunOptions>(
   { hooks: 'edit', gradient: 'grad', gradients: 'grad', cache: 'capture' },
 );
 
-/** One number for whole tokens is more often a neuron forgotten than meant. @throws UserError `option` */
+/** What of a patch depends on the rest of it. One number for whole tokens is more often a neuron forgotten than meant. @throws UserError `option` */
 export function checkPatches(door: string, patches: readonly Omit<Patch, 'position'>[] = []): void {
-  for (const [i, { neuron, head, value }] of patches.entries())
+  const missing = (i: number, name: string, expected: string): never => {
+    throw new UserError('option', `${door}: patch[${i}].${name} is missing, expected ${expected}`);
+  };
+  for (const [i, { neuron, head, value, from, op }] of patches.entries()) {
     if (typeof value === 'number' && neuron === undefined && head === undefined)
-      throw new UserError(
-        'option',
-        `${door}: patch[${i}].neuron is missing, expected an index along the last axis, a list of indices, 'all', or a head`,
-      );
+      missing(i, 'neuron', "an index along the last axis, a list of indices, 'all', or a head");
+    if ((op === 'add' || op === 'set' || op === 'scale') && value === undefined && from === undefined)
+      missing(i, 'value', `${VALUE}, or from, another run`);
+  }
 }
 
 /** @throws UserError `option`: what a run cannot be told, or what of it is not as it must be. */

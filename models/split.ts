@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { type Device, type Tensor, tensor } from '../engine/index.ts';
+import { type Device, Tensor, tensor } from '../engine/index.ts';
 import { checkOptions as checkOptionsOf, optionsSchema } from '../engine/options.ts';
 import { disown } from '../engine/scope.ts';
 import { matchTensors } from './checkpoint.ts';
@@ -253,6 +253,14 @@ export class SplitModel extends DescribedModel implements LanguageModel {
     const input = checkInput(modelInput, this.description);
     checkOptions(input, this.sizes, options);
     new Taps(this.hooks, input.rows, input.length, options).dispose();
+    const held = (options.patch ?? []).some(
+      ({ value, from, reference, random }) => value instanceof Tensor || from || reference || random,
+    );
+    if (held)
+      throw new UserError(
+        'split',
+        'tensors and runs cannot be sent to other processes; read them, and give numbers',
+      );
     if (options.edit || typeof options.grad?.of === 'function')
       throw new UserError('split', 'functions cannot be sent to other processes; use patches and objectives');
     const asked = (options.grad?.at ?? []).filter((name) => !isFinal(this, name));

@@ -102,9 +102,9 @@ export function patchValues(
   values: Tensor,
   original: Tensor = x,
 ): Tensor {
+  checkValue('patchValues', 'mode', modeField, mode);
   checkTensor('patchValues', 'x', x, ['f32']);
   checkValue('patchValues', 'at', indexList, at);
-  checkValue('patchValues', 'mode', modeField, mode);
   checkTensor('patchValues', 'values', values, ['f32']);
   checkTensor('patchValues', 'original', original, ['f32']);
   if (values.size !== at.length)

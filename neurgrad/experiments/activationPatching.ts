@@ -21,6 +21,7 @@ import { type PlaceOptions, placeFields } from './places.ts';
 import {
   DIRECTIONS_OF_PATCHING,
   type ExperimentTable,
+  ends,
   type PairResult,
   type PatchDirection,
   tableOf,
@@ -100,7 +101,3 @@ export async function activationPatching(
   }
   return tableOf('activation_patching', direction, metrics, placesOfPair[0]!, results);
 }
-
-/** Values of the clean and the corrupt prompt. */
-export const ends = <V>(direction: PatchDirection, base: V, source: V): { clean: V; corrupt: V } =>
-  direction === 'denoise' ? { clean: source, corrupt: base } : { clean: base, corrupt: source };

@@ -9,7 +9,7 @@ import { checkFinite } from '../../models/finite.ts';
 import { pointOf } from '../../models/hooks.ts';
 import { type LanguageModel, type RunOptions, runModel } from '../../models/model.ts';
 import { type Probe, probeRows } from '../predict.ts';
-import { type ContrastOptions, contrastFields, ends } from './activationPatching.ts';
+import { type ContrastOptions, contrastFields } from './activationPatching.ts';
 import {
   type Answers,
   differentiatedMetric,
@@ -20,7 +20,7 @@ import {
 } from './metric.ts';
 import { type PromptPair, pairList, placesOfAll } from './pairs.ts';
 import { indicesOf, type PlaceOptions, placeFields } from './places.ts';
-import { type ExperimentTable, type PairResult, tableOf, type Values } from './table.ts';
+import { type ExperimentTable, ends, type PairResult, tableOf, type Values } from './table.ts';
 
 /** What would be patched, and what is measured. */
 export interface AttributionPatchingOptions extends PlaceOptions, ContrastOptions {}

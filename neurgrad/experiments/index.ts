@@ -1,6 +1,11 @@
 /** The field's experiments, each one call, in one shape of table. */
 
-export * from './activationPatching.ts';
+export {
+  type ActivationPatchingOptions,
+  activationPatching,
+  activationPatchingOptions,
+  type ContrastOptions,
+} from './activationPatching.ts';
 export {
   type AttributionPatchingOptions,
   attributionPatching,
@@ -12,7 +17,6 @@ export type { RunsOptions } from './patchedRuns.ts';
 export {
   COMPONENTS,
   type Component,
-  componentHook,
   PLACES_BY,
   type PlaceOptions,
   type PlacesBy,

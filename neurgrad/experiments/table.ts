@@ -4,7 +4,8 @@
  */
 
 import { mean, sampleStandardDeviation } from 'simple-statistics';
-import type { Metric, MetricValues } from './metric.ts';
+import { checkValue, one } from '../../engine/options.ts';
+import { METRICS, type Metric, type MetricValues } from './metric.ts';
 
 /** Which prompt runs and which gives the values: the corrupt and the clean one, or the other way round. The default comes first. */
 export const DIRECTIONS_OF_PATCHING = ['denoise', 'noise'] as const;
@@ -50,8 +51,8 @@ export interface ExperimentTable {
   readonly pairs: readonly PairValues[];
   /** By metric, then by layer and place. */
   readonly rows: readonly ExperimentRow[];
-  /** How it was computed, where that is a choice. */
-  readonly note?: string;
+  /** How it was computed, where that depends on the model; else null. */
+  readonly note: string | null;
 }
 
 /** A place's values of one pair, by metric. */
@@ -73,7 +74,7 @@ export function tableOf(
   metrics: readonly Metric[],
   places: readonly PlaceKeys[],
   pairs: readonly PairResult[],
-  note?: string,
+  note: string | null = null,
 ): ExperimentTable {
   const rows = metrics.flatMap((metric) =>
     places.map((place, i): ExperimentRow => {
@@ -99,8 +100,11 @@ export function tableOf(
     }),
   );
   const known = pairs.map(({ clean, corrupt }) => ({ clean, corrupt }));
-  return { experiment, direction, pairs: known, rows, ...(note === undefined ? {} : { note }) };
+  return { experiment, direction, pairs: known, rows, note };
 }
+
+const oneMetric = one(METRICS);
+const column = one(['value', 'change', 'recovered']);
 
 /**
  * A column of a table as numbers by layer and place, in the table's order: what a heat map takes.
@@ -111,9 +115,15 @@ export function tableGrid(
   metric: Metric,
   of: 'value' | 'change' | 'recovered' = 'value',
 ): number[][] {
+  checkValue('tableGrid', 'metric', oneMetric, metric);
+  checkValue('tableGrid', 'of', column, of);
   const layers = new Map<number | null, number[]>();
   for (const row of table.rows)
     if (row.metric === metric)
       layers.set(row.layer, [...(layers.get(row.layer) ?? []), row[of] ?? Number.NaN]);
   return [...layers.values()];
 }
+
+/** Values of the clean and the corrupt prompt. */
+export const ends = <V>(direction: PatchDirection, base: V, source: V): { clean: V; corrupt: V } =>
+  direction === 'denoise' ? { clean: source, corrupt: base } : { clean: base, corrupt: source };

@@ -195,7 +195,7 @@ describe.each(['bert', 'llama'])('%s', (which) => {
     [{ position: [1, 1], op: 'zero' }, /names one twice/],
     [{ position: 0, op: 'zero', head: 0 }, /it has no heads/],
     [{ position: 0, op: 'zero', value: 1, neuron: 0 }, /zero takes no value/],
-    [{ position: 0, op: 'set' }, /give either value or from/],
+    [{ position: 0, op: 'set' }, /patch\[0\].value is missing/],
     [{ position: 0, op: 'set', value: [1, 2] }, /2 numbers for 2 rows x 1 positions/],
     [{ position: 0, op: 'set', value: [Number.NaN], neuron: 0 }, /not a finite number/],
     [{ position: 0, op: 'mean' }, /mean needs a reference/],

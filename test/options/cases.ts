@@ -164,6 +164,8 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     steer: { call: (o) => neurgrad.steer(none, none, o), right: { target: 0, to: 0.5 } },
     sweep: { call: (o) => neurgrad.sweep(none, none, o), right: { neurons: [] } },
     atlas: { call: (o) => neurgrad.atlas(none, none, o) },
+    activationPatching: { call: (o) => neurgrad.activationPatching(none, none, o) },
+    attributionPatching: { call: (o) => neurgrad.attributionPatching(none, none, o) },
     verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },
     verifyExact: { call: (o) => neurgrad.verifyExact(none, none, o) },
 
@@ -225,6 +227,7 @@ export const innerCases: Record<string, OptionsCase> = {
 
 /** Words out of some, by door and argument. */
 export const choiceCases: Record<string, (word: Any) => unknown> = {
+  'patchValues mode': (w) => engine.patchValues(none, [], w, none),
   'toF32 purpose': (w) => engine.toF32(none, w),
   'standardiseTwin kind': (w) => engine.standardiseTwin(w, none, 0),
   'normStatistics kind': (w) => engine.normStatistics(none, w, 0),
@@ -248,6 +251,8 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'responseAt of': (w) => neurgrad.responseAt(none, 0, w),
   'differentiated of': (w) => neurgrad.differentiated(w),
   'gradientFactor of': (w) => neurgrad.gradientFactor(w, none),
+  'tableGrid metric': (w) => neurgrad.tableGrid(none, w),
+  'tableGrid of': (w) => neurgrad.tableGrid(none, 'logit', w),
   'pathPoints endpoints': (w) => neurgrad.pathPoints(3, w),
   'generality option': (w) => neurgrad.generality([1], [1], w),
   'expectedGenerality option': (w) => neurgrad.expectedGenerality(1, 1, w),
