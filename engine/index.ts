@@ -9,6 +9,8 @@ export * from './initialisers.ts';
 export * from './lossScale.ts';
 export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
+export * from './ops/along.ts';
+export * from './ops/arrange.ts';
 export {
   type AttentionOptions,
   attention,
@@ -16,6 +18,7 @@ export {
   attentionTwin,
 } from './ops/attention.ts';
 export { FUSED_KEYS } from './ops/attentionKernels.ts';
+export * from './ops/einsum.ts';
 export {
   abs,
   activationFunctions,
@@ -52,6 +55,7 @@ export {
 export * from './ops/functions.ts';
 export * from './ops/logic.ts';
 export { linear, linearThen, type MatmulOptions, matmul, type Then, toF32, toU32 } from './ops/matmul.ts';
+export * from './ops/moments.ts';
 export {
   layerNorm,
   normBackwardTwin,
@@ -62,11 +66,12 @@ export {
   standardiseTwin,
 } from './ops/norm.ts';
 export * from './ops/normLinear.ts';
+export * from './ops/order.ts';
 export { laidBytes, packPanels, panelBytes, panelSide } from './ops/panels.ts';
 export * from './ops/patch.ts';
 export * from './ops/prefixAttention.ts';
 export * from './ops/quantise.ts';
-export * from './ops/reduce.ts';
+export { argmax, max, mean, sum, sumTo } from './ops/reduce.ts';
 export { RotaryAngles, type RotaryTable, rotary, rotarySpeeds, rotaryTable } from './ops/rotary.ts';
 export { gatherRows, pick, scatterAddRows, unpick, writeRow } from './ops/rows.ts';
 export { attentionPattern, type PatternOptions, type ScoreOptions } from './ops/scores.ts';

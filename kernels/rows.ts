@@ -156,6 +156,29 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }
 
 /**
+ * y[index[i] - first] = the largest begin + i + 1 of an index in the window: which place names an element last. The order in which they come
+ * makes no difference. Grid: linear over count.
+ */
+export const lastPlaces = shipped((): Kernel => {
+  return {
+    name: 'rows.last',
+    bindings: [
+      { name: 'index', element: 'u32', access: 'read' },
+      { name: 'y', element: 'atomic<u32>', access: 'read_write' },
+    ],
+    params: { count: 'u32', begin: 'u32', first: 'u32', size: 'u32' },
+    workgroup: [LINEAR_GROUP, 1, 1],
+    body: `
+fn main(@builtin(global_invocation_id) gid: vec3u) {
+  let i = ${LINEAR_INDEX};
+  if (i >= p.count) { return; }
+  let at = index[i] - p.first;
+  if (at < p.size) { atomicMax(&y[at], p.begin + i + 1u); }
+}`,
+  };
+}, takes('lastPlaces'));
+
+/**
  * y[b * size + index[0] - first, :] = a[b, :] for each of `count` blocks b of `size` rows, where that row is inside the window;
  * nothing for an index outside its block. Grid: linear over count * width.
  */

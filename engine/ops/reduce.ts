@@ -6,6 +6,7 @@ import { argmaxRows, groupGrid, type Reduction, reduceRows } from '../../kernels
 import { ShapeError } from '../errors.ts';
 import type { BufferWindow } from '../memory.ts';
 import { checkValue, either, flag, like, list, one } from '../options.ts';
+import { composed } from '../scope.ts';
 import { commonRows } from '../storage.ts';
 import {
   checkNumberList,
@@ -21,7 +22,7 @@ import {
 } from '../tensor.ts';
 import { reduceColumnsTo } from './columns.ts';
 import { affine, div, same, where } from './elementwise.ts';
-import { broadcastTo, reshape, slice } from './shape.ts';
+import { broadcastTo, permute, reshape, slice } from './shape.ts';
 
 /** Longest row that one workgroup reduces; longer ones are cut into chunks and reduced again. */
 const ROW_CHUNK = 16384;
@@ -143,12 +144,12 @@ function dispatchRows(
     );
 }
 
-const axis = like<number>(Number.isInteger, 'an axis');
+const axisField = like<number>(Number.isInteger, 'an axis');
 const lastAxis = one([-1]);
-const axesField = either(axis, list(axis, 'a list of axes'), 'an axis or a list of axes');
+const axesField = either(axisField, list(axisField, 'a list of axes'), 'an axis or a list of axes');
 
 /** Axes as sorted non-negative numbers; all of them by default. */
-function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | undefined): number[] {
+export function normalAxes(op: string, x: Tensor, axes: number | readonly number[] | undefined): number[] {
   checkTensor(op, 'x', x);
   if (axes !== undefined) checkValue(op, 'axes', axesField, axes);
   const list = axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes;
@@ -232,13 +233,36 @@ export function sumTo(x: Tensor, shape: readonly number[]): Tensor {
   return reshape(sum(x, axes), shape);
 }
 
+/** An axis as a non-negative number. @throws UserError, ShapeError */
+export function normalAxis(op: string, x: Tensor, axis: number): number {
+  checkTensor(op, 'x', x);
+  checkValue(op, 'axis', axisField, axis);
+  const at = axis < 0 ? axis + x.rank : axis;
+  if (x.shape[at] === undefined) throw new ShapeError(op, `no axis ${axis} in ${showShape(x)}`);
+  return at;
+}
+
+/** What `fn` makes of rows, of x whose axis `at` stands last meanwhile. */
+export function alongLast(x: Tensor, at: number, fn: (rows: Tensor) => Tensor): Tensor {
+  const last = x.rank - 1;
+  if (at === last) return fn(x);
+  const swapped = x.shape.map((_, i) => (i === at ? last : i === last ? at : i));
+  return composed(() => permute(fn(permute(x, swapped)), swapped));
+}
+
 /**
- * Index of the first largest element along the last axis, as u32, of the first NaN where there is one; has no gradient.
- * @throws UserError for another axis.
+ * Index of the first largest element along an axis, as u32, of the first NaN where there is one; has no gradient.
+ * @throws ShapeError over no elements
  */
-export function argmax(x: Tensor, axis: -1 = -1): Tensor {
+export function argmax(x: Tensor, axis = -1): Tensor {
   checkTensor('argmax', 'x', x, ['f32']);
-  checkValue('argmax', 'axis', lastAxis, axis);
+  if (x.rank === 0) checkValue('argmax', 'axis', lastAxis, axis);
+  const at = x.rank === 0 ? 0 : normalAxis('argmax', x, axis);
+  if (at < x.rank - 1)
+    return composed(() => {
+      const order = x.shape.map((_, i) => i).filter((i) => i !== at);
+      return argmax(permute(x, [...order, at]));
+    });
   const length = x.shape.at(-1) ?? 1;
   if (length === 0) throw new ShapeError('argmax', `no elements to compare in ${showShape(x)}`);
   const rows = x.size / length;

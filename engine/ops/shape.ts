@@ -4,6 +4,7 @@
 
 import { isQuantised, linearGrid, stridedCopy } from '../../kernels/index.ts';
 import { ShapeError, UserError } from '../errors.ts';
+import { checkValue, like, list } from '../options.ts';
 import { bytesOf, type Storage } from '../storage.ts';
 import {
   checkNumber,
@@ -39,9 +40,14 @@ interface Layout {
   readonly strides: readonly number[];
 }
 
-/** The last element of a box in a layout. */
-const lastOf = (offset: number, axes: readonly { size: number; stride: number }[]): number =>
-  axes.reduce((at, axis) => at + (axis.size - 1) * axis.stride, offset);
+/** The first and the last element of a box in a layout, whose strides may lead backwards. */
+const endsOf = (offset: number, axes: readonly { size: number; stride: number }[]): [number, number] => {
+  const reach = axes.map((axis) => (axis.size - 1) * axis.stride);
+  return [
+    reach.reduce((at, n) => at + Math.min(n, 0), offset),
+    reach.reduce((at, n) => at + Math.max(n, 0), offset),
+  ];
+};
 
 /** Copies a box of `sizes` elements between two strided layouts, four axes at a time. */
 function copyBox(from: Tensor, source: Layout, to: Tensor, target: Layout, sizes: readonly number[]): void {
@@ -74,9 +80,9 @@ function copyBox(from: Tensor, source: Layout, to: Tensor, target: Layout, sizes
     ] as const
   ).map(([t, layout, side]) => {
     const along = axes.map((axis) => ({ size: axis.size, stride: axis[side] }));
-    const last = lastOf(layout.offset, along);
-    const home = t.storage.segments.find((s) => s.begin <= layout.offset && last < s.end);
-    const extents = along.map((axis) => (axis.size - 1) * axis.stride);
+    const [first, last] = endsOf(layout.offset, along);
+    const home = t.storage.segments.find((s) => s.begin <= first && last < s.end);
+    const extents = along.map((axis) => Math.abs((axis.size - 1) * axis.stride));
     return { home, widest: extents.indexOf(Math.max(...extents)) };
   }) as [Home, Home];
   if (!sourceHome.home || !targetHome.home) {
@@ -120,7 +126,8 @@ function copyBox(from: Tensor, source: Layout, to: Tensor, target: Layout, sizes
       (n) => n % 4 === 0,
     );
   const unit = quads ? 4 : 1;
-  const strides = (side: 'source' | 'target') => axes.map((a, i) => (i < 3 ? a[side] / unit : a[side]));
+  // Backwards is a step of 2^32 less.
+  const strides = (side: 'source' | 'target') => axes.map((a, i) => (i < 3 ? a[side] / unit : a[side]) >>> 0);
   const count = axes.reduce((n, a) => n * a.size, 1) / unit;
   from.device.dispatch(
     stridedCopy(quads),
@@ -235,27 +242,90 @@ export function transpose(x: Tensor, ...none: never[]): Tensor {
   return permute(x, order);
 }
 
-/** x[begin[0]:end[0], begin[1]:end[1], ...]; axes left out are taken whole. */
-export function slice(x: Tensor, begin: readonly number[], end: readonly number[]): Tensor {
+/** Places along axes; null, or an axis left out, is as far as the axis goes. */
+type Places = readonly (number | null)[];
+const placesField = list<number | null>(
+  like((value) => value === null || typeof value === 'number', 'a number or null'),
+  'a list of numbers',
+);
+const checkPlaces = (name: string, places: Places): void => {
+  if (!Array.isArray(places) || !places.every((at) => typeof at === 'number'))
+    checkValue('slice', name, placesField, places);
+};
+
+/**
+ * x[begin[0]:end[0]:step[0], begin[1]:end[1]:step[1], ...] as in Python, but what lies outside of an axis is refused: places below 0
+ * count from its end, steps below 0 go backwards, null goes as far as the axis does, and axes left out are taken whole.
+ * @throws ShapeError
+ * @example
+ * ```ts
+ * import { openDevice, slice, tensor } from 'neurgrad/engine';
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [[1, 2, 3], [4, 5, 6]]);
+ * console.log([...(await slice(x, [0, -2], [1, null]).read())]); // → [ 2, 3 ]
+ * console.log([...(await slice(x, [], [], [1, -1]).read())]); // → [ 3, 2, 1, 6, 5, 4 ]
+ * device.destroy();
+ * ```
+ */
+export function slice(x: Tensor, begin: Places, end: Places, step: readonly number[] = []): Tensor {
   checkTensor('slice', 'x', x);
-  checkNumberList('slice', 'begin', begin);
-  checkNumberList('slice', 'end', end);
-  const b = x.shape.map((_, i) => begin[i] ?? 0);
-  const e = x.shape.map((size, i) => end[i] ?? size);
-  if (
-    begin.length > x.rank ||
-    end.length > x.rank ||
-    [...b, ...e].some((at) => !Number.isInteger(at)) ||
-    x.shape.some((size, i) => b[i]! < 0 || e[i]! > size || b[i]! > e[i]!)
-  )
-    throw new ShapeError('slice', `[${begin.join(', ')}] to [${end.join(', ')}] of ${showShape(x)}`);
-  const shape = b.map((from, i) => e[i]! - from);
-  const y = empty(x.device, shape, x.dtype);
-  const strides = rowMajor(x.shape);
-  const offset = b.reduce((sum, from, i) => sum + from * strides[i]!, 0);
-  copyBox(x, { offset, strides }, y, { offset: 0, strides: rowMajor(shape) }, shape);
+  checkPlaces('begin', begin);
+  checkPlaces('end', end);
+  checkNumberList('slice', 'step', step);
+  const cuts = x.shape.map((size, i) => {
+    const by = step[i] ?? 1;
+    const at = (place: number | null | undefined, whole: number): number =>
+      place === null || place === undefined ? whole : place < 0 ? place + size : place;
+    const from = at(begin[i], by > 0 ? 0 : size - 1);
+    const to = at(end[i], by > 0 ? size : -1);
+    const ends = by > 0 ? from >= 0 && from <= to && to <= size : to >= -1 && to <= from && from < size;
+    const fits = [by, from, to].every(Number.isInteger) && by !== 0 && ends;
+    return { from, by, fits, count: Math.ceil(Math.abs(to - from) / Math.abs(by)) };
+  });
+  if ([begin, end, step].some(({ length }) => length > x.rank) || cuts.some(({ fits }) => !fits))
+    throw new ShapeError(
+      'slice',
+      `[${begin.join(', ')}] to [${end.join(', ')}]${step.length > 0 ? ` by [${step.join(', ')}]` : ''} of ${showShape(x)}`,
+    );
+  return steps(
+    x,
+    cuts.map(({ from }) => from),
+    cuts.map(({ by }) => by),
+    cuts.map(({ count }) => count),
+  );
+}
+
+/** Where elements `from + i by` of each axis lie in a tensor of a shape. */
+const layoutOf = (shape: readonly number[], from: readonly number[], by: readonly number[]): Layout => {
+  const strides = rowMajor(shape);
+  return {
+    offset: from.reduce((sum, at, i) => sum + at * strides[i]!, 0),
+    strides: by.map((step, i) => step * strides[i]!),
+  };
+};
+
+/** Elements `from + i by` of each axis, `counts` of them. */
+function steps(x: Tensor, from: readonly number[], by: readonly number[], counts: readonly number[]): Tensor {
+  const y = empty(x.device, counts, x.dtype);
+  copyBox(x, layoutOf(x.shape, from, by), y, { offset: 0, strides: rowMajor(counts) }, counts);
   const whole = x.shape;
-  return operation('slice', [x], y, [], (dy) => [pad(dy, b, whole)]);
+  return operation('slice', [x], y, [], (dy) => [
+    by.every((step) => step === 1) ? pad(dy, from, whole) : unsteps(dy, from, by, whole),
+  ]);
+}
+
+/** x at elements `from + i by` of zeros of a shape: the adjoint of {@link steps}. */
+function unsteps(
+  x: Tensor,
+  from: readonly number[],
+  by: readonly number[],
+  shape: readonly number[],
+): Tensor {
+  const y = zeros(x.device, shape);
+  copyBox(x, { offset: 0, strides: rowMajor(x.shape) }, y, layoutOf(shape, from, by), x.shape);
+  const counts = x.shape;
+  return operation('unslice', [x], y, [], (dy) => [steps(dy, from, by, counts)]);
 }
 
 /** x placed at `begin` in zeros of `shape`: the adjoint of slice. */

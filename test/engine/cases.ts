@@ -8,6 +8,7 @@
 
 import type { Device, Tensor } from '../../engine/index.ts';
 import * as engine from '../../engine/index.ts';
+import { arrayCases } from './arrayCases.ts';
 import { functionCases } from './functionCases.ts';
 import type { Ref } from './reference.ts';
 import * as reference from './reference.ts';
@@ -1112,4 +1113,5 @@ export const CASES: readonly Case[] = [
   ...patchCases(),
   ...functionCases(),
   ...patchValuesCases(),
+  ...arrayCases(),
 ];

@@ -356,6 +356,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   castIntegers: (['f32', 'u32'] as const).map((to) => kernels.castIntegers(to)),
   random: (['uniform', 'normal', 'bernoulli', 'integer'] as const).map((each) => kernels.random(each)),
   scanRows: LANES.map((lanes) => kernels.scanRows(lanes)),
+  lastPlaces: [kernels.lastPlaces()],
   sortKeys: [kernels.sortKeys()],
   sortStep: [kernels.sortStep()],
   ...Object.fromEntries(
