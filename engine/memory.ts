@@ -15,53 +15,73 @@ export const PURPOSES = ['weights', 'activations', 'saved', 'scratch', 'staging'
 /** One of the purposes. */
 export type Purpose = (typeof PURPOSES)[number];
 
-/** What the pool has from the driver. `id` names it in bind group keys; it is never reused by another. */
-interface Pooled extends Written {
+/**
+ * What the pool has from the driver. A class, so that all of a kind have one shape, however they were made: every dispatch looks
+ * at each of its buffers.
+ */
+abstract class Pooled implements Written {
   /** The device that it is of. */
   readonly gpu: GPUDevice;
+  /** Names it in bind group keys; never reused by another. */
   readonly id: number;
   /** Bytes of the size class: what the device really holds. */
   readonly bytes: number;
   readonly staging: boolean;
+  readonly madeBy: number;
+  writtenBy: number;
   /** Serial of the newest submit that may use it. */
-  lastUse: number;
+  lastUse = 0;
   /** How often it has been given back. */
-  releases: number;
+  releases = 0;
   /** How often something has been put into it: by dispatches, copies and the host. Of a plan's own what its replays put there again is none. */
-  writes: number;
+  writes = 0;
   /** The device could not make it. */
-  broken: boolean;
+  broken = false;
   /** The plan that keeps it from others. */
-  plan: PlanMemory | null;
+  plan: PlanMemory | null = null;
+
+  constructor(gpu: GPUDevice, id: number, bytes: number, staging: boolean, madeBy: number) {
+    this.gpu = gpu;
+    this.id = id;
+    this.bytes = bytes;
+    this.staging = staging;
+    this.madeBy = madeBy;
+    this.writtenBy = madeBy;
+  }
 }
 
 /** One GPU buffer of the pool. */
-export interface PooledBuffer extends Pooled {
+export class PooledBuffer extends Pooled {
   readonly buffer: GPUBuffer;
+
+  constructor(
+    buffer: GPUBuffer,
+    gpu: GPUDevice,
+    id: number,
+    bytes: number,
+    staging: boolean,
+    madeBy: number,
+  ) {
+    super(gpu, id, bytes, staging, madeBy);
+    this.buffer = buffer;
+  }
 }
 
 /** One GPU texture of the pool, four f32 a texel: what a kernel's {@link TEXEL} binding takes. */
-export interface PooledTexture extends Pooled {
+export class PooledTexture extends Pooled {
   readonly texture: GPUTexture;
   readonly view: GPUTextureView;
   readonly width: number;
   readonly height: number;
-}
 
-/** What a new one of the pool's kind knows of itself. */
-const fresh = (gpu: GPUDevice, id: number, bytes: number, staging: boolean, madeBy: number): Pooled => ({
-  gpu,
-  id,
-  bytes,
-  staging,
-  lastUse: 0,
-  madeBy,
-  writtenBy: madeBy,
-  releases: 0,
-  writes: 0,
-  broken: false,
-  plan: null,
-});
+  constructor(texture: GPUTexture, gpu: GPUDevice, id: number, bytes: number, madeBy: number) {
+    super(gpu, id, bytes, false, madeBy);
+    this.texture = texture;
+    this.view = texture.createView();
+    this.width = texture.width;
+    this.height = texture.height;
+  }
+}
 
 /** A buffer that is none of the pool's, for the queue. */
 export const outsidePool = (
@@ -69,7 +89,7 @@ export const outsidePool = (
   buffer: GPUBuffer,
   bytes: number,
   staging: boolean,
-): PooledBuffer => ({ buffer, ...fresh(gpu, 0, bytes, staging, 0) });
+): PooledBuffer => new PooledBuffer(buffer, gpu, 0, bytes, staging, 0);
 
 /** Whatever the pool gives. */
 export type Held = PooledBuffer | PooledTexture;
@@ -224,10 +244,11 @@ export class MemoryPool {
         format: TEXEL,
         usage: GPUTextureUsage.STORAGE_BINDING,
       };
-      return this.#made(bytes, false, () => {
-        const texture = this.#device.createTexture(descriptor);
-        return { texture, view: texture.createView(), width, height };
-      });
+      return this.#made(
+        bytes,
+        () => this.#device.createTexture(descriptor),
+        (texture, id, madeBy) => new PooledTexture(texture, this.#device, id, bytes, madeBy),
+      );
     };
     return this.#acquire(bytes, purpose, 'gpu', textureKind(width, height), make) as PooledTexture;
   }
@@ -329,18 +350,23 @@ export class MemoryPool {
     const usage = staging
       ? GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
       : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    return this.#made(size, staging, () => ({ buffer: this.#device.createBuffer({ size, usage }) }));
+    return this.#made(
+      size,
+      () => this.#device.createBuffer({ size, usage }),
+      (buffer, id, madeBy) => new PooledBuffer(buffer, this.#device, id, size, staging, madeBy),
+    );
   }
 
   /** What the device could not make is given to nobody again; what uses it meets the error in place of numbers. */
-  #made<Kind extends object>(bytes: number, staging: boolean, make: () => Kind): Kind & Pooled {
+  #made<Made, Kind extends Pooled>(
+    bytes: number,
+    make: () => Made,
+    hold: (made: Made, id: number, madeBy: number) => Kind,
+  ): Kind {
     const { made, number, fault } = this.#clock.submissions.making(make, ({ message }) =>
       this.refused(bytes, message),
     );
-    const pooled: Kind & Pooled = {
-      ...made,
-      ...fresh(this.#device, this.#nextId++, bytes, staging, number),
-    };
+    const pooled = hold(made, this.#nextId++, number);
     fault.then((error) => {
       if (!error) return;
       pooled.broken = true;

@@ -68,6 +68,8 @@ export class Plan<T> implements Owned, Disposable {
   readonly #memory: PlanMemory;
   readonly #steps: readonly Step[];
   readonly #inputs: readonly (readonly [Held, number])[];
+  /** Its own buffers that no host has written to. */
+  readonly #rewritten: readonly Held[];
   /** What of the result was made inside. */
   readonly #made: readonly Owned[];
   #disposed = false;
@@ -78,6 +80,7 @@ export class Plan<T> implements Owned, Disposable {
     this.#memory = memory;
     this.#steps = recording.steps;
     this.#inputs = [...recording.inputs];
+    this.#rewritten = [...memory.owned].filter((buffer) => !memory.pinned.has(buffer));
     this.#made = made;
     this.result = result;
     own(this);
@@ -98,9 +101,8 @@ export class Plan<T> implements Owned, Disposable {
     if (queue.recorder) throw new PlanError('replay inside a recording; call it outside');
     if (this.#inputs.some(([buffer, releases]) => buffer.releases !== releases))
       throw new PlanError('a tensor that the plan uses has been disposed of; keep it, or record again');
-    // Its own buffers begin with no contents, as when they were recorded: what became of an earlier replay is nothing to this one.
-    for (const buffer of this.#memory.owned)
-      if (!this.#memory.pinned.has(buffer)) buffer.writtenBy = buffer.madeBy;
+    // They begin with no contents, as when they were recorded: what became of an earlier replay is nothing to this one.
+    for (const buffer of this.#rewritten) buffer.writtenBy = buffer.madeBy;
     for (const step of this.#steps)
       if ('from' in step) queue.copy(step.from, step.to);
       else queue.encode(step);

@@ -99,9 +99,15 @@ const wrote = (buffer: Held): void => {
   if (!buffer.plan) buffer.writes++;
 };
 
-const sameWindows = (a: readonly Window[], b: readonly Window[]): boolean =>
-  a.length === b.length &&
-  a.every((w, i) => w.buffer === b[i]!.buffer && w.offset === b[i]!.offset && w.size === b[i]!.size);
+function sameWindows(a: readonly Window[], b: readonly Window[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) {
+    const v = a[i]!;
+    const w = b[i]!;
+    if (v.buffer !== w.buffer || v.offset !== w.offset || v.size !== w.size) return false;
+  }
+  return true;
+}
 const RING_SLOT = 256;
 const RING_SLOTS = 2 * DISPATCHES_PER_SUBMIT;
 
@@ -188,32 +194,48 @@ export class CommandQueue implements FenceClock {
     for (const { buffer } of windows) if (buffer.gpu !== this.#device) throw DeviceError.two(kernel.name);
     const compiled = this.#compiled(kernel);
     placeParameters(kernel.name, compiled.params, params, this.#scratchViews);
-    const parameterBytes = compiled.params.length * 4;
-    this.#submitted(kernel, compiled, () => {
-      const group = this.#bindGroup(kernel, compiled, windows);
-      const parameters = this.#scratch;
-      const step: Dispatch = { kernel, compiled, group, windows, parameters, parameterBytes, grid, flops };
-      this.recorder?.dispatch(step);
-      this.#encode(step);
-    });
+    if (compiled.trial)
+      this.#alone(kernel.name, compiled, compiled.trial, () =>
+        this.#record(kernel, compiled, windows, grid, flops),
+      );
+    else this.#record(kernel, compiled, windows, grid, flops);
+  }
+
+  /** Records a dispatch whose parameters lie in the scratch. */
+  #record(
+    kernel: Kernel,
+    compiled: Compiled,
+    windows: readonly Window[],
+    grid: readonly [number, number, number],
+    flops: number,
+  ): void {
+    const step: Dispatch = {
+      kernel,
+      compiled,
+      group: this.#bindGroup(kernel, compiled, windows),
+      windows,
+      parameters: this.#scratch,
+      parameterBytes: compiled.params.length * 4,
+      grid,
+      flops,
+    };
+    this.recorder?.dispatch(step);
+    this.#encode(step);
   }
 
   /** Encodes a dispatch into the open pass. @throws KernelError where its kernel turned out not to compile. */
   encode(step: Dispatch): void {
-    if (step.compiled.fault) throw step.compiled.fault;
-    this.#submitted(step.kernel, step.compiled, () => this.#encode(step));
+    const { kernel, compiled } = step;
+    if (compiled.fault) throw compiled.fault;
+    if (compiled.trial) this.#alone(kernel.name, compiled, compiled.trial, () => this.#encode(step));
+    else this.#encode(step);
   }
 
   /**
    * Runs `record`. What a kernel does that may not compile is submitted by itself: where WebGPU refuses it, it takes nothing
    * else along, and the fault is told as that kernel's.
    */
-  #submitted({ name }: Kernel, compiled: Compiled, record: () => void): void {
-    const { trial } = compiled;
-    if (!trial) {
-      record();
-      return;
-    }
+  #alone(name: string, compiled: Compiled, trial: Promise<void>, record: () => void): void {
     this.flush();
     this.#open(async (error) => {
       await trial;
@@ -269,14 +291,16 @@ export class CommandQueue implements FenceClock {
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     const { submissions } = this;
+    const { current, trusted } = submissions;
     for (const { buffer } of windows) {
       buffer.lastUse = this.nextSerial;
-      if (buffer.writtenBy > submissions.trusted) submissions.touch(buffer);
+      const { writtenBy } = buffer;
+      if (writtenBy > trusted && writtenBy !== current) submissions.touch(writtenBy);
     }
     for (const i of step.compiled.writes) {
       const { buffer } = windows[i]!;
       wrote(buffer);
-      buffer.writtenBy = submissions.current;
+      buffer.writtenBy = current;
     }
     this.dispatches++;
     if (timestampWrites) this.#endPass();
@@ -295,7 +319,7 @@ export class CommandQueue implements FenceClock {
     for (const { buffer } of [from, to]) {
       buffer.lastUse = this.nextSerial;
       // Who reads asks for the verdicts itself: what it meets is not the fault of what is recorded beside it.
-      if (!to.buffer.staging && buffer.writtenBy > this.submissions.trusted) this.submissions.touch(buffer);
+      if (!to.buffer.staging) this.submissions.touch(buffer.writtenBy);
     }
     wrote(to.buffer);
     to.buffer.writtenBy = this.submissions.current;
@@ -363,10 +387,8 @@ export class CommandQueue implements FenceClock {
     windows: readonly Window[],
   ): GPUBindGroup {
     const key = hash(layoutId, windows);
-    const found = this.#bindGroups
-      .get(key)
-      ?.find((k) => k.layoutId === layoutId && sameWindows(k.windows, windows));
-    if (found) return found.group;
+    for (const found of this.#bindGroups.get(key) ?? [])
+      if (found.layoutId === layoutId && sameWindows(found.windows, windows)) return found.group;
     checkWindows(kernel, windows, this.#limits.bindingBytes);
     const entries: GPUBindGroupEntry[] = windows.map((w, binding) => ({
       binding,

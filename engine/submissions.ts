@@ -59,17 +59,17 @@ export class Submissions {
     this.#push(FILTERS);
   }
 
-  /** What is being recorded reads or writes this, which is not trusted. */
-  touch({ writtenBy }: Written): void {
-    if (writtenBy !== this.current && (this.#open.has(writtenBy) || this.#failed.has(writtenBy)))
-      this.#touched.add(writtenBy);
+  /** What is being recorded reads or writes what this number wrote. */
+  touch(number: number): void {
+    if (number <= this.trusted || number === this.current) return;
+    if (this.#open.has(number) || this.#failed.has(number)) this.#touched.add(number);
   }
 
   /** What is being recorded has been submitted. */
   end(): void {
     const number = this.current;
     if (number === 0) return;
-    const needed = [...this.#touched].map((one) => this.verdict(one));
+    const needed = Array.from(this.#touched, (one) => this.verdict(one));
     this.current = 0;
     this.#touched.clear();
     const own = told(this.#pop(FILTERS), this.#telling);
@@ -135,8 +135,16 @@ export class Submissions {
 
   /** What the innermost scopes have caught. A lost device gives no answer; it is reported by its own promise. */
   #pop(filters: readonly GPUErrorFilter[]): Promise<GPUError | null> {
-    const answers = filters.map(() => this.#device.popErrorScope().catch(() => null));
-    return Promise.all(answers).then((errors) => errors.find((one) => one !== null) ?? null);
+    return new Promise((resolve) => {
+      let left = filters.length;
+      let caught: GPUError | null = null;
+      const answered = (error: GPUError | null): void => {
+        caught ??= error;
+        if (--left === 0) resolve(caught);
+      };
+      const lost = (): void => answered(null);
+      for (let i = 0; i < filters.length; i++) this.#device.popErrorScope().then(answered, lost);
+    });
   }
 
   #watch(number: number, own: Promise<Error | null>, needed: readonly Promise<Error | null>[]): void {
