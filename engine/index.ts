@@ -6,6 +6,7 @@ export * from './clip.ts';
 export { type Capabilities, Device, type DeviceInfo, type DeviceOptions } from './device.ts';
 export * from './errors.ts';
 export * from './initialisers.ts';
+export * from './losses.ts';
 export * from './lossScale.ts';
 export { candidates, lanesTiling, type Precision, tiling } from './matmulChoice.ts';
 export type { MemoryReport, Purpose } from './memory.ts';
@@ -96,18 +97,23 @@ export {
 export * from './recompute.ts';
 export * from './schedule.ts';
 export { keep, scope } from './scope.ts';
-export { bytesOf, type DType, Storage } from './storage.ts';
+export * from './sgd.ts';
+export { bytesOf, commonRows, type DType, type RowsOf, Storage } from './storage.ts';
 export {
   empty,
   full,
   halfTape,
   integers,
+  type NestedNumbers,
   type Numbers,
   noGrad,
+  operation,
+  type Pullback,
   sizeOf,
   Tensor,
   tensor,
   zeros,
 } from './tensor.ts';
 export { chromeTrace } from './trace.ts';
+export * from './transforms.ts';
 export { type OpenOptions, openDevice, type TunedClass, tuneProducts } from './tune.ts';

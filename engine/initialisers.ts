@@ -48,9 +48,11 @@ const initialiser =
   <Options extends object>(
     op: string,
     uniform: boolean,
+    check: (options: Options) => void,
     deviation: (fans: { fanIn: number; fanOut: number }, options: Options) => number,
   ): Initialiser<Options> =>
   (device, shape, seed, options = {} as Options) => {
+    check(options);
     const std = deviation(fans(op, shape), options);
     // A uniform distribution of this deviation reaches √3 times as far.
     const bound = Math.sqrt(3) * std;
@@ -60,15 +62,19 @@ const initialiser =
   };
 
 const xavier = (op: string, uniform: boolean): Initialiser<XavierOptions> =>
-  initialiser(op, uniform, ({ fanIn, fanOut }, options) => {
-    checkOptions(op, xavierOptions, options);
-    return (options.gain ?? 1) * Math.sqrt(2 / Math.max(1, fanIn + fanOut));
-  });
+  initialiser(
+    op,
+    uniform,
+    (options) => checkOptions(op, xavierOptions, options),
+    ({ fanIn, fanOut }, { gain = 1 }) => gain * Math.sqrt(2 / Math.max(1, fanIn + fanOut)),
+  );
 const kaiming = (op: string, uniform: boolean): Initialiser<KaimingOptions> =>
-  initialiser(op, uniform, (fans, options) => {
-    checkOptions(op, kaimingOptions, options);
-    return (options.gain ?? Math.SQRT2) / Math.sqrt(Math.max(1, fans[options.mode ?? 'fanIn']));
-  });
+  initialiser(
+    op,
+    uniform,
+    (options) => checkOptions(op, kaimingOptions, options),
+    (fans, { gain = Math.SQRT2, mode = 'fanIn' }) => gain / Math.sqrt(Math.max(1, fans[mode])),
+  );
 
 /** Uniform weights within ±gain √(6 / (inputs + outputs)). @throws UserError, ShapeError */
 export const xavierUniform: Initialiser<XavierOptions> = xavier('xavierUniform', true);

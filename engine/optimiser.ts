@@ -12,6 +12,7 @@ import {
   checkOptions,
   checkValue,
   type Field,
+  flag,
   like,
   list,
   optionsSchema,
@@ -27,12 +28,14 @@ export interface AdamWOptions {
   readonly beta1?: number;
   readonly beta2?: number;
   readonly eps?: number;
-  /** Weight decay per step and unit of rate; default 0.01. */
+  /** Weight decay per step and unit of rate; default 0.01, of {@link Adam} 0. */
   readonly decay?: number;
+  /** Whether the decay is a part of the gradient and so of the moments, as in Adam; default false. */
+  readonly coupled?: boolean;
 }
 
 /** Parameters with settings of their own; what is left out is as in the optimiser's options. */
-export interface ParameterGroup extends Omit<AdamWOptions, 'rate'> {
+export interface ParameterGroup extends Omit<AdamWOptions, 'rate' | 'coupled'> {
   readonly parameters: readonly Tensor[];
   /** f16 tensors in the order of the parameters, which each update sets to them, rounded: what a model in f16 computes with. */
   readonly copies?: readonly Tensor[];
@@ -55,7 +58,7 @@ const FOREIGN = {
   weightDecay: 'decay',
 } as const;
 const common = { beta1: belowOne, beta2: belowOne, eps: notBelow0, decay: notBelow0 };
-const adamWOptions = optionsSchema<AdamWOptions>({ rate: rateField, ...common }, FOREIGN);
+const adamWOptions = optionsSchema<AdamWOptions>({ rate: rateField, coupled: flag, ...common }, FOREIGN);
 const groupOptions = optionsSchema<ParameterGroup>(
   { parameters: required(tensors), copies: tensors, rateFactor: notBelow0, ...common },
   { ...FOREIGN, lr: 'rateFactor', rate: 'rateFactor', learningRate: 'rateFactor', params: 'parameters' },
@@ -121,6 +124,7 @@ export class AdamW {
   /** Learning rate of the next step. */
   rate: number;
   readonly #slots: readonly Slot[];
+  readonly #coupled: boolean;
   #steps = 0;
 
   /**
@@ -132,6 +136,7 @@ export class AdamW {
     checkValue('AdamW', 'parameters', parameterList, parameters);
     const { rate = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0.01 } = options;
     this.rate = rate;
+    this.#coupled = options.coupled ?? false;
     const groups = parameters.map((p): ParameterGroup => {
       if (p instanceof Tensor) return { parameters: [p] };
       checkOptions('AdamW: a group', groupOptions, p);
@@ -223,7 +228,11 @@ export class AdamW {
       }));
       const { beta1, beta2, eps, decay, rateFactor } = settings;
       return {
-        kernel: adamw({ gradient: gradient.dtype === 'f16' ? 'f16' : 'f32', copy: copy !== undefined }),
+        kernel: adamw({
+          gradient: gradient.dtype === 'f16' ? 'f16' : 'f32',
+          copy: copy !== undefined,
+          coupled: this.#coupled,
+        }),
         operands,
         ranges: commonRows('AdamW', parameter.size, operands),
         params: [
@@ -257,5 +266,14 @@ export class AdamW {
   /** Frees the moments. */
   dispose(): void {
     for (const { moments } of this.#slots) for (const t of moments) t.dispose();
+  }
+}
+
+/** Adam (Kingma & Ba 2015): {@link AdamW} with no decay by default, and what there is a part of the gradient, as PyTorch's Adam. */
+export class Adam extends AdamW {
+  /** As of {@link AdamW}. @throws UserError */
+  constructor(parameters: readonly Tensor[] | readonly ParameterGroup[], options: AdamWOptions = {}) {
+    checkOptions('Adam', adamWOptions, options);
+    super(parameters, { decay: 0, coupled: true, ...options });
   }
 }

@@ -53,6 +53,9 @@ export const bytesOf = (dtype: DType): number => {
 export const storedShape = (dtype: DType, shape: readonly number[]): readonly number[] =>
   isQuantised(dtype) ? [...shape.slice(0, -1), storedRow(dtype, shape.at(-1) ?? 1)] : shape;
 
+/** First elements that a storage remembers, for texts. */
+const SEEN = 6;
+
 /** Cuts are at multiples of this many elements. So many rows are a place where a binding may begin, in every format. */
 export const CUT = 128;
 
@@ -175,6 +178,8 @@ export class Storage {
   #writes = 0;
   /** Of u32 elements that the host has written: the largest. Null where the device has. */
   largest: number | null = null;
+  /** The first elements as the host has last seen them, and when. */
+  #seen: { readonly values: readonly number[]; readonly version: number } | null = null;
   /** Whose buffer it lies in, if not its own. */
   readonly #whole: Storage | null;
   /** Whether others have lain in its buffer: it stays there. */
@@ -297,6 +302,18 @@ export class Storage {
     return writes;
   }
 
+  /** The host has written, or read, all elements as they were at a version. */
+  see(all: ArrayLike<number>, version = this.version): void {
+    this.#seen = { values: Array.from({ length: Math.min(all.length, SEEN) }, (_, i) => all[i]!), version };
+  }
+
+  /** The first elements, where the host knows them: nothing has changed them since it saw them. */
+  get seen(): readonly number[] | null {
+    // What a plan's replays write is not counted.
+    const changes = !this.alive || [...this.#held()].some((held) => held.plan !== null);
+    return changes || this.#seen?.version !== this.version ? null : this.#seen.values;
+  }
+
   /** One more reference. */
   retain(): void {
     this.#references++;
@@ -339,7 +356,7 @@ export class Storage {
 }
 
 /** Rows of an operand: `rowLength` elements each, the first of them row `first` of the storage, 0 unless given. */
-interface RowsOf {
+export interface RowsOf {
   readonly storage: Storage;
   readonly rowLength: number;
   readonly first?: number;

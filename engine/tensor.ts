@@ -323,13 +323,44 @@ export class Tensor implements Owned, Disposable {
         'read',
         `${this.dtype} tensor; use ${this.dtype === 'u32' ? 'readIntegers()' : 'toF32(…).read()'}`,
       );
-    return new Float32Array((await this.#bytes()).buffer);
+    const { storage } = this;
+    const { version } = storage;
+    const values = new Float32Array((await this.#bytes()).buffer);
+    storage.see(values, version);
+    return values;
   }
 
   /** Copies u32 elements, as they are at the call, to the host. @throws ShapeError for another dtype */
   async readIntegers(): Promise<Uint32Array> {
     if (this.dtype !== 'u32') throw new ShapeError('readIntegers', `${this.dtype} tensor`);
-    return new Uint32Array((await this.#bytes()).buffer);
+    const { storage } = this;
+    const { version } = storage;
+    const values = new Uint32Array((await this.#bytes()).buffer);
+    storage.see(values, version);
+    return values;
+  }
+
+  /**
+   * The elements as nested lists in the tensor's shape, as they are at the call; a number for a tensor without axes.
+   * @throws ShapeError unless f32 or u32
+   * @example
+   * ```ts
+   * import { openDevice, tensor } from 'neurgrad/engine';
+   *
+   * const device = await openDevice();
+   * console.log(await tensor(device, [[1, 2], [3, 4]]).array()); // → [ [ 1, 2 ], [ 3, 4 ] ]
+   * device.destroy();
+   * ```
+   */
+  async array(): Promise<NestedNumbers> {
+    const values = this.dtype === 'u32' ? await this.readIntegers() : await this.read();
+    const level = (axis: number, begin: number, size: number): NestedNumbers => {
+      const count = this.shape[axis];
+      if (count === undefined) return values[begin]!;
+      const each = size / Math.max(1, count);
+      return Array.from({ length: count }, (_, i) => level(axis + 1, begin + i * each, each));
+    };
+    return level(0, 0, this.size);
   }
 
   /** The only element of a tensor of size 1. */
@@ -354,9 +385,22 @@ export class Tensor implements Owned, Disposable {
     return reading;
   }
 
-  /** For texts: `f32 [2, 3]`. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
+  /** dtype, shape, and the first elements where the host knows them, as it has written or read them: `f32 [2, 3]: 1, 2, 3, 4, 5, 6`. */
+  toString(): string {
+    const name = `${this.dtype} ${showShape(this)}`;
+    if (this.#disposed) return `${name}, disposed of`;
+    const seen = this.#storage.seen;
+    if (!seen || this.size === 0) return name;
+    return `${name}: ${seen.map((value) => Number(value.toPrecision(6))).join(', ')}${this.size > seen.length ? ', …' : ''}`;
+  }
+  /** For `console.log` in Node, Bun and Deno; a value that the device alone knows comes with `read()` or `array()`. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `Tensor ${this.toString()}`;
+  }
+
+  /** For texts, as {@link toString}. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
   [Symbol.toPrimitive](hint: string): string {
-    if (hint === 'string') return `${this.dtype} ${showShape(this)}`;
+    if (hint === 'string') return this.toString();
     throw new UserError(
       'option',
       'a tensor is no number: add(), sub(), mul(), div() compute with tensors, item() and read() give numbers',
@@ -536,6 +580,9 @@ export function empty(
   return new Tensor(new Storage(device, dtype, storedShape(dtype, shape), purpose), shape);
 }
 
+/** Numbers in nested lists: the elements of a tensor in its shape. */
+export type NestedNumbers = number | NestedNumbers[];
+
 /** Host numbers: one, a list or typed array of them, or lists of such, whose nesting is their shape. */
 export type Numbers = number | ArrayLike<number> | readonly Numbers[];
 
@@ -682,6 +729,7 @@ function writeInto(storage: Storage, data: Float32Array | Uint32Array): void {
       new Uint8Array(part.buffer as ArrayBuffer, part.byteOffset, part.byteLength),
     );
   }
+  storage.see(data);
 }
 
 /** A tensor full of one value. */

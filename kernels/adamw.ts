@@ -13,9 +13,11 @@ export interface AdamWVariant {
   readonly gradient: 'f32' | 'f16';
   /** Write the parameter rounded to f16, too. */
   readonly copy: boolean;
+  /** The decay is a part of the gradient: Adam. */
+  readonly coupled: boolean;
 }
 
-const ADAMW = variant<AdamWVariant>({ gradient: word(['f32', 'f16']), copy: flag });
+const ADAMW = variant<AdamWVariant>({ gradient: word(['f32', 'f16']), copy: flag, coupled: flag });
 
 /**
  * The gradient is multiplied by factor[0]; where that is 0 nothing changes. `correction1`, `correction2`: 1 / (1 - beta^step).
@@ -23,10 +25,10 @@ const ADAMW = variant<AdamWVariant>({ gradient: word(['f32', 'f16']), copy: flag
  */
 export const adamw = shipped(makeAdamw, takes('adamw', ['variant', ADAMW]));
 
-function makeAdamw({ gradient, copy }: AdamWVariant): Kernel {
+function makeAdamw({ gradient, copy, coupled }: AdamWVariant): Kernel {
   const half = gradient === 'f16';
   return {
-    name: `adamw.${gradient}${copy ? '.copy' : ''}`,
+    name: `${coupled ? 'adam' : 'adamw'}.${gradient}${copy ? '.copy' : ''}`,
     bindings: [
       { name: 'factor', element: 'f32', access: 'read' },
       { name: 'gradient', element: half ? 'vec2u' : 'vec4f', access: 'read' },
@@ -57,12 +59,12 @@ fn word(x: f32, y: f32) -> u32 { return narrow_bits(bitcast<u32>(x)) | (narrow_b
 fn main(@builtin(global_invocation_id) gid: vec3u) {
   let i = ${LINEAR_INDEX};
   if (i * 4u >= p.n || factor[0] == 0.0) { return; }
-  let g = ${half ? 'widen4(gradient[i])' : 'gradient[i]'} * factor[0];
+  let g = ${half ? 'widen4(gradient[i])' : 'gradient[i]'} * factor[0]${coupled ? ' + p.decay * parameter[i]' : ''};
   let m = p.beta1 * first[i] + (1.0 - p.beta1) * g;
   let v = p.beta2 * second[i] + (1.0 - p.beta2) * g * g;
   first[i] = m;
   second[i] = v;
-  let w = parameter[i] * (1.0 - p.rate * p.decay) - p.rate * (m * p.correction1) / (sqrt(v * p.correction2) + p.eps);
+  let w = parameter[i]${coupled ? '' : ' * (1.0 - p.rate * p.decay)'} - p.rate * (m * p.correction1) / (sqrt(v * p.correction2) + p.eps);
   parameter[i] = w;
 ${copy ? '  rounded[i] = vec2u(word(w.x, w.y), word(w.z, w.w));' : ''}
 }`,

@@ -55,5 +55,6 @@ export { rotary } from './rotary.ts';
 export { HELD, type RowShare } from './rowSweep.ts';
 export * from './rows.ts';
 export * from './scan.ts';
+export * from './sgd.ts';
 export * from './softmax.ts';
 export * from './sort.ts';

@@ -51,6 +51,7 @@ export * from './plan.ts';
 export { readSafetensorsHeader, writeSafetensors } from './safetensors.ts';
 export { loadOptimiser, saveModel, saveOptimiser } from './save.ts';
 export { layerRanges, type OpenText, type SplitGradients, SplitModel } from './split.ts';
+export * from './stateDict.ts';
 export * from './storage.ts';
 export { joinStored, type Readable } from './stored.ts';
 export { keepsKeys, prefillAll, StreamedModel } from './stream.ts';

@@ -91,8 +91,8 @@ function spread(
   axes: number | readonly number[] | undefined,
   options: VarianceOptions,
 ): Tensor {
-  checkTensor(op, 'x', x, ['f32']);
   checkOptions(op, varianceOptions, options);
+  checkTensor(op, 'x', x, ['f32']);
   const { keepAxes = false, correction = 1 } = options;
   const count = normalAxes(op, x, axes).reduce((n, i) => n * x.shape[i]!, 1);
   return composed(() => {

@@ -55,8 +55,8 @@ export interface Sorted {
  * are equal, and NaN counts as larger than any number. @throws UserError, ShapeError
  */
 export function argsort(x: Tensor, axis = -1, options: SortOptions = {}): Tensor {
-  checkTensor('argsort', 'x', x, ['f32']);
   checkOptions('argsort', sortOptions, options);
+  checkTensor('argsort', 'x', x, ['f32']);
   const at = normalAxis('argsort', x, axis);
   const { descending = false } = options;
   return operation(
@@ -81,8 +81,8 @@ export function argsort(x: Tensor, axis = -1, options: SortOptions = {}): Tensor
  * ```
  */
 export function sort(x: Tensor, axis = -1, options: SortOptions = {}): Sorted {
-  checkTensor('sort', 'x', x, ['f32']);
   checkOptions('sort', sortOptions, options);
+  checkTensor('sort', 'x', x, ['f32']);
   return sorted(x, normalAxis('sort', x, axis), options, null);
 }
 

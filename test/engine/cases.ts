@@ -10,6 +10,7 @@ import type { Device, Tensor } from '../../engine/index.ts';
 import * as engine from '../../engine/index.ts';
 import { arrayCases } from './arrayCases.ts';
 import { functionCases } from './functionCases.ts';
+import { lossCases } from './lossCases.ts';
 import type { Ref } from './reference.ts';
 import * as reference from './reference.ts';
 import { distinct, normal, type Tolerance, uniform } from './support.ts';
@@ -1114,4 +1115,5 @@ export const CASES: readonly Case[] = [
   ...functionCases(),
   ...patchValuesCases(),
   ...arrayCases(),
+  ...lossCases(),
 ];

@@ -151,6 +151,18 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
   flip: entry([[2, 4]], (x) => engine.flip(x!, 1)),
   tril: entry([[2, 4]], (x) => engine.tril(x!)),
   triu: entry([[2, 4]], (x) => engine.triu(x!)),
+  ...Object.fromEntries(
+    (
+      [
+        'mseLoss',
+        'l1Loss',
+        'huberLoss',
+        'binaryCrossEntropy',
+        'binaryCrossEntropyWithLogits',
+        'klDiv',
+      ] as const
+    ).map((name) => [name, entry([[4], [4]], (x, t) => byName[name](x!, t!))]),
+  ),
   einsum: entry(
     [
       [2, 4],
@@ -351,6 +363,14 @@ const OTHERS = [
   'noGrad',
   'openDevice',
   'arange',
+  'commonRows',
+  // Doors of the tape: transforms.test.ts.
+  'customGradient',
+  'hvp',
+  'jvp',
+  'operation',
+  'valueAndGrad',
+  'vjp',
   'eye',
   'kaimingNormal',
   'kaimingUniform',

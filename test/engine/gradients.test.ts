@@ -138,6 +138,14 @@ describe('gradients and their gradients', () => {
       'isNaN',
       'logicalNot',
       'toU32',
+      // transforms.test.ts
+      'commonRows',
+      'customGradient',
+      'hvp',
+      'jvp',
+      'operation',
+      'valueAndGrad',
+      'vjp',
       // Places and numbers alone: array.test.ts.
       'arange',
       'argmin',

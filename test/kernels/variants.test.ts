@@ -337,7 +337,7 @@ const LABELLED = ['crossEntropy', 'oddsAgainst'] as const;
 /** Variants by the name of the function that makes them. */
 const VARIANTS: Record<string, readonly Kernel[]> = {
   adamw: (['f32', 'f16'] as const).flatMap((gradient) =>
-    BOTH.map((copy) => kernels.adamw({ gradient, copy })),
+    BOTH.flatMap((copy) => BOTH.map((coupled) => kernels.adamw({ gradient, copy, coupled }))),
   ),
   argmaxRows: LANES.map((lanes) => kernels.argmaxRows(lanes)),
   activationBackward: kernels.ACTIVATION_NAMES.map((act) => kernels.activationBackward(act)),
@@ -357,6 +357,7 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   random: (['uniform', 'normal', 'bernoulli', 'integer'] as const).map((each) => kernels.random(each)),
   scanRows: LANES.map((lanes) => kernels.scanRows(lanes)),
   lastPlaces: [kernels.lastPlaces()],
+  sgd: BOTH.map((momentum) => kernels.sgd(momentum)),
   sortKeys: [kernels.sortKeys()],
   sortStep: [kernels.sortStep()],
   ...Object.fromEntries(

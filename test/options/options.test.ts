@@ -28,6 +28,7 @@ const THINGS = new Set([
   // Made by the package for itself.
   'CheckedInput',
   'TensorEntry',
+  'readonly RowsOf[]',
   'Tokens',
   'TokenIds',
   'NeuronSpace | ModelConfig',
@@ -41,6 +42,8 @@ const LOOSE = new Set([
   'formatNeuron defaultSite',
   'storedAs stored',
   'Tensor.dispose by',
+  // A kernel's function, whose own door looks at the word.
+  'givesIntegers name',
   'checkVariant variant',
   'fileError doing',
   'wgsl passing',
