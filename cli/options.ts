@@ -14,6 +14,7 @@ import {
   SIGNS,
   type Sign,
 } from '../neurgrad/index.ts';
+import { ROW_FORMATS } from './rows.ts';
 
 /** A whole number from `low` to `high`. */
 export function integer(low: number, high = Number.MAX_SAFE_INTEGER): (text: string) => number {
@@ -52,11 +53,46 @@ export const modelOption = () =>
 export const fileOption = () =>
   new Option('--file <name>', "of the model's GGUF files this one, by its name or a part such as Q4_K_M");
 export const modelOptions = () => [modelOption(), fileOption()];
-export const promptOption = () =>
+const promptTextOption = () =>
   new Option(
     '--prompt <text>',
     'masked models: a sentence with one mask, such as [MASK]; causal ones: the text to go on from',
-  ).makeOptionMandatory();
+  );
+const promptFileOption = () => new Option('--prompt-file <file>', 'the text of one prompt, from a file');
+const chatOptions = () => [
+  new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),
+  new Option('--system <text>', 'with --chat: the system message'),
+];
+/** One prompt. */
+export const promptOptions = () => [promptTextOption(), promptFileOption(), ...chatOptions()];
+/** One prompt, or many. */
+export const promptsOptions = () => [
+  promptTextOption(),
+  promptFileOption(),
+  new Option(
+    '--prompts <path>',
+    'many prompts: JSONL, CSV, Parquet or Arrow, or a folder, as they are published (docs/prompts.md)',
+  ),
+  new Option('--num-prompts <n>', 'so many of them, drawn by --seed; default all').argParser(integer(1)),
+  ...chatOptions(),
+];
+export const seedOption = (what = 'of the draws of prompts and neurons') =>
+  new Option('--seed <n>', what).argParser(integer(0, 2 ** 32 - 1)).default(0);
+export const neuronsOption = (whole = 'all') =>
+  new Option(
+    '--neurons <list>',
+    `L3.N327, L3.*, L3.N0-99, L2.N5@pre, top:20, bottom:20 (by NeurGrad), random:100, all, or @FILE; default ${whole}`,
+  );
+export const positionOption = () =>
+  new Option(
+    '--position <where>',
+    'token whose neurons: a number, -1 for the last, mask, last, or a word of the prompt',
+  );
+const formatOption = () =>
+  new Option(
+    '--format <name>',
+    'of the rows; default by the ending of --out, else a table for people',
+  ).choices(ROW_FORMATS);
 export const targetOption = () =>
   new Option('--target <word>', "target word, one token; default the model's answer");
 export const targetIdOption = () =>
@@ -66,7 +102,7 @@ export const siteOption = () =>
     '--site <name>',
     'feed-forward value: post, pre, pre_linear, act, or paper (pre_linear where it is gated, else post)',
   ).default('paper');
-const ofOption = () =>
+export const ofOption = () =>
   new Option('--of <quantity>', 'what is differentiated').choices(QUANTITIES).default('prob');
 const directionOption = () =>
   new Option('--direction <axis>', "axis of the shift: outward (along the activation's own sign) or plain")
@@ -76,6 +112,21 @@ const signOption = () =>
   new Option('--sign <sign>', "sign of NeurGrad; - is the paper's eq. (1) to the letter")
     .choices(SIGNS)
     .default('+');
+/** Options by the names that they had, and the attribute of what they are called now. */
+export const RENAMED = new WeakMap<Option, string>();
+
+/** A name of before: it works as it did, is not in the help, and is told by a line on standard error. @param to attribute of the option that took its place. */
+export function renamedOption<Value = string>(
+  flags: string,
+  to: string,
+  parse?: (text: string) => Value,
+): Option {
+  const option = new Option(flags).hideHelp();
+  if (parse) option.argParser(parse);
+  RENAMED.set(option, to);
+  return option;
+}
+
 /** As PyTorch calls them. */
 const LONG_NAMES: Readonly<Record<string, string>> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
 export const dtypeOption = () => {
@@ -101,6 +152,16 @@ export const memoryOption = () =>
 export const strictOption = () =>
   new Option('--strict', 'refuse a checkpoint with tensors that the model does not use; else they are named');
 export const jsonOption = () => new Option('--json', 'print one JSON document on standard output');
+
+/** Where results go, and as what. @param others files that hold something else than rows. */
+export const resultOptions = (others = '') => [
+  new Option(
+    '--out <path>',
+    `write the rows to .parquet, .csv, .jsonl or .json${others}; of many prompts also into a folder, resumable`,
+  ),
+  formatOption(),
+  jsonOption(),
+];
 
 /** A command with options, in the order of its help. */
 export const withOptions = (command: Command, ...options: readonly Option[]): Command =>

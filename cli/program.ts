@@ -1,6 +1,7 @@
 /** The `neurgrad` command: one file a subcommand, all under one roof of help, version and exit codes. */
 
 import { Command } from 'commander';
+import { UserError } from '../engine/errors.ts';
 import { isUrl } from '../models/index.ts';
 import { checkUtf8 } from './arguments.ts';
 import { addAtlas } from './commands/atlas.ts';
@@ -9,6 +10,7 @@ import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addGenerate } from './commands/generate.ts';
 import { addGradients } from './commands/gradients.ts';
+import { addIntegrated } from './commands/integrated.ts';
 import { addModels } from './commands/models.ts';
 import { addPlan } from './commands/plan.ts';
 import { addPredict } from './commands/predict.ts';
@@ -20,6 +22,7 @@ import { addSweep } from './commands/sweep.ts';
 import { addSynth } from './commands/synth.ts';
 import { addVerify } from './commands/verify.ts';
 import { errorLine, reportError } from './exit.ts';
+import { RENAMED } from './options.ts';
 import { note, print } from './output.ts';
 import { version } from './package.ts';
 
@@ -52,6 +55,7 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
     addGenerate,
     addGradients,
     addSweep,
+    addIntegrated,
     addAtlas,
     addModels,
     addPlan,
@@ -65,6 +69,16 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_C
   ])
     add(program);
   program.hook('preAction', (_, command) => {
+    for (const option of command.options) {
+      const to = RENAMED.get(option);
+      const given = command.getOptionValue(option.attributeName());
+      if (to === undefined || given === undefined) continue;
+      const now = command.options.find((other) => other.attributeName() === to)!;
+      if (command.getOptionValueSource(to) === 'cli')
+        throw new UserError('option', `${option.long} is ${now.long} now; give one of them`);
+      note(`note: ${option.long} is called ${now.long} now`);
+      command.setOptionValueWithSource(to, given, 'cli');
+    }
     const { model, file } = command.opts<{ model?: string; file?: string }>();
     if (model !== undefined && file !== undefined)
       command.setOptionValue('model', `${model}${isUrl(model) ? '/' : ':'}${file}`);

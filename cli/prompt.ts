@@ -1,11 +1,167 @@
-/** --prompt: encoded, with what is likely to be a mistake in it told in one line each. */
+/**
+ * What a command is asked about: one prompt, typed or from a file, or many of a file or folder, each encoded, with its target and the
+ * position of its neurons. What is likely to be a mistake in a prompt is told in one line each.
+ */
 
-import { encodePrompt, type Prompt, promptRemarks } from '../neurgrad/index.ts';
+import { UserError } from '../engine/errors.ts';
+import { type ChatTemplate, readChatTemplate } from '../models/index.ts';
+import {
+  encodeChat,
+  encodePrompt,
+  maskToken,
+  type Prompt,
+  positionOf,
+  promptRemarks,
+  resolveTarget,
+  unknownRemark,
+} from '../neurgrad/index.ts';
+import { seededRandom } from '../neurgrad/random.ts';
+import { type OpenQuestion, readOpenQuestions } from '../neurgrad/study/prompts.ts';
+import { shuffled } from '../neurgrad/study/select.ts';
+import { readTextFile } from '../neurgrad/study/textFile.ts';
 import type { Output } from './output.ts';
 import type { ModelCard } from './session.ts';
+import { chooseTarget, type TargetOptions } from './target.ts';
+
+/** Options that say what is asked. */
+export interface PromptOptions {
+  readonly prompt?: string;
+  readonly promptFile?: string;
+  readonly prompts?: string;
+  readonly numPrompts?: number;
+  readonly seed?: number;
+  readonly chat?: boolean;
+  readonly system?: string;
+}
+
+/** One prompt to run. */
+export interface Case {
+  /** Names it among the others; `0` for the only one. */
+  readonly id: string;
+  readonly prompt: Prompt;
+  /** What its file says is right. */
+  readonly answer: string | null;
+  /** Undefined: the model's own answer. */
+  readonly target: number | undefined;
+  /** Undefined: the probe position. */
+  readonly at: number | undefined;
+}
+
+/** Whether several prompts were asked for. @throws UserError where it is not one of the ways to give them. */
+export function asksMany({ prompt, promptFile, prompts, numPrompts, chat, system }: PromptOptions): boolean {
+  const given = [prompt, promptFile, prompts].filter((one) => one !== undefined);
+  if (given.length !== 1)
+    throw new UserError(
+      'prompt',
+      given.length === 0
+        ? 'nothing is asked: give --prompt TEXT, --prompt-file FILE or --prompts FILE'
+        : 'give one of --prompt, --prompt-file and --prompts',
+    );
+  if (numPrompts !== undefined && prompts === undefined)
+    throw new UserError('prompts', '--num-prompts goes with --prompts only');
+  if (system !== undefined && !chat) throw new UserError('chat', '--system goes with --chat only');
+  return prompts !== undefined;
+}
 
 /** @throws UserError as {@link encodePrompt}. */
 export function readPrompt(card: ModelCard, text: string, output: Pick<Output, 'note'>): Prompt {
   for (const remark of promptRemarks(card, card.tokenizer, text)) output.note(`note: ${remark}`);
   return encodePrompt(card, card.tokenizer, text);
 }
+
+/** How texts become prompts: as they are, or as a user's message. */
+async function encoderOf(
+  card: ModelCard,
+  { chat, system }: PromptOptions,
+): Promise<((text: string) => Prompt) | null> {
+  if (!chat) return null;
+  const template: ChatTemplate = await readChatTemplate(card.folder);
+  const before = system === undefined ? [] : [{ role: 'system' as const, content: system }];
+  return (content) => encodeChat(card, card.tokenizer, template, [...before, { role: 'user', content }]);
+}
+
+/** The one prompt that was given. @throws UserError as {@link encodePrompt}, and where there is no text. */
+export async function readOne(
+  card: ModelCard,
+  options: PromptOptions,
+  output: Pick<Output, 'note'>,
+): Promise<Prompt> {
+  const text = options.prompt ?? readTextFile(options.promptFile!).replace(/\n$/, '');
+  const chat = await encoderOf(card, options);
+  return chat ? chat(text) : readPrompt(card, text, output);
+}
+
+/**
+ * All that is asked. Of many prompts those that cannot be asked are left out, and told by reason.
+ * @param position as `--position` has it.
+ * @throws UserError where the only one, or all, cannot be asked.
+ */
+export async function readCases(
+  card: ModelCard,
+  options: PromptOptions & TargetOptions & { readonly position?: string },
+  output: Pick<Output, 'note'>,
+): Promise<Case[]> {
+  const { position, prompts: path } = options;
+  const placed = (prompt: Prompt): number | undefined =>
+    position === undefined ? undefined : positionOf(prompt, card.tokenizer, position);
+  if (path === undefined) {
+    const prompt = await readOne(card, options, output);
+    const target = chooseTarget(card, prompt, options);
+    return [{ id: '0', prompt, answer: null, target, at: placed(prompt) }];
+  }
+  const questions = readOpenQuestions(path, maskToken(card, card.tokenizer));
+  for (const [reason, count] of Object.entries(questions.dropped))
+    output.note(`note: ${path}: ${count} left out: ${reason}`);
+  const chat = await encoderOf(card, options);
+  const cases: Case[] = [];
+  const lost: { readonly what: string; readonly why: string }[] = [];
+  const encode = ({ id, prompt: text, answer }: OpenQuestion): Case => {
+    const prompt = chat ? chat(text) : encodePrompt(card, card.tokenizer, text);
+    const own = options.target === undefined && options.targetId === undefined && answer !== null;
+    const target = own
+      ? resolveTarget(card, card.tokenizer, prompt, answer)
+      : chooseTarget(card, prompt, options);
+    return { id, prompt, answer, target, at: placed(prompt) };
+  };
+  const wanted = options.numPrompts ?? questions.count;
+  const order =
+    options.numPrompts === undefined
+      ? Uint32Array.from({ length: questions.count }, (_, i) => i)
+      : shuffled(questions.count, seededRandom(options.seed ?? 0));
+  for (const i of order) {
+    if (cases.length === wanted) break;
+    const question = questions.at(i);
+    try {
+      cases.push(encode(question));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      lost.push({ what: question.id, why: error.message });
+    }
+  }
+  const first = lost[0];
+  if (first && cases.length === 0)
+    throw new UserError(
+      'prompts',
+      `${path}: none of ${lost.length} prompts can be asked; ${first.what}: ${first.why}`,
+    );
+  if (first)
+    output.note(
+      `note: ${lost.length} of ${lost.length + cases.length} prompts left out, such as ${first.what}: ${first.why}`,
+    );
+  if (options.numPrompts !== undefined && cases.length < wanted)
+    output.note(`note: ${cases.length} prompts of ${wanted} asked for; these are all`);
+  const remark = unknownRemark(
+    card.tokenizer,
+    cases.map(({ prompt }) => prompt),
+  );
+  if (remark !== null) output.note(`note: ${remark}`);
+  return cases;
+}
+
+/** What every result says of its prompt: as it was written out, and its tokens. */
+export const describePrompt = ({ text, ids, tokens, position }: Prompt) => ({
+  prompt: text,
+  ids,
+  tokens,
+  position,
+});

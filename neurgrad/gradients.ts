@@ -12,6 +12,7 @@ import {
   callback,
   checkOptions,
   checkValue,
+  type Field,
   like,
   list,
   one,
@@ -82,25 +83,33 @@ export const gradientOptions = optionsSchema<GradientOptions>({
 });
 
 /** {@link GradientOptions} of several prompts. */
-export interface ManyGradientOptions extends Omit<GradientOptions, 'target'> {
+export interface ManyGradientOptions extends Omit<GradientOptions, 'target' | 'neuronPosition'> {
   /**
    * Token id, one for all or one a prompt; default each prompt's argmax. Several targets of a prompt: give it once for each, and
    * what they share is computed once where there is a cache.
    */
   readonly target?: number | undefined | readonly (number | undefined)[];
+  /** As in {@link GradientOptions}, one for all or one a prompt. */
+  readonly neuronPosition?: number | undefined | readonly (number | undefined)[];
   /** Told after each pass how many of all prompts are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
 
+/** One for all prompts, or a list of one a prompt. */
+const oneOrList = (field: Field<number>, expected: string): Field<number | readonly (number | undefined)[]> =>
+  like(
+    (value) =>
+      Array.isArray(value)
+        ? value.every((each) => each === undefined || v.is(field, each))
+        : v.is(field, value),
+    expected,
+  );
+
 /** {@link ManyGradientOptions} */
 export const manyGradientOptions = optionsSchema<ManyGradientOptions>({
   ...gradientOptions.entries,
-  target: like(
-    (value) =>
-      v.is(tokenField, value) ||
-      (Array.isArray(value) && value.every((id) => id === undefined || v.is(tokenField, id))),
-    "a token's id, or a list of one a prompt",
-  ),
+  target: oneOrList(tokenField, "a token's id, or a list of one a prompt"),
+  neuronPosition: oneOrList(whole(), 'a position, or a list of one a prompt'),
   onProgress: callback(),
 });
 
@@ -286,8 +295,8 @@ export async function neuronGradients(
   checkProbe('neuronGradients', model, probe);
   const { of = 'prob' } = options;
   const site = resolveSite(options.site ?? 'paper', model);
-  const at = neuronPosition(probe, options.neuronPosition);
-  const asked = options.target as number | undefined;
+  const { target: asked, neuronPosition: wanted } = options as GradientOptions;
+  const at = neuronPosition(probe, wanted);
   if (asked !== undefined) checkTarget(asked, model.sizes.vocabulary);
   using prefix = plainPrefix(model, probe, at);
   const target = await targetOrArgmax(model, probe, asked, prefix);
@@ -307,14 +316,18 @@ async function gradientsOfMany(
   for (const probe of probes) checkProbe('neuronGradients', model, probe);
   const { of = 'prob', target, onProgress } = options;
   const site = resolveSite(options.site ?? 'paper', model);
-  const asked = probes.map((_, i) => (isList(target) ? target[i] : target));
-  if (isList(target) && target.length !== probes.length)
+  const each = <Value>(name: string, given: Value | readonly Value[]): readonly Value[] => {
+    if (!isList(given)) return probes.map(() => given);
+    if (given.length === probes.length) return given;
     throw new UserError(
       'option',
-      `neuronGradients: ${target.length} targets for ${probes.length} prompts; give one a prompt, or one for all`,
+      `neuronGradients: ${given.length} ${name} for ${probes.length} prompts; give one a prompt, or one for all`,
     );
+  };
+  const asked = each('targets', target);
   for (const id of asked) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
-  const places = probes.map((probe) => neuronPosition(probe, options.neuronPosition));
+  const positions = each('positions', options.neuronPosition);
+  const places = probes.map((probe, i) => neuronPosition(probe, positions[i]));
   const open = [...new Set(probes.filter((_, i) => asked[i] === undefined))];
   const answers = await answersOf(model, open);
   const answerOf = new Map(open.map((probe, i) => [probe, answers[i]!]));

@@ -50,6 +50,8 @@ export {
   siteHook,
   siteOfHook,
 } from './neuron.ts';
+export * from './neuronSelection.ts';
+export * from './place.ts';
 export { POINT_ENGINES, type PointEngine } from './points.ts';
 export {
   differentiated,
@@ -67,7 +69,7 @@ export {
   topPredictions,
 } from './predict.ts';
 export { predictMany } from './probeMany.ts';
-export { encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
+export { encodeChat, encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';
 export * from './statistics.ts';

@@ -5,7 +5,8 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { checkValue, like } from '../engine/options.ts';
+import { checkValue, like, list } from '../engine/options.ts';
+import type { ChatTemplate, Message } from '../models/chat.ts';
 import type { LanguageModel } from '../models/model.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import { checkGiven, MODEL, TOKENIZER } from './lists.ts';
@@ -40,6 +41,17 @@ export const tokenizerField = like<Tokenizer>(
   TOKENIZER,
 );
 const wordField = like<string>((value) => typeof value === 'string', "the target's text");
+const templateField = like<ChatTemplate>(
+  (value) => typeof value === 'function',
+  'what readChatTemplate gives',
+);
+const messageList = list<Message>(
+  like((value) => {
+    const { role, content } = (value ?? {}) as Partial<Message>;
+    return typeof role === 'string' && typeof content === 'string';
+  }, 'a message: { role, content }'),
+  'a list of messages: [{ role, content }]',
+);
 
 /**
  * Encodes a prompt with the model's special tokens and finds the probe position.
@@ -59,7 +71,11 @@ export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: str
   checkValue('encodePrompt', 'model', modelField, model);
   checkValue('encodePrompt', 'tokenizer', tokenizerField, tokenizer);
   checkValue('encodePrompt', 'text', textField, text);
-  const ids = tokenizer.encode(text);
+  return encoded(model, tokenizer, text, tokenizer.encode(text));
+}
+
+/** @throws UserError as {@link encodePrompt}. */
+function encoded(model: PromptModel, tokenizer: Tokenizer, text: string, ids: readonly number[]): Prompt {
   if (text.trim() === '' || ids.length === 0) throw new UserError('prompt', 'the prompt is empty');
   const { positions } = model.sizes;
   if (ids.length > positions) {
@@ -71,6 +87,26 @@ export function encodePrompt(model: PromptModel, tokenizer: Tokenizer, text: str
   checkKnown(model, tokenizer, ids, `the prompt "${shorten(text)}"`);
   const position = model.causal ? ids.length - 1 : maskPosition(tokenizer, ids, text);
   return { text, ids, tokens: ids.map(tokenizer.tokenOf), shown: ids.map(tokenizer.show), position };
+}
+
+/**
+ * Encodes a conversation that a chat model goes on with, written out by its template, which brings the special tokens.
+ * @param template the model's, which `readChatTemplate` gives.
+ * @throws UserError for a masked model, and as {@link encodePrompt}.
+ */
+export function encodeChat(
+  model: PromptModel,
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  messages: readonly Message[],
+): Prompt {
+  checkValue('encodeChat', 'model', modelField, model);
+  checkValue('encodeChat', 'tokenizer', tokenizerField, tokenizer);
+  checkValue('encodeChat', 'template', templateField, template);
+  checkValue('encodeChat', 'messages', messageList, messages);
+  if (!model.causal) throw new UserError('chat', 'a masked model fills in words; it has no conversations');
+  const text = template(messages);
+  return encoded(model, tokenizer, text, tokenizer.encode(text, { addSpecialTokens: false }));
 }
 
 /**

@@ -23,8 +23,8 @@ import {
   type ConventionOptions,
   conventionOptions,
   jsonOption,
-  modelOption,
-  promptOption,
+  modelOptions,
+  promptOptions,
   range,
   targetOptions,
   weightsOptions,
@@ -32,14 +32,13 @@ import {
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
-import { readPrompt } from '../prompt.ts';
+import { asksMany, describePrompt, type PromptOptions, readOne } from '../prompt.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
+interface Options extends Omit<PromptOptions, 'prompts'>, TargetOptions, ConventionOptions, WeightsOptions {
   readonly model: string;
-  readonly prompt: string;
   readonly range: number[];
   readonly out: string;
   readonly json?: boolean;
@@ -52,8 +51,8 @@ export function addAtlas(program: Command): void {
       .description(
         'measured slope G_E and linear range of every neuron for one prompt, by curves; resumable',
       ),
-    modelOption(),
-    promptOption(),
+    ...modelOptions(),
+    ...promptOptions(),
     ...targetOptions(),
     ...conventionOptions(),
     new Option('--range <from:to:step>', 'shifts; 0 is always among them. Slope and r are of ±2')
@@ -90,10 +89,11 @@ const columnsOf = (rows: readonly AtlasRow[]): Column[] =>
 
 async function runAtlas(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
+  asksMany(options);
   checkFolder(options.out);
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
-  const prompt = readPrompt(card, options.prompt, output);
+  const prompt = await readOne(card, options, output);
   const wanted = chooseTarget(card, prompt, options);
   await withModel(
     card,
@@ -144,7 +144,7 @@ async function runAtlas(options: Options): Promise<void> {
       const token = tokenText(tokenizer, target);
       const summary = {
         model: options.model,
-        prompt: prompt.text,
+        ...describePrompt(prompt),
         target: token,
         conventions: { site, of, direction, sign },
         layers,

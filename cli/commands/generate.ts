@@ -2,19 +2,15 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
-import { checkSampling, generate, type Message, readChatTemplate, streamText } from '../../models/index.ts';
-import { checkKnown } from '../../neurgrad/prompt.ts';
+import { checkSampling, generate, streamText } from '../../models/index.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
-import { integer, jsonOption, modelOptions, weightsOptions, withOptions } from '../options.ts';
-import { type Output, openOutput } from '../output.ts';
-import { readPrompt } from '../prompt.ts';
-import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
+import { integer, jsonOption, modelOptions, promptOptions, weightsOptions, withOptions } from '../options.ts';
+import { openOutput } from '../output.ts';
+import { asksMany, type PromptOptions, readOne } from '../prompt.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 
-interface Options extends WeightsOptions {
+interface Options extends Omit<PromptOptions, 'prompts' | 'seed'>, WeightsOptions {
   readonly model: string;
-  readonly prompt: string;
-  readonly chat?: boolean;
-  readonly system?: string;
   readonly maxTokens: number;
   readonly temperature: number;
   readonly topK?: number;
@@ -36,9 +32,7 @@ export function addGenerate(program: Command): void {
   withOptions(
     program.command('generate').description('text that a causal model writes after a prompt'),
     ...modelOptions(),
-    new Option('--prompt <text>', 'the text to go on from').makeOptionMandatory(),
-    new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),
-    new Option('--system <text>', 'with --chat: the system message'),
+    ...promptOptions(),
     new Option('--max-tokens <n>', 'most tokens to write').argParser(integer(1)).default(100),
     new Option('--temperature <t>', '0: always the most probable token; above: drawn')
       .argParser(
@@ -63,7 +57,7 @@ Examples:
   neurgrad generate --model examples/models/stories260k --prompt "Once upon a time"
   neurgrad generate --model examples/models/stories260k --prompt "The dog" --temperature 0.8 --top-p 0.9 --seed 7
 
-JSON: {"prompt", "text", "ids", "tokens" as the vocabulary spells them, "texts", "end": "stop" | "length" | "positions", "seconds"}`,
+JSON: {"model", "prompt" as written out, "promptIds", "promptTokens", "text", "ids", "tokens" as the vocabulary spells them, "texts", "end": "stop" | "length" | "positions", "seconds"}`,
     )
     .action(runGenerate);
 }
@@ -77,15 +71,15 @@ async function runGenerate(options: Options): Promise<void> {
     ...(options.topK === undefined ? {} : { topK: options.topK }),
   };
   checkSampling(sampling);
-  if (options.system !== undefined && !options.chat)
-    throw new UserError('chat', '--system goes with --chat only');
+  asksMany(options);
   const card = await readModelCard(options.model);
   if (!card.causal)
     throw new UserError(
       'generate',
       `${options.model}: a ${card.family} fills masks; take predict instead of generate`,
     );
-  const ids = await promptIds(card, options, output);
+  const prompt = await readOne(card, options, output);
+  const { ids } = prompt;
   await withModel(
     card,
     async ({ model, tokenizer }) => {
@@ -107,7 +101,10 @@ async function runGenerate(options: Options): Promise<void> {
       const seconds = (performance.now() - began) / 1000;
       output.result(
         {
-          prompt: options.prompt,
+          model: options.model,
+          prompt: prompt.text,
+          promptIds: ids,
+          promptTokens: prompt.tokens,
           text,
           ids: told,
           tokens: told.map((id) => tokenizer.tokenOf(id)),
@@ -123,17 +120,4 @@ async function runGenerate(options: Options): Promise<void> {
     },
     options,
   );
-}
-
-/** The prompt's tokens, with the template's own special tokens where it is a chat. */
-async function promptIds(card: ModelCard, options: Options, output: Output): Promise<readonly number[]> {
-  if (!options.chat) return readPrompt(card, options.prompt, output).ids;
-  const template = await readChatTemplate(card.folder);
-  const messages: Message[] = [
-    ...(options.system === undefined ? [] : [{ role: 'system' as const, content: options.system }]),
-    { role: 'user', content: options.prompt },
-  ];
-  const ids = card.tokenizer.encode(template(messages), { addSpecialTokens: false });
-  checkKnown(card, card.tokenizer, ids, 'the conversation');
-  return ids;
 }

@@ -2,28 +2,55 @@
 
 import { type Command, Option } from 'commander';
 import { showToken, tokenText } from '../../models/tokenText.ts';
-import { predict } from '../../neurgrad/index.ts';
-import { integer, jsonOption, modelOptions, promptOption, weightsOptions, withOptions } from '../options.ts';
+import { predictMany } from '../../neurgrad/index.ts';
+import {
+  integer,
+  modelOptions,
+  promptsOptions,
+  resultOptions,
+  seedOption,
+  weightsOptions,
+  withOptions,
+} from '../options.ts';
 import { openOutput } from '../output.ts';
-import { readPrompt } from '../prompt.ts';
+import { inUnits, PROMPT_COLUMNS, promptCells, questionOf } from '../perPrompt.ts';
+import { asksMany, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { destinationOf, openRows, type ResultOptions } from '../results.ts';
+import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
-interface Options extends WeightsOptions {
+interface Options extends PromptOptions, ResultOptions, WeightsOptions {
   readonly model: string;
-  readonly prompt: string;
+  readonly seed: number;
   readonly top: number;
-  readonly json?: boolean;
 }
+
+/** A row a (model, prompt, rank). */
+export const PREDICTION_ROWS: RowSchema = {
+  format: 'neurgrad predictions 1',
+  columns: {
+    ...PROMPT_COLUMNS,
+    answer_id: 'whole',
+    position: 'whole',
+    rank: 'whole',
+    token: 'text',
+    text: 'text',
+    id: 'whole',
+    p: 'number',
+    right: 'flag',
+  },
+};
 
 export function addPredict(program: Command): void {
   withOptions(
     program.command('predict').description('the most probable tokens at the mask, or after the prompt'),
     ...modelOptions(),
-    promptOption(),
+    ...promptsOptions(),
+    seedOption('of the draw of --num-prompts'),
     new Option('--top <n>', 'how many').argParser(integer(1)).default(5),
+    ...resultOptions(),
     ...weightsOptions(),
-    jsonOption(),
   )
     .addHelpText(
       'after',
@@ -31,26 +58,104 @@ export function addPredict(program: Command): void {
 Examples:
   neurgrad predict --model examples/models/facts-bert --prompt "The capital of France is [MASK]."
   neurgrad predict --model examples/models/stories260k --prompt "Once upon a time" --top 10 --json
+  neurgrad predict --model examples/models/facts-bert --prompts examples/models/facts-bert --num-prompts 100 --out answers.parquet
 
-JSON: {"position", "predictions": [{"id", "token" as the vocabulary spells it, "text", "p"}]}`,
+JSON: {"model", "prompt" as written out, "ids", "tokens", "position", "predictions": [{"id", "token" as the vocabulary spells it, "text", "p"}]}`,
     )
     .action(runPredict);
 }
 
 async function runPredict(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
+  const many = asksMany(options);
+  const destination = destinationOf(options, { many });
   const card = await readModelCard(options.model);
-  const prompt = readPrompt(card, options.prompt, output);
+  const cases = await readCases(card, options, output);
   await withModel(
     card,
-    async ({ model, tokenizer }) => {
-      const best = await predict(model, prompt, options.top);
-      const predictions = best.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p }));
-      output.result({ position: prompt.position, predictions }, () =>
-        table(
-          ['token', 'id', 'p'],
-          predictions.map((one) => [showToken(one), one.id, figure(one.p)]),
-        ),
+    async (session) => {
+      const { model, tokenizer } = session;
+      using sink = openRows(destination, PREDICTION_ROWS, () => ({
+        ...questionOf(options.model, card, session, cases),
+        top: options.top,
+      }));
+      const found: (ReturnType<typeof describePrompt> & {
+        id: string;
+        answer?: string;
+        predictions: (ReturnType<typeof tokenText> & { p: number })[];
+      })[] = [];
+      const answers: (number | undefined)[] = [];
+      await inUnits('predict', cases, sink, async (some) => {
+        const best = await predictMany(
+          model,
+          some.map(({ prompt }) => prompt),
+          options.top,
+        );
+        return some.map((one, i): RowBlock => {
+          const predictions = best[i]!.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p }));
+          found.push({
+            id: one.id,
+            ...describePrompt(one.prompt),
+            ...(one.answer === null ? {} : { answer: one.answer }),
+            predictions,
+          });
+          answers.push(one.target);
+          return {
+            count: predictions.length,
+            same: {
+              ...promptCells(options.model, one),
+              answer_id: one.target ?? null,
+              position: one.prompt.position,
+            },
+            each: {
+              rank: predictions.map((_, rank) => rank + 1),
+              token: predictions.map(({ token }) => token),
+              text: predictions.map(({ text }) => text),
+              id: predictions.map(({ id }) => id),
+              p: predictions.map(({ p }) => p),
+              right: predictions.map(({ id }) => (one.target === undefined ? null : id === one.target)),
+            },
+          };
+        });
+      });
+      const written = sink?.end();
+      if (destination.kind === 'output') return;
+      const file = written === undefined ? {} : { file: written };
+      if (!many) {
+        const [{ id: _, ...one }] = found as [(typeof found)[0]];
+        output.result({ model: options.model, ...one, ...file }, () =>
+          [
+            table(
+              ['token', 'id', 'p'],
+              one.predictions.map((each) => [showToken(each), each.id, figure(each.p)]),
+            ),
+            ...(written === undefined ? [] : [`wrote ${written}`]),
+          ].join('\n'),
+        );
+        return;
+      }
+      const known = answers.filter((id) => id !== undefined).length;
+      const right = answers.filter((id, i) => id !== undefined && id === found[i]!.predictions[0]!.id).length;
+      output.result(
+        { format: PREDICTION_ROWS.format, model: options.model, prompts: found, known, right, ...file },
+        () =>
+          [
+            ...(written === undefined
+              ? [
+                  table(
+                    ['id', 'prompt', 'answer', 'best', 'p'],
+                    found.map(({ id, prompt, answer = '', predictions: [best] }) => [
+                      id,
+                      prompt.length > 60 ? `${prompt.slice(0, 59)}…` : prompt,
+                      answer,
+                      showToken(best!),
+                      figure(best!.p),
+                    ]),
+                  ),
+                ]
+              : [`wrote ${written}: ${cases.length} prompts`]),
+            ...(known > 0 ? [`${right} of ${known} answers are the most probable token`] : []),
+          ].join('\n'),
       );
     },
     options,

@@ -1,37 +1,70 @@
 /** `neurgrad steer`: shift few neurons together so that a word's probability reaches a goal. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { showToken, tokenText } from '../../models/tokenText.ts';
-import { formatNeuron } from '../../neurgrad/index.ts';
+import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
+import {
+  formatNeuron,
+  numbersOf,
+  type Site,
+  type Steering,
+  steer,
+  targetOrArgmax,
+} from '../../neurgrad/index.ts';
 import { resolveSite } from '../../neurgrad/neuron.ts';
-import { targetOrArgmax } from '../../neurgrad/predict.ts';
-import { steer } from '../../neurgrad/steer.ts';
 import {
   integer,
-  jsonOption,
   modelOptions,
   positive,
-  promptOption,
+  promptsOptions,
+  renamedOption,
+  resultOptions,
+  seedOption,
   siteOption,
   targetOptions,
+  weightsOptions,
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { readPrompt } from '../prompt.ts';
-import { readModelCard, withModel } from '../session.ts';
+import { inUnits, PROMPT_COLUMNS, promptCells, questionOf } from '../perPrompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { destinationOf, openRows, type ResultOptions } from '../results.ts';
+import type { RowBlock, RowSchema } from '../rows.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
-import { chooseTarget, type TargetOptions } from '../target.ts';
+import type { TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions {
+interface Options extends PromptOptions, TargetOptions, ResultOptions, WeightsOptions {
   readonly model: string;
-  readonly prompt: string;
   readonly to: number;
   readonly maxNeurons: number;
-  readonly range: number;
+  readonly maxShift: number;
   readonly rounds: number;
   readonly site: string;
-  readonly json?: boolean;
+  readonly seed: number;
 }
+
+/** A row a (model, prompt, neuron shifted). */
+export const STEERING_ROWS: RowSchema = {
+  format: 'neurgrad steering 1',
+  columns: {
+    ...PROMPT_COLUMNS,
+    target: 'text',
+    target_id: 'whole',
+    position: 'whole',
+    site: 'text',
+    direction: 'text',
+    dtype: 'text',
+    goal: 'number',
+    p_before: 'number',
+    p_reached: 'number',
+    success: 'flag',
+    layer: 'whole',
+    neuron: 'whole',
+    shift: 'number',
+    activation: 'number',
+    neurgrad: 'number',
+  },
+};
 
 const probability = (text: string): number => {
   const value = Number(text);
@@ -48,57 +81,147 @@ export function addSteer(program: Command): void {
         'shift few neurons together, chosen by NeurGrad, until a word has the probability asked for',
       ),
     ...modelOptions(),
-    promptOption(),
+    ...promptsOptions(),
     ...targetOptions(),
+    siteOption(),
+    seedOption('of the draw of --num-prompts'),
     new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),
     new Option('--max-neurons <k>', 'most neurons to shift').argParser(integer(1)).default(32),
-    new Option('--range <r>', 'largest shift of one neuron').argParser(positive).default(2),
+    new Option('--max-shift <r>', 'largest shift of one neuron').argParser(positive).default(2),
+    renamedOption('--range <r>', 'maxShift', positive),
     new Option('--rounds <n>', 'rounds of choosing and looking').argParser(integer(1)).default(10),
-    siteOption(),
-    jsonOption(),
+    ...resultOptions(),
+    ...weightsOptions(),
   )
     .addHelpText(
       'after',
       `
 Examples:
-  neurgrad steer --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --target berlin --to 0.5 --max-neurons 64`,
+  neurgrad steer --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --target berlin --to 0.5 --max-neurons 64
+  neurgrad steer --model examples/models/facts-bert --prompts prompts.jsonl --target berlin --to 0.5 --out steered.csv
+
+Rows are one a (model, prompt, neuron shifted): docs/tables.md.`,
     )
     .action(runSteer);
 }
 
 async function runSteer(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
+  const many = asksMany(options);
+  const destination = destinationOf(options, { many });
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
-  const prompt = readPrompt(card, options.prompt, output);
-  const asked = chooseTarget(card, prompt, options);
-  const { to, maxNeurons, range, rounds } = options;
-  await withModel(card, async ({ model, tokenizer }) => {
-    const target = await targetOrArgmax(model, prompt, asked);
-    const found = await steer(model, prompt, { target, to, maxNeurons, range, rounds, site });
-    const { token, text } = tokenText(tokenizer, target);
-    output.result({ model: options.model, prompt: prompt.text, token, text, ...found }, () =>
-      [
-        `p(${showToken({ token, text })}) = ${figure(found.before)}, goal ${found.goal}: reached ${figure(found.reached)} with ${found.neurons.length} neurons${found.success ? '' : '; allow more neurons or a wider range'}`,
-        table(
-          ['round', 'neurons', 'predicted', 'reached'],
-          found.rounds.map(({ neurons, predicted, reached }, i) => [
-            i + 1,
-            neurons,
-            figure(predicted),
-            figure(reached),
+  const cases = await readCases(card, options, output);
+  const { to, maxNeurons, maxShift, rounds } = options;
+  await withModel(
+    card,
+    async (session) => {
+      const { model, tokenizer } = session;
+      using sink = openRows(destination, STEERING_ROWS, () => ({
+        ...questionOf(options.model, card, session, cases),
+        ...{ to, maxNeurons, maxShift, rounds, site },
+      }));
+      const all: { one: Case; token: TokenText; found: Steering }[] = [];
+      await inUnits('steer', cases, sink, async (some, told) => {
+        const blocks: RowBlock[] = [];
+        for (const [i, one] of some.entries()) {
+          const target = await targetOrArgmax(model, one.prompt, one.target);
+          const found = await steer(model, one.prompt, {
+            target,
+            to,
+            maxNeurons,
+            range: maxShift,
+            rounds,
+            site,
+          });
+          const token = tokenText(tokenizer, target);
+          if (sink) blocks.push(blockOf(options.model, one, token, found, site, numbersOf(model)));
+          if (!sink || output.json) all.push({ one, token, found });
+          if (cases.length > 1) told(i + 1);
+        }
+        return blocks;
+      });
+      const written = sink?.end();
+      if (destination.kind === 'output') return;
+      const documents = all.map(({ one, token: { token, text }, found }) => ({
+        ...describePrompt(one.prompt),
+        ...(many ? { id: one.id } : {}),
+        token,
+        text,
+        ...found,
+      }));
+      const whole = many
+        ? { format: STEERING_ROWS.format, model: options.model, prompts: documents }
+        : { model: options.model, ...documents[0]! };
+      output.result(written === undefined ? whole : { ...whole, file: written }, () =>
+        [
+          ...all.flatMap(({ one, token, found }) => [
+            ...(many ? [one.prompt.text] : []),
+            ...describe(token, found, model.paperSite, many),
           ]),
-        ),
-        table(
-          ['neuron', 'shift outward', 'activation', 'NeurGrad'],
-          found.neurons.map((neuron) => [
-            formatNeuron(neuron, model.paperSite),
-            signed(neuron.shift),
-            figure(neuron.activation),
-            signed(neuron.neurgrad),
-          ]),
-        ),
-      ].join('\n'),
-    );
-  });
+          ...(many && all.length > 0
+            ? [`${all.filter(({ found }) => found.success).length} of ${all.length} prompts reached ${to}`]
+            : []),
+          ...(written === undefined ? [] : [`wrote ${written}${many ? `: ${cases.length} prompts` : ''}`]),
+        ].join('\n'),
+      );
+    },
+    options,
+  );
 }
+
+function describe(token: TokenText, found: Steering, paperSite: Site, short: boolean): string[] {
+  return [
+    `p(${showToken(token)}) = ${figure(found.before)}, goal ${found.goal}: reached ${figure(found.reached)} with ${found.neurons.length} neurons${found.success ? '' : '; allow more neurons or larger shifts'}`,
+    ...(short
+      ? []
+      : [
+          table(
+            ['round', 'neurons', 'predicted', 'reached'],
+            found.rounds.map(({ neurons, predicted, reached }, i) => [
+              i + 1,
+              neurons,
+              figure(predicted),
+              figure(reached),
+            ]),
+          ),
+          table(
+            ['neuron', 'shift outward', 'activation', 'NeurGrad'],
+            found.neurons.map((neuron) => [
+              formatNeuron(neuron, paperSite),
+              signed(neuron.shift),
+              figure(neuron.activation),
+              signed(neuron.neurgrad),
+            ]),
+          ),
+        ]),
+  ];
+}
+
+const blockOf = (
+  model: string,
+  one: Case,
+  token: TokenText,
+  { neurons, goal, before, reached, success }: Steering,
+  site: Site,
+  dtype: string,
+): RowBlock => ({
+  count: neurons.length,
+  same: {
+    ...promptCells(model, one),
+    target: token.text,
+    target_id: token.id,
+    position: one.prompt.position,
+    ...{ site, dtype, goal, success },
+    direction: 'outward',
+    p_before: before,
+    p_reached: reached,
+  },
+  each: {
+    layer: neurons.map(({ layer }) => layer),
+    neuron: neurons.map(({ index }) => index),
+    shift: neurons.map(({ shift }) => shift),
+    activation: neurons.map(({ activation }) => activation),
+    neurgrad: neurons.map(({ neurgrad }) => neurgrad),
+  },
+});

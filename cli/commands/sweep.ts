@@ -1,65 +1,106 @@
 /** `neurgrad sweep`: p against the shift of single neurons, and the empirical gradient G_E. */
 
 import { type Command, Option } from 'commander';
-
 import { writeWhole } from '../../engine/disk.ts';
-import { showToken, tokenText } from '../../models/tokenText.ts';
+import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
 import {
   formatNeuron,
   LINEAR_POINTS,
-  parseNeurons,
+  neuronGradients,
   RANGE_SLACK,
+  resolveSite,
+  type Site,
   SWEEP_ENGINES,
   type Sweep,
   type SweepEngine,
   sweep,
 } from '../../neurgrad/index.ts';
 import { checkFitRange } from '../../neurgrad/sweep.ts';
+import { readSelection } from '../neurons.ts';
 import {
   type ConventionOptions,
   conventionOptions,
-  jsonOption,
   modelOptions,
+  neuronsOption,
+  positionOption,
   positive,
-  promptOption,
+  promptsOptions,
   range,
+  renamedOption,
+  resultOptions,
+  seedOption,
   targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
-import { checkOutFile, openOutput, toJson } from '../output.ts';
+import { openOutput, toJson } from '../output.ts';
+import { inUnits, PROMPT_COLUMNS, promptCells, questionOf, TARGET_COLUMNS } from '../perPrompt.ts';
 import { startProgress } from '../progress.ts';
-import { readPrompt } from '../prompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { destinationOf, openRows, type ResultOptions } from '../results.ts';
+import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
-import { chooseTarget, type TargetOptions } from '../target.ts';
+import type { TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions, ConventionOptions, WeightsOptions {
+interface Options extends PromptOptions, TargetOptions, ConventionOptions, ResultOptions, WeightsOptions {
   readonly model: string;
-  readonly prompt: string;
   readonly neurons: string;
+  readonly position?: string;
+  readonly seed: number;
   readonly range: number[];
-  readonly fit: number;
+  readonly fitRange: number;
   readonly withZero?: boolean;
   readonly intercept?: boolean;
   readonly engine: SweepEngine | 'auto';
   readonly tolerance?: number;
-  readonly out?: string;
-  readonly json?: boolean;
 }
+
+/** A row a (model, prompt, neuron, shift). */
+export const SWEEP_ROWS: RowSchema = {
+  format: 'neurgrad sweep 1',
+  columns: {
+    ...PROMPT_COLUMNS,
+    ...TARGET_COLUMNS,
+    layer: 'whole',
+    neuron: 'whole',
+    activation: 'number',
+    g_c: 'number',
+    neurgrad: 'number',
+    g_c_noise: 'number',
+    g_e: 'number',
+    intercept: 'number',
+    r: 'number',
+    noise: 'number',
+    flat: 'flag',
+    linear: 'flag',
+    fit_range: 'number',
+    engine: 'text',
+    shift: 'number',
+    p_at_shift: 'number',
+    value: 'number',
+    change: 'number',
+    change_noise: 'number',
+  },
+};
 
 export function addSweep(program: Command): void {
   withOptions(
     program.command('sweep').description('shift single neurons, read p, fit the empirical gradient'),
     ...modelOptions(),
-    promptOption(),
-    new Option('--neurons <list>', 'such as L0.N3,L1.N7 or L2.N5@pre').makeOptionMandatory(),
+    ...promptsOptions(),
     ...targetOptions(),
+    neuronsOption('none').makeOptionMandatory(),
+    positionOption(),
     ...conventionOptions(),
+    seedOption(),
     new Option('--range <from:to:step>', 'shifts; 0 is always among them')
       .argParser(range)
       .default(range('-2:2:0.2'), '-2:2:0.2'),
-    new Option('--fit <range>', 'slope and r use the shifts within ± this').argParser(positive).default(2),
+    new Option('--fit-range <range>', 'slope and r use the shifts within ± this')
+      .argParser(positive)
+      .default(2),
+    renamedOption('--fit <range>', 'fitRange', positive),
     new Option('--with-zero', 'count the point at shift 0 in r'),
     new Option('--intercept', 'fit a line with intercept in place of one through the origin'),
     new Option(
@@ -72,9 +113,8 @@ export function addSweep(program: Command): void {
       '--tolerance <share>',
       'with --engine curve: error of p, as a share of it; default 1e-6',
     ).argParser(positive),
-    new Option('--out <file>', 'write the JSON document to a file too'),
+    ...resultOptions(' (of one prompt without --format: the JSON document)'),
     ...weightsOptions(),
-    jsonOption(),
   )
     .addHelpText(
       'after',
@@ -84,7 +124,9 @@ Examples:
   neurgrad sweep --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --neurons L3.N40 \\
     --range=-10:10:0.2 --direction plain --target paris --json
   neurgrad sweep --model examples/models/stories260k --prompt "Once upon a time" --neurons L2.N9@post --out curve.json
+  neurgrad sweep --model examples/models/facts-bert --prompts prompts.jsonl --neurons top:10,random:20 --out curves.parquet
 
+Rows are one a (model, prompt, neuron, shift): docs/tables.md.
 JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient", "gradientNoise", "neurgrad", "slope",
 "noise", "r", "polarity",
 "linear", "shifts", "p", "ran", "bound", "response"}], "engine", "by", "conventions", …}`,
@@ -103,95 +145,181 @@ function engineOf({ engine, by, neurons }: Sweep): string {
 
 async function runSweep(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  if (options.out !== undefined) checkOutFile(options.out, ['.json']);
-  checkFitRange(options.range, options.fit);
+  const many = asksMany(options);
+  const destination = destinationOf(options, { many });
+  // One prompt's .json is the document, as before.
+  const document = !many && destination.kind === 'file' && destination.format === 'json' && !options.format;
+  checkFitRange(options.range, options.fitRange);
   const card = await readModelCard(options.model);
-  const neurons = parseNeurons(options.neurons, card, options.site);
-  const prompt = readPrompt(card, options.prompt, output);
-  const target = chooseTarget(card, prompt, options);
+  const site = resolveSite(options.site, card);
+  const selection = readSelection(options.neurons, card, { site: options.site, seed: options.seed });
+  const cases = await readCases(card, options, output);
   await withModel(
     card,
-    async ({ model, tokenizer }) => {
-      const progress = startProgress('sweep', 'rows');
-      let found: Sweep;
-      try {
-        found = await sweep(model, prompt, {
-          neurons,
-          target,
-          shifts: options.range,
-          of: options.of,
-          direction: options.direction,
-          sign: options.sign,
-          engine: options.engine,
-          ...(options.tolerance === undefined ? {} : { tolerance: options.tolerance }),
-          fit: {
-            range: options.fit,
-            includeZero: options.withZero ?? false,
-            withIntercept: options.intercept ?? false,
-          },
-          onProgress: progress.update,
-        });
-      } finally {
-        progress.stop();
-      }
-      const { p, target: id, ...rest } = found;
-      // For a sweep of p itself `values` would only repeat `p`.
-      const curves = found.neurons.map(({ values, ...curve }) =>
-        options.of === 'prob' ? curve : { ...curve, values },
-      );
-      const inside = options.range.filter(
-        (shift) => shift !== 0 && Math.abs(shift) <= options.fit + RANGE_SLACK,
-      );
-      const fitted = inside.length + (options.withZero ? 1 : 0);
-      const token = tokenText(tokenizer, id);
-      const document = {
-        model: options.model,
-        prompt: prompt.text,
-        ...rest,
-        neurons: curves,
-        target: { ...token, p },
+    async (session) => {
+      const { model, tokenizer } = session;
+      const { of, direction, sign, seed } = options;
+      const fit = {
+        range: options.fitRange,
+        includeZero: options.withZero ?? false,
+        withIntercept: options.intercept ?? false,
       };
-      if (options.out !== undefined) writeWhole(options.out, `${toJson(document, 2)}\n`);
-      for (const neuron of found.neurons) {
-        const lost = neuron.shifts.filter((_, i) => !Number.isFinite(neuron.p[i]));
-        if (lost.length > 0)
-          output.note(
-            `${formatNeuron(neuron, model.paperSite)}: the logits at shift ${lost.join(', ')} are not finite in float32; shift less`,
-          );
-      }
-      output.result(document, () =>
+      const { engine, tolerance, range: shifts } = options;
+      using sink = document
+        ? null
+        : openRows(destination, SWEEP_ROWS, () => ({
+            ...questionOf(options.model, card, session, cases),
+            ...{ of, direction, sign, site, seed, neurons: options.neurons, shifts, fit, engine },
+            tolerance: tolerance ?? null,
+          }));
+      const found: { one: Case; swept: Sweep; token: TokenText }[] = [];
+      await inUnits('sweep', cases, sink, async (some, told) => {
+        const blocks: RowBlock[] = [];
+        const ranked = selection.ranked
+          ? await neuronGradients(
+              model,
+              some.map(({ prompt }) => prompt),
+              {
+                target: some.map(({ target }) => target),
+                neuronPosition: some.map(({ at }) => at),
+                ...{ site, of, direction, sign },
+              },
+            )
+          : null;
+        for (const [i, one] of some.entries()) {
+          const progress = cases.length === 1 ? startProgress('sweep', 'rows') : null;
+          const swept = await sweep(model, one.prompt, {
+            neurons: selection.neurons(ranked?.[i]?.neurgrad),
+            target: ranked?.[i]?.target ?? one.target,
+            neuronPosition: one.at,
+            ...{ shifts, of, direction, sign, engine, fit },
+            ...(tolerance === undefined ? {} : { tolerance }),
+            ...(progress ? { onProgress: progress.update } : {}),
+          }).finally(() => progress?.stop());
+          for (const neuron of swept.neurons) {
+            const lost = neuron.shifts.filter((_, k) => !Number.isFinite(neuron.p[k]));
+            if (lost.length > 0)
+              output.note(
+                `${formatNeuron(neuron, model.paperSite)}: the logits at shift ${lost.join(', ')} are not finite in float32; shift less`,
+              );
+          }
+          const token = tokenText(tokenizer, swept.target);
+          if (!sink || output.json) found.push({ one, swept, token });
+          if (sink) blocks.push(...blocksOf(options.model, one, swept, token));
+          if (cases.length > 1) told(i + 1);
+        }
+        return blocks;
+      });
+      const documents = found.map(({ one, swept, token }) => documentOf(options, one, swept, token));
+      const whole = many
+        ? { format: SWEEP_ROWS.format, model: options.model, prompts: documents }
+        : { model: options.model, ...documents[0]! };
+      if (document) writeWhole(options.out!, `${toJson(whole, 2)}\n`);
+      const written = sink?.end() ?? (document ? options.out : undefined);
+      if (destination.kind === 'output') return;
+      output.result(whole, () =>
         [
-          `p(${showToken(token)}) = ${figure(p)} at position ${found.position}; ${found.rows} rows, engine ${engineOf(found)}`,
-          table(
-            ['neuron', 'activation', 'NeurGrad', 'G_E', 'r', 'polarity', 'linear'],
-            found.neurons.map((neuron) => [
-              formatNeuron(neuron, model.paperSite),
-              figure(neuron.activation),
-              Math.abs(neuron.gradient) <= neuron.gradientNoise
-                ? `${signed(neuron.neurgrad)} (noise)`
-                : signed(neuron.neurgrad),
-              signed(neuron.slope),
-              neuron.flat ? 'flat' : signed(neuron.r),
-              Number.isNaN(neuron.slope)
-                ? '–'
-                : neuron.polarity === 0
-                  ? '0'
-                  : neuron.polarity > 0
-                    ? '+'
-                    : '-',
-              neuron.linear ? 'yes' : 'no',
-            ]),
-          ),
-          `of ${options.of}, direction ${options.direction}, sign ${options.sign}, fit within ±${options.fit}`,
-          ...(fitted < LINEAR_POINTS
-            ? [
-                `${fitted} point${fitted === 1 ? '' : 's'} within it: any two lie on a line, so r says nothing; sweep in smaller steps`,
-              ]
-            : []),
-          ...(options.out === undefined ? [] : [`wrote ${options.out}`]),
+          ...found.map(({ one, swept, token }) => textOf(options, one, swept, token, model.paperSite, many)),
+          ...(found.length > 0 ? fitWords(options) : []),
+          ...(written === undefined ? [] : [`wrote ${written}${many ? `: ${cases.length} prompts` : ''}`]),
         ].join('\n'),
       );
     },
     options,
   );
 }
+
+function documentOf(options: Options, { id, prompt, answer }: Case, found: Sweep, token: TokenText) {
+  const { p, target: _, ...rest } = found;
+  return {
+    id,
+    ...describePrompt(prompt),
+    ...(answer === null ? {} : { answer }),
+    ...rest,
+    // For a sweep of p itself `values` would only repeat `p`.
+    neurons: found.neurons.map(({ values, ...curve }) =>
+      options.of === 'prob' ? curve : { ...curve, values },
+    ),
+    target: { ...token, p },
+  };
+}
+
+const polarity = (slope: number, sign: number): string =>
+  Number.isNaN(slope) ? '–' : sign === 0 ? '0' : sign > 0 ? '+' : '-';
+
+function textOf(
+  _: Options,
+  { prompt }: Case,
+  found: Sweep,
+  token: TokenText,
+  paperSite: Site,
+  many: boolean,
+): string {
+  return [
+    ...(many ? [prompt.text] : []),
+    `p(${showToken(token)}) = ${figure(found.p)} at position ${found.position}; ${found.rows} rows, engine ${engineOf(found)}`,
+    table(
+      ['neuron', 'activation', 'NeurGrad', 'G_E', 'r', 'polarity', 'linear'],
+      found.neurons.map((neuron) => [
+        formatNeuron(neuron, paperSite),
+        figure(neuron.activation),
+        Math.abs(neuron.gradient) <= neuron.gradientNoise
+          ? `${signed(neuron.neurgrad)} (noise)`
+          : signed(neuron.neurgrad),
+        signed(neuron.slope),
+        neuron.flat ? 'flat' : signed(neuron.r),
+        polarity(neuron.slope, neuron.polarity),
+        neuron.linear ? 'yes' : 'no',
+      ]),
+    ),
+  ].join('\n');
+}
+
+function fitWords({ of, direction, sign, fitRange, range: shifts, withZero }: Options): string[] {
+  const inside = shifts.filter((shift) => shift !== 0 && Math.abs(shift) <= fitRange + RANGE_SLACK);
+  const fitted = inside.length + (withZero ? 1 : 0);
+  return [
+    `of ${of}, direction ${direction}, sign ${sign}, fit within ±${fitRange}`,
+    ...(fitted < LINEAR_POINTS
+      ? [
+          `${fitted} point${fitted === 1 ? '' : 's'} within it: any two lie on a line, so r says nothing; sweep in smaller steps`,
+        ]
+      : []),
+  ];
+}
+
+/** A block a neuron. */
+const blocksOf = (model: string, one: Case, found: Sweep, token: TokenText): RowBlock[] =>
+  found.neurons.map((neuron) => ({
+    count: neuron.shifts.length,
+    same: {
+      ...promptCells(model, one),
+      target: token.text,
+      target_id: found.target,
+      p: found.p,
+      position: found.neuronPosition,
+      ...found.conventions,
+      site: neuron.site,
+      layer: neuron.layer,
+      neuron: neuron.index,
+      activation: neuron.activation,
+      g_c: neuron.gradient,
+      neurgrad: neuron.neurgrad,
+      g_c_noise: neuron.gradientNoise,
+      g_e: neuron.slope,
+      intercept: neuron.intercept,
+      r: neuron.r,
+      noise: neuron.noise,
+      flat: neuron.flat,
+      linear: neuron.linear,
+      fit_range: found.fit.range,
+      engine: found.engine,
+    },
+    each: {
+      shift: neuron.shifts,
+      p_at_shift: neuron.p,
+      value: neuron.values,
+      change: neuron.changes,
+      change_noise: neuron.valueNoise,
+    },
+  }));

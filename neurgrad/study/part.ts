@@ -38,14 +38,21 @@ export function encodePart(study: string, unit: string, columns: readonly Column
   const file = Buffer.from(
     parquetWriteBuffer({
       columnData: columns.map(({ name, type, data }) => ({ name, type, data: Array.from(data) })),
-      kvMetadata: [
-        { key: KEY, value: JSON.stringify({ study, unit }) },
-        { key: `${KEY}.digest`, value: UNSEALED },
-      ],
+      kvMetadata: [...partMetadata(study, unit)],
     }),
   );
   // A Parquet file's metadata come last.
   return seal(file, 'last');
+}
+
+/** What a part says of itself, and room for its seal. */
+export function partMetadata(study: string, unit: string): readonly { key: string; value: string }[] {
+  checkValue('partMetadata', 'study', text, study);
+  checkValue('partMetadata', 'unit', text, unit);
+  return [
+    { key: KEY, value: JSON.stringify({ study, unit }) },
+    { key: `${KEY}.digest`, value: UNSEALED },
+  ];
 }
 
 /** @throws DamagedFile where the file is cut short, changed, or of another study or unit. */

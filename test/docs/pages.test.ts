@@ -66,6 +66,7 @@ describe('programs', () => {
     const queries = [...readFileSync('docs/notebooks.md', 'utf8').matchAll(/^```sql\n(.*?)^```$/gms)].map(
       ([, query]) => query!,
     );
+    const queryOf = (file: string): string => queries.find((query) => query.includes(file))!;
     const ask = async (query: string): Promise<Record<string, unknown>[]> => {
       const connection = await (await DuckDBInstance.create()).connect();
       const reader = await connection.runAndReadAll(query);
@@ -75,7 +76,7 @@ describe('programs', () => {
     };
 
     test('reads the curves of a sweep', async () => {
-      const rows = await ask(queries[0]!.replace('rome.parquet', join(folder, 'rome.parquet')));
+      const rows = await ask(queryOf('rome.parquet').replace('rome.parquet', join(folder, 'rome.parquet')));
       expect(rows.map(({ layer, neuron }) => [layer, neuron])).toEqual(
         [0, 1, 2, 3].map((layer) => [layer, 7]),
       );
@@ -83,6 +84,31 @@ describe('programs', () => {
         expect(Number.isFinite(slope)).toBe(true);
         expect(Math.abs(Number(r))).toBeLessThanOrEqual(1);
       }
+    });
+
+    test('reads the rows of a command, of several models', async () => {
+      const file = join(folder, 'curves.parquet');
+      const prompts = join(folder, 'three.jsonl');
+      const texts = ['Rome is in [MASK].', 'Oslo is in [MASK].', 'The capital of France is [MASK].'];
+      writeFileSync(prompts, texts.map((prompt) => JSON.stringify({ prompt })).join('\n'));
+      const { code, err } = await neurgrad(
+        ...['sweep', '--model', 'examples/models/facts-bert', '--prompts', prompts],
+        ...['--neurons', 'top:4,L3.N0-3', '--range', '-1:1:0.5', '--out', file],
+      );
+      expect(code, err).toBe(0);
+      const [byModel, again] = queries
+        .filter((query) => query.includes('curves.parquet'))
+        .map((query) => query.replace('curves.parquet', file));
+      const layers = await ask(byModel!);
+      expect(new Set(layers.map(({ model }) => model))).toEqual(new Set(['examples/models/facts-bert']));
+      expect(layers.length).toBeGreaterThan(0);
+      // Of a range that holds the whole sweep they are the file's own.
+      const slopes = await ask(again!);
+      const own = await ask(
+        `SELECT DISTINCT model, prompt_id, layer, neuron, g_e FROM '${file}' ORDER BY ALL`,
+      );
+      expect(slopes).toHaveLength(own.length);
+      for (const [i, { g_e }] of slopes.entries()) expect(Number(g_e)).toBeCloseTo(Number(own[i]!.g_e), 12);
     });
 
     test('reads a whole study', async () => {
@@ -97,7 +123,9 @@ describe('programs', () => {
         ...['--figure', '0x0', '--ig', '0', '--out', join(folder, 'runs/tutorial')],
       );
       expect(code, err).toBe(0);
-      const rows = await ask(queries[1]!.replace('runs/tutorial', join(folder, 'runs/tutorial')));
+      const rows = await ask(
+        queryOf('runs/tutorial').replace('runs/tutorial', join(folder, 'runs/tutorial')),
+      );
       expect(rows.map(({ layer }) => layer)).toEqual([0, 1, 2, 3]);
       for (const { linear, corr } of rows) {
         expect(Number(linear)).toSatisfy((share: number) => share >= 0 && share <= 1);

@@ -180,6 +180,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
 
     neuronGradients: { call: (o) => neurgrad.neuronGradients(none, none, o) },
     'neuronGradients ManyGradientOptions': { call: (o) => neurgrad.neuronGradients(none, [], o) },
+    selectNeurons: { call: (o) => neurgrad.selectNeurons('L0.N0', neurgrad.neuronSpace(BARE), o) },
     integrateLayers: { call: (o) => neurgrad.integrateLayers(none, none, o) },
     integrateNeurons: { call: (o) => neurgrad.integrateNeurons(none, none, none, o) },
     fitCurve: { call: (o) => neurgrad.fitCurve([-1, 0, 1], [0, 1, 2], o) },
