@@ -5,7 +5,7 @@
 
 import { CommanderError } from 'commander';
 import pc from 'picocolors';
-import { UserError } from '../engine/errors.ts';
+import { DeviceLostError, DriverTimeoutError, UserError } from '../engine/errors.ts';
 import { visibleText } from '../models/visibleText.ts';
 
 export const EXIT = { done: 0, ours: 1, user: 2 } as const;
@@ -35,6 +35,11 @@ export function reportError(error: unknown, print: (text: string) => void): numb
   if (error instanceof UserError) {
     print(errorLine(error.message));
     return EXIT.user;
+  }
+  // The driver's fault, which no stack of ours explains.
+  if (error instanceof DeviceLostError || error instanceof DriverTimeoutError) {
+    print(errorLine(error.message));
+    return EXIT.ours;
   }
   const { name, message, stack } = error instanceof Error ? error : new Error(String(error));
   // Before the words of what failed, which may be long.

@@ -5,7 +5,7 @@
 
 import { totalmem } from 'node:os';
 import { UserError } from '../engine/errors.ts';
-import { panelSide } from '../engine/index.ts';
+import { panelSide, Reopening } from '../engine/index.ts';
 import {
   type ByteFolder,
   loadModelWeights,
@@ -186,12 +186,8 @@ export async function openModel(
   }).finally(() => progress.stop());
 }
 
-/** Opens device and model. @throws UserError where there is no adapter or the weights are not what they should be. */
-export async function withModel<Result>(
-  card: ModelCard,
-  work: (session: Session) => Promise<Result>,
-  options: WeightsOptions = {},
-): Promise<Result> {
+/** Device and model, nothing left open where that fails. */
+async function openSession(card: ModelCard, options: WeightsOptions): Promise<Session> {
   const { tokenizer, folder } = card;
   const tune = { ...(options.long && { autotune: 'hardware' as const }) };
   let device = await openDevice(tune);
@@ -202,20 +198,49 @@ export async function withModel<Result>(
     }
     const placement = await placeWeights(card, device, options);
     const model = await openModel(card, device, placement, options);
-    try {
-      // A folder in Node is a local one, and its name is its path.
-      return await work({ device, model, placement, tokenizer, folder: folder.name });
-    } catch (error) {
-      // What a run gave does not know whose weights it was.
-      if (error instanceof UserError && error.code === 'not-finite')
-        throw new UserError(error.code, `${folder.name}: ${error.message}`, { cause: error });
-      throw error;
-    } finally {
-      model.dispose();
-    }
-  } finally {
+    // A folder in Node is a local one, and its name is its path.
+    return { device, model, placement, tokenizer, folder: folder.name };
+  } catch (error) {
     device.destroy();
+    throw error;
   }
+}
+
+/**
+ * Opens device and model, again where the device is lost meanwhile. `work` is given what is open, and what opens it once more where a
+ * piece of work loses its device.
+ * @throws UserError where there is no adapter or the weights are not what they should be.
+ */
+export async function withModel<Result>(
+  card: ModelCard,
+  work: (session: Session, held: Reopening<Session>) => Promise<Result>,
+  options: WeightsOptions = {},
+): Promise<Result> {
+  using held = new Reopening<Session>({
+    open: () => openSession(card, options),
+    close({ model, device }) {
+      model.dispose();
+      device.destroy();
+    },
+    onLost: note,
+  });
+  try {
+    return await work(await opened(held), held);
+  } catch (error) {
+    // What a run gave does not know whose weights it was.
+    if (error instanceof UserError && error.code === 'not-finite')
+      throw new UserError(error.code, `${card.folder.name}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+/** What is open, opened where it is not. */
+export const opened = <Opened>(held: Reopening<Opened>): Promise<Opened> => held.run(async (one) => one);
+
+/** The same model on another device, for where the first one's was lost. */
+export async function reopened(held: Reopening<Session>): Promise<LanguageModel> {
+  held.close();
+  return (await opened(held)).model;
 }
 
 /** The adapter in one line: `llvmpipe (LLVM 15), software`. */

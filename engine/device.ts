@@ -7,7 +7,7 @@
  */
 
 import { type Kernel, type KernelParams, type ParameterValues, ROW_GROUP } from '../kernels/index.ts';
-import { DeviceError, DeviceLostError } from './errors.ts';
+import { DeviceError, DeviceLostError, DriverTimeoutError } from './errors.ts';
 import { convertsHalves } from './halvesCheck.ts';
 import { IndexFaults } from './indexFaults.ts';
 import {
@@ -23,6 +23,7 @@ import { Patience } from './patience.ts';
 import { type KernelProfile, type KernelSpan, Profiler } from './profiler.ts';
 import { CommandQueue } from './queue.ts';
 import { hasNodeModules, type Implementation, implementationOf, runtimeName } from './runtime.ts';
+import { Watch } from './watch.ts';
 
 /** What a device can do, each of which can be masked off. */
 export interface Capabilities {
@@ -81,6 +82,8 @@ export interface DeviceOptions {
   readonly mask?: Partial<Capabilities>;
   /** Bytes the pool may hold; an error comes before the driver's. Default: 64 GiB. */
   readonly memoryBudget?: number;
+  /** Seconds in which the driver finishes nothing of what is waited for, after which it counts as hanging. Default: 600 of a GPU, 7200 of a CPU's. */
+  readonly driverTimeout?: number;
 }
 
 const matrixField: Field<Capabilities['matrixUnit']> = like(
@@ -120,6 +123,7 @@ export const deviceOptions = optionsSchema<DeviceOptions>(
       workgroupBytes: whole(),
     }),
     memoryBudget: positive,
+    driverTimeout: positive,
   },
   { adapter: 'adapterName', memory: 'memoryBudget' },
 );
@@ -305,9 +309,15 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   // A CPU's driver would only take longer to open: there is no such instruction.
   const halves = mask.halves ?? (!info.software && (await convertsHalves(device)));
   const capabilities = { ...described, halves };
-  return new Device(gpu, device, info, capabilities, options.memoryBudget ?? 64 * 2 ** 30);
+  const { memoryBudget = 64 * 2 ** 30, driverTimeout = info.software ? 7200 : 600 } = options;
+  return new Device(gpu, device, info, capabilities, memoryBudget, driverTimeout);
 }
 
+const isFinal = (failure: Error | null): boolean =>
+  failure instanceof DeviceLostError || failure instanceof DriverTimeoutError;
+
+/** Milliseconds in which WebGPU says that a device is lost, after calls to it have failed for that. */
+const LOSS_TOLD = 100;
 /** Bytes that the host maps at once. */
 const STAGED_BYTES = 64 * 2 ** 20;
 
@@ -329,10 +339,18 @@ export class Device {
   /** Of indices that lie on the device. */
   readonly indexFaults: IndexFaults;
   readonly #patience: Patience | null;
+  readonly #watch: Watch;
   #failure: Error | null = null;
   #destroyed = false;
 
-  constructor(root: GPU, gpu: GPUDevice, info: DeviceInfo, capabilities: Capabilities, budget: number) {
+  constructor(
+    root: GPU,
+    gpu: GPUDevice,
+    info: DeviceInfo,
+    capabilities: Capabilities,
+    budget: number,
+    driverTimeout: number,
+  ) {
     this.root = root;
     // It is Dawn's addon that polls.
     const polls = hasNodeModules() && info.implementation !== 'wgpu';
@@ -351,7 +369,8 @@ export class Device {
         this.#failure ??= fault;
       },
     );
-    this.indexFaults = new IndexFaults(gpu, this.queue);
+    this.#watch = new Watch(driverTimeout, () => this.queue.finishedSerial);
+    this.indexFaults = new IndexFaults(gpu, this.queue, (size, usage) => this.pool.createMapped(size, usage));
     this.pool = new MemoryPool(gpu, this.queue, budget, (buffers) => this.queue.forget(buffers));
     // What stands between no error scopes.
     gpu.onuncapturederror = ({ error }: GPUUncapturedErrorEvent) => {
@@ -377,14 +396,33 @@ export class Device {
     return this.gpu.lost;
   }
 
+  /** Whether nothing more comes of it: lost, hanging or destroyed. */
+  get ended(): boolean {
+    return this.#destroyed || isFinal(this.#failure);
+  }
+
   /** Throws what went wrong on the GPU since the last call; an index outside its table is found by a readback alone. */
   check(): void {
     if (this.#destroyed) throw new DeviceLostError('this device has been destroyed');
     if (this.#failure) {
       const failure = this.#failure;
-      if (!(failure instanceof DeviceLostError)) this.#failure = null;
+      if (!isFinal(failure)) this.#failure = null;
       throw failure;
     }
+  }
+
+  /**
+   * What a call of WebGPU that failed for this cause is told as: what is known to be wrong with the device, else what `otherwise` says.
+   * A lost device fails its calls before it says why.
+   */
+  async failureOf(cause: unknown, otherwise: (reason: string) => Error): Promise<Error> {
+    await Promise.race([this.gpu.lost, new Promise((resolve) => setTimeout(resolve, LOSS_TOLD))]);
+    try {
+      this.check();
+    } catch (known) {
+      return known as Error;
+    }
+    return otherwise((cause as Error).message);
   }
 
   /**
@@ -475,19 +513,22 @@ export class Device {
       let done = 0;
       for (const { staging, size } of pieces) {
         try {
-          await this.wait(
+          await this.#answer(
             submissions.mapping(staging, () => staging.buffer.mapAsync(GPUMapMode.READ, 0, size)),
           );
+          // A device that is lost meanwhile takes the mapping back.
+          result.set(new Uint8Array(staging.buffer.getMappedRange(0, size)), done);
+          staging.buffer.unmap();
         } catch (cause) {
+          if (cause instanceof DriverTimeoutError) throw cause;
           await this.queue.verdicts();
           this.check();
           for (const number of copies) await submissions.demand(number, true);
-          throw new DeviceLostError(`reading back from the GPU failed: ${(cause as Error).message}`, {
+          throw await this.failureOf(
             cause,
-          });
+            (reason) => new DeviceLostError(`reading back from the GPU failed: ${reason}`, { cause }),
+          );
         }
-        result.set(new Uint8Array(staging.buffer.getMappedRange(0, size)), done);
-        staging.buffer.unmap();
         staging.lastUse = 0; // The map has waited for the fence.
         done += size;
       }
@@ -506,7 +547,15 @@ export class Device {
   /** Waits until everything recorded so far has run. */
   async finish(): Promise<void> {
     this.queue.flush();
-    await this.wait(this.gpu.queue.onSubmittedWorkDone());
+    try {
+      await this.#answer(this.gpu.queue.onSubmittedWorkDone());
+    } catch (cause) {
+      if (cause instanceof DriverTimeoutError) throw cause;
+      throw await this.failureOf(
+        cause,
+        (reason) => new DeviceLostError(`the GPU failed: ${reason}`, { cause }),
+      );
+    }
     await Promise.all([this.queue.verdicts(), this.queue.submissions.settled()]);
     this.check();
     const untold = this.queue.submissions.untold();
@@ -517,6 +566,16 @@ export class Device {
   /** Waits for what depends on the device's work; where that runs on the host's own cores, without taking them (patience.ts). */
   wait<Value>(promise: Promise<Value>): Promise<Value> {
     return this.#patience?.wait(promise) ?? promise;
+  }
+
+  /** What the driver answers. @throws DriverTimeoutError where it does not (watch.ts), then and ever after. */
+  async #answer<Value>(asked: Promise<Value>): Promise<Value> {
+    try {
+      return await this.#watch.over(this.wait(asked));
+    } catch (error) {
+      if (error instanceof DriverTimeoutError) this.#failure = error;
+      throw error;
+    }
   }
 
   /** Frees everything on the device and lets the process end. */

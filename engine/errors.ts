@@ -34,6 +34,11 @@ export class DeviceLostError extends Error {
   override readonly name = 'DeviceLostError';
 }
 
+/** The driver neither finishes what it was given nor says that it cannot; nothing more comes of this device. */
+export class DriverTimeoutError extends Error {
+  override readonly name = 'DriverTimeoutError';
+}
+
 /** The memory budget (or the device) cannot hold what was asked for. Sizes in bytes. */
 export class OutOfMemoryError extends UserError {
   override readonly name = 'OutOfMemoryError';

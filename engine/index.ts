@@ -95,6 +95,7 @@ export {
   type Seed,
 } from './random.ts';
 export * from './recompute.ts';
+export { MOST_LOSSES, Reopening, type ReopeningOptions } from './reopening.ts';
 export * from './schedule.ts';
 export { keep, scope } from './scope.ts';
 export * from './sgd.ts';

@@ -32,15 +32,21 @@ interface Indices {
 export class IndexFaults {
   readonly #gpu: GPUDevice;
   readonly #queue: CommandQueue;
+  readonly #createMapped: (size: number, usage: GPUBufferUsageFlags) => GPUBuffer;
   /** Outside the pool: it belongs to no recording, and lives as long as the device. */
   #window: BufferWindow | null = null;
   readonly #ops: string[] = [];
   /** What has been checked, and in which recording. */
   readonly #checked = new WeakMap<Indices, { readonly recorder: Recorder | null; readonly below: number }>();
 
-  constructor(gpu: GPUDevice, queue: CommandQueue) {
+  constructor(
+    gpu: GPUDevice,
+    queue: CommandQueue,
+    createMapped: (size: number, usage: GPUBufferUsageFlags) => GPUBuffer,
+  ) {
     this.#gpu = gpu;
     this.#queue = queue;
+    this.#createMapped = createMapped;
   }
 
   /** Where the kernel leaves what it found; null as long as it has not been needed. */
@@ -94,7 +100,7 @@ export class IndexFaults {
     const bytes = 4 * WORDS;
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     // Mapped at creation: a device may be opened so that new buffers hold anything.
-    const made = this.#gpu.createBuffer({ size: bytes, usage, mappedAtCreation: true });
+    const made = this.#createMapped(bytes, usage);
     new Uint8Array(made.getMappedRange()).fill(0);
     made.unmap();
     const buffer = outsidePool(this.#gpu, made, bytes, false);

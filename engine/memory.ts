@@ -376,6 +376,16 @@ export class MemoryPool {
     return pooled;
   }
 
+  /** A buffer of one's own that the host writes at once. @throws OutOfMemoryError where there is no memory to map it from. */
+  createMapped(size: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    try {
+      return this.#device.createBuffer({ size, usage, mappedAtCreation: true });
+    } catch (cause) {
+      // WebGPU: a RangeError, the only error that it throws at once.
+      throw this.refused(size, (cause as Error).message);
+    }
+  }
+
   /** What the device says when its memory does not suffice. @param asked bytes, 0 where that is not known */
   refused(asked: number, message: string): OutOfMemoryError {
     const what = asked > 0 ? `${megabytes(asked)} asked for with ` : '';

@@ -73,8 +73,12 @@ export class Submissions {
     this.current = 0;
     this.#touched.clear();
     const own = told(this.#pop(FILTERS), this.#telling);
-    // Who tells it otherwise sees to it that it is heard.
-    if (this.#telling === this.#tell) own.then((error) => error && this.#untold.add(error));
+    // Who tells it otherwise sees to it that it is heard. A buffer that could not be made is refused wherever it is used: why that is so
+    // was said when it was made.
+    if (this.#telling === this.#tell)
+      Promise.all([own, ...needed]).then(([refused, ...earlier]) => {
+        if (refused) this.#untold.add(earlier.find((error) => error !== null) ?? refused);
+      });
     this.#watch(number, own, needed);
   }
 

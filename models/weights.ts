@@ -462,11 +462,7 @@ class Staging {
   /** The buffer whose turn it is; made when it first comes. */
   #next(): { buffer: GPUBuffer; ready: Promise<void> } {
     return (this.#slots[this.#turn++ % this.#count] ??= {
-      buffer: this.#device.gpu.createBuffer({
-        size: this.bytes,
-        usage: GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC,
-        mappedAtCreation: true,
-      }),
+      buffer: this.#device.pool.createMapped(this.bytes, GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC),
       ready: Promise.resolve(),
     });
   }
@@ -479,13 +475,18 @@ class Staging {
   ): Promise<void> {
     const slot = this.#next();
     const { buffer } = slot;
-    const mapped = slot.ready.catch((cause: Error) => {
-      this.#device.check();
-      throw new UserError('upload', `the device did not map an upload buffer: ${cause.message}`, { cause });
-    });
-    const filled = mapped.then(async () => {
+    const unmapped = async (cause: unknown): Promise<never> => {
+      throw await this.#device.failureOf(
+        cause,
+        (reason) => new UserError('upload', `the device did not map an upload buffer: ${reason}`, { cause }),
+      );
+    };
+    const mapped = slot.ready
+      .then(() => new Uint8Array(buffer.getMappedRange(0, Math.ceil(size / 8) * 8), 0, size))
+      .catch(unmapped);
+    const filled = mapped.then(async (target) => {
       try {
-        await read(new Uint8Array(buffer.getMappedRange(0, Math.ceil(size / 8) * 8), 0, size));
+        await read(target);
       } finally {
         buffer.unmap();
       }

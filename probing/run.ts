@@ -17,6 +17,7 @@ import {
   text,
   whole,
 } from '../engine/options.ts';
+import { Reopening } from '../engine/reopening.ts';
 import type { Tokenizer } from '../models/tokenizer.ts';
 import {
   formatNeuron,
@@ -99,6 +100,7 @@ const collectOptions = optionsSchema<CollectOptions>({
   shard: shardField,
   run: text,
   finished: instance<ReadonlySet<string>>(Set, 'a set of names of tasks'),
+  reopen: callback(),
   onProgress: callback(),
   onNote: callback(),
 });
@@ -211,15 +213,20 @@ export interface CollectOptions {
   readonly run?: string;
   /** Tasks whose results are there already. */
   readonly finished?: ReadonlySet<string>;
+  /**
+   * The same model on another device, for where the first one's is lost: the prompts that were being read are read again. Whoever opens
+   * it closes it. Default: a loss ends the reading.
+   */
+  readonly reopen?: () => Promise<LanguageModel>;
   /** Prompts of this shard done, and all of them, parts found included. */
   readonly onProgress?: (done: number, all: number) => void;
-  /** Remarks, such as on a part that is damaged and read again. */
+  /** Remarks, such as on a part that is damaged and read again, or a device that was lost. */
   readonly onNote?: (text: string) => void;
 }
 
 /**
  * Reads all prompts of the shard that are not yet kept in `folder`.
- * @throws UserError where a gradient is not a number.
+ * @throws UserError where a gradient is not a number; DeviceLostError where the device is lost, with `reopen` several times in a row.
  */
 export async function collect(
   model: LanguageModel,
@@ -233,7 +240,22 @@ export async function collect(
   checkValue('collect', 'model', modelField, model);
   checkValue('collect', 'plans', planList, plans);
   checkValue('collect', 'folder', text, folder);
-  const { shard = WHOLE, run = '', finished, onProgress, onNote } = options;
+  const { shard = WHOLE, run = '', finished, reopen, onProgress, onNote } = options;
+  let [usable, lost] = [model, false];
+  const openReaders = (): Reopening<GradientReader> =>
+    new Reopening({
+      async open() {
+        if (lost) usable = await reopen!();
+        lost = false;
+        return openReader(usable, settings);
+      },
+      close: (reader) => reader.dispose(),
+      onLost(what, cause) {
+        if (!reopen) throw cause;
+        lost = true;
+        onNote?.(what);
+      },
+    });
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
   const mine = plans.map((plan) =>
@@ -264,14 +286,14 @@ export async function collect(
       trainer.flush();
       await writeTraining(parts, shard.index, training, units, shape.run);
     });
-    using reader = openReader(model, settings);
+    using readers = openReaders();
     for (const { split, unit, begin, end } of mine[t]!) {
       if (split !== 'train') await counters.now();
       const there = split === 'train' ? elsewhere.includes(unit) : await hasUnit(parts, split, unit);
       if (!there) {
         const prompts = plan.prompts[split].slice(begin, end);
         const kept: Evaluated[] = [];
-        for await (const [i, { reading, prompt }] of read(reader, prompts, plan, prefixes)) {
+        for await (const [i, { reading, prompt }] of read(readers, prompts, plan, prefixes)) {
           const marks = mark(reading, plan, prompt, split);
           if (split === 'train') {
             const golds = [prompt.gold, ...nulls.map((gold) => gold[begin + i]!)];
@@ -353,7 +375,7 @@ const taskSeed = ({ task }: TaskRecord, { seed }: ProbeSettings): number => text
 
 /** Prompts in batches of one language, in order. */
 async function* read(
-  reader: GradientReader,
+  readers: Reopening<GradientReader>,
   prompts: readonly TaskPrompt[],
   plan: TaskPlan,
   prefixes: ReadonlyMap<Language, readonly number[]>,
@@ -363,7 +385,9 @@ async function* read(
     let end = begin + 1;
     while (end < prompts.length && end < begin + BATCH && prompts[end]!.language === language) end++;
     const batch = prompts.slice(begin, end);
-    const readings = await reader.read(batch, plan.candidates, prefixes.get(language)!);
+    const readings = await readers.run((reader) =>
+      reader.read(batch, plan.candidates, prefixes.get(language)!),
+    );
     for (const [i, reading] of readings.entries()) yield [begin + i, { reading, prompt: batch[i]! }];
     begin = end;
   }

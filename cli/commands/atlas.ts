@@ -97,8 +97,8 @@ async function runAtlas(options: Options): Promise<void> {
   const wanted = chooseTarget(card, prompt, options);
   await withModel(
     card,
-    async ({ model, tokenizer, folder }) => {
-      const target = await targetOrArgmax(model, prompt, wanted);
+    async ({ model, tokenizer, folder }, held) => {
+      const target = await held.run(({ model }) => targetOrArgmax(model, prompt, wanted));
       const { of, direction, sign, range: shifts } = options;
       const asked = { target, site, of, direction, sign, shifts };
       // Parts of another prompt, model or question are not taken for this one's.
@@ -126,12 +126,14 @@ async function runAtlas(options: Options): Promise<void> {
               rows.push(Object.fromEntries(NAMES.map((name) => [name, part.get(name)![i]!])) as AtlasRow);
             found++;
           } else {
-            const neurons = await atlas(model, prompt, {
-              ...asked,
-              layers: [layer],
-              onProgress: (done, all) =>
-                progress.update(layer * width + Math.round((width * done) / all), layers * width),
-            });
+            const neurons = await held.run(({ model }) =>
+              atlas(model, prompt, {
+                ...asked,
+                layers: [layer],
+                onProgress: (done, all) =>
+                  progress.update(layer * width + Math.round((width * done) / all), layers * width),
+              }),
+            );
             const own = neurons.map(rowOf);
             writeWhole(path, encodePart(about, unit, columnsOf(own)));
             rows.push(...own);

@@ -2,6 +2,7 @@
 
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Reopening } from '../../engine/index.ts';
 import { parseJson } from '../../models/json.ts';
 import { weightDtypeOf } from '../../models/model.ts';
 import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
@@ -72,7 +73,9 @@ import { startProgress } from '../progress.ts';
 import {
   describeAdapter,
   type ModelCard,
+  opened,
   readModelCard,
+  reopened,
   type Session,
   type WeightsOptions,
   withModel,
@@ -298,7 +301,10 @@ async function runProbe(options: RunOptions): Promise<void> {
   }
   noteRows(runs[0]!.planned, card, output.note);
   const path = card.folder.name;
-  const work = async ({ model, device, placement, tokenizer }: Session): Promise<void> => {
+  const work = async (
+    { model, device, placement, tokenizer }: Session,
+    held: Reopening<Session>,
+  ): Promise<void> => {
     for (const { settings, planned, out } of runs) {
       const { plans, skipped, files, clean, leaks } = planned;
       const manifest: ProbeManifest = {
@@ -327,7 +333,8 @@ async function runProbe(options: RunOptions): Promise<void> {
       const finished = options.dryRun ? new Set<string>() : await finishedTasks(out, output.note);
       const left = plans.filter(({ task }) => !finished.has(task.name));
       if (left.length > 0 && out === options.out) {
-        for (const line of await describeCost(model, left, settings, part, runs.length)) output.note(line);
+        const lines = await held.run(({ model }) => describeCost(model, left, settings, part, runs.length));
+        for (const line of lines) output.note(line);
       }
       if (options.dryRun) return;
       if (out !== options.out) output.note(`demonstrations of seed ${settings.demonstrationSeed}`);
@@ -335,7 +342,8 @@ async function runProbe(options: RunOptions): Promise<void> {
       for (const some of part.count > 1 ? [plans] : plans.map((plan) => [plan])) {
         const progress = startProgress(some.length > 1 ? 'gradients' : some[0]!.task.name, 'prompts');
         try {
-          await collect(model, some, settings, out, {
+          await collect((await opened(held)).model, some, settings, out, {
+            reopen: () => reopened(held),
             shard: part,
             run: runDigest(manifest),
             finished,

@@ -4,10 +4,11 @@ import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { checkFolder } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
+import { Reopening } from '../../engine/index.ts';
 import { show } from '../../engine/options.ts';
 import { openModelFiles, planMemory } from '../../models/index.ts';
 import { parseJson } from '../../models/json.ts';
-import { type Device, openDevice } from '../../neurgrad/index.ts';
+import { openDevice } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import { type Plan, type PlanInput, PRESETS, type Preset, parsePlan } from '../../neurgrad/study/plan.ts';
@@ -23,6 +24,7 @@ import {
   describeAdapter,
   type ModelCard,
   noteOnce,
+  opened,
   openModel,
   type Placement,
   placeWeights,
@@ -184,7 +186,12 @@ async function runCommand(options: Options): Promise<void> {
   for (const source of plan.models) cards.push(await readModelCard(source));
   const wanted = Math.max(plan.neurons.perPrompt, plan.figure.prompts > 0 ? plan.figure.neurons : 0);
   for (const [number, card] of cards.entries()) checkDraw(card, wanted, plan.models[number]);
-  const device: Device = await openDevice({ autotune: 'hardware' });
+  using devices = new Reopening({
+    open: () => openDevice({ autotune: 'hardware' }),
+    close: (device) => device.destroy(),
+    onLost: note,
+  });
+  const device = await opened(devices);
   const keep = { ...options, dtype: plan.dtype };
   const progress = startProgress('study', 'points');
   const choosing = startProgress('choose prompts', 'prompts');
@@ -193,7 +200,8 @@ async function runCommand(options: Options): Promise<void> {
     for (const card of cards) places.push(await placeWeights(card, device, keep));
     const open = async (number: number): Promise<OpenedModel> => {
       const card = cards[number]!;
-      const model = await openModel(card, device, places[number]!, keep);
+      if ((await opened(devices)).ended) devices.close();
+      const model = await openModel(card, await opened(devices), places[number]!, keep);
       return { model, tokenizer: card.tokenizer, close: () => model.dispose() };
     };
     if (options.estimate || out === undefined) {
@@ -227,6 +235,5 @@ async function runCommand(options: Options): Promise<void> {
   } finally {
     choosing.stop();
     progress.stop();
-    device.destroy();
   }
 }

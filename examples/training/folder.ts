@@ -99,8 +99,8 @@ interface Row {
 /** The folder, for one process. */
 export class TrainingFolder implements Disposable {
   readonly path: string;
-  /** The checkpoint to go on from; null where there is none yet. */
-  readonly latest: string | null;
+  /** The checkpoint to go on from, as {@link findLatest} found it; null where there is none yet. */
+  latest: string | null = null;
   readonly #lock: Lock;
 
   /** Makes it where it is missing. @throws UserError where it cannot be written, or a process is at work there. */
@@ -109,9 +109,14 @@ export class TrainingFolder implements Disposable {
     checkFolder(path);
     this.#lock = Lock.take(join(path, 'lock.json'), path);
     sweepLitter(path, { levels: 1, alone: true });
-    let latest = latestIn(path);
-    while (latest !== null && setAsideDamaged(latest)) latest = latestIn(path);
-    this.latest = latest;
+    this.findLatest();
+  }
+
+  /** Looks for the last whole checkpoint: at the beginning, and once more when a training goes on within one process. */
+  findLatest(): string | null {
+    this.latest = latestIn(this.path);
+    while (this.latest !== null && setAsideDamaged(this.latest)) this.latest = latestIn(this.path);
+    return this.latest;
   }
 
   /** @throws UserError where the checkpoint was made with other settings than these. */

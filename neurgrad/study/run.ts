@@ -4,6 +4,7 @@
  */
 
 import { callback, checkOptions, optionsSchema, required } from '../../engine/options.ts';
+import { Reopening } from '../../engine/reopening.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { shiftGrid } from '../grid.ts';
@@ -19,7 +20,14 @@ import { unitName, unitsOf } from './folder.ts';
 import type { Column } from './part.ts';
 import type { Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
-import { drawNeurons, type SelectedPrompt, type Selection, selectPrompts } from './select.ts';
+import {
+  type Ask,
+  argmaxes,
+  drawNeurons,
+  type SelectedPrompt,
+  type Selection,
+  selectPrompts,
+} from './select.ts';
 import { type Shard, shardField } from './shard.ts';
 
 /** A model that the study has opened for as long as its units run. */
@@ -33,13 +41,13 @@ export interface OpenedModel {
 /** Which share runs, with which models, and who is told. */
 export interface StudyOptions {
   readonly shard: Shard;
-  /** Opens the plan's model by its number. */
+  /** Opens the plan's model by its number; again after its device was lost, on another. */
   readonly open: (model: number) => Promise<OpenedModel>;
   /** Points (a neuron at a shift, a layer at a point of its path) that this call computes; parts found done count for nothing. */
   readonly onProgress?: (done: number, all: number) => void;
   /** Prompts chosen of a model. */
   readonly onPrompts?: (done: number, all: number) => void;
-  /** Told what a person should know: a damaged part, too few prompts. */
+  /** Told what a person should know: a damaged part, too few prompts, a device that was lost. */
   readonly onNote?: (text: string) => void;
 }
 
@@ -61,7 +69,10 @@ export interface StudyOutcome {
 /** Name of the note with a model's prompts. */
 export const promptsFile = (model: number): string => `prompts-${model}.json`;
 
-/** Runs this process's share of a study. Units are shared out in turn. */
+/**
+ * Runs this process's share of a study. Units are shared out in turn; one whose device is lost is done again, on a new one.
+ * @throws DeviceLostError where that is lost several times in a row.
+ */
 export async function runStudy(folder: StudyFolder, options: StudyOptions): Promise<StudyOutcome> {
   checkOptions('runStudy', studyOptions, options);
   const { plan } = folder.manifest;
@@ -73,34 +84,32 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
     units.reduce((sum, unit) => sum + unitWork(plan, unit, folder.manifest.models[unit.model]!.layers), 0);
   let [done, found, points] = [0, 0, 0];
   for (const [number] of plan.models.entries()) {
-    let opened: OpenedModel | null = null;
-    const open = async (): Promise<OpenedModel> => {
-      opened ??= await options.open(number);
-      return opened;
-    };
-    try {
-      const selection = await chosenPrompts(folder, plan, number, open, options);
-      counts.push(selection.prompts.length);
-      const todo: Unit[] = [];
-      for (const unit of ours(unitsOf(plan, counts))) {
-        if (unit.model !== number) continue;
-        if (await isThere(folder, unit, note)) found++;
-        else todo.push(unit);
-      }
-      // Models to come: as many prompts as the plan asks for.
-      const expected = plan.models.map((_, model) => counts[model] ?? plan.prompts.count);
-      const later = ours(unitsOf(plan, expected)).filter((unit) => unit.model > number && !folder.has(unit));
-      const all = points + workOf(todo) + workOf(later);
-      for (const unit of todo) {
-        const { model } = await open();
-        const told = (rows: number): void => options.onProgress?.(points + rows, all);
-        folder.write(unit, await runUnit(model, plan, unit, selection.prompts[unit.prompt]!, told));
-        done++;
-        points += workOf([unit]);
-        options.onProgress?.(points, all);
-      }
-    } finally {
-      (opened as OpenedModel | null)?.close();
+    using opened = new Reopening({
+      open: () => options.open(number),
+      close: (model) => model.close(),
+      onLost: options.onNote,
+    });
+    const selection = await chosenPrompts(folder, plan, number, opened, options);
+    counts.push(selection.prompts.length);
+    const todo: Unit[] = [];
+    for (const unit of ours(unitsOf(plan, counts))) {
+      if (unit.model !== number) continue;
+      if (await isThere(folder, unit, note)) found++;
+      else todo.push(unit);
+    }
+    // Models to come: as many prompts as the plan asks for.
+    const expected = plan.models.map((_, model) => counts[model] ?? plan.prompts.count);
+    const later = ours(unitsOf(plan, expected)).filter((unit) => unit.model > number && !folder.has(unit));
+    const all = points + workOf(todo) + workOf(later);
+    for (const unit of todo) {
+      const told = (rows: number): void => options.onProgress?.(points + rows, all);
+      const table = await opened.run(({ model }) =>
+        runUnit(model, plan, unit, selection.prompts[unit.prompt]!, told),
+      );
+      folder.write(unit, table);
+      done++;
+      points += workOf([unit]);
+      options.onProgress?.(points, all);
     }
   }
   return { done, found };
@@ -148,15 +157,17 @@ async function chosenPrompts(
   folder: StudyFolder,
   plan: Plan,
   number: number,
-  open: () => Promise<OpenedModel>,
+  held: Reopening<OpenedModel>,
   options: StudyOptions,
 ): Promise<Selection> {
   const kept = folder.note<Selection>(promptsFile(number));
   if (kept) return kept;
-  const opened = await open();
-  const questions = readQuestions(plan.prompts, maskToken(opened.model, opened.tokenizer));
   const name = plan.models[number]!;
-  const selection = await selectPrompts(opened, name, questions, plan.prompts, options.onPrompts);
+  // Of this one, sizes and words alone: its device may be gone before all are chosen.
+  const opened = await held.run(async (first) => first);
+  const questions = readQuestions(plan.prompts, maskToken(opened.model, opened.tokenizer));
+  const ask: Ask = (prompts) => held.run(({ model }) => argmaxes(model, prompts));
+  const selection = await selectPrompts(opened, name, questions, plan.prompts, options.onPrompts, ask);
   if (selection.prompts.length < plan.prompts.count)
     options.onNote?.(
       `${name}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,

@@ -47,8 +47,12 @@ export interface Selection {
 /** Prompts that the model answers at once: few enough to keep short work short. */
 const CHUNK = 32;
 
+/** The model's answer to each prompt, as token ids. */
+export type Ask = (prompts: readonly Probe[]) => Promise<readonly number[]>;
+
 /**
  * Takes questions in seeded order until the plan's count is reached. @param name the model's, for the error.
+ * @param ask default: the model given, on its device.
  * @throws UserError where no question passes.
  */
 export async function selectPrompts(
@@ -57,6 +61,7 @@ export async function selectPrompts(
   questions: Questions,
   plan: Plan['prompts'],
   onProgress?: (done: number, all: number) => void,
+  ask: Ask = (prompts) => argmaxes(opened.model, prompts),
 ): Promise<Selection> {
   const { model, tokenizer } = opened ?? {};
   checkGiven('selectPrompts', 'model', model, 'sizes', MODEL);
@@ -79,10 +84,7 @@ export async function selectPrompts(
       else chunk.push({ ...found, id: question.id, answer: question.answer, fact: question.fact });
     }
     const answers = plan.answeredRight
-      ? await argmaxes(
-          model,
-          chunk.map(({ prompt }) => prompt),
-        )
+      ? await ask(chunk.map(({ prompt }) => prompt))
       : chunk.map(({ target }) => target);
     for (const [i, { id, prompt, answer, target, fact }] of chunk.entries()) {
       if (prompts.length === plan.count) {
@@ -141,7 +143,7 @@ function contains(prompt: string, answer: string): boolean {
 }
 
 /** The model's answers; prompts of one length share a pass. */
-async function argmaxes(model: LanguageModel, probes: readonly Probe[]): Promise<number[]> {
+export async function argmaxes(model: LanguageModel, probes: readonly Probe[]): Promise<number[]> {
   const answers = new Array<number>(probes.length);
   const byLength = groupBy([...probes.keys()], (i) => probes[i]!.ids.length);
   for (const group of byLength.values()) {

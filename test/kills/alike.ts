@@ -18,16 +18,22 @@ export interface Work {
 
 const STRIKE = resolve('test/kills/strike.mjs');
 
-interface Ended {
+export interface Ended {
   readonly code: number | null;
   readonly signal: string | null;
   readonly err: string;
 }
 
-function start({ program }: Work, folder: string, env: Record<string, string>): Promise<Ended> {
+/** Starts a program in a folder. @param preload what does something to it, told by `env`. */
+export function start(
+  { program }: Work,
+  folder: string,
+  env: Record<string, string>,
+  preload = STRIKE,
+): Promise<Ended> {
   mkdirSync(folder, { recursive: true });
   return new Promise((done, failed) => {
-    const child = spawn(process.execPath, ['--import', STRIKE, ...program], {
+    const child = spawn(process.execPath, ['--import', preload, ...program], {
       cwd: folder,
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, ...env, NO_COLOR: '1', HF_HUB_OFFLINE: '1' },
@@ -48,7 +54,7 @@ const settled = (bytes: Buffer): string =>
     .replace(/"seconds": ?[\d.]+/g, '"seconds":@');
 
 /** Every name under a folder with what is there. */
-function snapshot(root: string): Record<string, string> {
+export function snapshot(root: string): Record<string, string> {
   const found: Record<string, string> = {};
   for (const name of readdirSync(root, { recursive: true, encoding: 'utf8' }).sort()) {
     const path = join(root, name);

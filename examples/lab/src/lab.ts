@@ -102,6 +102,10 @@ export class Lab {
   /** The state is that of a link whose model is not here. */
   #missing = false;
   #losses: number[] = [];
+  /** The long piece of work under way, to be begun again where a loss of the device breaks it off. */
+  #again: (() => Promise<void>) | null = null;
+  /** How often that was done since any such work came to its end. */
+  #repeats = 0;
   /** To be said when the model next answers. */
   #remark: string | null = null;
   #address = 0;
@@ -122,7 +126,9 @@ export class Lab {
   }
 
   get view(): View {
-    return { state: this.#state, card: this.#card, ...this.#results, current: this.#current };
+    // Results without a model are those of one that is being opened again.
+    const results = this.#card ? this.#results : NOTHING;
+    return { state: this.#state, card: this.#card, ...results, current: this.#current };
   }
 
   get #current(): View['current'] {
@@ -148,6 +154,7 @@ export class Lab {
   /** Opens what the address asks for, or the first bundled model. */
   async start(): Promise<void> {
     this.#state = { ...START, ...fromHash(location.hash) };
+    this.#again = null;
     const source = sourceOf(this.#state.model);
     if (source) return this.#open(source);
     this.#card = null;
@@ -189,24 +196,29 @@ export class Lab {
     const { model, direction, dtype, scale, order } = this.#state;
     const same = modelOf(source) === model || this.#missing;
     const start = { ...START, model: modelOf(source), direction, dtype, scale, order };
+    this.#again = null;
     await this.#open(source, same ? { ...this.#state, model: modelOf(source) } : start);
   }
 
   /** Other storage of the weights: the same model is opened again. */
   async storeAs(dtype: State['dtype']): Promise<void> {
     const state = { ...this.#state, dtype };
+    this.#again = null;
     if (this.#source) await this.#open(this.#source, state);
     else this.#state = state;
   }
 
-  /** Opens a model for a state. The one before stays open, in the worker, until this one is. */
-  async #open(source: ModelSource, state = this.#state): Promise<void> {
+  /**
+   * Opens a model for a state. The one before stays open, in the worker, until this one is.
+   * @param results known of this model in this state.
+   */
+  async #open(source: ModelSource, state = this.#state, results = NOTHING): Promise<void> {
     if (this.#card && this.#source)
       this.#before = { source: this.#source, state: this.#state, card: this.#card, results: this.#results };
     this.#source = source;
     this.#state = state;
     this.#card = null;
-    this.#results = NOTHING;
+    this.#results = results;
     this.#say(null);
     this.#show();
     const card = await this.#long('open', { source, dtype: state.dtype }, 'Opening the model');
@@ -225,7 +237,21 @@ export class Lab {
       ...this.#existing(card),
     };
     this.#remark = [this.#remark, card.notice].filter(Boolean).join(' ') || null;
-    this.#changed();
+    if (this.#current.study) this.#studied();
+    else this.#changed();
+  }
+
+  /** The study of the state is there: what waits for one goes on. */
+  #studied(): void {
+    this.#say(this.#remark);
+    this.#remark = null;
+    this.#show();
+    if (this.#state.shifts.length > 0) void this.#run.ask();
+    const again = this.#again;
+    this.#again = null;
+    if (!again) return;
+    if (++this.#repeats <= LOSSES) void again();
+    else this.#say(`The graphics device was lost ${this.#repeats} times in the midst of this.`);
   }
 
   /** The neurons and layer of the state that the model has. */
@@ -247,6 +273,7 @@ export class Lab {
   /** The sentence, the token, the target, the site or the direction: all that the neurons are asked about. */
   ask(change: Partial<Pick<State, 'text' | 'chat' | 'at' | 'target' | 'site' | 'direction'>>): void {
     const before = this.#state;
+    this.#again = null;
     // Of another sentence, the token is another one.
     const same = (change.text ?? before.text) === before.text && (change.chat ?? before.chat) === before.chat;
     this.#state = { ...before, ...(same ? {} : { at: null }), ...change };
@@ -273,6 +300,7 @@ export class Lab {
     if (!sameNeuron(neuron, this.#state.selected)) {
       this.#state = { ...this.#state, selected: neuron };
       this.#results = { ...this.#results, sweep: null, trace: [] };
+      this.#again = null;
     }
     this.#show();
     // A graphics card sweeps in no time; a processor's time is better spent on the slider.
@@ -330,7 +358,12 @@ export class Lab {
     if (!selected || !question || !this.#current.study) return;
     const shifts = shiftGrid(-reach, reach, SWEEP_STEP);
     const neuron = { ...selected, site: question.site };
-    const answer = await this.#long('sweep', { question, neuron, shifts }, `Sweeping ${nameOf(selected)}`);
+    const answer = await this.#long(
+      'sweep',
+      { question, neuron, shifts },
+      `Sweeping ${nameOf(selected)}`,
+      () => this.sweep(reach),
+    );
     if (!answer || !sameNeuron(selected, this.#state.selected)) return;
     this.#results = { ...this.#results, sweep: answer };
     this.#show();
@@ -340,7 +373,8 @@ export class Lab {
   async steer(wish: number, neurons: number): Promise<void> {
     const question = this.#question();
     if (!question || !this.#current.study) return;
-    const answer = await this.#long('steer', { question, wish, neurons, range: STEER_RANGE }, 'Steering');
+    const ask = { question, wish, neurons, range: STEER_RANGE };
+    const answer = await this.#long('steer', ask, 'Steering', () => this.steer(wish, neurons));
     if (!answer) return;
     this.#move(answer.shifts);
     if (!answer.reached) {
@@ -355,8 +389,10 @@ export class Lab {
     const question = this.#question();
     if (!question || !this.#current.study) return;
     const { shifts } = this.#state;
+    const again = (): Promise<void> => this.write(words);
     const plain =
-      this.#results.written?.plain ?? (await this.#long('write', { question, shifts: [], words }, 'Writing'));
+      this.#results.written?.plain ??
+      (await this.#long('write', { question, shifts: [], words }, 'Writing', again));
     // Another question was asked meanwhile.
     const stays = () => this.#current.study && JSON.stringify(question) === JSON.stringify(this.#question());
     if (plain === null || !stays()) return;
@@ -368,6 +404,7 @@ export class Lab {
       'write',
       { question, shifts: moved, words },
       'Writing with the neurons in hand',
+      again,
     );
     if (text === null || !stays()) return;
     this.#results = { ...this.#results, written: { plain, moved: { text, shifts } } };
@@ -375,6 +412,7 @@ export class Lab {
   }
 
   cancel(): void {
+    this.#again = null;
     this.#work?.abort();
   }
 
@@ -420,6 +458,7 @@ export class Lab {
   async yield(): Promise<void> {
     const source = this.#source;
     if (!this.#card || !source) return;
+    this.#again = null;
     this.#work?.abort();
     this.#card = null;
     this.#results = NOTHING;
@@ -463,10 +502,7 @@ export class Lab {
       const study = await this.#client.call('study', answer);
       if (card !== this.#card) return;
       this.#results = { ...this.#results, study };
-      this.#say(this.#remark);
-      this.#remark = null;
-      this.#show();
-      if (this.#state.shifts.length > 0) void this.#run.ask();
+      this.#studied();
     } catch (error) {
       this.#failed(error, this.#remark);
     }
@@ -510,24 +546,38 @@ export class Lab {
     return p === undefined ? trace : [...trace, { shift: only.shift, p }];
   }
 
-  /** A call that takes long: shown with its progress, and stopped by Cancel or by the next one. */
+  /**
+   * A call that takes long: shown with its progress, and stopped by Cancel or by the next one.
+   * @param again does the same once more; none of what opens a model, which a loss does anyway.
+   */
   async #long<K extends 'open' | 'sweep' | 'steer' | 'write'>(
     call: K,
     ask: Calls[K]['ask'],
     what: string,
+    again: (() => Promise<void>) | null = null,
   ): Promise<Calls[K]['answer'] | null> {
     this.#work?.abort();
     const work = new AbortController();
     this.#work = work;
+    if (again) this.#again = again;
     this.#busy({ what, done: 0, total: 0, unit: 'rows' });
     try {
-      return await this.#client.call(call, ask, {
+      const answer = await this.#client.call(call, ask, {
         signal: work.signal,
         onProgress: (progress) => this.#work === work && this.#busy(progress),
       });
+      if (again) {
+        if (this.#again === again) this.#again = null;
+        this.#repeats = 0;
+      }
+      return answer;
     } catch (error) {
       if (call === 'open' && this.#work === work) await this.#notOpened(error, work);
-      else this.#failed(error);
+      else {
+        // One that is lost, or stopped because the model is opened again, is begun again.
+        if (this.#again === again && !isPassing(error)) this.#again = null;
+        this.#failed(error);
+      }
       return null;
     } finally {
       if (this.#work === work) {
@@ -570,7 +620,7 @@ export class Lab {
   /** @param remark that stood in line to be said. */
   #failed(error: unknown, remark: string | null = null): void {
     // Cancelled was wished; of a lost device the worker tells by itself.
-    if (error instanceof CallError && (error.code === 'cancelled' || error.code === 'lost')) return;
+    if (isPassing(error)) return;
     if (remark !== null) this.#remark = null;
     this.#say([remark, (error as Error).message].filter(Boolean).join(' '));
   }
@@ -590,7 +640,7 @@ export class Lab {
     this.#remark =
       'The graphics device was lost; the model has been opened again, and nothing of yours is gone.';
     // A driver that has just crashed needs a moment.
-    setTimeout(() => void this.#open(source), 400 * (this.#losses.length - 1));
+    setTimeout(() => void this.#open(source, this.#state, this.#results), 400 * (this.#losses.length - 1));
   }
 
   #show(): void {
@@ -636,6 +686,9 @@ const NOTHING: Results = {
   written: null,
   trace: [],
 };
+
+const isPassing = (error: unknown): boolean =>
+  error instanceof CallError && (error.code === 'cancelled' || error.code === 'lost');
 
 function sameQuestion(a: Question, b: Question): boolean {
   return (
