@@ -46,7 +46,7 @@ Examples:
   neurgrad demo
   neurgrad predict --model examples/models/facts-bert --prompt "The capital of France is [MASK]."
 
-Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad. NO_COLOR is honoured.`,
+Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad or of the GPU's driver. NO_COLOR is honoured.`,
     );
   for (const add of [
     addDoctor,

@@ -86,6 +86,10 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     openDevice: { call: (o) => engine.openDevice(o) },
     grad: { call: (o) => engine.grad(none, none, o) },
     LossScale: { call: (o) => new engine.LossScale(o) },
+    Reopening: {
+      call: (o) => new engine.Reopening(o),
+      right: { open: async () => null, close: () => {} },
+    },
     attention: { call: (o) => engine.attention(none, none, none, o) },
     attentionTwin: { call: (o) => engine.attentionTwin(none, none, none, o) },
     attentionBackwardTwin: { call: (o) => engine.attentionBackwardTwin(none, none, 0, o) },
