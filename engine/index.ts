@@ -19,6 +19,7 @@ export {
   attentionTwin,
 } from './ops/attention.ts';
 export { FUSED_KEYS } from './ops/attentionKernels.ts';
+export * from './ops/conv.ts';
 export * from './ops/einsum.ts';
 export {
   abs,

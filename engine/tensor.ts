@@ -504,6 +504,36 @@ export const neededBy = (t: Tensor, ...inputs: readonly (Tensor | undefined)[]):
 /**
  * The result of an operation, with its gradient. `run` makes the output; `saved` are the tensors that the pullback needs;
  * a null pullback says that the operation has no gradient, which is an error only when one is asked for.
+ * @example
+ * ```ts
+ * import { affine, empty, grad, mul, openDevice, operation, square, sum, tensor, type Tensor } from 'neurgrad/engine';
+ * import { linearGrid, memo } from 'neurgrad/kernels';
+ *
+ * const kernel = memo(() => ({
+ *   name: 'mine.cube',
+ *   bindings: [
+ *     { name: 'x', element: 'f32', access: 'read' },
+ *     { name: 'y', element: 'f32', access: 'read_write' },
+ *   ],
+ *   params: { n: 'u32' },
+ *   workgroup: [64, 1, 1],
+ *   body: `
+ * fn main(@builtin(global_invocation_id) gid: vec3u) {
+ *   if (gid.x < p.n) { y[gid.x] = x[gid.x] * x[gid.x] * x[gid.x]; }
+ * }`,
+ * }));
+ * function cube(x: Tensor): Tensor {
+ *   const y = empty(x.device, x.shape);
+ *   x.device.dispatch(kernel(), [x.storage.window(), y.storage.window()], { n: x.size }, linearGrid(x.size));
+ *   return operation('cube', [x], y, [x], (dy, saved) => [mul(dy, affine(square(saved[0]!), 3, 0))]);
+ * }
+ *
+ * const device = await openDevice();
+ * const x = tensor(device, [1, -2]).requireGrad();
+ * const [g] = grad(sum(cube(x)), [x], { createGraph: true });
+ * console.log(await cube(x).array(), await g!.array(), await grad(sum(g!), [x])[0]!.array()); // → [ 1, -8 ] [ 3, 12 ] [ 6, -12 ]
+ * device.destroy();
+ * ```
  */
 export function operation(
   op: string,

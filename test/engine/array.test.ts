@@ -202,6 +202,12 @@ it('says what does not fit', () => {
     [() => engine.einsum('ijk->i', x()), /^einsum: 'ijk' of 'ijk->i' for \[2, 3\]/],
     [() => engine.einsum('ij->z', x()), /^einsum: 'ij->z': no operand has the result's 'z'/],
     [() => engine.einsum('ij->ii', x()), /^einsum: 'ij->ii': the result has a letter twice/],
+    [() => engine.conv1d(x(), x()), /^conv1d: x \[2, 3\], weight \[2, 3\]/],
+    [
+      () => engine.conv2d(of([1], [1, 1, 1, 1]), of([1, 2], [1, 1, 1, 2])),
+      /^conv2d: windows of \[1, 2\] over \[1, 1, 1, 1\]/,
+    ],
+    [() => engine.maxPool2d(x(), 2), /^maxPool2d: x \[2, 3\], expected \[N, C, H, W\]/],
     [() => engine.einsum('i?', x()), /^einsum: 'i\?': expected letters/],
   ];
   for (const [call, message] of wrong) expect(call).toThrow(message);

@@ -502,10 +502,107 @@ function einsumCases(): Case[] {
   }));
 }
 
+/** Plain loops; x is [N, C, H, W]. */
+function convolved(
+  x: Ref,
+  w: Ref,
+  bias: Ref | undefined,
+  stride: number,
+  padding: number,
+  dilation: number,
+): Ref {
+  const [n, c, h, width] = x.shape as [number, number, number, number];
+  const [o, , k, l] = w.shape as [number, number, number, number];
+  const places = (size: number, kernel: number): number =>
+    Math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1;
+  return build([n, o, places(h, k), places(width, l)], ([a, b, i, j]) => {
+    let sum = bias ? bias.data[b!]! : 0;
+    for (let d = 0; d < c; d++)
+      for (let p = 0; p < k; p++)
+        for (let q = 0; q < l; q++) {
+          const [y, z] = [i! * stride + p * dilation - padding, j! * stride + q * dilation - padding];
+          if (y >= 0 && y < h && z >= 0 && z < width) sum += at(x, [a!, d, y, z]) * at(w, [b!, d, p, q]);
+        }
+    return sum;
+  });
+}
+
+function convCases(): Case[] {
+  const list: readonly (readonly [
+    x: readonly number[],
+    w: readonly number[],
+    options: engine.ConvOptions,
+  ])[] = [
+    [[1, 1, 4, 5], [1, 1, 2, 3], {}],
+    [[2, 2, 5, 3], [3, 2, 3, 2], { stride: 2 }],
+    [[1, 2, 3, 4], [2, 2, 1, 1], { stride: 2 }],
+    [[1, 1, 7, 6], [2, 1, 2, 2], { dilation: 3, stride: 2 }],
+  ];
+  const two = list.map(
+    ([x, w, options], i): Case => ({
+      name: `conv2d [${x}] [${w}] ${JSON.stringify(options)}`,
+      inputs: [normal(x, 46_000 + i), normal(w, 46_100 + i), normal([w[0]!], 46_200 + i)],
+      run: ([x, w, b]) => engine.conv2d(x!, w!, b!, options),
+      reference: ([x, w, b]) => convolved(x!, w!, b, options.stride ?? 1, 0, options.dilation ?? 1),
+      tolerance: { ulps: 4, floor: 12 },
+      gradient: [0, 1, 2],
+    }),
+  );
+  const around: Case = {
+    name: 'conv2d padded',
+    inputs: [normal([1, 2, 3, 4], 46_300), normal([2, 2, 3, 3], 46_301)],
+    run: ([x, w]) => engine.conv2d(x!, w!, null, { padding: 1 }),
+    reference: ([x, w]) => convolved(x!, w!, undefined, 1, 1, 1),
+    tolerance: { ulps: 4, floor: 12 },
+    gradient: [0, 1],
+  };
+  const flat = (x: Ref): Ref => reference.reshape(x, x.shape.toSpliced(2, 0, 1));
+  const one: Case = {
+    name: 'conv1d strided',
+    inputs: [normal([2, 3, 9], 46_400), normal([2, 3, 4], 46_401), normal([2], 46_402)],
+    run: ([x, w, b]) => engine.conv1d(x!, w!, b!, { stride: 2 }),
+    reference: ([x, w, b]) => {
+      const y = convolved(flat(x!), flat(w!), b, 2, 0, 1);
+      return reference.reshape(y, y.shape.toSpliced(2, 1));
+    },
+    tolerance: { ulps: 4, floor: 12 },
+    gradient: [0, 1, 2],
+  };
+  const pooled = (x: Ref, size: number, stride: number, f: (v: number[]) => number): Ref => {
+    const places = (n: number): number => Math.floor((n - size) / stride) + 1;
+    return build([x.shape[0]!, x.shape[1]!, places(x.shape[2]!), places(x.shape[3]!)], ([a, b, i, j]) =>
+      f(
+        Array.from({ length: size * size }, (_, e) =>
+          at(x, [a!, b!, i! * stride + Math.floor(e / size), j! * stride + (e % size)]),
+        ),
+      ),
+    );
+  };
+  const pools = (
+    [
+      ['maxPool2d', engine.maxPool2d, (v: number[]) => Math.max(...v)],
+      ['avgPool2d', engine.avgPool2d, (v: number[]) => v.reduce((a, b) => a + b) / v.length],
+    ] as const
+  ).flatMap(([name, run, f]) =>
+    [2, 1].map(
+      (stride): Case => ({
+        name: `${name} by ${stride}`,
+        inputs: [distinct([1, 2, 5, 4], 46_500)],
+        run: ([x]) => run(x!, 2, { stride }),
+        reference: ([x]) => pooled(x!, 2, stride, f),
+        tolerance: { ulps: 2, floor: 1 },
+        gradient: [0],
+      }),
+    ),
+  );
+  return [...two, around, one, ...pools];
+}
+
 export const arrayCases = (): Case[] => [
   ...reductionCases(),
   ...orderCases(),
   ...indexCases(),
   ...partCases(),
   ...einsumCases(),
+  ...convCases(),
 ];

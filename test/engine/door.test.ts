@@ -163,6 +163,10 @@ const ENTRIES: Readonly<Record<string, Entry | readonly Entry[]>> = {
       ] as const
     ).map((name) => [name, entry([[4], [4]], (x, t) => byName[name](x!, t!))]),
   ),
+  conv1d: entry([[1, 2, 4], [1, 2, 3], [1]], (x, w, b) => engine.conv1d(x!, w!, b!)),
+  conv2d: entry([[1, 1, 3, 4], [2, 1, 2, 2], [2]], (x, w, b) => engine.conv2d(x!, w!, b!)),
+  maxPool2d: entry([[1, 1, 2, 4]], (x) => engine.maxPool2d(x!, 2)),
+  avgPool2d: entry([[1, 1, 2, 4]], (x) => engine.avgPool2d(x!, 2)),
   einsum: entry(
     [
       [2, 4],

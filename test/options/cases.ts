@@ -118,6 +118,10 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     binaryCrossEntropy: { call: (o) => engine.binaryCrossEntropy(none, none, o) },
     binaryCrossEntropyWithLogits: { call: (o) => engine.binaryCrossEntropyWithLogits(none, none, o) },
     klDiv: { call: (o) => engine.klDiv(none, none, o) },
+    conv1d: { call: (o) => engine.conv1d(none, none, null, o) },
+    conv2d: { call: (o) => engine.conv2d(none, none, null, o) },
+    maxPool2d: { call: (o) => engine.maxPool2d(none, 2, o) },
+    avgPool2d: { call: (o) => engine.avgPool2d(none, 2, o) },
     SGD: { call: (o) => new engine.SGD([], o) },
     'Adam AdamWOptions': { call: (o) => new engine.Adam([], o) },
     'Adam readonly Tensor[] | readonly ParameterGroup[]': {
