@@ -343,14 +343,6 @@ export class Tensor implements Owned, Disposable {
   /**
    * The elements as nested lists in the tensor's shape, as they are at the call; a number for a tensor without axes.
    * @throws ShapeError unless f32 or u32
-   * @example
-   * ```ts
-   * import { openDevice, tensor } from 'neurgrad/engine';
-   *
-   * const device = await openDevice();
-   * console.log(await tensor(device, [[1, 2], [3, 4]]).array()); // → [ [ 1, 2 ], [ 3, 4 ] ]
-   * device.destroy();
-   * ```
    */
   async array(): Promise<NestedNumbers> {
     const values = this.dtype === 'u32' ? await this.readIntegers() : await this.read();
@@ -626,7 +618,7 @@ export type Numbers = number | ArrayLike<number> | readonly Numbers[];
  * const device = await openDevice();
  * const a = tensor(device, [[1, 2], [3, 4]]); // as tensor(device, [1, 2, 3, 4], [2, 2])
  * const b = tensor(device, [10, 20]);
- * console.log([...(await add(a, b).read())]); // → [ 11, 22, 13, 24 ]
+ * console.log(await add(a, b).array()); // → [ [ 11, 22 ], [ 13, 24 ] ]
  * device.destroy();
  * ```
  */
