@@ -72,10 +72,10 @@ import { activationNoise, cotangentRounding, gradientNoise, typicalGradient } fr
 import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
 
 /**
- * `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code); `gauss`: Gauss-Legendre. The default
- * comes first.
+ * `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code), all of the same weight; `trapezoid`: the same
+ * points, both ends with half the weight of the others; `gauss`: Gauss-Legendre. The default comes first.
  */
-export const ENDPOINTS = ['right', 'linspace', 'left', 'mid', 'gauss'] as const;
+export const ENDPOINTS = ['right', 'linspace', 'left', 'mid', 'gauss', 'trapezoid'] as const;
 /** One of {@link ENDPOINTS}. */
 export type Endpoints = (typeof ENDPOINTS)[number];
 /** The same as a field of options. */
@@ -90,7 +90,7 @@ export interface PathPoint {
 
 /**
  * The points of a way from 0 to 1. @throws UserError for an unknown rule, and for steps that are no whole number above 0 (1 for
- * `linspace`).
+ * `linspace` and `trapezoid`).
  * @example
  * ```ts
  * import { pathPoints } from 'neurgrad';
@@ -101,18 +101,22 @@ export interface PathPoint {
 export function pathPoints(steps: number, endpoints: Endpoints): PathPoint[] {
   checkValue('pathPoints', 'endpoints', endpointsField, endpoints);
   if (typeof steps !== 'number') checkValue('pathPoints', 'steps', whole(1), steps);
-  if (!Number.isInteger(steps) || steps < (endpoints === 'linspace' ? 2 : 1))
-    throw new UserError(
-      'steps',
-      `steps ${steps}: must be a whole number above ${endpoints === 'linspace' ? 1 : 0}`,
-    );
+  const least = endpoints === 'linspace' || endpoints === 'trapezoid' ? 2 : 1;
+  if (!Number.isInteger(steps) || steps < least)
+    throw new UserError('steps', `steps ${steps}: must be a whole number above ${least - 1}`);
   if (endpoints === 'gauss') return gaussLegendre(steps);
   const alpha = {
     right: (k: number) => (k + 1) / steps,
     left: (k: number) => k / steps,
     mid: (k: number) => (k + 0.5) / steps,
     linspace: (k: number) => k / (steps - 1),
+    trapezoid: (k: number) => k / (steps - 1),
   }[endpoints];
+  if (endpoints === 'trapezoid')
+    return Array.from({ length: steps }, (_, k) => ({
+      alpha: alpha(k),
+      weight: (k === 0 || k === steps - 1 ? 0.5 : 1) / (steps - 1),
+    }));
   return Array.from({ length: steps }, (_, k) => ({ alpha: alpha(k), weight: 1 / steps }));
 }
 

@@ -1,5 +1,6 @@
 /** The field's experiments, each one call, in one shape of table. */
 
+export { type AblationOptions, ablation, ablationOptions } from './ablation.ts';
 export {
   type ActivationPatchingOptions,
   activationPatching,
@@ -11,9 +12,39 @@ export {
   attributionPatching,
   attributionPatchingOptions,
 } from './attributionPatching.ts';
-export { type Answers, METRICS, type Metric, type MetricValues } from './metric.ts';
+export {
+  type AttributionTable,
+  type ConductanceOptions,
+  conductance,
+  conductanceOptions,
+  type IntegratedGradientsOptions,
+  integratedGradients,
+  integratedGradientsOptions,
+} from './attributions.ts';
+export {
+  type DirectLogitAttributionOptions,
+  type DirectTable,
+  directLogitAttribution,
+  directLogitAttributionOptions,
+} from './directLogitAttribution.ts';
+export {
+  type LensReading,
+  type LensTable,
+  type LogitLensOptions,
+  logitLens,
+  logitLensOptions,
+} from './logitLens.ts';
+export { type Answers, METRICS, type Metric, type MetricValues, metricValues } from './metric.ts';
 export type { PromptAnswers, PromptPair } from './pairs.ts';
 export type { RunsOptions } from './patchedRuns.ts';
+export {
+  type PathPatchingOptions,
+  pathPatching,
+  pathPatchingOptions,
+  RECEIVERS,
+  type Receiver,
+  type Sender,
+} from './pathPatching.ts';
 export {
   COMPONENTS,
   type Component,

@@ -5,6 +5,7 @@
 import { UserError } from '../../engine/errors.ts';
 import { checkValue, like } from '../../engine/options.ts';
 import type { LanguageModel } from '../../models/model.ts';
+import { Transformer } from '../../models/transformer.ts';
 import { checkProbe, checkTarget, type Probe } from '../predict.ts';
 import type { Answers } from './metric.ts';
 import { type PatchPlace, type PlaceOptions, placesOf } from './places.ts';
@@ -76,4 +77,13 @@ export function placesOfAll(
       'pairs of several lengths have no positions in common; give positions, such as [-1] for the last',
     );
   return places;
+}
+
+/** A model whose parts can be run by themselves. @throws UserError for one that is elsewhere than on one device. */
+export function wholeModel(door: string, model: LanguageModel): Transformer {
+  if (model instanceof Transformer) return model;
+  throw new UserError(
+    'model',
+    `${door}: it needs a model that is whole on one device, this one is ${model.running}`,
+  );
 }
