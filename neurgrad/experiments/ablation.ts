@@ -105,7 +105,7 @@ export async function ablation(
     try {
       if (computesDownstream(model, engine)) {
         const first = Math.min(...places.map(({ position }) => position ?? 0));
-        using own = Downstream.open(model, prompt.clean, first);
+        using own = Downstream.open(model, prompt.clean, first, hooks);
         const parts = new Map<string, Tensor>();
         try {
           for (const [hook, value] of source) parts.set(hook, atHand(hook, value, own));

@@ -86,9 +86,10 @@ export async function activationPatching(
     if (computesDownstream(model, engine)) {
       const earliest = Math.min(...places.map(({ position }) => position ?? 0));
       const first = Math.max(firstDifference(pair), earliest);
-      using own = Downstream.open(model, base, first);
-      using others = Downstream.open(model, source, first);
-      const found = await patchedRuns(own, pair, places, async (hooks) => others.values(hooks), told);
+      const hooks = [...new Set(places.map(({ hook }) => hook))];
+      using own = Downstream.open(model, base, first, hooks);
+      using others = Downstream.open(model, source, first, hooks);
+      const found = await patchedRuns(own, pair, places, async (names) => others.values(names), told);
       const given = metricValues(await others.logits.read(), pair);
       results.push({ ...found, ...ends(direction, found.base, given) });
     } else {

@@ -186,9 +186,9 @@ export async function integratedGradients(
         : other
           ? firstDifference({ ...pair, corrupt: { ...other, position: clean.position } })
           : 0;
-    using plain = Downstream.open(resident, clean, first);
+    using plain = Downstream.open(resident, clean, first, hooks);
     using beside = other
-      ? Downstream.open(resident, { ...other, position: clean.position }, plain.first)
+      ? Downstream.open(resident, { ...other, position: clean.position }, plain.first, hooks)
       : null;
     const base = metricValues(await plain.logits.read(), pair);
     const parts: LayerParts[] = [];

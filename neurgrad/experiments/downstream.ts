@@ -65,15 +65,15 @@ export class Downstream implements Disposable {
   readonly #values = new Map<string, Tensor>();
   readonly #logits: Tensor;
 
-  private constructor(model: Transformer, probe: Probe, first: number) {
+  private constructor(model: Transformer, probe: Probe, first: number, names: readonly string[]) {
     this.model = model;
     this.probe = probe;
     this.first = first;
     this.tokens = probe.ids.length - first;
     this.#prefix = first > 0 ? model.prefill(probe.ids.slice(0, first)) : null;
     try {
-      const residuals = this.#names('hook_resid_pre');
-      const { logits } = this.#forward(residuals, this.#values);
+      const kept = new Set([...this.#names('hook_resid_pre'), ...names]);
+      const { logits } = this.#forward([...kept], this.#values);
       this.#logits = logits;
     } catch (error) {
       this.dispose();
@@ -84,12 +84,18 @@ export class Downstream implements Disposable {
   /**
    * Runs a prompt.
    * @param first position of the first token at hand, of a causal model; no later than the probe's.
+   * @param names of values that will be wanted: others cost a run more.
    * @throws UserError for a prompt that the model cannot run
    */
-  static open(model: Transformer, probe: Probe, first = 0): Downstream {
+  static open(model: Transformer, probe: Probe, first = 0, names: readonly string[] = []): Downstream {
     checkInput(probeRows(probe), model.description);
     const ids = model.causal ? probe.ids.slice(0, probe.position + 1) : probe.ids;
-    return new Downstream(model, { ...probe, ids }, model.causal ? Math.min(first, probe.position) : 0);
+    return new Downstream(
+      model,
+      { ...probe, ids },
+      model.causal ? Math.min(first, probe.position) : 0,
+      names,
+    );
   }
 
   /** Logits [1, V] of the plain run. */

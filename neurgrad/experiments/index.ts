@@ -28,6 +28,15 @@ export {
   directLogitAttributionOptions,
 } from './directLogitAttribution.ts';
 export {
+  type CircuitResult,
+  type EdgeOptions,
+  type EdgeRow,
+  type EdgeTable,
+  edgeAttribution,
+  edgeOptions,
+  type Reader,
+} from './edges.ts';
+export {
   type LensReading,
   type LensTable,
   type LogitLensOptions,

@@ -89,10 +89,10 @@ export async function patchedRuns(
   const values: MetricValues[] = places.map(() => plain);
   const hooks = [...new Set(places.map(({ hook }) => hook))];
   const table = hooksOf(model.description);
+  const [ownValues, otherValues] = [base.values(hooks), await source(hooks)];
   let done = 0;
   for (const hook of hooks) {
-    const own = base.values([hook]).get(hook)!;
-    const other = (await source([hook])).get(hook)!;
+    const [own, other] = [ownValues.get(hook)!, otherValues.get(hook)!];
     const [ownNumbers, otherNumbers] = await Promise.all([own.read(), other.read()]);
     const here = places.flatMap((place, i) => (place.hook === hook ? [{ place, i }] : []));
     const changed = here.filter(({ place }) =>

@@ -141,8 +141,14 @@ export async function pathPatching(
     const [base, source] = direction === 'denoise' ? [pair.corrupt, pair.clean] : [pair.clean, pair.corrupt];
     if (computesDownstream(model, engine)) {
       const first = firstDifference(pair);
-      using own = Downstream.open(model, base, first);
-      using others = Downstream.open(model, source, first);
+      const sent = origins.map(({ hook }) => hook);
+      const kept = [
+        ...sent,
+        ...targets.map(({ hook }) => hook),
+        ...origins.flatMap((each) => frozenBehind(model, each, mlps)),
+      ];
+      using own = Downstream.open(model, base, first, kept);
+      using others = Downstream.open(model, source, first, sent);
       const plain = metricValues(await own.logits.read(), pair);
       const values = await throughDownstream(own, others, pair, origins, targets, mlps, options, plain);
       const given = metricValues(await others.logits.read(), pair);

@@ -15,6 +15,8 @@ const pages = readdirSync('docs')
   .map((name) => join('docs', name));
 const linked = [...pages, 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'];
 const programs = ['tutorial', 'how-to', 'training', 'notebooks'];
+/** Pages whose blocks are programs by themselves, short ones. */
+const apart = ['experiments'];
 
 /** The anchors of a page's headings, as GitHub makes them. */
 const anchors = (text: string): string[] =>
@@ -41,14 +43,15 @@ describe.each(linked)('%s', (page) => {
   });
 });
 
+const blocks = (page: string): string[] =>
+  [...readFileSync(`docs/${page}.md`, 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block!);
+const short = apart.flatMap((page) => blocks(page).map((code, i) => [`${page}-${i}`, code] as const));
+
 describe('programs', () => {
   let folder: string;
   beforeAll(() => {
-    const code = (page: string): string =>
-      [...readFileSync(`docs/${page}.md`, 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)]
-        .map(([, block]) => block!)
-        .join('\n');
-    folder = programFolder(new Map(programs.map((page) => [page, code(page)])));
+    const whole = programs.map((page) => [page, blocks(page).join('\n')] as const);
+    folder = programFolder(new Map([...whole, ...short]));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -56,7 +59,11 @@ describe('programs', () => {
     expect(compile(folder)).toBe('');
   });
 
-  test.each(programs)('%s runs', (name) => {
+  test.each(short)('%s is short', (_, code) => {
+    expect(code.trimEnd().split('\n').length).toBeLessThanOrEqual(10);
+  });
+
+  test.each([...programs, ...short.map(([name]) => name)])('%s runs', (name) => {
     const out = run(folder, `${name}.mjs`);
     expect(out.length).toBeGreaterThan(20);
     expect(out).not.toMatch(/NaN|undefined/);

@@ -202,6 +202,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     directLogitAttribution: { call: (o) => neurgrad.directLogitAttribution(none, none, o) },
     integratedGradients: { call: (o) => neurgrad.integratedGradients(none, none, o) },
     pathPatching: { call: (o) => neurgrad.pathPatching(none, none, o) },
+    edgeAttribution: { call: (o) => neurgrad.edgeAttribution(none, none, o) },
     logitLens: { call: (o) => neurgrad.logitLens(none, none, o) },
     attributionPatching: { call: (o) => neurgrad.attributionPatching(none, none, o) },
     verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },

@@ -151,12 +151,19 @@ describe.each(CASES)('$name', (one) => {
     });
 
     test('neurons', async () => {
-      for (const { layer, index, ...want } of tables.ablation.neurons) {
+      const found: number[][] = [];
+      for (const { layer, index } of tables.ablation.neurons) {
         const options = { component: 'post', by: 'neuron', layers: [layer], neurons: [index] } as const;
         const { rows } = await ablation(model(), pair, { ...options, ...by, metric: [...TABLE_METRICS] });
-        for (const { metric, value } of rows)
-          expectTable(`ablation neuron ${metric}`, value, want[how][metric], RUNS);
+        found.push(rows.map(({ value }) => value));
       }
+      for (const [i, metric] of TABLE_METRICS.entries())
+        expectTable(
+          `ablation neurons ${metric}`,
+          found.map((values) => values[i]),
+          tables.ablation.neurons.map((each: Record<string, Record<Metric, number>>) => each[how]![metric]),
+          RUNS,
+        );
     });
   });
 
@@ -292,6 +299,7 @@ describe.each(CASES)('$name', (one) => {
     const { layers, vocabulary } = model().sizes;
     const names = Array.from({ length: layers }, (_, layer) => `blocks.${layer}.hook_resid_post`);
     using runs = model().run({ ids: [one.clean.ids, one.corrupt.ids] }, { capture: names, logits: 'none' });
+    const found: Record<string, number>[] = [];
     for (const want of tables.steering) {
       const name = names[want.layer]!;
       const value = runs.captures.get(name)!;
@@ -306,10 +314,15 @@ describe.each(CASES)('$name', (one) => {
           logits: [one.clean.position],
         },
       );
-      const found = metricValues((await run.logits.read()).subarray(0, vocabulary), one);
-      for (const metric of TABLE_METRICS)
-        expectTable(`steering ${metric}`, found[metric], want[metric], RUNS);
+      found.push(metricValues((await run.logits.read()).subarray(0, vocabulary), one));
     }
+    for (const metric of TABLE_METRICS)
+      expectTable(
+        `steering ${metric}`,
+        found.map((each) => each[metric]),
+        tables.steering.map((each: Record<Metric, number>) => each[metric]),
+        RUNS,
+      );
   });
 
   describe.each(['denoise', 'noise'] as const)('path patching, %s', (direction) => {
@@ -332,7 +345,8 @@ describe.each(CASES)('$name', (one) => {
       (each) => each.direction === direction,
     );
     test(`through ${through.length} receivers`, async () => {
-      for (const { mlps, sender, receiver: name, head, ...want } of through) {
+      const found: number[][] = [];
+      for (const { mlps, sender, receiver: name, head } of through) {
         const [, layer, component] = /^blocks\.(\d+)\.(?:attn|mlp)\.hook_(\w+)$/.exec(name)!;
         const receiver = {
           component: component as Receiver['component'],
@@ -343,9 +357,15 @@ describe.each(CASES)('$name', (one) => {
         const metric = [...TABLE_METRICS];
         const options = { sender: { layer: from, head: of }, receiver, mlps, direction, metric };
         const { rows } = await pathPatching(model(), pair, options);
-        for (const row of rows)
-          expectTable(`path ${name} ${row.metric}`, row.value, want[row.metric as 'logprob'], RUNS);
+        found.push(rows.map(({ value }) => value));
       }
+      for (const [i, metric] of TABLE_METRICS.entries())
+        expectTable(
+          `path through ${metric}`,
+          found.map((values) => values[i]),
+          through.map((each) => each[metric]),
+          RUNS,
+        );
     });
   });
 
