@@ -19,6 +19,7 @@ import {
   patchedRuns,
   type RunsOptions,
   runsFields,
+  wantedOfPlain,
 } from './patchedRuns.ts';
 import { type PlaceOptions, placeFields } from './places.ts';
 import { type ExperimentTable, type PairResult, tableOf } from './table.ts';
@@ -105,7 +106,7 @@ export async function ablation(
     try {
       if (computesDownstream(model, engine)) {
         const first = Math.min(...places.map(({ position }) => position ?? 0));
-        using own = Downstream.open(model, prompt.clean, first, hooks);
+        using own = Downstream.open(model, prompt.clean, first, wantedOfPlain(places));
         const parts = new Map<string, Tensor>();
         try {
           for (const [hook, value] of source) parts.set(hook, atHand(hook, value, own));

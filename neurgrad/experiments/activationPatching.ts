@@ -16,6 +16,7 @@ import {
   patchedRuns,
   type RunsOptions,
   runsFields,
+  wantedOfPlain,
 } from './patchedRuns.ts';
 import { type PlaceOptions, placeFields } from './places.ts';
 import {
@@ -87,7 +88,7 @@ export async function activationPatching(
       const earliest = Math.min(...places.map(({ position }) => position ?? 0));
       const first = Math.max(firstDifference(pair), earliest);
       const hooks = [...new Set(places.map(({ hook }) => hook))];
-      using own = Downstream.open(model, base, first, hooks);
+      using own = Downstream.open(model, base, first, wantedOfPlain(places));
       using others = Downstream.open(model, source, first, hooks);
       const found = await patchedRuns(own, pair, places, async (names) => others.values(names), told);
       const given = metricValues(await others.logits.read(), pair);

@@ -75,6 +75,19 @@ export async function naivePatchedRuns(
   return { base: metricValues(await plain.logits.read(), answers), values };
 }
 
+/** Values that meet a patched one and cannot have changed: taken from the plain run, they are not computed again. */
+function beside(hook: string): string[] {
+  const [, layer, part] = /^(blocks\.\d+\.attn\.hook_)(q|k|v|pattern)$/.exec(hook) ?? [];
+  return layer === undefined
+    ? []
+    : ['q', 'k', 'v'].filter((other) => other !== part).map((other) => layer + other);
+}
+
+/** Names of the values that {@link patchedRuns} wants of the plain run. */
+export const wantedOfPlain = (places: readonly PatchPlace[]): string[] => [
+  ...new Set(places.flatMap(({ hook }) => [hook, ...beside(hook)])),
+];
+
 /** From each place's layer on. @param base its own values. */
 export async function patchedRuns(
   base: Downstream,
@@ -89,7 +102,7 @@ export async function patchedRuns(
   const values: MetricValues[] = places.map(() => plain);
   const hooks = [...new Set(places.map(({ hook }) => hook))];
   const table = hooksOf(model.description);
-  const [ownValues, otherValues] = [base.values(hooks), await source(hooks)];
+  const [ownValues, otherValues] = [base.values(wantedOfPlain(places)), await source(hooks)];
   let done = 0;
   for (const hook of hooks) {
     const [own, other] = [ownValues.get(hook)!, otherValues.get(hook)!];
@@ -115,7 +128,13 @@ export async function patchedRuns(
       );
       disown(given);
       try {
-        using run = base.run({ rows, given: new Map([[hook, given]]) });
+        using run = base.run({
+          rows,
+          given: new Map([
+            [hook, given],
+            ...beside(hook).map((name) => [name, ownValues.get(name)!] as const),
+          ]),
+        });
         const found = metricRows(await run.logits!.read(), vocabulary, answers);
         for (const [row, { i }] of some.entries()) values[i] = found[row]!;
       } finally {
