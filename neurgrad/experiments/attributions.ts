@@ -19,7 +19,7 @@ import {
   scope,
   slice,
   sub,
-  type Tensor,
+  Tensor,
   tensor,
   zeros,
 } from '../../engine/index.ts';
@@ -66,7 +66,10 @@ export interface IntegratedGradientsOptions {
 
 const baselineField = either(
   one(['zero', 'corrupt']),
-  like<Probe | Tensor>((value) => typeof value === 'object' && value !== null, 'a prompt or a tensor'),
+  like<Probe | Tensor>(
+    (value) => value instanceof Tensor || Array.isArray((value as Probe | null)?.ids),
+    'a prompt or a tensor',
+  ),
   "'zero', 'corrupt', a prompt or a tensor",
 );
 /** {@link IntegratedGradientsOptions} */

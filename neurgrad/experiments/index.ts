@@ -43,7 +43,7 @@ export {
   logitLens,
   logitLensOptions,
 } from './logitLens.ts';
-export { type Answers, METRICS, type Metric, type MetricValues, metricValues } from './metric.ts';
+export { type Answers, METRICS, type Metric, type MetricValues } from './metric.ts';
 export type { PromptAnswers, PromptPair } from './pairs.ts';
 export type { RunsOptions } from './patchedRuns.ts';
 export {

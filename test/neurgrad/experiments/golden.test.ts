@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Device, openDevice, pick, sub, type Tensor } from '../../../engine/index.ts';
 import { loadModelWeights, localFolder, type Transformer } from '../../../models/index.ts';
+import { metricValues } from '../../../neurgrad/experiments/metric.ts';
 import {
   type AttributionTable,
   ablation,
@@ -18,7 +19,6 @@ import {
   integratedGradients,
   logitLens,
   type Metric,
-  metricValues,
   pathPatching,
   type Receiver,
   tableGrid,
