@@ -411,12 +411,13 @@ describe('poorer devices compute the same', () => {
       { invocations: 256, storageBuffers: 8, workgroupBytes: 16384 },
     ],
     ['bindings of 1 MiB: the embedding lies in seven buffers', { bindingBytes: 2 ** 20 }],
-    ['wide subgroups', { subgroupSize: 32 }],
+    // Wide subgroups: join.test.ts, which has their kernels compiled anyway.
   ];
   test.each(masks)('%s', async (_, mask) => {
     const poor = await openDevice({ mask });
     try {
-      for (const folder of [...Object.values(FOLDERS), 'examples/models/facts-bert']) {
+      // A BERT large enough for panels and several buffers.
+      for (const folder of [FOLDERS.llama, 'examples/models/facts-bert']) {
         const rich = await loadModelWeights(await localFolder(folder), device);
         const model = await loadModelWeights(await localFolder(folder), poor);
         const names = [0, 1].map((l) => `blocks.${l}.mlp.hook_post`);
@@ -447,7 +448,7 @@ describe('poorer devices compute the same', () => {
   });
 });
 
-test('a thousand runs hold no more memory than one, and loading twice no more than once', async () => {
+test('two hundred runs hold no more memory than one, and loading twice no more than once', async () => {
   const model = models.get('bert')!;
   const names = ['blocks.0.mlp.hook_post', 'blocks.1.mlp.hook_post'];
   const step = async (): Promise<void> => {
@@ -462,7 +463,7 @@ test('a thousand runs hold no more memory than one, and loading twice no more th
   await step();
   await step();
   const { total, activations, saved } = device.memory;
-  for (let i = 0; i < 1000; i++) await step();
+  for (let i = 0; i < 200; i++) await step();
   expect(device.memory.total).toBe(total);
   expect(device.memory.activations).toBe(activations);
   expect(device.memory.saved).toBe(saved);
