@@ -3,7 +3,8 @@
  *
  * For each prompt of a model every neuron is run at all shifts of ±10 by differences, once; its curve over ±2 and over ±10 is then grown from
  * these points (a row has the same bits alone and in any batch) and held against all of them. Some neurons a prompt are run by full forwards
- * too. Each prompt ends as one file, so that a run goes on where it was left.
+ * too. Each prompt ends as one file, so that a run goes on where it was left; all models' first prompts come before any second one. Where
+ * `NEURGRAD_REAL_MODEL` names a model, 25 drawn neurons of two prompts are looked at of it, all of them by full forwards too.
  */
 
 import { existsSync, readFileSync } from 'node:fs';
@@ -16,9 +17,10 @@ import type { Tokenizer } from '../models/tokenizer.ts';
 import { outwardSign } from '../neurgrad/conventions.ts';
 import { GrowingCurve, Ladder } from '../neurgrad/curve/grow.ts';
 import type { ChangedTarget } from '../neurgrad/difference/sweep.ts';
-import { neuronGradients, probeHooks } from '../neurgrad/gradients.ts';
+import { neuronGradients } from '../neurgrad/gradients.ts';
 import { paperGrid } from '../neurgrad/grid.ts';
 import { neuronAt, siteHook } from '../neurgrad/neuron.ts';
+import { probeHooks } from '../neurgrad/plainRun.ts';
 import { openPoints } from '../neurgrad/points.ts';
 import { encodePrompt } from '../neurgrad/prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../neurgrad/random.ts';
@@ -59,7 +61,12 @@ const PROMPTS: Readonly<Record<string, readonly string[]>> = {
     'The fish was happy because it',
     'They all lived',
   ],
+  real: ['The capital of France is', 'The opposite of hot is'],
 };
+/** Neurons a prompt of a model whose own are too many to be looked at all. */
+const DRAWN: Readonly<Record<string, number>> = { real: 25 };
+
+const REAL = process.env.NEURGRAD_REAL_MODEL;
 
 /** What is seen over one range of the curves of one prompt. */
 interface Seen {
@@ -85,6 +92,7 @@ async function lookAt(
   text: string,
   number: number,
   full: number,
+  all: number | undefined,
 ): Promise<Part> {
   const probe = encodePrompt(model, tokenizer, text);
   const at = probe.position;
@@ -106,12 +114,17 @@ async function lookAt(
       { neurons: 0, forwards: 0, all: 0, worst: 0, beyond: 0, r: 0, verdicts: 0 },
     ]),
   );
-  const drawn = new Set(drawWithoutReplacement(full, layers * width, seededRandom(number)));
+  const random = seededRandom(number);
+  const neurons =
+    all === undefined
+      ? Array.from({ length: layers * width }, (_, flat) => flat)
+      : drawWithoutReplacement(all, layers * width, random).sort((a, b) => a - b);
+  const drawn = new Set(all === undefined ? drawWithoutReplacement(full, layers * width, random) : neurons);
   const naive = { points: 0, beyond: 0, worst: 0 };
   using source = await openPoints(model, 'differences', place, { naive: 64 });
   using forwards = await openPoints(model, 'naive', place, { naive: 64 });
-  for (let start = 0; start < layers * width; start += 64) {
-    const some = Array.from({ length: Math.min(64, layers * width - start) }, (_, i) => start + i);
+  for (let start = 0; start < neurons.length; start += 64) {
+    const some = neurons.slice(start, start + 64);
     const axes = some.map((flat) => outwardSign(activation[flat]!));
     const points = some.flatMap((flat, i) =>
       shifts
@@ -212,24 +225,30 @@ const { values } = parseArgs({
 });
 if (values.out === undefined) throw new Error('--out FOLDER: where its parts go');
 makeFolder(values.out);
-let beyond = 0;
-for (const name of values.model ?? Object.keys(PROMPTS)) {
-  const { model, tokenizer } = await loadModel(`examples/models/${name}`);
-  const parts: Part[] = [];
-  for (const [number, text] of PROMPTS[name]!.slice(0, Number(values.prompts)).entries()) {
+const names = values.model ?? Object.keys(PROMPTS).filter((name) => name !== 'real' || REAL !== undefined);
+const opened = new Map<string, Awaited<ReturnType<typeof loadModel>>>();
+const parts = new Map<string, Part[]>(names.map((name) => [name, []]));
+for (let number = 0; number < Number(values.prompts); number++)
+  for (const name of names) {
+    const text = PROMPTS[name]![number];
+    if (text === undefined) continue;
     const path = join(values.out, `${name}-${number}.json`);
-    if (!existsSync(path))
-      writeWhole(
-        path,
-        `${JSON.stringify(await lookAt(model, tokenizer, text, number, Number(values.naive)))}\n`,
-      );
-    parts.push(JSON.parse(readFileSync(path, 'utf8')) as Part);
+    if (!existsSync(path)) {
+      if (!opened.has(name))
+        opened.set(name, await loadModel(name === 'real' ? REAL! : `examples/models/${name}`));
+      const { model, tokenizer } = opened.get(name)!;
+      const part = await lookAt(model, tokenizer, text, number, Number(values.naive), DRAWN[name]);
+      writeWhole(path, `${JSON.stringify(part)}\n`);
+    }
+    parts.get(name)!.push(JSON.parse(readFileSync(path, 'utf8')) as Part);
     process.stderr.write(`${name}: ${number + 1} prompts\n`);
   }
-  model.device.destroy();
-  const rows = together(parts);
+for (const { model } of opened.values()) model.device.destroy();
+let beyond = 0;
+for (const name of names) {
+  const rows = together(parts.get(name)!);
   beyond += rows.reduce((sum, row) => sum + Number(row.beyond) + Number(row['other verdicts'] ?? 0), 0);
-  console.log(name);
+  console.log(`${name}, ${parts.get(name)!.length} prompts`);
   console.table(rows);
 }
 if (beyond > 0) process.exitCode = 1;

@@ -1,6 +1,7 @@
 /** The map of an atlas: a row a layer, NeurGrad above what was measured, and how far each neuron is linear. */
 
 import * as Plot from '@observablehq/plot';
+import type { AtlasNeuron } from '../neurgrad/index.ts';
 import { type Html, html } from './html.ts';
 import { version } from './package.ts';
 import { draw } from './plots.ts';
@@ -25,8 +26,8 @@ export const ATLAS_COLUMNS = {
   bound: 'DOUBLE',
 } as const;
 
-/** One neuron of it: numbers alone. */
-export type AtlasRow = Readonly<Record<keyof typeof ATLAS_COLUMNS, number>>;
+/** One neuron of it: numbers, and its curve as coefficients. */
+export type AtlasRow = Readonly<Record<keyof typeof ATLAS_COLUMNS, number>> & Pick<AtlasNeuron, 'response'>;
 
 /** What stands above the map. */
 interface About {

@@ -345,6 +345,12 @@ function headline({ pearson, pairs }: Agreement): string {
 }
 
 /** Gradients that say nothing, in words. */
+/** How many of the curves' points were run, where not all were. */
+function pointsRun({ neurons, points }: ModelSummary): string {
+  if (!points || points.ran === points.asked) return '';
+  return `${(points.ran / neurons).toFixed(1)} of ${points.asked / neurons} points run a curve, `;
+}
+
 function belowNoise({ belowNoise: { gradient, ig } }: ModelSummary): string {
   if (gradient === null) return '';
   return `${gradient} G_C${ig === null ? '' : ` and ${ig} IG`} no larger than their noise, `;
@@ -375,7 +381,7 @@ ${[
   tile(percent(model.activations.negative), 'of activations are negative'),
 ]}
 </ul>
-<p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
+<p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${pointsRun(model)}${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
 <h3>Table 1: estimates against G_E</h3>${table1(model, summary).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
 ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">

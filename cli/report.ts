@@ -3,8 +3,9 @@
  */
 
 import { showToken } from '../models/tokenText.ts';
-import { describeConventions, type Estimate, formatNeuron, type SweepEngine } from '../neurgrad/index.ts';
+import { describeConventions, type Estimate, formatNeuron } from '../neurgrad/index.ts';
 import { answered } from './answered.ts';
+import { ENGINE_WORDS, engineOf } from './engineWords.ts';
 import { type Html, html, raw } from './html.ts';
 import { curveFigure, scatterFigure, sharedDomain, straightnessFigure } from './plots.ts';
 import { reportPage, tile } from './reportPage.ts';
@@ -170,15 +171,6 @@ ${rows(sweep.neurons.filter((neuron) => neuron.chosen !== 'random'))}
 </section>`;
 }
 
-const ENGINE_WORDS: Record<SweepEngine, string> = {
-  naive: 'every shift is one row of a full forward pass',
-  rows: 'every shift is one row behind a cache of the tokens before',
-  differences:
-    'every shift is one row of differences to the plain pass, carried through the layers that follow',
-  curve:
-    'as many shifts are run as make a neuron’s curve known; the others are read off a polynomial through them',
-};
-
 function methodSection({ study, model, machine }: Report): Html {
   const { conventions, gradients, sweep } = study;
   const entry = (term: string, meaning: string | Html): Html => html`<dt>${term}</dt><dd>${meaning}</dd>`;
@@ -200,7 +192,7 @@ ${[
     `Shifts ${sweep.neurons[0]?.shifts[0] ?? ''} to ${sweep.neurons[0]?.shifts.at(-1) ?? ''}; slope of p(s) − p(0) through the origin and Pearson’s r over |s| ≤ ${sweep.fit.range ?? 2} without s = 0, in float64. A curve none of whose changes within that range exceeds its noise, what of them may be rounding, is flat: r = 0, and not linear.`,
   ),
   entry('Conventions', describeConventions(conventions)),
-  entry('Path', `engine ${sweep.engine}: ${ENGINE_WORDS[sweep.engine]}, ${count(sweep.rows)} rows`),
+  entry('Path', `engine ${engineOf(sweep)}: ${ENGINE_WORDS[sweep.engine]}, ${count(sweep.rows)} rows`),
   entry(
     'Neurons',
     `${count(gradients.neurons)}, of which ${percent(gradients.negativeActivations)} have an activation below 0, ${gradients.zeros.activation} exactly 0, and ${gradients.zeros.gradient} a gradient of exactly 0; random draw without replacement, seed ${study.seed}`,

@@ -19,9 +19,11 @@ import {
   type NeuronCurve,
   neuronAt,
   neuronGradients,
+  type PointEngine,
   type Prompt,
   paperGrid,
   predict,
+  recordPrompt,
   type SweepEngine,
   seededRandom,
   shiftGrid,
@@ -83,6 +85,8 @@ export interface Study {
   };
   readonly sweep: {
     readonly engine: SweepEngine;
+    /** What ran the shifts. */
+    readonly by: PointEngine;
     readonly rows: number;
     readonly seconds: number;
     readonly fit: FitOptions;
@@ -103,7 +107,8 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
   const target = options.target ?? best[0]!.id;
 
   const began = performance.now();
-  const found = await neuronGradients(model, prompt, { target });
+  using record = await recordPrompt(model, prompt, { target, sites: ['paper'] });
+  const found = await neuronGradients(model, prompt, { record });
   const gradientSeconds = (performance.now() - began) / 1000;
 
   const { site } = found.conventions;
@@ -114,7 +119,7 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
   const sweepBegan = performance.now();
   const swept = await sweep(model, prompt, {
     neurons,
-    target,
+    record,
     shifts: paperGrid(),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
   });
@@ -146,7 +151,14 @@ export async function runStudy(session: Session, prompt: Prompt, options: StudyO
       negative: ranked.negative.map(describe),
       seconds: gradientSeconds,
     },
-    sweep: { engine: swept.engine, rows: swept.rows, seconds: sweepSeconds, fit: swept.fit, neurons: curves },
+    sweep: {
+      engine: swept.engine,
+      by: swept.by,
+      rows: swept.rows,
+      seconds: sweepSeconds,
+      fit: swept.fit,
+      neurons: curves,
+    },
     comparison: { random: compare(drawn), all: notDrawn(compare(curves)) },
     linearShare: share(
       drawn.map(({ linear }) => [linear]),

@@ -8,10 +8,12 @@
 import { callback, checkOptions, list, one, optionsSchema, whole } from '../engine/options.ts';
 import type { LanguageModel, Quantity, Site } from '../models/model.ts';
 import { conventionFields, type Direction, type Sign } from './conventions.ts';
+import type { Response } from './curve/response.ts';
 import { linearRange } from './curve/shape.ts';
 import { shiftField, shiftGrid } from './grid.ts';
-import { type Neuron, resolveSite, SITES } from './neuron.ts';
-import { checkProbe, type Probe, targetOrArgmax, tokenField } from './predict.ts';
+import { checkNeuron, type Neuron, resolveSite, SITES, siteHook } from './neuron.ts';
+import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
+import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
 import { sweep } from './sweep.ts';
 
 /** Which neurons an atlas is of, and how far they are shifted. */
@@ -27,6 +29,8 @@ export interface AtlasOptions {
   readonly of?: Quantity;
   readonly direction?: Direction;
   readonly sign?: Sign;
+  /** The prompt's run, where it is there already; its target is the default then. */
+  readonly record?: PromptRecord | undefined;
   /** Told how many points of all neurons are known. */
   readonly onProgress?: (done: number, all: number) => void;
 }
@@ -38,6 +42,7 @@ export const atlasOptions = optionsSchema<AtlasOptions>({
   target: tokenField,
   site: one(SITES),
   ...conventionFields,
+  record: recordField,
   onProgress: callback(),
 });
 
@@ -61,6 +66,8 @@ export interface AtlasNeuron extends Neuron {
   /** Points run, and the largest error of those that were not. */
   readonly ran: number;
   readonly bound: number;
+  /** The whole curve as coefficients; null where all its shifts were run. */
+  readonly response: Response | null;
 }
 
 /**
@@ -87,20 +94,35 @@ export async function atlas(
   const { layers: all, width } = model.sizes;
   const { layers = Array.from({ length: all }, (_, layer) => layer), of, direction, sign } = options;
   const site = resolveSite(options.site ?? 'paper', model);
-  const target = await targetOrArgmax(model, probe, options.target);
+  for (const layer of layers) checkNeuron({ layer, index: 0, site }, model);
+  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  checkRecord('atlas', model, probe, options);
+  const at = neuronPosition(probe, options.record?.neuronPosition);
+  const names = layers.map((layer) => siteHook(layer, site));
+  // One backward for all layers.
+  using own = options.record
+    ? null
+    : await openRecord(model, probe, {
+        at,
+        names,
+        of: of ?? 'prob',
+        target: options.target,
+        differences: true,
+      });
+  const record = options.record ?? own!;
   const found: AtlasNeuron[] = [];
   for (const [number, layer] of layers.entries()) {
     const { neurons } = await sweep(model, probe, {
       neurons: Array.from({ length: width }, (_, index) => ({ layer, index, site })),
       shifts: options.shifts ?? atlasGrid(),
-      target,
+      record,
       ...(of ? { of } : {}),
       ...(direction ? { direction } : {}),
       ...(sign ? { sign } : {}),
       engine: 'curve',
       onProgress: (done, points) => options.onProgress?.(number * points + done, layers.length * points),
     });
-    for (const { shifts, changes, p: _, values: __, valueNoise: ___, response: ____, ...curve } of neurons)
+    for (const { shifts, changes, p: _, values: __, valueNoise: ___, ...curve } of neurons)
       found.push({ ...curve, range: curve.flat ? 0 : linearRange(shifts, changes) });
   }
   return found;

@@ -14,25 +14,11 @@ import {
   checkValue,
   type Field,
   like,
-  list,
   one,
   optionsSchema,
-  text,
   whole,
 } from '../engine/options.ts';
-import type { Prefix } from '../models/kvCache.ts';
-import {
-  type LanguageModel,
-  type Objective,
-  type Quantity,
-  type RunOptions,
-  type RunResult,
-  runModel,
-  type Site,
-} from '../models/model.ts';
-import { checkInput } from '../models/run.ts';
-import { runsLastAsync } from '../models/stream.ts';
-import { Transformer } from '../models/transformer.ts';
+import type { LanguageModel, Quantity, Site } from '../models/model.ts';
 import {
   type Conventions,
   conventionFields,
@@ -42,20 +28,10 @@ import {
   type Sign,
 } from './conventions.ts';
 import { resolveSite, SITES, siteHook } from './neuron.ts';
-import {
-  checkProbe,
-  checkTarget,
-  differentiated,
-  neuronPosition,
-  type Probe,
-  probeRows,
-  targetOrArgmax,
-  tokenField,
-} from './predict.ts';
-import { hooksOf, neuronsAt, type ProbedHooks, probedHooks } from './probed.ts';
+import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
+import type { ProbedHooks } from './probed.ts';
 import { answersOf, type ProbeJob, probeMany } from './probeMany.ts';
-
-export { neuronsAt, type ProbedHooks } from './probed.ts';
+import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
 
 /** What gradients are taken of, and where. */
 export interface GradientOptions {
@@ -71,19 +47,20 @@ export interface GradientOptions {
   readonly direction?: Direction;
   /** Default `+`. */
   readonly sign?: Sign;
+  /** The prompt's run, where it is there already; its target and position are the default then. */
+  readonly record?: PromptRecord | undefined;
 }
 
-const nameList = list(text, 'a list of names of hooks');
+const placeFields = { neuronPosition: whole(), site: one(SITES), ...conventionFields };
 /** {@link GradientOptions} */
 export const gradientOptions = optionsSchema<GradientOptions>({
   target: tokenField,
-  neuronPosition: whole(),
-  site: one(SITES),
-  ...conventionFields,
+  ...placeFields,
+  record: recordField,
 });
 
 /** {@link GradientOptions} of several prompts. */
-export interface ManyGradientOptions extends Omit<GradientOptions, 'target' | 'neuronPosition'> {
+export interface ManyGradientOptions extends Omit<GradientOptions, 'target' | 'neuronPosition' | 'record'> {
   /**
    * Token id, one for all or one a prompt; default each prompt's argmax. Several targets of a prompt: give it once for each, and
    * what they share is computed once where there is a cache.
@@ -107,7 +84,7 @@ const oneOrList = (field: Field<number>, expected: string): Field<number | reado
 
 /** {@link ManyGradientOptions} */
 export const manyGradientOptions = optionsSchema<ManyGradientOptions>({
-  ...gradientOptions.entries,
+  ...placeFields,
   target: oneOrList(tokenField, "a token's id, or a list of one a prompt"),
   neuronPosition: oneOrList(whole(), 'a position, or a list of one a prompt'),
   onProgress: callback(),
@@ -135,123 +112,6 @@ export interface NeuronGradients {
   /** Neurons whose activation, or gradient, is exactly 0. */
   readonly zeros: { readonly activation: number; readonly gradient: number };
   readonly conventions: Conventions;
-}
-
-/** A run of a prompt that is no larger than the neurons at one position need. */
-export interface PlainRun extends Disposable {
-  readonly run: RunResult;
-  /** What comes before the one token that was run, where the rest of the prompt is a cache. */
-  readonly prefix: Prefix | null;
-  /** Frees the run and its cache. */
-  dispose(): void;
-}
-
-/** A capture and a gradient of an objective. */
-type Asked = Pick<RunOptions, 'capture'> & {
-  readonly grad: { readonly at: readonly string[]; readonly of: Objective };
-};
-
-/** The same where the last token runs alone: there is one position a row. */
-function ofLast({ grad, ...others }: Asked) {
-  const { of, target } = grad.of;
-  return { ...others, grad: { at: grad.at, of: { of, target } } };
-}
-
-/**
- * The cache of all tokens before a causal model's last one, where that is read and has the neurons; else null.
- * @throws UserError for a prompt that the model cannot run.
- */
-export function plainPrefix(model: LanguageModel, probe: Probe, at: number): Prefix | null {
-  const { ids, position } = probe;
-  if (!(model instanceof Transformer) || !model.causal || at !== position || position !== ids.length - 1)
-    return null;
-  model.checkAlive();
-  checkInput(probeRows(probe), model.description);
-  return model.prefill(ids.slice(0, -1));
-}
-
-/**
- * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, a masked model's last layer
- * is worked out there only, and of a causal one's last token everything but the token itself is a cache without a backward. So values
- * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
- * @param given the prompt's {@link plainPrefix}, which stays the caller's.
- */
-export function plainRun(
-  model: Transformer,
-  probe: Probe,
-  at: number,
-  options: Asked,
-  given: Prefix | null = null,
-): PlainRun {
-  const { causal } = model;
-  const { ids, position } = probe;
-  const here = at === position;
-  const own = given ? null : plainPrefix(model, probe, at);
-  const prefix = given ?? own;
-  try {
-    const run = prefix
-      ? model.runRows({ prefix, ids: ids.slice(-1) }, ofLast(options))
-      : model.run(probeRows(probe), {
-          ...options,
-          logits: [position],
-          lastLayer: !causal && here ? 'read' : 'all',
-        });
-    const dispose = (): void => {
-      run.dispose();
-      own?.dispose();
-    };
-    return { run, prefix, dispose, [Symbol.dispose]: dispose };
-  } catch (error) {
-    own?.dispose();
-    throw error;
-  }
-}
-
-/**
- * One forward and one backward; neurons are read at position `at`. `names` are feed-forward hooks.
- * @param activations false: gradients alone, without the activations that NeurGrad takes its sign from.
- * @param prefix the prompt's {@link plainPrefix}, which stays the caller's; by default its own.
- */
-export async function probeHooks(
-  model: LanguageModel,
-  probe: Probe,
-  at: number,
-  names: readonly string[],
-  of: Quantity,
-  target: number,
-  activations = true,
-  prefix: Prefix | null = null,
-): Promise<ProbedHooks> {
-  checkValue('probeHooks', 'of', conventionFields.of, of);
-  checkProbe('probeHooks', model, probe);
-  checkValue('probeHooks', 'names', nameList, names);
-  const { position } = probe;
-  const hooks = hooksOf(model, names, activations);
-  const options = {
-    capture: hooks.captured,
-    grad: { at: names, of: { of: differentiated(of), target: [target], position: [position] } },
-  };
-  const plain = model instanceof Transformer ? plainRun(model, probe, at, options, prefix) : null;
-  using run =
-    plain?.run ??
-    (await (runsLastAsync(model) && at === position && position === probe.ids.length - 1
-      ? model.runLastAsync(probe.ids, ofLast(options))
-      : runModel(model, probeRows(probe), { ...options, logits: [position] })));
-  if (!prefix) plain?.prefix?.dispose();
-  const { width } = model.sizes;
-  const readAll = async (
-    wanted: readonly string[],
-    tensors: RunResult['captures'],
-  ): Promise<Map<string, Float32Array>> => {
-    const read = await Promise.all(wanted.map((name) => tensors.get(name)!.read()));
-    return new Map(wanted.map((name, i) => [name, neuronsAt(read[i]!, at, width)]));
-  };
-  const [logits, activation, gradient] = await Promise.all([
-    run.logits.read(),
-    readAll(hooks.captured, run.captures),
-    readAll(names, run.gradients),
-  ]);
-  return probedHooks(model, hooks, of, target, { logits, activation, gradient });
 }
 
 /**
@@ -293,16 +153,24 @@ export async function neuronGradients(
   const probe = probes;
   checkOptions('neuronGradients', gradientOptions, options as GradientOptions);
   checkProbe('neuronGradients', model, probe);
-  const { of = 'prob' } = options;
+  const { of = 'prob', record: given, target: asked, ...reading } = options as GradientOptions;
   const site = resolveSite(options.site ?? 'paper', model);
-  const { target: asked, neuronPosition: wanted } = options as GradientOptions;
-  const at = neuronPosition(probe, wanted);
+  const at = neuronPosition(probe, (options as GradientOptions).neuronPosition ?? given?.neuronPosition);
   if (asked !== undefined) checkTarget(asked, model.sizes.vocabulary);
-  using prefix = plainPrefix(model, probe, at);
-  const target = await targetOrArgmax(model, probe, asked, prefix);
+  checkRecord('neuronGradients', model, probe, options as GradientOptions);
   const names = siteHooks(model, site);
-  const read = await probeHooks(model, probe, at, names, of, target, true, prefix);
-  return gradientsOf(model, { probe, at, target }, read, names, conventionsOf(model, site, options));
+  using own = given
+    ? null
+    : await openRecord(model, probe, { at, names, of, target: asked, differences: false });
+  const record = given ?? own!;
+  const place = { probe, at, target: record.target };
+  return gradientsOf(
+    model,
+    place,
+    record.hooks(names, of),
+    names,
+    conventionsOf(model, site, { of, ...reading }),
+  );
 }
 
 const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);

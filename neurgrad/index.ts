@@ -26,8 +26,6 @@ export {
   manyGradientOptions,
   type NeuronGradients,
   neuronGradients,
-  type ProbedHooks,
-  probeHooks,
   strongest,
 } from './gradients.ts';
 export { LARGEST_SHIFT, paperGrid, parseRange, shiftField, shiftGrid } from './grid.ts';
@@ -52,6 +50,7 @@ export {
 } from './neuron.ts';
 export * from './neuronSelection.ts';
 export * from './place.ts';
+export { probeHooks } from './plainRun.ts';
 export { POINT_ENGINES, type PointEngine } from './points.ts';
 export {
   differentiated,
@@ -68,10 +67,12 @@ export {
   tokenField,
   topPredictions,
 } from './predict.ts';
+export type { ProbedHooks } from './probed.ts';
 export { predictMany } from './probeMany.ts';
 export { encodeChat, encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';
+export { PromptRecord, type RecordOptions, recordOptions, recordPrompt } from './record.ts';
 export * from './statistics.ts';
 export {
   type SteeredNeuron,

@@ -45,7 +45,6 @@ import { type LanguageModel, type Quantity, runModel, type Site } from '../model
 import { conventionFields } from './conventions.ts';
 import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
-import { neuronsAt, probeHooks } from './gradients.ts';
 import {
   checkNeuron,
   type Neuron,
@@ -56,6 +55,7 @@ import {
   siteHook,
   siteOfHook,
 } from './neuron.ts';
+import { probeHooks } from './plainRun.ts';
 import {
   checkProbe,
   differentiated,
@@ -67,6 +67,7 @@ import {
   targetValues,
   tokenField,
 } from './predict.ts';
+import { neuronsAt } from './probed.ts';
 import type { RunTensors } from './repeated.ts';
 import { activationNoise, cotangentRounding, gradientNoise, typicalGradient } from './rounding.ts';
 import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';

@@ -9,7 +9,7 @@ import { UserError } from '../engine/errors.ts';
 import type { Prefix } from '../models/kvCache.ts';
 import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
 import { StreamedModel } from '../models/stream.ts';
-import { carriesDifferences, openBundle, type SweepCase } from './difference/bundle.ts';
+import { type Bundle, carriesDifferences, openBundle, type SweepCase } from './difference/bundle.ts';
 import { type ChangedTarget, changedTarget } from './difference/sweep.ts';
 import { type RowOptions, rowChanges } from './difference/wave.ts';
 import { type Neuron, siteHook } from './neuron.ts';
@@ -34,6 +34,8 @@ export interface PointSource extends Disposable {
 
 /** The prompt that points are of, and what is known of it. */
 export interface PointCase extends SweepCase {
+  /** What differences start from, where it is there already; it stays the caller's. */
+  readonly bundle?: Bundle | null;
   readonly plain: Record<Quantity, number>;
   readonly rounding: Rounding;
 }
@@ -78,7 +80,8 @@ export async function openPoints(
   rows: { readonly asked?: number | undefined; readonly naive: number },
 ): Promise<PointSource> {
   if (engine === 'differences' && carriesDifferences(model)) {
-    const bundle = await openBundle(model, [place]);
+    const own = place.bundle ? null : await openBundle(model, [place]);
+    const bundle = place.bundle ?? own!;
     const { plain, rounding } = place;
     return {
       async run(points, onProgress) {
@@ -94,7 +97,7 @@ export async function openPoints(
           return changedTarget(plain, row as Record<(typeof names)[number], number>, rounding);
         });
       },
-      [Symbol.dispose]: () => bundle.dispose(),
+      [Symbol.dispose]: () => own?.dispose(),
     };
   }
   if (engine === 'rows' && model instanceof StreamedModel) {

@@ -24,6 +24,7 @@ import { neuronGradients } from './gradients.ts';
 import { LARGEST_SHIFT } from './grid.ts';
 import { type Neuron, neuronAt, resolveSite, SITES, siteHook } from './neuron.ts';
 import { checkProbe, checkTarget, type Probe, probeRows, targetValues, tokenField } from './predict.ts';
+import { checkRecord, type PromptRecord, recordField } from './record.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
 export interface SteerOptions {
@@ -39,6 +40,8 @@ export interface SteerOptions {
   /** How near is near enough; default 0.01. */
   readonly tolerance?: number;
   readonly site?: Site | 'paper';
+  /** The prompt's run for this target, where it is there already. */
+  readonly record?: PromptRecord | undefined;
   /** Told after each round. */
   readonly onRound?: (round: SteerRound) => void;
 }
@@ -52,6 +55,7 @@ export const steerOptions = optionsSchema<SteerOptions>({
   rounds: whole(1),
   tolerance: between(0, 1),
   site: one(SITES),
+  record: recordField,
   onRound: callback(),
 });
 
@@ -106,7 +110,9 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   checkTarget(target, model.sizes.vocabulary);
   const site = resolveSite(options.site ?? 'paper', model);
   // Log-odds change more evenly with a shift than p does near 0 and 1, and are as good a goal.
-  const plain = await neuronGradients(model, probe, { target, site, of: 'prob' });
+  const { record } = options;
+  checkRecord('steer', model, probe, { record, target, neuronPosition: probe.position });
+  const plain = await neuronGradients(model, probe, { target, site, of: 'prob', record });
   const before = plain.p;
   const order = Array.from(plain.neurgrad.keys())
     .sort((a, b) => Math.abs(plain.neurgrad[b]!) - Math.abs(plain.neurgrad[a]!) || a - b)

@@ -27,7 +27,7 @@ import { rowTokens } from '../models/kvCache.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
 import { objectiveValue } from '../models/run.ts';
 import { Transformer } from '../models/transformer.ts';
-import { type PlainRun, plainRun } from './gradients.ts';
+import { type PlainRun, plainRun } from './plainRun.ts';
 import { differentiated, type Probe, targetValues } from './predict.ts';
 import { Repeated, type RunNumbers, type RunTensors, WORTH } from './repeated.ts';
 import { spreadOf } from './rounding.ts';

@@ -31,22 +31,19 @@ import {
 import { Ladder } from './curve/grow.ts';
 import type { Response } from './curve/response.ts';
 import { growCurves } from './curve/sweep.ts';
-import type { DifferenceModel } from './difference/bundle.ts';
-import { type ChangedTarget, sweepSums } from './difference/sweep.ts';
-import { plainPrefix, probeHooks } from './gradients.ts';
+import type { Bundle } from './difference/bundle.ts';
+import type { ChangedTarget } from './difference/sweep.ts';
+import { curveSums } from './difference/wave.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
 import { openPoints, POINT_ENGINES, type PointEngine, type PointSource, pointEngine } from './points.ts';
-import {
-  checkProbe,
-  checkTarget,
-  neuronPosition,
-  type Probe,
-  targetOrArgmax,
-  tokenField,
-} from './predict.ts';
+import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
+import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
 import { roundingOf } from './rounding.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitOptions, fitSums, RANGE_SLACK } from './statistics.ts';
+
+/** Shifts but 0 from which on `auto` is `curve`: most curves of fewer are not known before half of them are run, from where on all are. */
+export const CURVE_SHIFTS = 12;
 
 /** What a sweep can run by. */
 export const SWEEP_ENGINES = [...POINT_ENGINES, 'curve'] as const;
@@ -74,16 +71,19 @@ export interface SweepOptions {
   /**
    * What runs the shifts: `naive` full forwards; `rows` rows behind a cache, where the weights are on disk; `differences` carries
    * differences through the rest of the model. `curve` runs, by the best of these, as many shifts of a neuron as make its whole
-   * curve known, and says to what bound. `auto`, the default, is the best one that runs all. The result says which ran.
+   * curve known, and says to what bound. `auto`, the default, is `curve` where that can run fewer, from 12 shifts on and with all weights on
+   * the device, else the best one that runs all. The result says which ran.
    */
   readonly engine?: SweepEngine | 'auto';
-  /** Of `curve`: error that a value may have where its shift was not run, as a share of p, of log p and logits absolute; the noise where
+  /** Of curves: error that a value may have where its shift was not run, as a share of p, of log p and logits absolute; the noise where
    * that is larger. Default 1e-6. */
   readonly tolerance?: number;
-  /** Default true. False: slope and r alone, reduced on the device where it carries differences; `p` and `values` are empty. */
+  /** Default true. False: slope and r alone, which `differences` reduce on the device; `p` and `values` are empty. */
   readonly points?: boolean;
   /** Most batch rows of one pass; default 64, fewer where a row is large. */
   readonly rowsPerPass?: number;
+  /** The prompt's run, where it is there already; its target and position are the default then. */
+  readonly record?: PromptRecord | undefined;
   /** Told after each pass how many of all rows are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
@@ -100,6 +100,7 @@ export const sweepOptions = optionsSchema<SweepOptions>({
   tolerance: between(0, 1, 'a number above 0 and at most 1', false),
   points: flag,
   rowsPerPass: whole(1),
+  record: recordField,
   onProgress: callback(),
 });
 
@@ -252,17 +253,30 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
     rowsThatFit(model.description, { tokens: probe.ids.length, keys: probe.ids.length, ...PASS });
   if (neurons.length === 0) throw new UserError('neuron', 'no neurons to sweep');
   checkFitRange(shifts, fit.range);
-  const at = neuronPosition(probe, options.neuronPosition);
+  const at = neuronPosition(probe, options.neuronPosition ?? options.record?.neuronPosition);
+  const moved = shifts.filter((shift) => shift !== 0);
   const { engine: asked = 'auto' } = options;
-  const curved = asked === 'curve';
+  // Weights that are on disk are read anew for each round of curves.
+  const curved =
+    asked === 'curve' || (asked === 'auto' && moved.length >= CURVE_SHIFTS && model.running === 'resident');
   const by = pointEngine(model, { probe, at }, asked === 'auto' || curved ? null : asked);
   if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
-  using prefix = by === 'differences' ? plainPrefix(model, probe, at) : null;
-  const target = await targetOrArgmax(model, probe, options.target, prefix);
+  checkRecord('sweep', model, probe, options);
 
   const names = [...new Set(neurons.map((neuron) => siteHook(neuron.layer, neuron.site)))];
-  const base = await probeHooks(model, probe, at, names, of, target, true, prefix);
-  const moved = shifts.filter((shift) => shift !== 0);
+  using own = options.record
+    ? null
+    : await openRecord(model, probe, {
+        at,
+        names,
+        of,
+        target: options.target,
+        differences: by === 'differences',
+      });
+  const record = options.record ?? own!;
+  const { target } = record;
+  const bundle = by === 'differences' ? record.bundle : null;
+  const base = record.hooks(names, of);
   const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
   const axis = (neuron: Neuron): 1 | -1 => {
     const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
@@ -270,19 +284,19 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   };
   const gradientOf = ({ layer, site, index }: Neuron): number =>
     base.gradient.get(siteHook(layer, site))![index]!;
-  const place = { probe, at, target, prefix, plain: base.target, rounding };
+  const place = { probe, at, target, bundle, plain: base.target, rounding };
   const whole = { ran: moved.length, bound: 0, response: null };
   let rows = neurons.length * moved.length;
 
   /** Slope and r by sums made on the device; no point is read. */
-  const bySums = async (carrier: DifferenceModel): Promise<Measured[]> => {
+  const bySums = async (base: Bundle): Promise<Measured[]> => {
     const along = neurons.map(axis);
     const { includeZero } = fit;
     const curves = { neurons, along, shifts: moved, of, rounding, range: fit.range, includeZero };
     const passes = { rowsPerPass: options.rowsPerPass, onProgress: options.onProgress };
-    return (await sweepSums(carrier, place, curves, passes)).map((sums) => {
+    return (await curveSums(base, curves, passes)).map((sums) => {
       // Sums of p are for a plain p of 1, which float32 may not hold.
-      const scale = of === 'prob' ? base.target.prob : 1;
+      const scale = of === 'prob' ? record.p : 1;
       const line = fitSums(shifts, sums, fit);
       return {
         ...line,
@@ -326,8 +340,8 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
   };
 
   let measured: Measured[];
-  if (!curved && options.points === false && by === 'differences') {
-    measured = await bySums(model as DifferenceModel);
+  if (!curved && options.points === false && bundle) {
+    measured = await bySums(bundle);
   } else {
     using source = await openPoints(model, by, place, { asked: options.rowsPerPass, naive: rowsPerPass });
     measured = await (curved ? byCurves(source) : byPoints(source));

@@ -166,7 +166,7 @@ export async function verifyExact(
     const target = (await predict(model, probe, 1))[0]!.id;
     const neurons = draw(model, options, number);
     const common = { neurons, target, shifts: [-2, step, 0.5, 2], direction: 'plain' as const };
-    const fast = await sweep(model, probe, common);
+    const fast = await sweep(model, probe, { ...common, engine: 'differences' });
     const naive = await sweep(model, probe, {
       ...common,
       engine: 'naive',

@@ -7,17 +7,21 @@ import { checkFolder, makeFolder, writeTogether, writeWhole } from '../../engine
 import { Lock } from '../../engine/lock.ts';
 import { digestOf } from '../../models/seal.ts';
 import { showToken, tokenText } from '../../models/tokenText.ts';
+import { checkResponse } from '../../neurgrad/curve/response.ts';
 import {
   type AtlasNeuron,
   atlas,
   formatNeuron,
   mean,
+  type PromptRecord,
   pearson,
+  type Response,
+  recordPrompt,
   resolveSite,
   targetOrArgmax,
 } from '../../neurgrad/index.ts';
 import { stampModel } from '../../neurgrad/study/folder.ts';
-import { type Column, encodePart, readPart } from '../../neurgrad/study/part.ts';
+import { type Column, encodePart, type ObjectColumn, readWholePart } from '../../neurgrad/study/part.ts';
 import { ATLAS_COLUMNS, type AtlasRow, atlasPage } from '../atlasPage.ts';
 import {
   type ConventionOptions,
@@ -71,12 +75,13 @@ export function addAtlas(program: Command): void {
 Example:
   neurgrad atlas --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --out runs/france
 
-The folder holds layer-N.parquet as each layer is done; then atlas.parquet, a row a neuron, and atlas.html, a map of NeurGrad, G_E and linear range.`,
+The folder holds layer-N.parquet as each layer is done; then atlas.parquet, a row a neuron, and atlas.html, a map of NeurGrad, G_E and linear range.
+Column response is the neuron's whole curve as JSON, which the library's responseAt evaluates at any shift; null where all shifts were run.`,
     )
     .action(runAtlas);
 }
 
-const NAMES = Object.keys(ATLAS_COLUMNS) as (keyof AtlasRow)[];
+const NAMES = Object.keys(ATLAS_COLUMNS) as (keyof typeof ATLAS_COLUMNS)[];
 
 const rowOf = (neuron: AtlasNeuron): AtlasRow => ({
   ...neuron,
@@ -84,8 +89,26 @@ const rowOf = (neuron: AtlasNeuron): AtlasRow => ({
   flat: neuron.flat ? 1 : 0,
 });
 
-const columnsOf = (rows: readonly AtlasRow[]): Column[] =>
-  NAMES.map((name) => ({ name, type: ATLAS_COLUMNS[name], data: rows.map((row) => row[name]) }));
+const columnsOf = (rows: readonly AtlasRow[]): (Column | ObjectColumn)[] => [
+  ...NAMES.map((name) => ({ name, type: ATLAS_COLUMNS[name], data: rows.map((row) => row[name]) })),
+  { name: 'response', type: 'JSON', data: rows.map(({ response }) => response) },
+];
+
+/** The rows of a layer that is there. @throws DamagedFile, UserError where they are none. */
+async function readLayer(path: string, about: string, unit: string): Promise<AtlasRow[]> {
+  const { numbers, objects } = await readWholePart(path, about, unit);
+  return Array.from(numbers.get('index')!, (_, i) => {
+    const response = (objects.get('response')?.[i] ?? null) as Response | null;
+    if (response) checkResponse(path, response);
+    return {
+      ...(Object.fromEntries(NAMES.map((name) => [name, numbers.get(name)![i]!])) as Omit<
+        AtlasRow,
+        'response'
+      >),
+      response,
+    };
+  });
+}
 
 async function runAtlas(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
@@ -116,24 +139,27 @@ async function runAtlas(options: Options): Promise<void> {
       const rows: AtlasRow[] = [];
       const progress = startProgress('atlas', 'neurons');
       let found = 0;
+      let record: PromptRecord | undefined;
       try {
         for (let layer = 0; layer < layers; layer++) {
           const path = join(options.out, `layer-${layer}.parquet`);
           const unit = `layer-${layer}`;
           if (existsSync(path)) {
-            const part = await readPart(path, about, unit);
-            for (let i = 0; i < width; i++)
-              rows.push(Object.fromEntries(NAMES.map((name) => [name, part.get(name)![i]!])) as AtlasRow);
+            rows.push(...(await readLayer(path, about, unit)));
             found++;
           } else {
-            const neurons = await held.run(({ model }) =>
-              atlas(model, prompt, {
+            const neurons = await held.run(async ({ model }) => {
+              // One backward for all layers; on another device, anew.
+              if (record?.model !== model)
+                record = await recordPrompt(model, prompt, { target, of, sites: [site] });
+              return atlas(model, prompt, {
                 ...asked,
+                record,
                 layers: [layer],
                 onProgress: (done, all) =>
                   progress.update(layer * width + Math.round((width * done) / all), layers * width),
-              }),
-            );
+              });
+            });
             const own = neurons.map(rowOf);
             writeWhole(path, encodePart(about, unit, columnsOf(own)));
             rows.push(...own);
@@ -142,6 +168,7 @@ async function runAtlas(options: Options): Promise<void> {
         }
       } finally {
         progress.stop();
+        record?.dispose();
       }
       const token = tokenText(tokenizer, target);
       const summary = {

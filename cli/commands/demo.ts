@@ -8,6 +8,7 @@ import { showToken } from '../../models/tokenText.ts';
 import { describeConventions, formatNeuron, maskToken } from '../../neurgrad/index.ts';
 import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 
+import { engineOf } from '../engineWords.ts';
 import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
 import { openOutput, toJson } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
@@ -160,6 +161,6 @@ function summarise({ study }: Report, defaultSite: Study['conventions']['site'])
       [compared('random draw', comparison.random), compared('all swept', comparison.all)],
     ),
     `\nlinear (|r| >= 0.95 within ±2): ${withInterval(study.linearShare, (part) => `${(100 * part).toFixed(1)}%`)} of the random draw`,
-    `${describeConventions(study.conventions)}, engine ${study.sweep.engine}, seed ${study.seed}`,
+    `${describeConventions(study.conventions)}, engine ${engineOf(study.sweep)}, seed ${study.seed}`,
   ].join('\n');
 }

@@ -16,6 +16,7 @@ import {
   sweep,
 } from '../../neurgrad/index.ts';
 import { checkFitRange } from '../../neurgrad/sweep.ts';
+import { engineOf } from '../engineWords.ts';
 import { readSelection } from '../neurons.ts';
 import {
   type ConventionOptions,
@@ -105,14 +106,13 @@ export function addSweep(program: Command): void {
     new Option('--intercept', 'fit a line with intercept in place of one through the origin'),
     new Option(
       '--engine <name>',
-      'naive: full forward passes; rows: rows behind a cache, for weights on disk; differences: differences to the plain pass; curve: as few shifts as make the curve known; auto: the best that runs all',
+      'naive: full forward passes; rows: rows behind a cache, for weights on disk; differences: differences to the plain pass; curve: as few shifts as make the curve known; auto: curve from 12 shifts on, else the best that runs all',
     )
       .choices(['auto', ...SWEEP_ENGINES])
       .default('auto'),
-    new Option(
-      '--tolerance <share>',
-      'with --engine curve: error of p, as a share of it; default 1e-6',
-    ).argParser(positive),
+    new Option('--tolerance <share>', 'of curves: error of p, as a share of it; default 1e-6').argParser(
+      positive,
+    ),
     ...resultOptions(' (of one prompt without --format: the JSON document)'),
     ...weightsOptions(),
   )
@@ -132,15 +132,6 @@ JSON: {"target", "neurons": [{"layer", "index", "site", "activation", "gradient"
 "linear", "shifts", "p", "ran", "bound", "response"}], "engine", "by", "conventions", …}`,
     )
     .action(runSweep);
-}
-
-/** What ran, and what of. */
-function engineOf({ engine, by, neurons }: Sweep): string {
-  if (engine !== 'curve') return engine;
-  const ran = neurons.reduce((sum, neuron) => sum + neuron.ran, 0);
-  const asked = neurons.reduce((sum, neuron) => sum + neuron.shifts.length - 1, 0);
-  const bound = Math.max(...neurons.map((neuron) => neuron.bound));
-  return `curve by ${by}: ${ran} of ${asked} points run, the others within ${figure(bound, 2)}`;
 }
 
 async function runSweep(options: Options): Promise<void> {

@@ -20,7 +20,7 @@ import { disown } from '../../engine/scope.ts';
 import { feedForwardOf } from '../../models/description.ts';
 import type { Keep } from '../../models/hooks.ts';
 import { type Prefix, runRows } from '../../models/kvCache.ts';
-import type { LanguageModel } from '../../models/model.ts';
+import type { LanguageModel, Objective, RunOptions, RunResult } from '../../models/model.ts';
 import { checkInput, runChecked } from '../../models/run.ts';
 import { Transformer } from '../../models/transformer.ts';
 import type { Probe } from '../predict.ts';
@@ -89,12 +89,20 @@ export interface Bundle extends Disposable {
   dispose(): void;
 }
 
-/** One plain forward a prompt, its values kept; the cases' caches go. The caller disposes of the bundle; where it throws, nothing is left. */
-export async function openBundle(model: DifferenceModel, cases: readonly SweepCase[]): Promise<Bundle> {
+/**
+ * One plain forward a prompt, its values kept; the cases' caches go. The caller disposes of the bundle; where it throws, nothing is left.
+ * @param recorded runs that have been made with {@link keepRun}, a case each, which stay the caller's.
+ */
+export async function openBundle(
+  model: DifferenceModel,
+  cases: readonly SweepCase[],
+  recorded?: readonly KeptRun[],
+): Promise<Bundle> {
   /** All that is made on the way, to be freed where a later step fails. */
   const made: Tensor[] = [];
+  for (const { kept } of recorded ?? []) for (const slots of kept) made.push(...slots.values());
   try {
-    return await makeBundle(model, cases, (t) => {
+    return await makeBundle(model, cases, recorded, (t) => {
       made.push(t);
       return t;
     });
@@ -106,49 +114,101 @@ export async function openBundle(model: DifferenceModel, cases: readonly SweepCa
   }
 }
 
-async function makeBundle(
-  model: DifferenceModel,
-  cases: readonly SweepCase[],
-  hold: (made: Tensor) => Tensor,
-): Promise<Bundle> {
-  const { causal, sizes, description } = model;
-  const feedForward = feedForwardOf(description);
-  const places: CasePlace[] = [];
-  const parts: Map<string, Tensor>[][] = [];
-  const logitRows: Tensor[] = [];
-  let [queryStart, keyStart, patternStart] = [0, 0, 0];
-  for (const { probe, at, target, prefix } of cases) {
-    const read = probe.position;
-    const keys = causal ? read + 1 : probe.ids.length;
-    const [low, high] = causal ? [Math.min(at, read), read + 1] : [0, keys];
-    places.push({ at, read, target, low, high, keys, queryStart, keyStart, patternStart });
-    queryStart += high - low;
-    keyStart += keys;
-    patternStart += (high - low) * sizes.heads * keys;
+/** A plain run of a prompt, and the values of each layer, and of the head, that differences start from. */
+export interface KeptRun {
+  readonly run: RunResult;
+  /** Of a bundle made of it. */
+  readonly kept: readonly Map<string, Tensor>[];
+}
 
-    const past = prefix?.length ? prefix : null;
-    const input: Probe = causal ? { ids: probe.ids.slice(0, keys), position: read } : probe;
-    const kept = Array.from({ length: sizes.layers + 1 }, () => new Map<string, Tensor>());
-    const keep: Keep = (layer, slot, value) => {
-      // Embeddings do not change.
-      if (layer < 0) return;
-      const part = scope(() => {
+/** Positions of a case whose values can change, [low, high), and the keys that a query may see. */
+function reachOf({ causal }: DifferenceModel, { probe, at }: Pick<SweepCase, 'probe' | 'at'>) {
+  const read = probe.position;
+  const keys = causal ? read + 1 : probe.ids.length;
+  const [low, high] = causal ? [Math.min(at, read), read + 1] : [0, keys];
+  return { read, keys, low, high };
+}
+
+/** Runs a prompt plain, and where that is asked for back. @param hold is told of each tensor kept. */
+export function keepRun(
+  model: DifferenceModel,
+  { probe, at, prefix }: Omit<SweepCase, 'target'>,
+  hold: (made: Tensor) => Tensor,
+  asked: Pick<RunOptions, 'capture'> & { readonly grad?: { at: readonly string[]; of: Objective } } = {},
+): KeptRun {
+  const { causal, sizes } = model;
+  const { read, keys, low, high } = reachOf(model, { probe, at });
+  const past = prefix?.length ? prefix : null;
+  const input: Probe = causal ? { ids: probe.ids.slice(0, keys), position: read } : probe;
+  const kept = Array.from({ length: sizes.layers + 1 }, () => new Map<string, Tensor>());
+  const keep: Keep = (layer, slot, value) => {
+    // Embeddings do not change.
+    if (layer < 0) return;
+    const part = noGrad(() =>
+      scope(() => {
         if (layer === sizes.layers) return slice(value, [], []);
         if (!past) return tokensOf(value, slot, low, high, keys);
         const own = tokensOf(value, slot, 0, 1, slot === 'pattern' ? keys : 1);
         const before = slot === 'k' ? past.keys(layer) : slot === 'v' ? past.values(layer) : null;
         return before ? concat([reshape(permute(before, [1, 0, 2]), [read, own.dim(1)]), own], 0) : own;
-      });
-      disown(part);
-      kept[layer]!.set(slot, hold(part));
-    };
-    using run = noGrad(() =>
-      past
-        ? runRows(model, [{ prefix: past, ids: [probe.ids[read]!] }], {}, keep)
-        : runChecked(model, checkInput(probeRows(input), model.description), { logits: [read] }, keep),
+      }),
     );
-    logitRows.push(hold(run.logits.detach()));
-    parts.push(kept);
+    disown(part);
+    kept[layer]!.set(slot, hold(part));
+  };
+  const { grad, ...others } = asked;
+  const run = (): RunResult =>
+    past
+      ? runRows(
+          model,
+          [{ prefix: past, ids: [probe.ids[read]!] }],
+          {
+            ...others,
+            ...(grad ? { grad: { at: grad.at, of: { of: grad.of.of, target: grad.of.target } } } : {}),
+          },
+          keep,
+        )
+      : runChecked(
+          model,
+          checkInput(probeRows(input), model.description),
+          { ...others, ...(grad ? { grad } : {}), logits: [read] },
+          keep,
+        );
+  return { run: grad ? run() : noGrad(run), kept };
+}
+
+async function makeBundle(
+  model: DifferenceModel,
+  cases: readonly SweepCase[],
+  recorded: readonly KeptRun[] | undefined,
+  hold: (made: Tensor) => Tensor,
+): Promise<Bundle> {
+  const { sizes, description } = model;
+  const feedForward = feedForwardOf(description);
+  const places: CasePlace[] = [];
+  const parts: (readonly Map<string, Tensor>[])[] = [];
+  const logitRows: Tensor[] = [];
+  let [queryStart, keyStart, patternStart] = [0, 0, 0];
+  for (const [number, one] of cases.entries()) {
+    const { read, keys, low, high } = reachOf(model, one);
+    places.push({
+      ...{ at: one.at, read, target: one.target, low, high, keys },
+      queryStart,
+      keyStart,
+      patternStart,
+    });
+    queryStart += high - low;
+    keyStart += keys;
+    patternStart += (high - low) * sizes.heads * keys;
+    const own = recorded ? null : keepRun(model, one, hold);
+    try {
+      const { run, kept } = own ?? recorded![number]!;
+      // A handle of the bundle's own.
+      logitRows.push(hold(run.logits.detach()));
+      parts.push(kept);
+    } finally {
+      own?.run.dispose();
+    }
   }
 
   const layers = parts[0]!.map(

@@ -3,8 +3,6 @@
 import type { TARGET_FIELDS } from '../../kernels/difference.ts';
 import type { Quantity } from '../../models/model.ts';
 import type { Rounding } from '../rounding.ts';
-import { type DifferenceModel, openBundle, type SweepCase } from './bundle.ts';
-import { type Curves, curveSums, type RowOptions } from './wave.ts';
 
 /** One shift's target: its values, how far they are from the plain ones, and what of that may be rounding. */
 export interface ChangedTarget {
@@ -35,15 +33,4 @@ export function changedTarget(
       logit: rounding.single * row.size + rounding.shift * row.alongLogit,
     },
   };
-}
-
-/** The sums that slope and r are made of, for each neuron, and nothing of its points. */
-export async function sweepSums(
-  model: DifferenceModel,
-  sweepCase: SweepCase,
-  curves: Curves,
-  options: RowOptions = {},
-): ReturnType<typeof curveSums> {
-  using bundle = await openBundle(model, [sweepCase]);
-  return await curveSums(bundle, curves, options);
 }

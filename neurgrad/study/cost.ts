@@ -8,11 +8,12 @@
  */
 
 import type { LanguageModel } from '../../models/model.ts';
-import { neuronGradients, probeHooks } from '../gradients.ts';
+import { neuronGradients } from '../gradients.ts';
 import { type Endpoints, integrateLayers } from '../integrated.ts';
 import { median, medianInterval } from '../intervals.ts';
 import { checkNumbers } from '../lists.ts';
 import { resolveSite, siteHook } from '../neuron.ts';
+import { probeHooks } from '../plainRun.ts';
 import { checkProbe } from '../predict.ts';
 import { beginsRows } from '../suffixRows.ts';
 import type { Column, Part } from './part.ts';

@@ -68,7 +68,7 @@ export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0)
       ? await timed(() => integrateLayers(model, prompt, { site, target, of: plan.of, steps, layers: [0] }))
       : 0;
   const integrated = { prompts: wanted, seconds: layer * model.sizes.layers };
-  // Ten columns of 8 or 4 bytes and 4 bytes a shift; a few kB of names and statistics a file.
+  // Twelve columns of 8 or 4 bytes and 4 bytes a shift; a few kB of names and statistics a file.
   const bytes = units.reduce(
     (sum, unit) => sum + 4 * unitPoints(plan, unit) + 80 * plan.neurons.perPrompt + 6000,
     0,

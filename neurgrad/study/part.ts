@@ -18,7 +18,14 @@ export interface Column {
   readonly data: ArrayLike<number>;
 }
 
-const columnList = list<Column>(
+/** One column of plain objects, or nulls. */
+export interface ObjectColumn {
+  readonly name: string;
+  readonly type: 'JSON';
+  readonly data: readonly (object | null)[];
+}
+
+const columnList = list<Column | ObjectColumn>(
   like((value) => {
     const { name, type, data } = (value ?? {}) as Partial<Column>;
     return typeof name === 'string' && typeof type === 'string' && typeof data?.length === 'number';
@@ -26,18 +33,27 @@ const columnList = list<Column>(
   'a list of columns: [{ name, type, data }]',
 );
 
-/** Columns by name. */
+/** Columns of numbers by name. */
 export type Part = ReadonlyMap<string, Float64Array>;
+/** A part, and its columns of objects, which a stranger may have written. */
+export interface WholePart {
+  readonly numbers: Part;
+  readonly objects: ReadonlyMap<string, readonly unknown[]>;
+}
 
 const KEY = 'neurgrad';
 /** A part as file bytes. `study` is the hash of plan and models. */
-export function encodePart(study: string, unit: string, columns: readonly Column[]): Uint8Array {
+export function encodePart(
+  study: string,
+  unit: string,
+  columns: readonly (Column | ObjectColumn)[],
+): Uint8Array {
   checkValue('encodePart', 'study', text, study);
   checkValue('encodePart', 'unit', text, unit);
   checkValue('encodePart', 'columns', columnList, columns);
   const file = Buffer.from(
     parquetWriteBuffer({
-      columnData: columns.map(({ name, type, data }) => ({ name, type, data: Array.from(data) })),
+      columnData: columns.map(({ name, type, data }) => ({ name, type, data: Array.from<unknown>(data) })),
       kvMetadata: [...partMetadata(study, unit)],
     }),
   );
@@ -55,8 +71,13 @@ export function partMetadata(study: string, unit: string): readonly { key: strin
   ];
 }
 
-/** @throws DamagedFile where the file is cut short, changed, or of another study or unit. */
+/** The numbers of a part. @throws DamagedFile where the file is cut short, changed, or of another study or unit. */
 export async function readPart(path: string, study: string, unit: string): Promise<Part> {
+  return (await readWholePart(path, study, unit)).numbers;
+}
+
+/** @throws DamagedFile as {@link readPart}. */
+export async function readWholePart(path: string, study: string, unit: string): Promise<WholePart> {
   checkValue('readPart', 'path', text, path);
   checkValue('readPart', 'study', text, study);
   checkValue('readPart', 'unit', text, unit);
@@ -69,7 +90,7 @@ export async function readPart(path: string, study: string, unit: string): Promi
   checkSeal(path, bytes, 'last');
   const damaged = (what: string, cause?: unknown): DamagedFile => new DamagedFile(path, what, cause);
   // Whole, so written here; but anybody can write a digest.
-  const { about, columns } = await decode(bytes).catch((cause) => {
+  const { about, ...columns } = await decode(bytes).catch((cause) => {
     throw damaged(`is not a part of a study (${(cause as Error).message})`, cause);
   });
   if (about.study !== study) throw damaged('belongs to another plan or model');
@@ -81,7 +102,7 @@ export async function readPart(path: string, study: string, unit: string): Promi
 interface Decoded {
   readonly about: { readonly study?: unknown; readonly unit?: unknown };
   readonly names: readonly string[];
-  readonly columns: readonly Float64Array[];
+  readonly columns: readonly (Float64Array | readonly unknown[])[];
 }
 
 const PROGRAM = `
@@ -92,8 +113,12 @@ process.on('message', async ({ library, bytes }) => {
     const metadata = parquetMetadata(file);
     const about = JSON.parse(metadata.key_value_metadata.find(({ key }) => key === '${KEY}').value) ?? {};
     const rows = await parquetReadObjects({ file, metadata });
-    const names = metadata.schema.slice(1).map(({ name }) => name);
-    const columns = names.map((name) => Float64Array.from(rows, (row) => Number(row[name])));
+    const fields = metadata.schema.slice(1);
+    const names = fields.map(({ name }) => name);
+    const columns = fields.map(({ name, converted_type }) =>
+      converted_type === 'JSON'
+        ? rows.map((row) => row[name] ?? null)
+        : Float64Array.from(rows, (row) => Number(row[name])));
     process.send({ value: { about, names, columns } });
   } catch {
     process.send({ reason: 'it is none' });
@@ -106,7 +131,13 @@ const BOUNDS = { seconds: 30, mebibytes: 2048 };
 const decoder = new BoundedService<{ library: string; bytes: Uint8Array }, Decoded>(PROGRAM, BOUNDS);
 
 /** In a process apart: a stranger's file with a digest of its own may still keep its reader busy for ever. */
-async function decode(bytes: Buffer): Promise<Omit<Decoded, 'names' | 'columns'> & { columns: Part }> {
+async function decode(bytes: Buffer): Promise<Pick<Decoded, 'about'> & WholePart> {
   const { about, names, columns } = await decoder.ask({ library: await addressOf('hyparquet'), bytes });
-  return { about, columns: new Map(names.map((name, i) => [name, columns[i]!])) };
+  const numbers = new Map<string, Float64Array>();
+  const objects = new Map<string, readonly unknown[]>();
+  for (const [i, column] of columns.entries()) {
+    if (column instanceof Float64Array) numbers.set(names[i]!, column);
+    else objects.set(names[i]!, column);
+  }
+  return { about, numbers, objects };
 }

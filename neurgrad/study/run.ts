@@ -227,6 +227,9 @@ async function runUnit(
     ).map((name) => column(name, 'DOUBLE', (i) => curves[i]![name])),
     column('flat', 'INT32', (i) => (curves[i]!.flat ? 1 : 0)),
     column('linear', 'INT32', (i) => (curves[i]!.linear ? 1 : 0)),
+    // Points that were run, and what those that were not may be off by.
+    column('ran', 'INT32', (i) => curves[i]!.ran),
+    column('bound', 'DOUBLE', (i) => curves[i]!.bound),
     ...ranges.map((range) => column(`r${range}`, 'DOUBLE', (i) => cut(curves[i]!, range).r)),
     ...(ig
       ? [column('ig', 'DOUBLE', (i) => ig[i]!.value), column('igNoise', 'DOUBLE', (i) => ig[i]!.noise)]

@@ -86,6 +86,8 @@ export interface ModelSummary {
   readonly figurePrompts: number;
   readonly activations: { readonly negative: number; readonly zero: number };
   readonly flat: number;
+  /** Points of the tables' curves that were run, of those asked for; the others were known to a bound. Null of parts that do not say. */
+  readonly points: { readonly ran: number; readonly asked: number } | null;
   /** Pairs whose G_C, or IG, is no larger than its noise: they say nothing, not even by their sign. Null where none was stored. */
   readonly belowNoise: { readonly gradient: number | null; readonly ig: number | null };
   readonly cost: Costs | null;
@@ -243,6 +245,12 @@ function summariseModel(
       zero: activation.filter((a) => a === 0).length,
     },
     flat: column(table, 'flat').reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0),
+    points: table.every((part) => part.has('ran'))
+      ? {
+          ran: column(table, 'ran').reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0),
+          asked: table.reduce((sum, part) => sum + part.get('ran')!.length * shiftsOf(part).length, 0),
+        }
+      : null,
     belowNoise: {
       gradient: countBelow(table, 'gradient', 'gradientNoise'),
       ig: countBelow(withIg, 'ig', 'igNoise'),

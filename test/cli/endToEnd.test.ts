@@ -221,7 +221,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
     const report = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
     expect(report.model.sha256['model.safetensors']).toMatch(/^[0-9a-f]{64}$/);
     expect(report.study.target.token).toBe('italy');
-    expect(report.study.sweep.engine).toBe('differences');
+    expect(report.study.sweep).toMatchObject({ engine: 'curve', by: 'differences' });
     expect(report.study.comparison.all.pearson.value).toBeGreaterThan(0.9);
     const drawn = report.study.sweep.neurons.filter(({ chosen }: { chosen: string }) => chosen === 'random');
     expect(drawn).toHaveLength(4);

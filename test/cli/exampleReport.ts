@@ -105,7 +105,7 @@ export function exampleReport(text = 'The capital of <b>France</b> & co is [MASK
         negative: [],
         seconds: 0.12,
       },
-      sweep: { engine: 'naive', rows: 1301, seconds: 4.5, fit: { range: 2 }, neurons },
+      sweep: { engine: 'naive', by: 'naive', rows: 1301, seconds: 4.5, fit: { range: 2 }, neurons },
       comparison: { random: comparison, all: { ...comparison, neurons: 13 } },
       linearShare: estimate(0.975, 0.04),
       straightness: [0.2, 2, 4, 10].map((range) => ({ range, meanR: estimate(1 - range / 50, range / 200) })),

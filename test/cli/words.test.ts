@@ -59,7 +59,7 @@ describe('words of a byte-level vocabulary', { timeout: 60_000 }, () => {
     expect(JSON.parse(found.out)).toMatchObject({ position: 3, target: { token: 'ĠParis', text: ' Paris' } });
     const sweep = await neurgrad('sweep', ...about, '--neurons', 'L1.N3');
     clean(sweep);
-    expect(JSON.parse(sweep.out)).toMatchObject({ engine: 'differences', target: { id: 7 } });
+    expect(JSON.parse(sweep.out)).toMatchObject({ engine: 'curve', by: 'differences', target: { id: 7 } });
   });
 
   it('gradients, sweep and steer name the target by its text', async () => {

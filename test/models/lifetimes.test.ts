@@ -20,6 +20,7 @@ import {
 import { checkInput } from '../../models/run.ts';
 import { Worker } from '../../models/splitWorker.ts';
 import { openBundle } from '../../neurgrad/difference/index.ts';
+import { recordPrompt } from '../../neurgrad/record.ts';
 import { heldBytes } from '../engine/support.ts';
 
 const LLAMA = 'test/golden/models/llama-tied';
@@ -73,6 +74,16 @@ describe('openBundle', () => {
     }));
     const failures = await failEverywhere(device, async () => (await openBundle(model, cases)).dispose(), 5);
     expect(failures).toBeGreaterThan(20);
+    model.dispose();
+  });
+  test.each([LLAMA, BERT])('%s: and of a record', async (folder) => {
+    const model = await loadModelWeights(await localFolder(folder), device);
+    model.extend(INPUT.ids[0]!.length);
+    for (const position of [2, INPUT.ids[0]!.length - 1]) {
+      const probe = { ids: INPUT.ids[0]!, position };
+      const work = async () => (await recordPrompt(model, probe, { target: 3 })).dispose();
+      expect(await failEverywhere(device, work, 7)).toBeGreaterThan(20);
+    }
     model.dispose();
   });
 });

@@ -7,7 +7,7 @@ import { parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadModel } from '../../models/index.ts';
 import { atlas } from '../../neurgrad/atlas.ts';
-import type { Response } from '../../neurgrad/curve/response.ts';
+import { type Response, responseAt } from '../../neurgrad/curve/response.ts';
 import { linearRange, turningPoints } from '../../neurgrad/curve/shape.ts';
 import { shiftGrid } from '../../neurgrad/grid.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
@@ -130,6 +130,14 @@ describe('the command', { timeout: 120_000 }, () => {
     });
     expect(rows.length).toBe(860);
     expect(rows[859]).toMatchObject({ layer: 4, index: 171 });
+    // Curves as coefficients, to be evaluated by whoever reads the file.
+    const known = rows.filter(({ response }) => response !== null);
+    expect(known.length).toBeGreaterThan(0);
+    for (const { response, slope, bound } of known.slice(0, 50)) {
+      const s = 0.001;
+      const near = (responseAt(response, s, 'prob') - responseAt(response, -s, 'prob')) / (2 * s);
+      expect(Number.isFinite(near) && Number.isFinite(slope) && bound > 0).toBe(true);
+    }
   });
   it('takes no other prompt’s layers, and no damaged ones', async () => {
     const other = await run('Lily');

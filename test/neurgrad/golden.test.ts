@@ -47,9 +47,9 @@ describe.each(named(CASES))('%s', { timeout: 120_000 }, (name, golden) => {
       const { pad, target, ...probe } = inputs.prompt(row);
       const common = { target, neuronPosition: column - pad };
       const options = { ...common, neurons, shifts: grid, fit: { includeZero: true } };
-      const run = async (direction: 'plain' | 'outward', engine: 'auto' | 'naive') =>
+      const run = async (direction: 'plain' | 'outward', engine: 'auto' | 'naive' | 'differences') =>
         (await sweep(model, probe, { ...options, direction, engine })).neurons;
-      const [plain, outward] = [await run('plain', 'auto'), await run('outward', 'auto')];
+      const [plain, outward] = [await run('plain', 'auto'), await run('outward', 'differences')];
       const naive = await run('plain', 'naive');
       for (const [i, { line }] of neurons.entries()) {
         const what = `${name} neuron ${line}`;

@@ -205,6 +205,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     edgeAttribution: { call: (o) => neurgrad.edgeAttribution(none, none, o) },
     logitLens: { call: (o) => neurgrad.logitLens(none, none, o) },
     attributionPatching: { call: (o) => neurgrad.attributionPatching(none, none, o) },
+    recordPrompt: { call: (o) => neurgrad.recordPrompt(none, none, o) },
     verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },
     verifyExact: { call: (o) => neurgrad.verifyExact(none, none, o) },
 
