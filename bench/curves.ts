@@ -1,8 +1,8 @@
 /**
  * The property that `engine: 'curve'` rests on, over all neurons: `node dist/bench/curves.js --out FOLDER`.
  *
- * For each prompt of a model every neuron is run at all shifts of ±10 by differences, once; its curve over ±2 and over ±10 is then grown from
- * these points (a row has the same bits alone and in any batch) and held against all of them. Some neurons a prompt are run by full forwards
+ * For each prompt of a model every neuron is run at all shifts of ±10 (with `--wide N` N drawn ones; the others at those of ±2) by differences,
+ * once; its curve over ±2 and over ±10 is then grown from these points (a row has the same bits alone and in any batch) and held against all of them. Some neurons a prompt are run by full forwards
  * too. Each prompt ends as one file, so that a run goes on where it was left; all models' first prompts come before any second one. Where
  * `NEURGRAD_REAL_MODEL` names a model, 25 drawn neurons of two prompts are looked at of it, all of them by full forwards too.
  */
@@ -18,7 +18,7 @@ import { outwardSign } from '../neurgrad/conventions.ts';
 import { GrowingCurve, Ladder } from '../neurgrad/curve/grow.ts';
 import type { ChangedTarget } from '../neurgrad/difference/sweep.ts';
 import { neuronGradients } from '../neurgrad/gradients.ts';
-import { paperGrid } from '../neurgrad/grid.ts';
+import { paperGrid, shiftGrid } from '../neurgrad/grid.ts';
 import { neuronAt, siteHook } from '../neurgrad/neuron.ts';
 import { probeHooks } from '../neurgrad/plainRun.ts';
 import { openPoints } from '../neurgrad/points.ts';
@@ -91,8 +91,7 @@ async function lookAt(
   tokenizer: Tokenizer,
   text: string,
   number: number,
-  full: number,
-  all: number | undefined,
+  { full, wide, all }: { readonly full: number; readonly wide: number; readonly all: number | undefined },
 ): Promise<Part> {
   const probe = encodePrompt(model, tokenizer, text);
   const at = probe.position;
@@ -101,8 +100,8 @@ async function lookAt(
   const plain = base.target;
   const rounding = roundingOf(model, { spread: base.spread, logprob: plain.logprob });
   const place = { probe, at, target, plain, rounding };
-  const shifts = paperGrid();
-  const zero = shifts.indexOf(0);
+  const near = shiftGrid(-2, 2, 0.2);
+  const gridOf = (flat: number): readonly number[] => (far.has(flat) ? paperGrid() : near);
   const still: ChangedTarget = {
     values: plain,
     changes: { prob: 0, logprob: 0, logit: 0 },
@@ -120,6 +119,7 @@ async function lookAt(
       ? Array.from({ length: layers * width }, (_, flat) => flat)
       : drawWithoutReplacement(all, layers * width, random).sort((a, b) => a - b);
   const drawn = new Set(all === undefined ? drawWithoutReplacement(full, layers * width, random) : neurons);
+  const far = new Set(wide < neurons.length ? drawWithoutReplacement(wide, layers * width, random) : neurons);
   const naive = { points: 0, beyond: 0, worst: 0 };
   using source = await openPoints(model, 'differences', place, { naive: 64 });
   using forwards = await openPoints(model, 'naive', place, { naive: 64 });
@@ -127,15 +127,19 @@ async function lookAt(
     const some = neurons.slice(start, start + 64);
     const axes = some.map((flat) => outwardSign(activation[flat]!));
     const points = some.flatMap((flat, i) =>
-      shifts
+      gridOf(flat)
         .filter((s) => s !== 0)
         .map((s) => ({ neuron: neuronAt(flat, width, model.paperSite), shift: axes[i]! * s })),
     );
     const found = await source.run(points);
+    let first = 0;
     for (const [i, flat] of some.entries()) {
-      const own = found.slice(i * (shifts.length - 1), (i + 1) * (shifts.length - 1));
+      const shifts = gridOf(flat);
+      const zero = shifts.indexOf(0);
+      const own = found.slice(first, first + shifts.length - 1);
+      first += shifts.length - 1;
       const all = [...own.slice(0, zero), still, ...own.slice(zero)];
-      for (const range of [2, 10]) {
+      for (const range of far.has(flat) ? [2, 10] : [2]) {
         const inside = [...shifts.keys()].filter((k) => Math.abs(shifts[k]!) <= range + RANGE_SLACK);
         const grid = inside.map((k) => shifts[k]!);
         const want = inside.map((k) => all[k]!);
@@ -221,6 +225,7 @@ const { values } = parseArgs({
     model: { type: 'string', multiple: true },
     prompts: { type: 'string', default: '20' },
     naive: { type: 'string', default: '10' },
+    wide: { type: 'string', default: 'Infinity' },
   },
 });
 if (values.out === undefined) throw new Error('--out FOLDER: where its parts go');
@@ -237,7 +242,11 @@ for (let number = 0; number < Number(values.prompts); number++)
       if (!opened.has(name))
         opened.set(name, await loadModel(name === 'real' ? REAL! : `examples/models/${name}`));
       const { model, tokenizer } = opened.get(name)!;
-      const part = await lookAt(model, tokenizer, text, number, Number(values.naive), DRAWN[name]);
+      const part = await lookAt(model, tokenizer, text, number, {
+        full: Number(values.naive),
+        wide: Number(values.wide),
+        all: DRAWN[name],
+      });
       writeWhole(path, `${JSON.stringify(part)}\n`);
     }
     parts.get(name)!.push(JSON.parse(readFileSync(path, 'utf8')) as Part);

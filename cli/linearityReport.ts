@@ -344,13 +344,13 @@ function headline({ pearson, pairs }: Agreement): string {
   return `Pearson ${estimate(pearson)} over ${over}${why}`;
 }
 
-/** Gradients that say nothing, in words. */
 /** How many of the curves' points were run, where not all were. */
 function pointsRun({ neurons, points }: ModelSummary): string {
   if (!points || points.ran === points.asked) return '';
   return `${(points.ran / neurons).toFixed(1)} of ${points.asked / neurons} points run a curve, `;
 }
 
+/** Gradients that say nothing, in words. */
 function belowNoise({ belowNoise: { gradient, ig } }: ModelSummary): string {
   if (gradient === null) return '';
   return `${gradient} G_C${ig === null ? '' : ` and ${ig} IG`} no larger than their noise, `;

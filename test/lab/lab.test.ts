@@ -352,9 +352,20 @@ describe.skipIf(!executablePath)('the laboratory', () => {
       .toBeLessThan(1e-5);
   }
 
+  it('draws the curve of a neuron that is dragged, from a few forwards', async () => {
+    await page.waitForFunction(() => window.neurgradLab.view.sweep !== null);
+    const near = shiftGrid(-2, 2, 0.2);
+    const found = await page.evaluate(() => window.neurgradLab.view.sweep!.curve);
+    expect(found.shifts).toEqual(near);
+    expect(found.ran).toBeLessThan(12);
+    const expected = (await sweep(model, prompt, { neurons: [NEURON], shifts: near, engine: 'differences' }))
+      .neurons[0]!;
+    expect(Math.max(...found.p.map((p, i) => Math.abs(p - expected.p[i]!)))).toBeLessThan(1e-5);
+  });
+
   it('sweeps a neuron: line, fit and r', async () => {
     await page.click('#sweep');
-    await page.locator('#curve-csv').waitFor();
+    await page.waitForFunction(() => window.neurgradLab.view.sweep?.curve.shifts.length === 101);
     const expected = (await sweep(model, prompt, { neurons: [NEURON], shifts: shiftGrid(-10, 10, 0.2) }))
       .neurons[0]!;
     const found = await page.evaluate(() => window.neurgradLab.view.sweep!.curve);

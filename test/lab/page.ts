@@ -38,6 +38,7 @@ export interface PageLab {
     readonly sweep: {
       readonly curve: {
         readonly r: number;
+        readonly ran: number;
         readonly slope: number;
         readonly shifts: readonly number[];
         readonly p: readonly number[];

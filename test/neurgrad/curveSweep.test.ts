@@ -1,7 +1,8 @@
 /** Sweeps by curves against sweeps of every shift: a sample of `node dist/bench/curves.js`, which takes all neurons. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadModel } from '../../models/index.ts';
+import { openDevice } from '../../engine/index.ts';
+import { loadModel, loadModelWeights, localFolder } from '../../models/index.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
 import { responseAt } from '../../neurgrad/curve/response.ts';
@@ -92,6 +93,73 @@ describe.each([
       }
     }
   });
+});
+
+describe('made-up models', () => {
+  const gelu = (z: number): number =>
+    0.5 * z * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (z + 0.044715 * z ** 3)));
+  const shapes: Readonly<Record<string, (z: number) => number>> = {
+    'a step': (z) => (z > 0.7 ? 1 : 0),
+    'a kink': (z) => Math.abs(z - 0.3),
+    'a plateau': (z) => Math.min(1, Math.max(-1, 3 * z)),
+    'a plateau far out': (z) => Math.tanh(4 * (z - 1.5)),
+    oscillation: (z) => Math.sin(14 * z),
+    'oscillation with the shifts': (z) => Math.cos(5 * Math.PI * z),
+    'slow oscillation': (z) => 0.3 * Math.sin(3 * z),
+    'a bump': (z) => Math.exp(-((z - 0.9) ** 2) / 0.05),
+    'p of 1': (z) => 40 + z,
+    'p of 0': (z) => -60 + 3 * z,
+    'from p of 0 to p of 1': (z) => 40 * z,
+    'a tanh-GELU': (z) => gelu(3 * z),
+    'a tanh-GELU over large shifts': (z) => gelu(20 * z),
+    nothing: () => 1,
+  };
+  it.each(Object.entries(shapes))(
+    '%s: all shifts are run, or the curve is within its bound',
+    async (_, value) => {
+      const step = 1e-4;
+      const slope = (z: number): number => (value(z + step) - value(z - step)) / (2 * step);
+      const neurons = [{ layer: 0, index: 0, site: 'post' as const }];
+      const probe = { ids: [1, 2, 3], position: 1 };
+      for (const shifts of [shiftGrid(-2, 2, 0.2), paperGrid()])
+        for (const of of ['prob', 'logprob', 'logit'] as const) {
+          const model = toyModel([[0.05]], [[1]], { value, slope });
+          const options = { neurons, target: 0, shifts, of, direction: 'plain' } as const;
+          const { engine, neurons: curves } = await sweep(model, probe, options);
+          expect(engine).toBe('curve');
+          const [curve, full] = [
+            curves[0]!,
+            (await sweep(model, probe, { ...options, engine: 'naive' })).neurons[0]!,
+          ];
+          if (curve.response === null) expect(curve).toMatchObject({ ran: shifts.length - 1, bound: 0 });
+          for (const [i, change] of curve.changes.entries())
+            expect(Math.abs(change - full.changes[i]!), `${of} at ${shifts[i]}`).toBeLessThanOrEqual(
+              curve.bound + full.valueNoise[i]!,
+            );
+          expect(curve.flat).toBe(full.flat);
+          if (Math.abs(Math.abs(full.r) - 0.95) > 1e-4) expect(curve.linear).toBe(full.linear);
+        }
+    },
+  );
+});
+
+it('takes the kinks of a tanh-GELU far from its activations for what they are', async () => {
+  const device = await openDevice();
+  const model = await loadModelWeights(await localFolder('test/golden-families/models/gpt2-a'), device);
+  const neurons = Array.from({ length: 8 }, (_, index) => ({
+    layer: index % 2,
+    index,
+    site: 'pre' as const,
+  }));
+  const options = { neurons, shifts: shiftGrid(-50, 50, 1), target: 3, of: 'logprob' } as const;
+  const probe = { ids: [3, 1, 4, 1, 5], position: 4 };
+  const curves = await sweep(model, probe, options);
+  expect(curves.engine).toBe('curve');
+  const all = await sweep(model, probe, { ...options, engine: 'differences' });
+  for (const [n, curve] of curves.neurons.entries())
+    for (const [i, change] of curve.changes.entries())
+      expect(Math.abs(change - all.neurons[n]!.changes[i]!)).toBeLessThanOrEqual(curve.bound);
+  device.destroy();
 });
 
 it('runs a made-up model by full forwards, and refuses an engine that a model has not', async () => {

@@ -1,6 +1,6 @@
 /**
  * A model that can be worked out by hand, on the host: logit 0 is w · a over all neurons, the other three logits are 0,
- * so p = e^z / (e^z + 3) and dp/da = p (1 - p) w. It speaks the interface of the real ones.
+ * so p = e^z / (e^z + 3) and dp/da = p (1 - p) w; or it is some function of w · a. It speaks the interface of the real ones.
  */
 
 import type { Tensor } from '../../engine/index.ts';
@@ -14,8 +14,18 @@ export interface ToyModel extends LanguageModel {
   open: number;
 }
 
+/** A function and its derivative. */
+export interface Bend {
+  readonly value: (z: number) => number;
+  readonly slope: (z: number) => number;
+}
+
 /** `activations` and `weights` are [layer][index], at every position alike. */
-export function toyModel(activations: number[][], weights: number[][]): ToyModel {
+export function toyModel(
+  activations: number[][],
+  weights: number[][],
+  bend: Bend = { value: (z) => z, slope: () => 1 },
+): ToyModel {
   const width = activations[0]!.length;
   const passes: number[] = [];
   const tensor = (data: Float32Array): Tensor =>
@@ -26,7 +36,7 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
     passes.push(input.ids.length);
     model.open++;
     const [length, positions] = [input.ids[0]!.length, options.logits as readonly number[]];
-    const rows = input.ids.map((_, row) => {
+    const inside = input.ids.map((_, row) => {
       const a = activations.map((layer) => [...layer]);
       for (const patch of options.patch ?? []) {
         if ((patch.row ?? 0) !== row || patch.position !== positions[row]) continue;
@@ -46,10 +56,12 @@ export function toyModel(activations: number[][], weights: number[][]): ToyModel
           tensor(Float32Array.from(Array.from({ length }, () => values(layerOf(name))).flat())),
         ]),
       );
-    const p = Math.exp(rows[0]!) / (Math.exp(rows[0]!) + 3);
+    const rows = inside.map(bend.value);
+    const p = 1 / (1 + 3 * Math.exp(-rows[0]!));
     const scale = { prob: p * (1 - p), logprob: 1 - p, logit: 1, logodds: 1 };
     const objective = options.grad?.of;
-    const slope = objective && typeof objective === 'object' ? scale[objective.of] : 0;
+    const slope =
+      objective && typeof objective === 'object' ? scale[objective.of] * bend.slope(inside[0]!) : 0;
     const dispose = (): void => void model.open--;
     return {
       logits: tensor(Float32Array.from(rows.flatMap((z) => [z, 0, 0, 0]))),

@@ -71,6 +71,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   describeConventions: [{ ...conventions, dtype: 'float32' }],
   probeHooks: [model, prompt, 1, ['blocks.0.mlp.hook_post'], 'prob', 1],
   neuronGradients: [model, prompt],
+  recordPrompt: [model, prompt],
   strongest: [[1, 2], 1],
   shiftGrid: [-1, 1, 1],
   paperGrid: [],

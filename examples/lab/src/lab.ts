@@ -40,6 +40,8 @@ const PASSING = new Set([
 /** Words that the answer lists. */
 export const WORDS = 10;
 const SWEEP_STEP = 0.2;
+/** Reach of the curve that comes with a drag. */
+const NEAR = 2;
 /** Largest shift of a steered neuron: where curves are straight. */
 const STEER_RANGE = 2;
 
@@ -99,6 +101,8 @@ export class Lab {
   #before: Before | null = null;
   /** The long piece of work that Cancel stops. */
   #work: AbortController | null = null;
+  /** The neuron whose curve a drag has asked for, once. */
+  #drawn: NeuronId | null = null;
   /** The state is that of a link whose model is not here. */
   #missing = false;
   #losses: number[] = [];
@@ -283,6 +287,7 @@ export class Lab {
   }
 
   #changed(): void {
+    this.#drawn = null;
     this.#show();
     // While a model is being opened, what is asked waits for it.
     if (!this.#card) return;
@@ -330,6 +335,10 @@ export class Lab {
     if (shift !== 0) shifts.splice(known < 0 ? shifts.length : known, 0, { layer, index, shift });
     if (!sameNeuron(neuron, this.#state.selected)) this.select(neuron);
     this.#move(shifts);
+    // Where it can be had from a few forwards, the curve is there while the slider is still on its way.
+    if (this.#results.sweep || this.#work || sameNeuron(neuron, this.#drawn)) return;
+    this.#drawn = neuron;
+    void this.sweep(NEAR);
   }
 
   remove(neuron: NeuronId): void {
