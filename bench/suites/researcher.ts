@@ -34,10 +34,10 @@ const MODELS = [
   { config: LLAMA_12, peer: 'llama', label: 'Llama 12 x 768', tokens: [40, 200] },
   ...(REAL === undefined ? [] : [{ config: null, peer: 'real', label: 'the real model', tokens: [40] }]),
 ] as const;
-/** Neurons of a turn: what fills waves on a GPU takes a CPU minutes. */
-const NEURONS = { software: 24, hardware: 512 } as const;
+/** Neurons of a turn: as many as the paper samples a prompt; on a GPU those that fill its waves. */
+const NEURONS = { software: 100, hardware: 512 } as const;
 /** Points of a turn of the peers. */
-const PEER_POINTS = { points: 32, cached: 128 } as const;
+const PEER_POINTS = { points: 32, cached: 512 } as const;
 /** Layers whose patches, or integrated gradients by the peers, are run; tokens that are written. */
 const [LAYERS, WORDS] = [2, 16];
 const TOOLS = ['PyTorch', 'TransformerLens', 'nnsight'] as const;
