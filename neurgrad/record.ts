@@ -46,10 +46,13 @@ export const recordOptions = optionsSchema<RecordOptions>({
 
 /** A prompt that was run. It holds memory of the device until it is disposed of. */
 export class PromptRecord implements Disposable {
+  /** What ran it. */
   readonly model: LanguageModel;
+  /** The prompt. */
   readonly probe: Probe;
   /** Where the neurons are. */
   readonly neuronPosition: number;
+  /** Token id. */
   readonly target: number;
   /** The target's probability. */
   readonly p: number;
