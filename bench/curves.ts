@@ -1,7 +1,7 @@
 /**
  * The property that `engine: 'curve'` rests on, over all neurons: `node dist/bench/curves.js --out FOLDER`.
  *
- * For each prompt of a model every neuron is run at all shifts of ±10 (with `--wide N` N drawn ones; the others at those of ±2) by differences,
+ * For each prompt of a model every neuron (with `--neurons N` N drawn ones) is run at all shifts of ±10 (with `--wide N` N drawn ones; the others at those of ±2) by differences,
  * once; its curve over ±2 and over ±10 is then grown from these points (a row has the same bits alone and in any batch) and held against all of them. Some neurons a prompt are run by full forwards
  * too. Each prompt ends as one file, so that a run goes on where it was left; all models' first prompts come before any second one. Where
  * `NEURGRAD_REAL_MODEL` names a model, 25 drawn neurons of two prompts are looked at of it, all of them by full forwards too.
@@ -118,8 +118,13 @@ async function lookAt(
     all === undefined
       ? Array.from({ length: layers * width }, (_, flat) => flat)
       : drawWithoutReplacement(all, layers * width, random).sort((a, b) => a - b);
-  const drawn = new Set(all === undefined ? drawWithoutReplacement(full, layers * width, random) : neurons);
-  const far = new Set(wide < neurons.length ? drawWithoutReplacement(wide, layers * width, random) : neurons);
+  const some = (count: number): Set<number> =>
+    new Set(
+      count < neurons.length
+        ? drawWithoutReplacement(count, neurons.length, random).map((i) => neurons[i]!)
+        : neurons,
+    );
+  const [drawn, far] = [some(full), some(wide)];
   const naive = { points: 0, beyond: 0, worst: 0 };
   using source = await openPoints(model, 'differences', place, { naive: 64 });
   using forwards = await openPoints(model, 'naive', place, { naive: 64 });
@@ -226,6 +231,7 @@ const { values } = parseArgs({
     prompts: { type: 'string', default: '20' },
     naive: { type: 'string', default: '10' },
     wide: { type: 'string', default: 'Infinity' },
+    neurons: { type: 'string' },
   },
 });
 if (values.out === undefined) throw new Error('--out FOLDER: where its parts go');
@@ -243,9 +249,9 @@ for (let number = 0; number < Number(values.prompts); number++)
         opened.set(name, await loadModel(name === 'real' ? REAL! : `examples/models/${name}`));
       const { model, tokenizer } = opened.get(name)!;
       const part = await lookAt(model, tokenizer, text, number, {
-        full: Number(values.naive),
+        full: name === 'real' ? Infinity : Number(values.naive),
         wide: Number(values.wide),
-        all: DRAWN[name],
+        all: values.neurons === undefined ? DRAWN[name] : Number(values.neurons),
       });
       writeWhole(path, `${JSON.stringify(part)}\n`);
     }
