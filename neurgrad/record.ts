@@ -7,7 +7,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import type { Tensor } from '../engine/index.ts';
-import { checkOptions, instance, list, one, optionsSchema, whole } from '../engine/options.ts';
+import { checkOptions, checkValue, instance, list, one, optionsSchema, whole } from '../engine/options.ts';
 import type { LanguageModel, Quantity, Site } from '../models/model.ts';
 import { conventionFields } from './conventions.ts';
 import { type Bundle, carriesDifferences, keepRun, openBundle } from './difference/bundle.ts';
@@ -91,6 +91,7 @@ export class PromptRecord implements Disposable {
 
   /** Activations, gradients of a quantity and their noise at hooks. @throws UserError where the record is not of them. @internal */
   hooks(names: readonly string[], of: Quantity): ProbedHooks {
+    checkValue('hooks', 'of', conventionFields.of, of);
     this.checkOpen();
     if (differentiated(of) !== differentiated(this.#of))
       throw new UserError('record', `the record is of ${this.#of}; record the prompt with of: '${of}'`);

@@ -73,14 +73,17 @@ export function partMetadata(study: string, unit: string): readonly { key: strin
 
 /** The numbers of a part. @throws DamagedFile where the file is cut short, changed, or of another study or unit. */
 export async function readPart(path: string, study: string, unit: string): Promise<Part> {
+  checkValue('readPart', 'path', text, path);
+  checkValue('readPart', 'study', text, study);
+  checkValue('readPart', 'unit', text, unit);
   return (await readWholePart(path, study, unit)).numbers;
 }
 
 /** @throws DamagedFile as {@link readPart}. */
 export async function readWholePart(path: string, study: string, unit: string): Promise<WholePart> {
-  checkValue('readPart', 'path', text, path);
-  checkValue('readPart', 'study', text, study);
-  checkValue('readPart', 'unit', text, unit);
+  checkValue('readWholePart', 'path', text, path);
+  checkValue('readWholePart', 'study', text, study);
+  checkValue('readWholePart', 'unit', text, unit);
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);

@@ -79,6 +79,10 @@ const runs = {
     neurgrad_runModel({ run: method(models.Transformer, 'run') }, given, options),
 };
 const neurgrad_runModel: Any = models.runModel;
+const recorded = new neurgrad.PromptRecord({
+  ...{ model: none, probe: none, neuronPosition: 0, target: 0, of: 'prob', names: [] },
+  ...{ hooks: () => ({ target: { prob: 1 } }) as Any, bundle: null },
+});
 
 /** By the door's name and, where it has several objects of options, the type of this one. */
 export function optionsCases(tokenizer: models.Tokenizer): Record<string, OptionsCase> {
@@ -288,6 +292,7 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'presetConfig preset': (w) => models.presetConfig(w),
   'presetConfig dtype': (w) => models.presetConfig('llama2-7b', 1, w),
   'probeHooks of': (w) => neurgrad.probeHooks(none, none, 0, [], w, 0),
+  'PromptRecord.hooks of': (w) => recorded.hooks([], w),
   'responseAt of': (w) => neurgrad.responseAt(none, 0, w),
   'differentiated of': (w) => neurgrad.differentiated(w),
   'gradientFactor of': (w) => neurgrad.gradientFactor(w, none),

@@ -176,6 +176,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   paperRow: [{ source: 'a/bert-base-cased', layers: 12, width: 3072 }],
   encodePart: ['s', 'u', [{ name: 'a', type: 'DOUBLE', data: [1] }]],
   readPart: ['nowhere', 's', 'u'],
+  readWholePart: ['nowhere', 's', 'u'],
   parsePlan: [plan],
   planHash: [plan],
   pearsonTerms: [byPrompt, byPrompt],
