@@ -23,8 +23,8 @@ import { markdown, renderStudy, studyTables } from '../../cli/linearityReport.ts
 import { type Device, openDevice, UserError } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import { DamagedFile, digestOf, SEALED, sealJson } from '../../models/seal.ts';
-import { predict } from '../../neurgrad/predict.ts';
 import { probeHooks } from '../../neurgrad/plainRun.ts';
+import { predict } from '../../neurgrad/predict.ts';
 import { encodePrompt } from '../../neurgrad/prompt.ts';
 import { seededRandom } from '../../neurgrad/random.ts';
 import { costsOf, measureCost } from '../../neurgrad/study/cost.ts';
