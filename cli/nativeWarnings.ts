@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { runtimeName } from '../engine/runtime.ts';
 
 const KNOWN =
   /^Warning: maxDynamic(Uniform|Storage)BuffersPerPipelineLayout artificially reduced from \d+ to \d+ .*\n/gm;
@@ -38,7 +39,8 @@ function appends(descriptor: number): boolean {
 
 /** Whether standard error can be opened again with nothing lost. */
 function reopens(): boolean {
-  if (process.platform !== 'linux') return false;
+  // Deno counts descriptors of its own.
+  if (process.platform !== 'linux' || !runtimeName().startsWith('Node ')) return false;
   if (process.getActiveResourcesInfo().some((resource) => !HARMLESS.has(resource))) return false;
   // Numbers are given out from the lowest: those below must be taken.
   const [, out, err] = [fstatSync(0), fstatSync(1), fstatSync(STDERR)];

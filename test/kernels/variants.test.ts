@@ -1,6 +1,6 @@
 /**
  * Every kernel in every variant: unique name, at most 16 parameters, and WGSL that compiles, with parameters passed either
- * way. Dawn's null backend checks that without an adapter.
+ * way. Dawn's null backend checks that without an adapter; another implementation's compiler reads all that its device offers.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -608,6 +608,16 @@ beforeAll(async () => {
 });
 afterAll(() => device?.destroy());
 
+/** The device's feature behind an extension of WGSL. */
+const FEATURES: Readonly<Record<string, string>> = {
+  f16: 'shader-f16',
+  subgroups: 'subgroups',
+  chromium_experimental_subgroup_matrix: 'chromium-experimental-subgroup-matrix',
+};
+/** Kernels that ask this device for nothing that it has not. */
+const offered = (): Kernel[] =>
+  ALL.filter(({ enable = [] }) => enable.every((name) => device.features.has(FEATURES[name]!)));
+
 /** Of a WGSL type. */
 const bytesOf = (type: string): number => ({ f16: 2, f32: 4, u32: 4, vec2u: 8, vec2f: 8 })[type] ?? 16;
 
@@ -621,7 +631,8 @@ const buffersOf = ({ name }: Kernel): number => (name === 'cache.token.turned' ?
 async function complaint(kernel: Kernel, passing: ParameterPassing): Promise<string | null> {
   const { gpu } = device;
   gpu.pushErrorScope('validation');
-  if (buffersOf(kernel) > 8) {
+  // A device that is there would hand every pipeline to its driver, which takes minutes.
+  if (buffersOf(kernel) > 8 || device.info.implementation !== 'Dawn') {
     gpu.createShaderModule({ code: wgsl(kernel, passing) });
     const error = await gpu.popErrorScope();
     return error ? `${kernel.name}: ${error.message}` : null;
@@ -713,14 +724,19 @@ describe('all kernels', () => {
   });
 
   for (const passing of ['immediate', 'uniform'] as const)
-    it(`compile with parameters as ${passing}`, async () => {
-      const complaints = await Promise.all(ALL.map((kernel) => complaint(kernel, passing)));
+    it(`compile with parameters as ${passing}`, async ({ skip }) => {
+      if (passing === 'immediate' && !device.capabilities.immediates) skip('there are none');
+      const kernels = offered();
+      if (device.info.implementation === 'Dawn') expect(kernels.length).toBe(ALL.length);
+      else
+        console.log(`${kernels.length} of ${ALL.length} kernels compiled by ${device.info.implementation}`);
+      const complaints = await Promise.all(kernels.map((kernel) => complaint(kernel, passing)));
       expect(complaints.filter((c) => c !== null)).toEqual([]);
     });
 
   it('would be found not to compile', async () => {
     const bad = (body: string): Kernel => ({ ...kernels.fill(), name: 'bad', body });
-    expect(await complaint(bad('fn main() { y[0] = 1; }'), 'immediate')).toMatch(/bad: /);
+    expect(await complaint(bad('fn main() { y[0] = 1; }'), 'uniform')).toMatch(/bad: /);
     expect(await complaint(bad('fn main() { y[0] = vec4f(p.nothing); }'), 'uniform')).toMatch(/nothing/);
   });
 });
