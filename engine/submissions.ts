@@ -157,7 +157,8 @@ export class Submissions {
       if (error) this.#failed.set(number, { error, own: errors.at(-1) !== null });
       this.#open.delete(number);
       const [oldest = this.#last + 1] = this.#open.keys();
-      this.trusted = Math.min(oldest, ...this.#failed.keys()) - 1;
+      // What is being recorded is not among the open ones, and as little answered.
+      this.trusted = Math.min(oldest, this.current || oldest, ...this.#failed.keys()) - 1;
       return error;
     });
     this.#open.set(number, { own, whole });
