@@ -22,6 +22,9 @@ export { afterAll, afterEach, beforeAll, beforeEach, describe, it, test } from '
 
 for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.use(plugin);
 
+// Failures are told in text alone, so whole.
+chai.config.truncateThreshold = 0;
+
 const global = globalThis as Record<PropertyKey, unknown>;
 
 /** vitest's `expect`, but for what waits (`poll`). */
