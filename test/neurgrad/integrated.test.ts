@@ -24,6 +24,12 @@ describe('pathPoints', () => {
     expect(alphas(2, 'mid')).toEqual([0.25, 0.75]);
     expect(alphas(3, 'linspace')).toEqual([0, 0.5, 1]);
     expect(() => pathPoints(1, 'linspace')).toThrow('above 1');
+    expect(pathPoints(3, 'trapezoid')).toEqual([
+      { alpha: 0, weight: 0.25 },
+      { alpha: 0.5, weight: 0.5 },
+      { alpha: 1, weight: 0.25 },
+    ]);
+    expect(() => pathPoints(1, 'trapezoid')).toThrow('above 1');
     expect(() => pathPoints(0, 'right')).toThrow('above 0');
   });
   it('integrates polynomials exactly by Gauss-Legendre', () => {
