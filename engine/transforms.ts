@@ -47,6 +47,14 @@ function checkAlike(op: string, xs: readonly Tensor[], directions: readonly Tens
   });
 }
 
+/** What {@link vjp} gives. */
+export interface Vjp {
+  /** The function's value. */
+  readonly value: Tensor;
+  /** Gradients of the inputs from a cotangent in the shape of the value. @throws ShapeError */
+  readonly pull: (cotangent: Tensor) => Tensor[];
+}
+
 /**
  * fn(...xs), and the product of a cotangent with its Jacobian: `pull(cotangent)` gives one gradient for each of xs, as often as it is called. Its tape lasts
  * as the scope does that it was made in.
@@ -61,10 +69,7 @@ function checkAlike(op: string, xs: readonly Tensor[], directions: readonly Tens
  * device.destroy();
  * ```
  */
-export function vjp(
-  fn: TensorFunction,
-  xs: readonly Tensor[],
-): { readonly value: Tensor; readonly pull: (cotangent: Tensor) => Tensor[] } {
+export function vjp(fn: TensorFunction, xs: readonly Tensor[]): Vjp {
   check('vjp', fn, xs);
   const { inputs, y } = withRecording(true, () => applied('vjp', fn, xs));
   return {

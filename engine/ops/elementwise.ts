@@ -289,19 +289,19 @@ export function broadcastShape(op: string, a: Shaped, b: Shaped): number[] {
   });
 }
 
-/** A kernel's function of two elements, broadcast, without recording; of integers where both operands are. */
-export function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
-  const integers = takesIntegers(name) && numberOf(name, true, a, b) === 'u32';
-  if (!takesIntegers(name)) numberOf(name, false, a, b);
+/** A kernel's function of two elements, broadcast, without recording; of integers where both operands are. `op` is its name in errors. */
+export function runBinary(name: BinaryName, a: Tensor, b: Tensor, op: string = name): Tensor {
+  const integers = takesIntegers(name) && numberOf(op, true, a, b) === 'u32';
+  if (!takesIntegers(name)) numberOf(op, false, a, b);
   const kernel = (layout: BinaryLayout) =>
     integers ? integerBinary(name as IntegerBinaryName, layout) : binary(name, layout);
-  const shape = broadcastShape(name, a, b);
+  const shape = broadcastShape(op, a, b);
   const y = empty(a.device, shape, integers && givesIntegers(name as IntegerBinaryName) ? 'u32' : 'f32');
   const n = y.size;
   if (n === 0) return y;
   if (sameShape(a.shape, b.shape)) {
     const operands = [a, b, y].map((t) => ({ storage: t.storage, rowLength: 1 }));
-    for (const [begin, end] of commonRows(name, n, operands)) {
+    for (const [begin, end] of commonRows(op, n, operands)) {
       const windows = [a, b, y].map((t) => t.storage.window(begin, end));
       const count = end - begin;
       a.device.dispatch(kernel('same'), windows, [count, 0], linearGrid(Math.ceil(count / 4)), count);
@@ -320,7 +320,7 @@ export function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
     const rowLength = scalar ? 1 : small.size;
     if ([large, y].some((t) => t.storage.segments.some((s) => s.begin % rowLength !== 0))) continue;
     const operands = [large, y].map((t) => ({ storage: t.storage, rowLength }));
-    for (const [begin, end] of commonRows(name, n / rowLength, operands)) {
+    for (const [begin, end] of commonRows(op, n / rowLength, operands)) {
       const whole = small.storage.window();
       const part = large.storage.window(begin * rowLength, end * rowLength);
       const count = (end - begin) * rowLength;
@@ -343,7 +343,7 @@ export function runBinary(name: BinaryName, a: Tensor, b: Tensor): Tensor {
     y.dispose();
     return noGrad(() => {
       const made = [a, b].map((t) => (sameShape(t.shape, shape) ? t.detach() : broadcastTo(t, shape)));
-      const result = runBinary(name, made[0]!, made[1]!);
+      const result = runBinary(name, made[0]!, made[1]!, op);
       for (const t of made) t.dispose();
       return result;
     });
@@ -489,16 +489,17 @@ export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return neg(maximum(neg(a), neg(b)));
 }
 
-/** A comparison, which jumps or stays: its gradient is 0. */
+/** A comparison, which jumps or stays: its gradient is 0. `op` is its name in errors. */
 export function compare(
   name: 'greater' | 'greater_equal' | 'equal',
   a: Tensor | number,
   b: Tensor | number,
+  op: string = name,
 ): Tensor {
   if (!(a instanceof Tensor && b instanceof Tensor))
-    return withNumber(name, a, b, (a, b) => compare(name, a, b));
+    return withNumber(op, a, b, (a, b) => compare(name, a, b, op));
   const [p, q] = [a.shape, b.shape];
-  return operation(name, [a, b], runBinary(name, a, b), [], (dy, _, needs) => [
+  return operation(name, [a, b], runBinary(name, a, b, op), [], (dy, _, needs) => [
     needs[0] ? zeros(dy.device, p) : null,
     needs[1] ? zeros(dy.device, q) : null,
   ]);

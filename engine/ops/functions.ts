@@ -37,7 +37,7 @@ export function relu(x: Tensor): Tensor {
 
 /** x above 0, slope x below (Maas et al. 2013); its gradient at 0 is the slope. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
-  checkTensor('leakyRelu', 'x', x);
+  checkTensor('leakyRelu', 'x', x, ['f32']);
   checkNumber('leakyRelu', 'slope', slope);
   if (slope === 0) return relu(x);
   return operation('leakyRelu', [x], runUnary('leaky', x, slope), [x], (dy, [x]) => [
@@ -84,14 +84,14 @@ function within(x: Tensor, low: number, high: number): Tensor {
  */
 export function pow(x: Tensor | number, exponent: Tensor | number): Tensor {
   if (x instanceof Tensor && typeof exponent === 'number') {
-    checkTensor('pow', 'x', x);
+    checkTensor('pow', 'x', x, ['f32']);
     return operation('pow', [x], runUnary('power', x, exponent), [x], (dy, [x]) => [
       exponent === 0 ? flat(dy) : mul(dy, affine(pow(x!, exponent - 1), exponent, 0)),
     ]);
   }
   if (!(x instanceof Tensor && exponent instanceof Tensor)) return withNumber('pow', x, exponent, pow);
   const [p, q] = [x.shape, exponent.shape];
-  const y = runBinary('power', x, exponent);
+  const y = runBinary('power', x, exponent, 'pow');
   return operation('pow', [x, exponent], y, [x, exponent], (dy, [x, v], needs) => {
     // 0^0 does not change with the base, where 0 times an infinity would have it otherwise.
     const ofBase = () =>

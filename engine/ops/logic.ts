@@ -5,18 +5,19 @@
 
 import { composed } from '../scope.ts';
 import { checkTensor, operation, type Tensor, zeros } from '../tensor.ts';
-import { compare, equal, greater, maximum, mul, runUnary } from './elementwise.ts';
+import { compare, equal, maximum, mul, runUnary } from './elementwise.ts';
 
 /** 1 where a >= b, else 0, also beside a NaN. */
 export const greaterEqual = (a: Tensor | number, b: Tensor | number): Tensor =>
-  compare('greater_equal', a, b);
+  compare('greater_equal', a, b, 'greaterEqual');
 /** 1 where a < b, else 0, also beside a NaN. */
-export const less = (a: Tensor | number, b: Tensor | number): Tensor => greater(b, a);
+export const less = (a: Tensor | number, b: Tensor | number): Tensor => compare('greater', b, a, 'less');
 /** 1 where a <= b, else 0, also beside a NaN. */
-export const lessEqual = (a: Tensor | number, b: Tensor | number): Tensor => greaterEqual(b, a);
+export const lessEqual = (a: Tensor | number, b: Tensor | number): Tensor =>
+  compare('greater_equal', b, a, 'lessEqual');
 /** 1 where a != b, also beside a NaN, else 0. */
 export const notEqual = (a: Tensor | number, b: Tensor | number): Tensor =>
-  composed(() => logicalNot(equal(a, b)));
+  composed(() => logicalNot(compare('equal', a, b, 'notEqual')));
 
 /** 1 where x is not 0. */
 const truth = (op: string, name: string, x: Tensor): Tensor => {

@@ -222,6 +222,15 @@ describe('integers', () => {
     expect(() => engine.where(x, u([1, 2]), x)).toThrow(/where: needs f32, got u32/);
     expect(() => engine.div(u([1, 2]), 2)).toThrow(/div: needs f32, got u32 \[2\]; use toF32\(\)/);
     expect(() => engine.add(u([1]), 0.5)).toThrow(ShapeError);
+    for (const name of ['less', 'lessEqual', 'greaterEqual', 'notEqual', 'pow'] as const) {
+      const f = { ...engine }[name];
+      expect(() => f(x, engine.tensor(device, [1, 2, 3]))).toThrow(
+        new RegExp(`^${name}: shapes .* do not broadcast`),
+      );
+      expect(() => f(x, 'x' as never)).toThrow(new RegExp(`^${name}: `));
+    }
+    expect(() => engine.pow(u([1]), 2)).toThrow(/^pow: needs f32/);
+    expect(() => engine.leakyRelu(u([1]))).toThrow(/^leakyRelu: needs f32/);
   });
 });
 
