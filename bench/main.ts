@@ -25,6 +25,7 @@ import { modelSuite } from './suites/model.ts';
 import { probingSuite } from './suites/probing.ts';
 import { profileSuite } from './suites/profile.ts';
 import { prologueSuite } from './suites/prologue.ts';
+import { promptsSuite } from './suites/prompts.ts';
 import { researcherSuite } from './suites/researcher.ts';
 import { rowsSuite } from './suites/rows.ts';
 import type { Suite } from './suites/suite.ts';
@@ -43,6 +44,7 @@ const SUITES: Readonly<Record<string, Suite>> = {
   integrated: integratedSuite,
   researcher: researcherSuite,
   probing: probingSuite,
+  prompts: promptsSuite,
   profile: profileSuite,
   host: hostSuite,
   load: loadSuite,
@@ -56,6 +58,7 @@ const BY_NAME = new Set([
   'integrated',
   'researcher',
   'probing',
+  'prompts',
   'load',
   'gpu',
 ]);

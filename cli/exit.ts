@@ -1,5 +1,5 @@
 /**
- * How the command ends: 0 done, 2 the user's mistake, 1 ours; what went wrong is one line, of ours a stack where
+ * How the command ends: 0 done, 2 the user's mistake, 1 ours, or a check that failed (`verify`, `doctor`); what went wrong is one line, of ours a stack where
  * `NEURGRAD_STACK=1` asks for it.
  */
 
@@ -8,7 +8,7 @@ import pc from 'picocolors';
 import { DeviceLostError, DriverTimeoutError, UserError } from '../engine/errors.ts';
 import { visibleText } from '../models/visibleText.ts';
 
-export const EXIT = { done: 0, ours: 1, user: 2 } as const;
+export const EXIT = { done: 0, ours: 1, failed: 1, user: 2 } as const;
 
 /** Names from untrusted files stand in messages: nothing of them may steer a terminal. */
 export const oneLine = (message: string): string => visibleText(message.replace(/\s*\n\s*/g, ' '));

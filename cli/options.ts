@@ -14,6 +14,7 @@ import {
   SIGNS,
   type Sign,
 } from '../neurgrad/index.ts';
+import { note } from './output.ts';
 import { ROW_FORMATS } from './rows.ts';
 
 /** A whole number from `low` to `high`. */
@@ -83,6 +84,14 @@ export const neuronsOption = (whole = 'all') =>
     '--neurons <list>',
     `L3.N327, L3.*, L3.N0-99, L2.N5@pre, top:20, bottom:20 (by NeurGrad), random:100, all, or @FILE; default ${whole}`,
   );
+/** A number of neurons, which are drawn. */
+export const drawnNeuronsOption = (what: string) =>
+  new Option('--neurons <random:N>', `${what}, drawn by the seed`).argParser((text) => {
+    const [, count] = /^(?:random:)?(\d+)$/.exec(text) ?? [];
+    if (count === undefined) throw new InvalidArgumentError('It must be random:N, such as random:100.');
+    if (!text.startsWith('random:')) note(`note: --neurons ${text} is called --neurons random:${text} now`);
+    return integer(1)(count);
+  });
 export const positionOption = () =>
   new Option(
     '--position <where>',

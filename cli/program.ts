@@ -44,9 +44,9 @@ export function buildProgram(): Command {
 Examples:
   neurgrad doctor
   neurgrad demo
-  neurgrad predict --model examples/models/facts-bert --prompt "The capital of France is [MASK]."
+  neurgrad predict --model facts-bert --prompt "The capital of France is [MASK]."
 
-Exit codes: 0 done, 2 a mistake in options or files, 1 a fault of neurgrad or of the GPU's driver. NO_COLOR is honoured.`,
+Exit codes: 0 done, 2 a mistake in options or files, 1 a check that failed (verify, doctor), or a fault of neurgrad or of the GPU's driver. NO_COLOR is honoured.`,
     );
   for (const add of [
     addDoctor,

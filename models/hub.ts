@@ -9,6 +9,7 @@
 import { UserError } from '../engine/errors.ts';
 import { checkOptions, optionsSchema, text } from '../engine/options.ts';
 import { refuseCredentials, shownAddress } from './address.ts';
+import { bundledFolder } from './bundled.ts';
 import { type ByteFolder, type ByteSource, folderOf, localFolder, openFile } from './byteSource.ts';
 import { chooseGguf, isGguf, type NamedFile } from './gguf/choose.ts';
 import { ggufFolder } from './gguf/folder.ts';
@@ -58,8 +59,8 @@ function ggufUrl(url: string): Promise<ByteFolder> {
 }
 
 /**
- * The folder of a model, for Node: an address, an existing local folder or GGUF file, else a Hub id, downloaded where it is not yet
- * cached. `ID/FILE.gguf` is a GGUF file of a Hub id or at an address (which is read by ranges), `ID:PART` and `FOLDER:PART` the one
+ * The folder of a model, for Node: an address, an existing local folder or GGUF file, a model that comes with the package (`facts-bert`), else
+ * a Hub id, downloaded where it is not yet cached. `ID/FILE.gguf` is a GGUF file of a Hub id or at an address (which is read by ranges), `ID:PART` and `FOLDER:PART` the one
  * with that in its name.
  * Honours HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE.
  * @throws UserError, one line with what to do: `hub-missing`, `hub-denied`, `hub-unreachable`, `hub-offline`, `token`, `hub`,
@@ -81,6 +82,8 @@ export async function resolveModelFolder(
   const [, folder, part] = /^(.+):(.+)$/s.exec(idOrPath) ?? [];
   if (folder !== undefined && (await stat(folder).catch(() => undefined))?.isDirectory())
     return localModel(folder, part);
+  const bundled = await bundledFolder(idOrPath);
+  if (bundled !== undefined) return localModel(bundled);
   const name = hubName(idOrPath);
   if (!name)
     throw new UserError(

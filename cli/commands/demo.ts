@@ -9,18 +9,31 @@ import { describeConventions, formatNeuron, maskToken } from '../../neurgrad/ind
 import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 
 import { engineOf } from '../engineWords.ts';
-import { integer, jsonOption, targetIdOption, targetOption } from '../options.ts';
+import {
+  integer,
+  jsonOption,
+  targetIdOption,
+  targetOption,
+  weightsOptions,
+  withOptions,
+} from '../options.ts';
 import { openOutput, toJson } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
-import { describeAdapter, type ModelCard, readModelCard, withModel } from '../session.ts';
+import {
+  describeAdapter,
+  type ModelCard,
+  readModelCard,
+  type WeightsOptions,
+  withModel,
+} from '../session.ts';
 import { runStudy, type Study } from '../study.ts';
 import { figure, signed, table, withInterval } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions {
+interface Options extends TargetOptions, WeightsOptions {
   readonly model: string;
   readonly prompt?: string;
   readonly out: string;
@@ -30,24 +43,31 @@ interface Options extends TargetOptions {
 }
 
 export function addDemo(program: Command): void {
-  program
-    .command('demo')
-    .description("one prompt's neurons by one backward, checked against measured sweeps; writes report.html")
-    .addOption(
-      new Option('--model <dir>', 'folder of a checkpoint, a .gguf file, or a Hugging Face id').default(
-        bundledModel,
-        'the bundled facts-bert',
-      ),
-    )
-    .addOption(new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'))
-    .addOption(targetOption())
-    .addOption(targetIdOption())
-    .addOption(new Option('--out <dir>', 'folder for report.html and report.json').default('.'))
-    .addOption(
-      new Option('--random <n>', 'neurons to draw and sweep').argParser(integer(2, 10_000)).default(40),
-    )
-    .addOption(new Option('--seed <n>', 'seed of the draw').argParser(integer(0, 2 ** 32 - 1)).default(1))
-    .addOption(jsonOption())
+  withOptions(
+    program
+      .command('demo')
+      .description(
+        "one prompt's neurons by one backward, checked against measured sweeps; writes report.html",
+      )
+      .addOption(
+        new Option('--model <dir>', 'folder of a checkpoint, a .gguf file, or a Hugging Face id').default(
+          bundledModel,
+          'the bundled facts-bert',
+        ),
+      )
+      .addOption(
+        new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'),
+      )
+      .addOption(targetOption())
+      .addOption(targetIdOption())
+      .addOption(new Option('--out <dir>', 'folder for report.html and report.json').default('.'))
+      .addOption(
+        new Option('--random <n>', 'neurons to draw and sweep').argParser(integer(2, 10_000)).default(40),
+      )
+      .addOption(new Option('--seed <n>', 'seed of the draw').argParser(integer(0, 2 ** 32 - 1)).default(1))
+      .addOption(jsonOption()),
+    ...weightsOptions(),
+  )
     .addHelpText(
       'after',
       `
@@ -69,52 +89,56 @@ async function runDemo(options: Options): Promise<void> {
   const card = await readModelCard(options.model);
   const prompt = readPrompt(card, options.prompt ?? sentenceOf(card), output);
   const target = chooseTarget(card, prompt, options);
-  await withModel(card, async (session) => {
-    const { device, model, folder } = session;
-    output.note(`adapter  ${describeAdapter(device)}`);
-    output.note(
-      `model    ${folder}: ${model.family}, ${model.sizes.layers} layers of ${model.sizes.width} neurons`,
-    );
-    const progress = startProgress('sweep', 'rows');
-    let study: Study;
-    try {
-      study = await runStudy(session, prompt, {
-        target,
-        extremes: 6,
-        random: Math.min(options.random, model.sizes.layers * model.sizes.width),
-        seed: options.seed,
-        onProgress: progress.update,
-      });
-    } finally {
-      progress.stop();
-    }
-    const report: Report = {
-      neurgrad: version,
-      created: new Date().toISOString(),
-      seconds: (performance.now() - began) / 1000,
-      machine: {
-        adapter: describeAdapter(device),
-        software: device.info.software,
-        node: process.version,
-        webgpu: dependencyVersion('webgpu'),
-        platform: `${process.platform} ${process.arch}`,
-      },
-      model: {
-        folder: options.model === bundledModel ? 'examples/models/facts-bert' : options.model,
-        architecture: model.family,
-        layers: model.sizes.layers,
-        width: model.sizes.width,
-        sha256: hashFiles(folder, isWeightFile),
-      },
-      study,
-    };
-    writeTogether([
-      [data, `${toJson(report, 1)}\n`],
-      [page, renderReport(report)],
-    ]);
-    output.result(report, () => summarise(report, model.paperSite));
-    output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
-  });
+  await withModel(
+    card,
+    async (session) => {
+      const { device, model, folder } = session;
+      output.note(`adapter  ${describeAdapter(device)}`);
+      output.note(
+        `model    ${folder}: ${model.family}, ${model.sizes.layers} layers of ${model.sizes.width} neurons`,
+      );
+      const progress = startProgress('sweep', 'rows');
+      let study: Study;
+      try {
+        study = await runStudy(session, prompt, {
+          target,
+          extremes: 6,
+          random: Math.min(options.random, model.sizes.layers * model.sizes.width),
+          seed: options.seed,
+          onProgress: progress.update,
+        });
+      } finally {
+        progress.stop();
+      }
+      const report: Report = {
+        neurgrad: version,
+        created: new Date().toISOString(),
+        seconds: (performance.now() - began) / 1000,
+        machine: {
+          adapter: describeAdapter(device),
+          software: device.info.software,
+          node: process.version,
+          webgpu: dependencyVersion('webgpu'),
+          platform: `${process.platform} ${process.arch}`,
+        },
+        model: {
+          folder: options.model === bundledModel ? 'examples/models/facts-bert' : options.model,
+          architecture: model.family,
+          layers: model.sizes.layers,
+          width: model.sizes.width,
+          sha256: hashFiles(folder, isWeightFile),
+        },
+        study,
+      };
+      writeTogether([
+        [data, `${toJson(report, 1)}\n`],
+        [page, renderReport(report)],
+      ]);
+      output.result(report, () => summarise(report, model.paperSite));
+      output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
+    },
+    options,
+  );
 }
 
 /** A sentence with the model's own mask, or the beginning of one. */

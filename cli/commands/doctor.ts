@@ -59,13 +59,13 @@ Examples:
 What --tune measures is kept for all later runs on this adapter and driver, which take it from there where they are long
 (study, probe) or NEURGRAD_AUTOTUNE is 1. It changes no result: all kernels have the same bits.
 
-Exit code 0 where the machine can run models, 2 where something is missing.`,
+Exit code 0 where the machine can run models, 1 where something is missing.`,
     )
     .action(async (options: { json?: boolean; tune: boolean }) => {
       const output = openOutput(options.json ?? false);
       const diagnosis = await diagnose(options.tune);
       output.result(diagnosis, () => describe(diagnosis));
-      if (!diagnosis.ok) process.exitCode = EXIT.user;
+      if (!diagnosis.ok) process.exitCode = EXIT.failed;
     });
 }
 

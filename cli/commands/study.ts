@@ -16,7 +16,7 @@ import { type OpenedModel, runStudy } from '../../neurgrad/study/run.ts';
 import { checkDraw } from '../../neurgrad/study/select.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
-import { integer, weightsOptions, withOptions } from '../options.ts';
+import { drawnNeuronsOption, integer, renamedOption, weightsOptions, withOptions } from '../options.ts';
 import { note, print, printJson } from '../output.ts';
 import { dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
@@ -38,7 +38,7 @@ interface Options extends WeightsOptions {
   readonly model?: readonly string[];
   readonly prompts?: string;
   readonly format?: string;
-  readonly count?: number;
+  readonly numPrompts?: number;
   readonly neurons?: number;
   readonly figure?: string;
   readonly ig?: number;
@@ -54,14 +54,14 @@ export function addStudy(program: Command): void {
       .command('study')
       .description('sweep many neurons of many prompts: linearity, G_C, IG and NeurGrad against G_E'),
     new Option('--plan <file>', 'the plan, as JSON; it may name a "preset" to start from'),
-    new Option('--preset <name>', "seed: the paper's protocol; clean: its stricter one").choices(
-      Object.keys(PRESETS),
-    ),
+    new Option('--preset <name>', "paper: the paper's protocol; clean: its stricter one").argParser(presetOf),
     new Option('--model <dir...>', "folders or Hugging Face ids, instead of the plan's"),
-    new Option('--prompts <path>', 'JSONL file, or a folder of facts and templates'),
-    new Option('--format <name>', 'of the prompts').choices(['jsonl', 'myriadlama', 'pararel']),
-    new Option('--count <n>', 'prompts').argParser(integer(1)),
-    new Option('--neurons <n>', 'neurons a prompt').argParser(integer(1)),
+    new Option('--prompts <path>', 'file or folder, as they are published (docs/prompts.md)'),
+    // Prompts are told by their fields; kept for scripts of before.
+    new Option('--format <name>').choices(['jsonl', 'myriadlama', 'pararel']).hideHelp(),
+    new Option('--num-prompts <n>', 'prompts to take').argParser(integer(1)),
+    renamedOption('--count <n>', 'numPrompts', integer(1)),
+    drawnNeuronsOption('neurons a prompt'),
     new Option('--figure <PxN>', 'prompts and neurons of Figure 2, such as 10x300; 0x0 leaves it out'),
     new Option('--ig <n>', 'prompts with integrated gradients; 0 for none').argParser(integer(0)),
     new Option('--out <dir>', 'folder of the study'),
@@ -79,10 +79,20 @@ export function addStudy(program: Command): void {
 --estimate first says how long it will take. Started again with the same plan it goes on where it stopped. Then: neurgrad report DIR
 
 Examples:
-  neurgrad study --preset seed --model examples/models/facts-bert --prompts facts --format pararel --count 200 --out runs/seed
+  neurgrad study --preset paper --model facts-bert --prompts examples/models/facts-bert --num-prompts 200 --out runs/paper
   neurgrad study --plan study.json --out runs/linearity --shard 1/4`,
     )
     .action(runCommand);
+}
+
+/** A preset by its name, or the one of before. */
+function presetOf(name: string): Preset {
+  if (name === 'seed') {
+    note('note: the preset seed is called paper now');
+    return 'paper';
+  }
+  if (Object.hasOwn(PRESETS, name)) return name as Preset;
+  throw new UserError('plan', `unknown preset ${show(name)}; there are ${Object.keys(PRESETS).join(', ')}`);
 }
 
 /** A plan file's JSON, over its preset. @throws UserError where it is no plan. */
@@ -95,7 +105,7 @@ export function readPlan(options: Options): Plan {
     json = parsed;
   }
   const { preset: named, ...given } = json;
-  const preset = options.preset ?? named;
+  const preset = options.preset ?? (typeof named === 'string' ? presetOf(named) : named);
   if (preset !== undefined && !(typeof preset === 'string' && Object.hasOwn(PRESETS, preset)))
     throw new UserError(
       'plan',
@@ -107,7 +117,7 @@ export function readPlan(options: Options): Plan {
   const asked = {
     ...(options.model ? { models: options.model } : {}),
     dtype: options.dtype,
-    prompts: { path: options.prompts, format: options.format, count: options.count },
+    prompts: { path: options.prompts, format: options.format, count: options.numPrompts },
     neurons: { perPrompt: options.neurons },
     figure,
     integrated: options.ig === undefined ? undefined : { prompts: options.ig },
@@ -170,6 +180,8 @@ async function describeCost(
 }
 
 async function runCommand(options: Options): Promise<void> {
+  if (options.format !== undefined)
+    note('note: --format is not needed: prompts are told by their fields (docs/prompts.md)');
   const plan = readPlan(options);
   if (options.printPlan) {
     printJson(plan);

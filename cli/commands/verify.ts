@@ -1,4 +1,4 @@
-/** `neurgrad verify`: checks on the user's own model. Exit code 2 where one fails. */
+/** `neurgrad verify`: checks on the user's own model. Exit code 1 where one fails. */
 
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
@@ -7,14 +7,21 @@ import { decodeFloat32 } from '../../models/decode.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { type ReferenceLogits, verifyConventions, verifyExact, verifyParity } from '../../neurgrad/verify.ts';
 import { EXIT } from '../exit.ts';
-import { integer, jsonOption, modelOptions, withOptions } from '../options.ts';
+import {
+  drawnNeuronsOption,
+  integer,
+  jsonOption,
+  modelOptions,
+  weightsOptions,
+  withOptions,
+} from '../options.ts';
 import { type Output, openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { readPrompt } from '../prompt.ts';
-import { type ModelCard, readModelCard, withModel } from '../session.ts';
+import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
-interface Options {
+interface Options extends WeightsOptions {
   readonly model: string;
   readonly prompt?: readonly string[];
   readonly neurons: number;
@@ -37,11 +44,16 @@ export function addVerify(program: Command): void {
     .command('verify')
     .description('checks on your own model: conventions, exact, parity');
   const common = (name: string, description: string): Command =>
-    withOptions(verify.command(name).description(description), ...modelOptions(), jsonOption());
+    withOptions(
+      verify.command(name).description(description),
+      ...modelOptions(),
+      ...weightsOptions(),
+      jsonOption(),
+    );
   const sampled = (name: string, description: string): Command =>
     common(name, description)
       .addOption(new Option('--prompt <text...>', 'prompts to look at').makeOptionMandatory())
-      .addOption(new Option('--neurons <n>', 'neurons drawn a prompt').argParser(integer(2)).default(40))
+      .addOption(drawnNeuronsOption('neurons a prompt').default(40, 'random:40'))
       .addOption(new Option('--seed <n>', 'of the draw').argParser(integer(0, 2 ** 32 - 1)).default(1));
   sampled('conventions', 'Pearson of G_C, IG and NeurGrad of either sign with G_E, on both axes').action(
     conventions,
@@ -71,49 +83,57 @@ async function conventions(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
   const prompts = encode(card, options, output);
-  await withModel(card, async ({ model }) => {
-    const progress = startProgress('verify', 'prompts');
-    const found = await verifyConventions(model, prompts, {
-      ...sampleOf(options),
-      onProgress: progress.update,
-    }).finally(progress.stop);
-    output.result(found, () =>
-      [
-        table(
-          ['axis', 'G_C', 'IG', '+sign(A) G_C', '-sign(A) G_C'],
-          found.rows.map((row) =>
-            [row.direction, row.gradient, row.integrated, row.plus, row.minus].map((value) =>
-              typeof value === 'string' ? value : value.toFixed(4),
+  await withModel(
+    card,
+    async ({ model }) => {
+      const progress = startProgress('verify', 'prompts');
+      const found = await verifyConventions(model, prompts, {
+        ...sampleOf(options),
+        onProgress: progress.update,
+      }).finally(progress.stop);
+      output.result(found, () =>
+        [
+          table(
+            ['axis', 'G_C', 'IG', '+sign(A) G_C', '-sign(A) G_C'],
+            found.rows.map((row) =>
+              [row.direction, row.gradient, row.integrated, row.plus, row.minus].map((value) =>
+                typeof value === 'string' ? value : value.toFixed(4),
+              ),
             ),
           ),
-        ),
-        `Pearson with the measured G_E over ${found.pairs} neurons of ${prompts.length} prompts; ${(100 * found.negative).toFixed(1)}% of activations are negative, ${found.zeros} exactly 0; seed ${found.seed}.`,
-        'The outward row is the predicted row of the paper’s Table 1; NeurGrad there is +sign(A) G_C.',
-      ].join('\n'),
-    );
-  });
+          `Pearson with the measured G_E over ${found.pairs} neurons of ${prompts.length} prompts; ${(100 * found.negative).toFixed(1)}% of activations are negative, ${found.zeros} exactly 0; seed ${found.seed}.`,
+          'The outward row is the predicted row of the paper’s Table 1; NeurGrad there is +sign(A) G_C.',
+        ].join('\n'),
+      );
+    },
+    options,
+  );
 }
 
 async function exact(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
   const prompts = encode(card, options, output);
-  await withModel(card, async ({ model }) => {
-    const progress = startProgress('naive sweep', 'rows');
-    const found = await verifyExact(model, prompts, {
-      ...sampleOf(options),
-      onProgress: progress.update,
-    }).finally(progress.stop);
-    output.result(found, () =>
-      [
-        `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows of ${found.prompts} prompt${found.prompts === 1 ? '' : 's'}; p differs by at most ${figure(found.largest)} of itself (allowed ${figure(found.tolerance)})${found.prompts > 1 ? `, with “${prompts[found.worst]!.text}”` : ''}; seed ${found.seed}`,
-        `a row alone ${found.sameBits ? 'has the same bits as' : 'DIFFERS from the same row'} in a batch`,
-        `curves from ${found.curves.ran} of ${found.curves.points} points of ±2 are off by at most ${figure(found.curves.worst, 2)} of their bound and noise`,
-        `slope at a shift of 1e-4 against G_C, median relative error: ${figure(found.small.differences)} by differences, ${figure(found.small.naive)} by subtracting forwards`,
-      ].join('\n'),
-    );
-    if (!found.passed) process.exitCode = EXIT.user;
-  });
+  await withModel(
+    card,
+    async ({ model }) => {
+      const progress = startProgress('naive sweep', 'rows');
+      const found = await verifyExact(model, prompts, {
+        ...sampleOf(options),
+        onProgress: progress.update,
+      }).finally(progress.stop);
+      output.result(found, () =>
+        [
+          `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows of ${found.prompts} prompt${found.prompts === 1 ? '' : 's'}; p differs by at most ${figure(found.largest)} of itself (allowed ${figure(found.tolerance)})${found.prompts > 1 ? `, with “${prompts[found.worst]!.text}”` : ''}; seed ${found.seed}`,
+          `a row alone ${found.sameBits ? 'has the same bits as' : 'DIFFERS from the same row'} in a batch`,
+          `curves from ${found.curves.ran} of ${found.curves.points} points of ±2 are off by at most ${figure(found.curves.worst, 2)} of their bound and noise`,
+          `slope at a shift of 1e-4 against G_C, median relative error: ${figure(found.small.differences)} by differences, ${figure(found.small.naive)} by subtracting forwards`,
+        ].join('\n'),
+      );
+      if (!found.passed) process.exitCode = EXIT.failed;
+    },
+    options,
+  );
 }
 
 async function readReferences(path: string): Promise<ReferenceLogits[]> {
@@ -141,13 +161,17 @@ async function parity(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
   const references = await readReferences(options.reference!);
-  await withModel(card, async ({ model }) => {
-    const found = await verifyParity(model, references);
-    output.result(
-      found,
-      () =>
-        `${found.passed ? 'passed' : 'FAILED'}: ${found.prompts} prompts, ${found.positions} positions; logits differ by at most ${figure(found.largest)} of ${figure(found.scale)}; ${found.disagreements} positions answer otherwise`,
-    );
-    if (!found.passed) process.exitCode = EXIT.user;
-  });
+  await withModel(
+    card,
+    async ({ model }) => {
+      const found = await verifyParity(model, references);
+      output.result(
+        found,
+        () =>
+          `${found.passed ? 'passed' : 'FAILED'}: ${found.prompts} prompts, ${found.positions} positions; logits differ by at most ${figure(found.largest)} of ${figure(found.scale)}; ${found.disagreements} positions answer otherwise`,
+      );
+      if (!found.passed) process.exitCode = EXIT.failed;
+    },
+    options,
+  );
 }

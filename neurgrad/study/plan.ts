@@ -174,11 +174,11 @@ export function planHash(plan: Plan): string {
 }
 
 /**
- * Plans to start from. `seed`: the paper's protocol with the release's sampling (one draw of neurons for all prompts).
+ * Plans to start from. `paper`: the paper's protocol with the release's sampling (one draw of neurons for all prompts).
  * `clean`: neurons drawn for each prompt, one prompt a fact, no prompt that gives its answer away.
  */
 export const PRESETS = {
-  seed: {
+  paper: {
     prompts: { count: 1000, seed: 20241118, answeredRight: true },
     neurons: { perPrompt: 100, sampling: 'shared', seed: 20241118 },
     figure: { prompts: 10, neurons: 1000 },

@@ -189,7 +189,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
       ['demo', '--model', 'no/such', '--out', '/proc/neurgrad'],
       ['gradients', '--model', 'no/such', '--prompt', 'x', '--out', '/proc/x.csv'],
       ['sweep', '--model', 'no/such', '--prompt', 'x', '--neurons', 'L0.N0', '--out', '/proc/x.json'],
-      ['study', '--preset', 'seed', '--model', 'no/such', ...facts, '--out', join(file, 'x')],
+      ['study', '--preset', 'paper', '--model', 'no/such', ...facts, '--out', join(file, 'x')],
       ['probe', 'run', '--model', 'no/such', '--data', 'no/such', '--out', join(file, 'x')],
       ['data', 'build', 'no/such', '--out', file],
       ['data', 'audit', 'no/such', '--out', '/proc/x.json'],
