@@ -10,7 +10,7 @@ import { UserError } from '../engine/errors.ts';
 import { Lock } from '../engine/lock.ts';
 import { DamagedFile, digestOf, seal } from '../models/seal.ts';
 import { partMetadata, readPart } from '../neurgrad/study/part.ts';
-import { checkOutFile, note } from './output.ts';
+import { checkOutFile, note, terminalText } from './output.ts';
 import {
   formatOf,
   parquetRows,
@@ -105,8 +105,7 @@ export function openRows(
   if (kind === 'terminal' || format === undefined || format === 'table') return null;
   if (kind === 'folder')
     return folderOfRows(path!, schema, digestOf({ format: schema.format, ...Object(question()) }));
-  if (kind === 'output')
-    return streamOfRows(rowWriter(format, schema, (part) => void process.stdout.write(part)));
+  if (kind === 'output') return streamOfRows(rowWriter(format, schema, toOutput));
   const file = new WholeFile(path!);
   const writer = rowWriter(format, schema, (part) => file.write(part));
   return {
@@ -119,6 +118,10 @@ export function openRows(
     [Symbol.dispose]: () => file[Symbol.dispose](),
   };
 }
+
+/** As it is, but for what would steer a terminal. */
+const toOutput = (part: string | Uint8Array): void =>
+  void process.stdout.write(typeof part === 'string' && process.stdout.isTTY ? terminalText(part) : part);
 
 const streamOfRows = (writer: RowWriter): RowSink => ({
   has: async () => false,

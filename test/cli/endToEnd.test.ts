@@ -183,7 +183,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
   it('finds out first whether it can write', async () => {
     const file = join(folder, 'in-the-way');
     writeFileSync(file, '');
-    const facts = ['--prompts', 'package.json', '--count', '1'];
+    const facts = ['--prompts', 'package.json', '--num-prompts', '1'];
     for (const args of [
       ['demo', '--model', 'no/such', '--out', file],
       ['demo', '--model', 'no/such', '--out', '/proc/neurgrad'],
