@@ -23,7 +23,7 @@ function near(got: number, want: number, atol: number, what: string): void {
   expect(Math.abs(got - want) <= atol, `${what}: ${got}, want ${want} ± ${atol}`).toBe(true);
 }
 
-describe.each(named(CASES))('%s', { timeout: 120_000 }, (name, golden) => {
+describe.each(named(CASES))('%s', (name, golden) => {
   let model: LanguageModel;
   beforeAll(async () => {
     model = await openCase(golden, device);

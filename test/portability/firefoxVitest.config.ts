@@ -12,7 +12,7 @@ export default defineConfig({
     execArgv: ['--experimental-websocket'],
     maxWorkers: 1,
     reporters: ['verbose'],
-    testTimeout: 600_000,
+    testTimeout: 1_800_000,
     hookTimeout: 120_000,
   },
 });
