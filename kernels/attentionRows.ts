@@ -29,18 +29,20 @@ export interface AttentionRowVariant {
 /** Largest head: a lane has one column. */
 export const WIDEST_ROW = 256;
 
-const ROW = variant<AttentionRowVariant>({
+/** What these may be. */
+export const ROW_OF = {
   size: {
     expected: `a multiple of 4 up to ${WIDEST_ROW}`,
-    fits: (n) =>
+    fits: (n: unknown) =>
       Number.isInteger(n) && (n as number) > 0 && (n as number) <= WIDEST_ROW && (n as number) % 4 === 0,
   },
-  rows: word([1, 2, 4, 8]),
+  rows: word<1 | 2 | 4 | 8>([1, 2, 4, 8]),
   capped: flag,
   bounded: flag,
   cut: flag,
   rolled: flag,
-});
+} as const;
+const ROW = variant<AttentionRowVariant>(ROW_OF);
 
 const name = (v: AttentionRowVariant): string =>
   `attention.forward.rows${v.rows}.${v.size}${v.capped ? '.capped' : ''}${v.bounded ? '.bounded' : ''}${v.cut ? '.cut' : ''}${v.rolled ? '.rolled' : ''}`;

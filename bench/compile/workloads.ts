@@ -192,8 +192,11 @@ async function attentions({ device, phase }: Bench): Promise<void> {
     heads: number,
     size: number,
     back: boolean,
+    keyHeads = heads,
   ) => {
-    const made = [tokens, keys, keys].map((n) => empty(device, [1, n, heads, size]).requireGrad());
+    const made = [tokens, keys, keys].map((n, i) =>
+      empty(device, [1, n, i === 0 ? heads : keyHeads, size]).requireGrad(),
+    );
     const [q, k, v] = made as [Tensor, Tensor, Tensor];
     await phase(`attention ${name}`, async () => {
       scope(() => {
@@ -209,6 +212,8 @@ async function attentions({ device, phase }: Bench): Promise<void> {
     await pass(`512 tokens, 12 heads of ${size}, and back`, 512, 512, 12, size, true);
   await pass('1 over 2048, 32 heads of 128', 1, 2048, 32, 128, false);
   await pass('1 over 2048, 32 heads of 128, and back', 1, 2048, 32, 128, true);
+  await pass('1 over 2048, 32 heads of 128 that share 8, and back', 1, 2048, 32, 128, true, 8);
+  await pass('1 over 40, 12 heads of 64, and back', 1, 40, 12, 64, true);
 }
 
 export type Workload = (bench: Bench) => Promise<void>;

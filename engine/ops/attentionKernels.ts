@@ -1,6 +1,7 @@
 /**
- * Which kernels of attention run on a device, over rows wherever they lie: tiles on GPUs (kernels/attentionTiles.ts), subgroups on CPU
- * drivers (attentionLanes.ts). Nothing here changes a bit of a row with how many rows there are.
+ * Which kernels of attention run on a device, over rows wherever they lie: tiles on GPUs (kernels/attentionTiles.ts), or chunks of keys
+ * where rows are few (attentionRows.ts); subgroups on CPU drivers (attentionLanes.ts). Nothing here changes a bit of a row with how many
+ * rows there are.
  */
 
 import {
@@ -10,17 +11,21 @@ import {
   type AttentionLanesVariant,
   type AttentionTileVariant,
   attentionBackwardKeysLanes,
+  attentionBackwardKeysRows,
   attentionBackwardKeysTiles,
   attentionBackwardQueriesLanes,
+  attentionBackwardQueriesRows,
   attentionBackwardQueriesTiles,
   attentionForwardLanes,
   attentionForwardRows,
   attentionForwardTiles,
   attentionMerge,
   attentionStatisticsLanes,
+  attentionStatisticsRows,
   attentionStatisticsTiles,
   chunkSums,
   columnParts,
+  KEYS_OF_ROWS,
   type Kernel,
   linearGrid,
   MAX_GROUPS,
@@ -121,6 +126,14 @@ interface Form {
   readonly grid: readonly [number, number, number];
 }
 
+/** What a backward starts from. */
+export interface AttentionStatistics {
+  /** [rows, {@link ATTENTION_STATISTICS}] */
+  readonly stats: Tensor;
+  /** Of few rows, products with each key and of their cotangents with each value [rows, keys, 2]; else they are made again. */
+  readonly products: Tensor | null;
+}
+
 /** What of the options kernels heed, and `lastKey` on GPUs alone. */
 export type KernelOptions = Omit<PatternOptions, 'causal'> & { readonly causal?: boolean };
 
@@ -165,23 +178,23 @@ export function attentionKernels(
         });
     return { kernel, cut, grid: [groups * (cut ? chunks : 1), keyHeads, batch * parts] };
   };
-  /** Forward of few rows, which read keys and values and little else: null where there are more, or the rows do not suit. */
-  const ofFew = (): Form | null => {
+  /** Of few rows, which read keys and values and little else: null where there are more, or the rows do not suit. */
+  const ofFew = (() => {
     const few = ([1, 2, 4, 8] as const).find((n) => n >= queries * group);
     if (lanes || !few || keyMask || size % 4 > 0 || few * size > MOST_OF_ROWS || size > WIDEST_ROW)
       return null;
-    const cut = chunks > 1;
-    const bounded = lastKey !== undefined;
-    const kernel = attentionForwardRows({
-      size,
-      rows: few,
-      capped: common.capped,
-      bounded,
-      cut,
-      rolled: info.software,
-    });
-    return { kernel, cut, grid: [chunks, keyHeads, batch] };
+    return { size, rows: few, capped: common.capped, rolled: info.software };
+  })();
+  const [perChunk, perKeys] = [chunks, Math.ceil(keys / KEYS_OF_ROWS)].map(
+    (groups) => [groups, keyHeads, batch] as const,
+  );
+  const forwardForm = (): Form => {
+    if (!ofFew) return of('forward');
+    const [bounded, cut] = [lastKey !== undefined, chunks > 1];
+    return { kernel: attentionForwardRows({ ...ofFew, bounded, cut }), cut, grid: perChunk! };
   };
+  /** Of few rows products are kept, in one buffer. */
+  const backOfFew = ofFew && 8 * count * keys <= capabilities.bindingBytes ? ofFew : null;
 
   const dispatch = ({ kernel, grid }: Form, operands: readonly Tensor[], products: number): void =>
     operands[0]!.device.dispatch(
@@ -209,14 +222,13 @@ export function attentionKernels(
   }
   /** A result of `width` numbers a row. */
   function summed(
-    pass: 'statistics' | 'queries',
+    form: Form,
     inputs: readonly Tensor[],
     shape: readonly number[],
     width: number,
     products: number,
   ): Tensor {
     const { device } = inputs[0]!;
-    const form = of(pass);
     const y = empty(device, shape);
     const apart = form.cut ? [empty(device, [count, chunks, width])] : null;
     dispatch(form, [...inputs, ...(apart ?? [y])], products);
@@ -228,7 +240,7 @@ export function attentionKernels(
     /** y, shaped as q, and the logarithm of each row's sum of exponentials [rows]. */
     forward(q: Tensor, k: Tensor, v: Tensor): [Tensor, Tensor] {
       const { device } = q;
-      const form = ofFew() ?? of('forward');
+      const form = forwardForm();
       const results: [Tensor, Tensor] = [empty(device, q.shape), empty(device, [count])];
       const apart = form.cut
         ? [empty(device, [count, chunks, size]), empty(device, [count, chunks, 2])]
@@ -237,22 +249,38 @@ export function attentionKernels(
       if (apart) join(attentionMerge, apart, results, size);
       return results;
     },
-    /** [rows, {@link ATTENTION_STATISTICS}] */
-    statistics: (q: Tensor, k: Tensor, v: Tensor, dy: Tensor, lse: Tensor): Tensor =>
-      summed(
-        'statistics',
-        [q, k, v, ...masks, dy, lse],
-        [count, ATTENTION_STATISTICS],
-        ATTENTION_STATISTICS,
-        2,
-      ),
+    statistics(q: Tensor, k: Tensor, v: Tensor, dy: Tensor, lse: Tensor): AttentionStatistics {
+      const shape = [count, ATTENTION_STATISTICS];
+      if (!backOfFew) {
+        const inputs = [q, k, v, ...masks, dy, lse];
+        return { stats: summed(of('statistics'), inputs, shape, ATTENTION_STATISTICS, 2), products: null };
+      }
+      const products = empty(q.device, [count, keys, 2]);
+      const form = { kernel: attentionStatisticsRows(backOfFew), cut: chunks > 1, grid: perChunk! };
+      const stats = summed(form, [q, k, v, dy, lse, products], shape, ATTENTION_STATISTICS, 2);
+      return { stats, products };
+    },
     /** Cotangent of q. */
-    queries: (q: Tensor, k: Tensor, v: Tensor, dy: Tensor, stats: Tensor): Tensor =>
-      summed('queries', [q, k, v, ...masks, dy, stats], q.shape, size, 3),
+    queries(q: Tensor, k: Tensor, v: Tensor, dy: Tensor, { stats, products }: AttentionStatistics): Tensor {
+      if (!backOfFew || !products)
+        return summed(of('queries'), [q, k, v, ...masks, dy, stats], q.shape, size, 3);
+      const form = { kernel: attentionBackwardQueriesRows(backOfFew), cut: chunks > 1, grid: perChunk! };
+      return summed(form, [k, stats, products], q.shape, size, 1);
+    },
     /** Cotangents of k and v. */
-    keys(q: Tensor, k: Tensor, v: Tensor, dy: Tensor, stats: Tensor): [Tensor, Tensor] {
+    keys(
+      q: Tensor,
+      k: Tensor,
+      v: Tensor,
+      dy: Tensor,
+      { stats, products }: AttentionStatistics,
+    ): [Tensor, Tensor] {
       const results: [Tensor, Tensor] = [empty(q.device, k.shape), empty(q.device, v.shape)];
-      dispatch(of('keys'), [q, k, v, ...masks, dy, stats, ...results], 4);
+      if (!backOfFew || !products) dispatch(of('keys'), [q, k, v, ...masks, dy, stats, ...results], 4);
+      else {
+        const form = { kernel: attentionBackwardKeysRows(backOfFew), cut: false, grid: perKeys! };
+        dispatch(form, [q, dy, stats, products, ...results], 2);
+      }
       return results;
     },
   };

@@ -210,7 +210,7 @@ function backward(
       const run = kernels(q, prefix, how);
       const past = run.statistics(q, keys, values, dy, lse);
       const ofPast = (i: number): Tensor =>
-        reshape(slice(past, [0, i], [past.dim(0), i + 1]), [...q.shape.slice(0, -1), 1]);
+        reshape(slice(past.stats, [0, i], [past.stats.dim(0), i + 1]), [...q.shape.slice(0, -1), 1]);
       const dOwn = dots(dy, perHead(v));
       const sure = greater(own, DOMINATES);
       const unsure = where(sure, 0, own);
@@ -225,7 +225,7 @@ function backward(
           all.map((x) => reshape(x, [lse.size, 1])),
           1,
         );
-        return run.queries(q, keys, values, dy, stats);
+        return run.queries(q, keys, values, dy, { ...past, stats });
       };
       return [
         needs[0] ? add(ofQueries(), mul(dProducts, perHead(k))) : null,

@@ -121,8 +121,17 @@ describe.each(Object.entries(DEVICES))('with workgroup memory of %s', (_, mask) 
       { causal: true, window: { before: 301 } },
     ],
     [{ batch: 1, queries: 300, keys: 300, heads: 1, keyHeads: 1, size: 4 }, { causal: true }],
+    [
+      { batch: 2, queries: 1, keys: 40, heads: 3, keyHeads: 1, size: 64 },
+      { causal: true, cap: 1.1 },
+    ],
+    [
+      { batch: 1, queries: 2, keys: 801, heads: 4, keyHeads: 1, size: 128 },
+      { window: { before: 290, after: 2 }, cap: 2 },
+    ],
+    [{ batch: 1, queries: 1, keys: 257, heads: 2, keyHeads: 2, size: 256 }, {}],
   ];
-  it.each(mask === WIDE ? shapes : [shapes[0]!, shapes[5]!])(
+  it.each(mask === WIDE ? shapes : [shapes[0]!, shapes[5]!, shapes[10]!])(
     '%j %j',
     async (sizes, options, padded = false) => {
       const { batch, keys } = sizes;
@@ -186,28 +195,48 @@ describe('bits', () => {
   }
   const all = ({ data }: { readonly data: Float32Array[] }): number[][] => data.map((x) => [...x]);
 
+  // Forward and back, or forward alone: drivers take long to compile tiles.
   it.each([
-    [20, 1],
-    [64, 1],
-    [64, 4],
-    [128, 8],
-  ])('of one query of heads of %i, %i sharing a key head, are those it has among 40', async (size, group) => {
-    const sizes = { batch: 1, queries: 40, keys: 700, heads: 2 * group, keyHeads: 2, size };
-    const [q, k, v] = inputsOf(sizes);
-    const options = { causal: true, cap: group === 4 ? 3 : undefined, window: { before: 555 } };
-    const how = Object.fromEntries(Object.entries(options).filter(([, x]) => x !== undefined));
-    const many = await made(() => [
-      attention(upload(device, q!), upload(device, k!), upload(device, v!), how),
-    ]);
-    const row = sizes.heads * size;
-    const last = { shape: [1, 1, sizes.heads, size], data: q!.data.subarray(39 * row) };
-    const one = await made(() => [
-      attention(upload(device, last), upload(device, k!), upload(device, v!), how),
-    ]);
-    expect(one.kernels.some((name) => name.startsWith('attention.forward.rows'))).toBe(true);
-    expect(many.kernels.some((name) => name.startsWith('attention.forward.tiles'))).toBe(true);
-    expect(all(one)[0]).toEqual(all(many)[0]!.slice(39 * row));
-  });
+    [20, 1, true],
+    [64, 1, false],
+    [64, 4, true],
+    [128, 8, false],
+  ])(
+    'of one query of heads of %i, %i sharing a key head, are those it has among 40',
+    async (size, group, back) => {
+      const sizes = { batch: 1, queries: 40, keys: 700, heads: 2 * group, keyHeads: 2, size };
+      const [q, k, v, dy] = inputsOf(sizes);
+      const how = { causal: true, window: { before: 555 }, ...(group === 4 ? { cap: 3 } : {}) };
+      const row = sizes.heads * size;
+      // The cotangent of the last alone, so that keys and values have theirs from it in both.
+      dy!.data.fill(0, 0, 39 * row);
+      const run = async (queries: number) =>
+        await made(() => {
+          const [query, cotangent] = [q!, dy!].map(({ data }) =>
+            upload(device, {
+              shape: [1, queries, sizes.heads, size],
+              data: data.subarray((40 - queries) * row),
+            }),
+          ) as [Tensor, Tensor];
+          const x = [query, upload(device, k!), upload(device, v!)].map((t) => t.requireGrad()) as [
+            Tensor,
+            Tensor,
+            Tensor,
+          ];
+          const y = attention(...x, how);
+          return [y.detach(), ...(back ? grad(y, x, { cotangent }) : [])];
+        });
+      const [one, many] = [await run(1), await run(40)];
+      const passes = back ? ['forward', 'statistics', 'backward_queries', 'backward_keys'] : ['forward'];
+      for (const pass of passes) {
+        expect(one.kernels.some((name) => name.startsWith(`attention.${pass}.rows`))).toBe(true);
+        expect(many.kernels.some((name) => name.startsWith(`attention.${pass}.tiles`))).toBe(true);
+      }
+      const [y, dq, ...others] = all(many);
+      const last = [y, dq].flatMap((x) => (x ? [x.slice(39 * row)] : []));
+      expect(all(one)).toEqual([...last, ...others]);
+    },
+  );
 
   it('are the same where chunks of keys are shared out and where they are not, forward and backward', async () => {
     const [one, many] = [1, 70].map((batch) => ({
@@ -284,8 +313,10 @@ describe('bits', () => {
         return [y.detach(), ...grad(y, own.slice(0, 3), { cotangent: own[3] })];
       });
     const [one, many] = [await run(1), await run(40)];
-    expect(one.kernels.some((name) => name.startsWith('attention.forward.rows'))).toBe(true);
-    expect(many.kernels.some((name) => name.startsWith('attention.forward.tiles'))).toBe(true);
+    const forms = (of: string[], form: string): number =>
+      of.filter((name) => /^attention\.[^.]+\./.test(name) && name.includes(`.${form}`)).length;
+    expect([forms(one.kernels, 'rows'), forms(one.kernels, 'tiles')]).toEqual([3, 0]);
+    expect([forms(many.kernels, 'rows'), forms(many.kernels, 'tiles')]).toEqual([0, 3]);
     all(one).forEach((values, i) => {
       expect(values).toEqual(all(many)[i]!.slice(0, values.length));
     });

@@ -17,11 +17,17 @@ import { open, random } from './support.ts';
 
 /** How far a query's likeliest key lies above the others: 1 - P from what is ordinary to what float32 holds. */
 const LEADS = [0, 5, 14, 20, 40, 70];
-const [KEYS, HEADS, KEY_HEADS, SIZE] = [150, 4, 2, 8];
+const [KEYS, HEADS, KEY_HEADS, SIZE] = [300, 4, 2, 8];
 const GROUP = HEADS / KEY_HEADS;
 const SCALE = 1 / Math.sqrt(SIZE);
 
 type Rows = (number | null)[];
+/** Each lead with few rows and with more than eight. */
+const fewAndMany = (few: Rows, many: Rows): [lead: number, favourites: Rows][] =>
+  LEADS.flatMap((lead): [number, Rows][] => [
+    [lead, few],
+    [lead, many],
+  ]);
 
 /** Queries [n, heads, D] along one axis each, and keys [n, keyHeads, D], of which row i's favourite leads along the same. */
 function inputs(favourites: Rows, keys: number, lead: number, own: boolean) {
@@ -118,50 +124,54 @@ describe.each([
   });
   afterAll(() => device?.destroy());
 
-  it.each(LEADS)('fused attention, a key that leads by %i', async (lead) => {
-    // In the first block and the last; every query sees its own.
-    const favourites = [2, KEYS - 4, 70];
-    const { q, k, v, dy } = inputs(favourites, KEYS, lead, false);
-    const [queries, keys] = [
-      [1, favourites.length, HEADS, SIZE],
-      [1, KEYS, KEY_HEADS, SIZE],
-    ];
-    const got = await compute(() => {
-      const x = [tensor(device, q, queries), tensor(device, k, keys), tensor(device, v, keys)].map((t) =>
-        t.requireGrad(),
-      );
-      const y = attention(x[0]!, x[1]!, x[2]!, { fused: true, causal: true });
-      return grad(y, x, { cotangent: tensor(device, dy, queries) });
-    });
-    const want = reference(q, k, v, dy, (i) => [...Array(KEYS - favourites.length + i + 1).keys()]);
-    got.forEach((values, i) => {
-      expect(worst(values, want[i]!), `gradient ${i}`).toBeLessThan(4e-5);
-    });
-  });
-
-  it.each(LEADS)('rows behind a prefix, a key of it or their own that leads by %i', async (lead) => {
-    const favourites = [null, KEYS - 1, 3, null];
-    const rows = favourites.length;
-    const { q, k, v, dy, ownK, ownV } = inputs(favourites, KEYS, lead, true);
-    const shared = (x: Float32Array): Float32Array =>
-      Float32Array.from(x, (_, i) => {
-        const [g, rest] = [Math.floor(i / (KEYS * SIZE)), i % (KEYS * SIZE)];
-        return x[(Math.floor(rest / SIZE) * KEY_HEADS + g) * SIZE + (rest % SIZE)]!;
+  // Favourites in the first chunk and the last; every query sees its own.
+  it.each(fewAndMany([2, KEYS - 4, 70], [2, KEYS - 7, 70, 40, 41, 100]))(
+    'fused attention, a key that leads by %i, %j',
+    async (lead, favourites) => {
+      const { q, k, v, dy } = inputs(favourites, KEYS, lead, false);
+      const [queries, keys] = [
+        [1, favourites.length, HEADS, SIZE],
+        [1, KEYS, KEY_HEADS, SIZE],
+      ];
+      const got = await compute(() => {
+        const x = [tensor(device, q, queries), tensor(device, k, keys), tensor(device, v, keys)].map((t) =>
+          t.requireGrad(),
+        );
+        const y = attention(x[0]!, x[1]!, x[2]!, { fused: true, causal: true });
+        return grad(y, x, { cotangent: tensor(device, dy, queries) });
       });
-    const got = await compute(() => {
-      const x = [
-        tensor(device, q, [rows, HEADS, SIZE]),
-        ...[ownK, ownV].map((t) => tensor(device, t, [rows, KEY_HEADS, SIZE])),
-      ].map((t) => t.requireGrad());
-      const [keys, values] = [k, v].map((t) => tensor(device, shared(t), [KEY_HEADS, KEYS, SIZE]));
-      const y = prefixAttention(x[0]!, x[1]!, x[2]!, { keys: keys!, values: values! }, { fused: true });
-      return grad(y, x, { cotangent: tensor(device, dy, [rows, HEADS, SIZE]) });
-    });
-    const joined = (a: Float32Array, b: Float32Array): Float32Array => Float32Array.of(...a, ...b);
-    const places = [...Array(KEYS).keys()];
-    const want = reference(q, joined(k, ownK), joined(v, ownV), dy, (i) => [...places, KEYS + i]);
-    got.forEach((values, i) => {
-      expect(worst(values, want[i]!, i === 0 ? 0 : k.length), `gradient ${i}`).toBeLessThan(4e-5);
-    });
-  });
+      const want = reference(q, k, v, dy, (i) => [...Array(KEYS - favourites.length + i + 1).keys()]);
+      got.forEach((values, i) => {
+        expect(worst(values, want[i]!), `gradient ${i}`).toBeLessThan(4e-5);
+      });
+    },
+  );
+
+  it.each(fewAndMany([null, KEYS - 1, 3, null], [null, KEYS - 1, 3, null, 70, 40]))(
+    'rows behind a prefix, a key of it or their own that leads by %i, %j',
+    async (lead, favourites) => {
+      const rows = favourites.length;
+      const { q, k, v, dy, ownK, ownV } = inputs(favourites, KEYS, lead, true);
+      const shared = (x: Float32Array): Float32Array =>
+        Float32Array.from(x, (_, i) => {
+          const [g, rest] = [Math.floor(i / (KEYS * SIZE)), i % (KEYS * SIZE)];
+          return x[(Math.floor(rest / SIZE) * KEY_HEADS + g) * SIZE + (rest % SIZE)]!;
+        });
+      const got = await compute(() => {
+        const x = [
+          tensor(device, q, [rows, HEADS, SIZE]),
+          ...[ownK, ownV].map((t) => tensor(device, t, [rows, KEY_HEADS, SIZE])),
+        ].map((t) => t.requireGrad());
+        const [keys, values] = [k, v].map((t) => tensor(device, shared(t), [KEY_HEADS, KEYS, SIZE]));
+        const y = prefixAttention(x[0]!, x[1]!, x[2]!, { keys: keys!, values: values! }, { fused: true });
+        return grad(y, x, { cotangent: tensor(device, dy, [rows, HEADS, SIZE]) });
+      });
+      const joined = (a: Float32Array, b: Float32Array): Float32Array => Float32Array.of(...a, ...b);
+      const places = [...Array(KEYS).keys()];
+      const want = reference(q, joined(k, ownK), joined(v, ownV), dy, (i) => [...places, KEYS + i]);
+      got.forEach((values, i) => {
+        expect(worst(values, want[i]!, i === 0 ? 0 : k.length), `gradient ${i}`).toBeLessThan(4e-5);
+      });
+    },
+  );
 });

@@ -11,6 +11,7 @@ import * as differences from '../../kernels/difference.ts';
 import * as shown from '../../kernels/index.ts';
 import {
   type AttentionLanesVariant,
+  type AttentionRowBackwardVariant,
   type AttentionTileVariant,
   type Kernel,
   MAX_PARAMS,
@@ -327,6 +328,14 @@ const attentionTiles = (make: (v: AttentionTileVariant) => Kernel, cuts = true):
     ),
   );
 
+/** Of as many rows as there may be of a head. */
+const attentionRows = <V>(make: (v: AttentionRowBackwardVariant, other: boolean) => V): V[] =>
+  ([1, 2, 4, 8] as const).flatMap((rows) =>
+    [20, 64, 1024 / Math.max(rows, 4)].flatMap((size) =>
+      BOTH.map((flag) => make({ size, rows, capped: flag, rolled: !flag }, flag)),
+    ),
+  );
+
 const REALS = ['f32', 'f16', 'bf16'] as const;
 const HALVES = ['f16', 'bf16'] as const;
 const QUANTISED = ['int8', 'int4'] as const;
@@ -403,20 +412,12 @@ const VARIANTS: Record<string, readonly Kernel[]> = {
   attentionBackwardQueriesTiles: attentionTiles(kernels.attentionBackwardQueriesTiles),
   attentionBackwardKeysTiles: attentionTiles(kernels.attentionBackwardKeysTiles, false),
   attentionStatisticsTiles: attentionTiles(kernels.attentionStatisticsTiles),
-  attentionForwardRows: ([1, 2, 4, 8] as const).flatMap((rows) =>
-    [20, 64, 1024 / Math.max(rows, 4)].flatMap((size) =>
-      BOTH.map((cut) =>
-        kernels.attentionForwardRows({
-          size,
-          rows,
-          capped: cut,
-          bounded: rows === 1 || !cut,
-          cut,
-          rolled: !cut,
-        }),
-      ),
-    ),
+  attentionForwardRows: attentionRows((v, cut) =>
+    kernels.attentionForwardRows({ ...v, bounded: v.rows === 1 || !cut, cut }),
   ),
+  attentionStatisticsRows: attentionRows((v) => kernels.attentionStatisticsRows(v)),
+  attentionBackwardQueriesRows: attentionRows((v) => kernels.attentionBackwardQueriesRows(v)),
+  attentionBackwardKeysRows: attentionRows((v) => kernels.attentionBackwardKeysRows(v)),
   attentionMerge: ([1, 4] as const).map((vector) => kernels.attentionMerge(vector)),
   chunkSums: ([1, 4] as const).map((vector) => kernels.chunkSums(vector)),
   clipFactor: [kernels.clipFactor()],
