@@ -158,6 +158,8 @@ const MULTIPLY_ADDS_OF_FEW = 64;
 
 /** 16-byte loads under way that few registers hold. */
 const LOADS_OF_FEW = 4;
+/** Chunks of K whose rows of A they hold beside unpacked weights. */
+const CHUNKS_OF_FEW = 4;
 
 /** Whether a product has so few rows, or outputs, that reading its weights is what it costs. */
 function isFew(shape: ProductShape, capabilities: Capabilities): boolean {
@@ -176,8 +178,12 @@ function gemv(shape: ProductShape, layout: KernelLayout, capabilities: Capabilit
   const { transA, transB, vectorA, vectorB, vectorC, tail, weight } = layout;
   if (m > MOST_ROWS || transA || tail || !vectorA || !vectorB || !(transB || vectorC)) return null;
   if (transB && (ldb ?? storedRow(weight, k)) % gemvUnit(weight) !== 0) return null;
-  // Of few registers the least that is read at once takes too many (int8).
-  const tooMany = fewRegisters && transB && loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW;
+  // What is read at once takes too many of few registers, alone (int8) or beside the rows of many chunks (int4).
+  const grouped = PACKINGS[weight].group > 4;
+  const tooMany =
+    fewRegisters &&
+    transB &&
+    (loadsOf(weight, gemvUnit(weight)) > LOADS_OF_FEW || (grouped && m > 1 && k > CHUNKS_OF_FEW * CHUNK));
   const inSteps = tooMany && PACKINGS[weight].group <= GEMV_STEP;
   // Invocations that do not share K hold totals of quads beside their sums: four rows of both are too much for few registers.
   const held = tooMany || (fewRegisters && !transB && k <= CHUNK) ? 2 : 4;

@@ -61,7 +61,7 @@ export const gemvThreads = (lanes: number): number => Math.max(64, 4 * lanes);
 /** Numbers of A in workgroup memory at once, and those of one chunk among them. */
 const STAGED = 2048;
 const STAGED_OF_CHUNK = 64;
-/** The same where weights are read in steps, of whole groups. */
+/** The same over all rows where weights are read in steps, of groups no longer than that. */
 export const GEMV_STEP = 32;
 
 /** 16-byte loads of `piece` weights of a row. */
@@ -195,29 +195,37 @@ function makeMatmulGemv(v: MatmulGemvVariant): Kernel {
   const registers = range(tileM).flatMap((m) => range(tileN).map((r) => ({ m, r, id: `${m}_${r}` })));
 
   // A goes through workgroup memory in steps of `depth` numbers of every chunk and row, a quad more apart than they are long.
-  let depth = Math.min(piece, v.inSteps ? GEMV_STEP : STAGED_OF_CHUNK);
+  let depth = Math.min(piece, v.inSteps ? GEMV_STEP / tileM : STAGED_OF_CHUNK);
   while (tileM * lanes * depth > STAGED) depth /= 2;
   const quads = depth / 4;
   const pitch = quads + 1;
   const staged = tileM * lanes * quads;
   const turns = range(Math.ceil(staged / threads));
   const prologue = prologueParts(v.prologue, false);
-  const place = (j: number): string => (staged < threads ? `(at % ${staged}u)` : `(at + ${j * threads}u)`);
-  const stageSetup = turns.flatMap((j) => [
-    `let x_row${j} = first_row + ${place(j)} / ${lanes * quads}u;`,
-    ...prologue.row(j, `x_row${j}`),
-    `let x_k${j} = ${place(j)} / ${quads}u % ${lanes}u * ${CHUNK / 4}u + ${place(j)} % ${quads}u;`,
-    `let x_at${j} = (a_base + x_row${j} * p.lda) / 4u + x_k${j};`,
-    `let x_to${j} = ${place(j)} / ${quads}u * ${pitch}u + ${place(j)} % ${quads}u;`,
-  ]);
+  // All are powers of two: where a turn reads is so far from where the first does, known here, and takes no register of its own.
+  const ofRow = lanes * quads;
+  const place = staged < threads ? `(at % ${staged}u)` : 'at';
+  const below = (j: number): number => Math.floor((j * threads) / ofRow);
+  const behind = (j: number): number => (((j * threads) % ofRow) / quads) * (CHUNK / 4);
+  const stageSetup = [
+    `let x_row = first_row + ${place} / ${ofRow}u;`,
+    `let x_k = ${place} / ${quads}u % ${lanes}u * ${CHUNK / 4}u + ${place} % ${quads}u;`,
+    'let x_at = (a_base + x_row * p.lda) / 4u + x_k;',
+    'let x_line = p.lda / 4u;',
+    `let x_to = ${place} / ${quads}u * ${pitch}u + ${place} % ${quads}u;`,
+    ...turns.flatMap((j) => prologue.row(j, `x_row + ${below(j)}u`)),
+  ];
   const stage = (step: number): string[] => [
     `let x_first = turn * ${(lanes * CHUNK) / 4}u + round * ${piece / 4}u + ${step * quads}u;`,
     ...turns.flatMap((j) => [
-      ...prologue.column(j, `x_k${j} + x_first`),
-      `let n${j} = ${prologue.load(`a[x_at${j} + x_first]`, j, j)};`,
+      ...prologue.column(j, `x_k + ${behind(j)}u + x_first`),
+      `let n${j} = ${prologue.load(`a[x_at + x_first + ${below(j)}u * x_line + ${behind(j)}u]`, j, j)};`,
     ]),
     'workgroupBarrier();',
-    ...turns.map((j) => `${staged < threads ? `if (at < ${staged}u) ` : ''}{ staged[x_to${j}] = n${j}; }`),
+    ...turns.map(
+      (j) =>
+        `${staged < threads ? `if (at < ${staged}u) ` : ''}{ staged[x_to + ${((j * threads) / quads) * pitch}u] = n${j}; }`,
+    ),
     'workgroupBarrier();',
   ];
   const step = (at: number): string[] => [

@@ -48,7 +48,8 @@ function multiply(
 const ALONG_ROWS: readonly (readonly [Form, number, number])[] = [
   [{ tileM: 1, tileN: 2, lanes: 4, piece: 64 }, 1, 640],
   [{ tileM: 2, tileN: 1, lanes: 2, piece: 8 }, 2, 640],
-  [{ tileM: 1, tileN: 1, lanes: 2, piece: 64, inSteps: true }, 1, 640],
+  // In steps of half a group.
+  [{ tileM: 2, tileN: 1, lanes: 2, piece: 64, inSteps: true }, 3, 640],
   [{ tileM: 4, tileN: 1, lanes: 16, piece: 16 }, 7, 640],
   [{ tileM: 4, tileN: 2, lanes: 1, piece: 32 }, 5, 128],
 ];
@@ -151,19 +152,20 @@ it('is for rows of weights that are whole 16-byte loads, also where a product ha
 });
 
 it('reads as many weights at once as few registers hold', () => {
-  const first = (weight: WeightFormat): string =>
+  const first = (weight: WeightFormat, k = 256): string =>
     candidates(
-      { m: 4, n: 64, k: 256 },
+      { m: 4, n: 64, k },
       { ...TUNED_LAYOUT, weight },
       { ...device.capabilities, ...WIDE, fewRegisters: true },
     )[0]!.kernel({ bias: false, accumulate: false }).name;
-  expect(FORMATS.map(first)).toEqual([
+  expect(FORMATS.map((weight) => first(weight))).toEqual([
     'matmul.gemv.f32.B.4x1.1x16',
     'matmul.gemv.f16.B.4x1.1x16',
     'matmul.gemv.bf16.B.4x1.1x16',
     'matmul.gemv.int8.B.2x1.1x128.steps',
     'matmul.gemv.int4.B.4x1.1x64',
   ]);
+  expect(first('int4', 1280)).toBe('matmul.gemv.int4.B.2x1.8x64.steps');
 });
 
 it('holds as many rows as registers do', () => {
