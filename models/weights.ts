@@ -487,6 +487,9 @@ class Staging {
     const filled = mapped.then(async (target) => {
       try {
         await read(target);
+      } catch (cause) {
+        // A device that is lost takes back what was being read into, and the file seems to be at fault.
+        throw await this.#device.failureOf(cause, () => cause as Error);
       } finally {
         buffer.unmap();
       }

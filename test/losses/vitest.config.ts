@@ -11,5 +11,6 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 1,
     testTimeout: 7_200_000,
+    hookTimeout: 600_000,
   },
 });
