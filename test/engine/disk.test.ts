@@ -398,6 +398,7 @@ describe('nobody else writes', () => {
     ['bench/compile/nvidia.ts', 'writes what nvcc compiles'],
     ['bench/suites/gpu.ts', 'makes and removes a folder for what the golden tests found'],
     ['bench/suites/load.ts', 'makes and removes folders to load from'],
+    ['bench/suites/prompts.ts', 'makes and removes a folder with prompts'],
     ['bench/suites/sweep.ts', 'makes and removes a folder'],
     ['examples/dtypes.ts', 'makes and removes a folder'],
     ['examples/lab/setup.mjs', 'installs a browser for tests'],
