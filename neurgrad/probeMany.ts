@@ -18,8 +18,9 @@ import {
   type RunResult,
   runModel,
 } from '../models/model.ts';
-import { keepsKeys, prefillAll, type StreamedModel } from '../models/stream.ts';
+import { keepsKeys, prefillAll, runsLastAsync, type StreamedModel } from '../models/stream.ts';
 import { Transformer } from '../models/transformer.ts';
+import { runHooks } from './plainRun.ts';
 import { checkProbe, differentiated, type Prediction, type Probe, topPredictions } from './predict.ts';
 import { hooksOf, type ProbedHooks, type ProbeHooks, probedHooks } from './probed.ts';
 
@@ -114,6 +115,15 @@ async function fullRows(
   hooks: ProbeHooks,
   of: Quantity,
 ): Promise<ProbedHooks[]> {
+  // Where other processes keep the caches, one prompt's last token is run behind its own.
+  if (runsLastAsync(model) && !keepsKeys(model)) {
+    const found: ProbedHooks[] = [];
+    for (const { probe, at, target } of jobs) {
+      const read = await runHooks(model, probe, at, hooks, of, target);
+      found.push(probedHooks(model, hooks, of, target, read));
+    }
+    return found;
+  }
   const input = rowsOf(jobs);
   const position = jobs.map(({ probe }) => probe.position);
   const here = jobs.every(({ probe, at }) => probe.position === at);
