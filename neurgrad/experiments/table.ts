@@ -4,7 +4,7 @@
  */
 
 import { mean, sampleStandardDeviation } from 'simple-statistics';
-import { checkValue, one } from '../../engine/options.ts';
+import { checkValue, like, one } from '../../engine/options.ts';
 import { METRICS, type Metric, type MetricValues } from './metric.ts';
 
 /** Which prompt runs and which gives the values: the corrupt and the clean one, or the other way round. The default comes first. */
@@ -105,16 +105,21 @@ export function tableOf(
 
 const oneMetric = one(METRICS);
 const column = one(['value', 'change', 'recovered']);
+const tableField = like<ExperimentTable>(
+  (value) => Array.isArray((value as Partial<ExperimentTable> | null)?.rows),
+  "an experiment's table",
+);
 
 /**
  * A column of a table as numbers by layer and place, in the table's order: what a heat map takes.
- * @param of default `value`.
+ * @param of default `value`; NaN where a row has none.
  */
 export function tableGrid(
   table: ExperimentTable,
   metric: Metric,
   of: 'value' | 'change' | 'recovered' = 'value',
 ): number[][] {
+  checkValue('tableGrid', 'table', tableField, table);
   checkValue('tableGrid', 'metric', oneMetric, metric);
   checkValue('tableGrid', 'of', column, of);
   const layers = new Map<number | null, number[]>();

@@ -24,6 +24,9 @@ const maybe = (value: unknown): Maybe => new Maybe(value);
 const model = toyModel([[0.1, -0.2]], [[0.5, 0.25]]);
 const tokenizer = await loadTokenizer(await localFolder('examples/models/facts-bert'));
 const prompt = { ids: [1, 2, 3], position: 1, text: 'a b c' };
+const pair = { clean: prompt, corrupt: prompt, answer: 1, other: 0 };
+const row = { layer: 0, place: 0, metric: 'prob', value: 0.5, change: 0.1, recovered: 0.2 };
+const table = { rows: [row] };
 const space = neurgrad.neuronSpace(model);
 const conventions = { site: 'post', of: 'prob', direction: 'outward', sign: '+' } as const;
 const [task] = probing.parseTasks('FEVER');
@@ -72,6 +75,16 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   probeHooks: [model, prompt, 1, ['blocks.0.mlp.hook_post'], 'prob', 1],
   neuronGradients: [model, prompt],
   recordPrompt: [model, prompt],
+  activationPatching: [model, pair],
+  attributionPatching: [model, pair],
+  pathPatching: [model, pair],
+  edgeAttribution: [model, pair],
+  directLogitAttribution: [model, pair],
+  logitLens: [model, pair],
+  ablation: [model, pair],
+  integratedGradients: [model, pair],
+  conductance: [model, pair],
+  tableGrid: [table, 'prob', maybe('value')],
   strongest: [[1, 2], 1],
   shiftGrid: [-1, 1, 1],
   paperGrid: [],
