@@ -101,7 +101,9 @@ async function compare(
     );
     for (const [shift, { neurons: curves }] of sweeps) {
       const curve = curves[n]!;
-      expect([curve.gradient, curve.gradientNoise]).toEqual([gradient, noise]);
+      // A sweep runs a masked model's last layer at every token, gradients where they are read: the last digits differ.
+      expect(Math.abs(curve.gradient - gradient), name).toBeLessThanOrEqual(0.1 * noise);
+      expect(Math.abs(curve.gradientNoise / noise - 1), name).toBeLessThan(1e-4);
       const after = reference(probe, { neuron, at: probe.position, by: shift });
       const change = exactChange(p, after, target);
       const want = of === 'prob' ? change : Math.log1p(change / p[target]!);
