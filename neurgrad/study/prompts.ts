@@ -144,7 +144,7 @@ const FORMS: readonly RowForm[] = [
       const sentences = Array.isArray(masked_sentences)
         ? masked_sentences
         : (evidences as unknown[]).map((one) => (one as Row | null)?.masked_sentence);
-      const about = `${row.sub_label ?? ''}\t${answer}`;
+      const about = `${textOrNull(row, 'sub_label') ?? ''}\t${answer}`;
       return sentences.flatMap((sentence) => {
         if (typeof sentence !== 'string')
           throw new UserError(

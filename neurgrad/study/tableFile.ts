@@ -103,7 +103,7 @@ function separatedRows(path: string, separator: string): PlacedRow[] {
 
 const run = runnerBy(spawnSync);
 /** Of a table of some hundred megabytes. */
-const BOUNDS = { seconds: 120, mebibytes: 4096, answer: 2 ** 29 };
+const BOUNDS = { seconds: 60, mebibytes: 4096, answer: 2 ** 29 };
 
 const READERS: Readonly<Record<Packed, string>> = {
   parquet: `

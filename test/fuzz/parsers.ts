@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { tableFromArrays, tableToIPC } from '@uwdata/flechette';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { questionsOf } from '../../cli/commands/probe.ts';
 import { readManifest } from '../../cli/probeFiles.ts';
@@ -53,6 +54,7 @@ import {
   StudyFolder,
   summarise,
 } from '../../neurgrad/study/index.ts';
+import { readOpenQuestions } from '../../neurgrad/study/prompts.ts';
 import {
   auditTask,
   cleanSplits,
@@ -428,6 +430,58 @@ const tasks = ['json', 'jsonl', 'parquet'].map(
   }),
 );
 
+const asLines = (records: readonly object[]): string =>
+  records.map((record) => JSON.stringify(record)).join('\n');
+
+/** Prompts as they are published: tables of each kind, rows of each form. */
+function promptTables(): Parser[] {
+  const places = ['Rome', 'Paris', 'Oslo'];
+  const columns = {
+    uuid: places.map((_, i) => `P1-${i}`),
+    prompt: places.map((place) => `${place} is in [MASK].`),
+    answer: places.map(() => 'x'),
+  };
+  const names = Object.keys(columns) as (keyof typeof columns)[];
+  const rows = places.map((_, i) => names.map((name) => columns[name][i]!));
+  const files: Files = {
+    'table.csv': [names, ...rows].map((cells) => cells.join(',')).join('\n'),
+    'table.tsv': [names, ...rows].map((cells) => cells.join('\t')).join('\n'),
+    'table.parquet': new Uint8Array(
+      parquetWriteBuffer({ columnData: names.map((name) => ({ name, data: columns[name] })) }),
+    ),
+    'table.arrow': tableToIPC(tableFromArrays(columns), { format: 'file' })!,
+    'stream.feather': tableToIPC(tableFromArrays(columns), { format: 'stream' })!,
+    'lama.jsonl': asLines(
+      places.map((place) => ({
+        masked_sentences: [`${place} is in [MASK].`],
+        obj_label: 'x',
+        sub_label: place,
+      })),
+    ),
+    'counterfact.json': JSON.stringify(
+      places.map((subject) => ({
+        case_id: 1,
+        requested_rewrite: {
+          prompt: '{} is in',
+          subject,
+          target_true: { str: 'x' },
+          target_new: { str: 'y' },
+        },
+      })),
+    ),
+  };
+  return Object.entries(files).map(([file, content]) => ({
+    name: `prompts in ${file}`,
+    files: { [file]: content },
+    // A process each.
+    share: /parquet|arrow|feather/.test(file) ? 0.1 : 1,
+    async read(folder) {
+      const found = readOpenQuestions(join(folder, file), '[MASK]');
+      for (let i = 0; i < found.count; i++) found.at(i);
+    },
+  }));
+}
+
 /** Lines that are texts and not files: each parser reads the file as text and parses its lines. */
 function lines(name: string, valid: readonly string[], parse: (line: string) => unknown): Parser {
   return {
@@ -540,6 +594,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
         for (let i = 0; i < found.count; i++) found.at(i);
       },
     },
+    ...promptTables(),
     {
       name: 'facts and templates',
       files: {
