@@ -28,6 +28,7 @@ const reasonOf = (error: unknown): string => (error as Error).message.split(';')
 
 /** How something on a device is opened, and who is told of losses. */
 export interface ReopeningOptions<Opened> {
+  /** Opens a device and what lives on it. */
   readonly open: () => Promise<Opened>;
   /** Frees what was opened; called for what was lost, too. */
   readonly close: (opened: Opened) => void;
@@ -109,6 +110,7 @@ export class Reopening<Opened> implements Disposable {
     if (opened !== null) this.#options.close(opened);
   }
 
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -114,7 +114,9 @@ export interface HubFiles {
   readonly commit: string;
   /** The GGUF file that is meant; undefined: the model is a folder of others. */
   readonly gguf: string | undefined;
+  /** Whether the model has such a file. */
   readonly has: (file: string) => boolean;
+  /** A file's bytes. @throws UserError where there is none. */
   readonly open: (file: string) => Promise<ByteSource>;
 }
 

@@ -50,7 +50,7 @@ export class Transformer extends DescribedModel implements LanguageModel, Layere
   readonly #joined: ReadonlyMap<string, Joined>;
   #disposed = false;
 
-  /** Takes over the weights. @param weights under the names of {@link parametersOf}. @param joined what {@link joinProjections} made of them. */
+  /** Takes over the weights. @param weights under the names of {@link parametersOf}. @param joined their projections that share a product. */
   constructor(
     device: Device,
     config: ModelConfig,

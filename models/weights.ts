@@ -249,7 +249,7 @@ export class WeightLoader {
     this.#staging = new Staging(device, stagingBuffers, stagingBytes(this.#total));
   }
 
-  /** As {@link weightDtypeAs}. */
+  /** How the matrices of the layers are kept: packed where any is, else the coarsest. */
   get weightDtype(): WeightDtype {
     return weightDtypeAs(this.#kept().map(({ parameter, kept }) => [parameter, kept]));
   }
@@ -267,7 +267,7 @@ export class WeightLoader {
     return (await this.loadAll([name])).get(name)!;
   }
 
-  /** Several parameters, {@link AT_ONCE}; `stay`ing ones in panels where they suit. @throws UserError; none is left then. */
+  /** Several parameters, a few at a time; `stay`ing ones in panels where they suit. @throws UserError; none is left then. */
   async loadAll(names: readonly string[], stay = false): Promise<Map<string, Tensor>> {
     const weights = new Map<string, Tensor>();
     const left = readTogether(names.map((name) => this.#sources.get(name)!));

@@ -114,6 +114,7 @@ export class PromptRecord implements Disposable {
     this.#open = false;
   }
 
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

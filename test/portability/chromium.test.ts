@@ -23,7 +23,8 @@ describe.skipIf(!executablePath)('in Chromium', () => {
     browser = await chromium.launch({ executablePath: executablePath!, args: [...CHROMIUM_FLAGS] });
     page = await browser.newPage();
     await page.goto(site.url);
-  });
+    // The page is built first.
+  }, 300_000);
   afterAll(async () => {
     await browser?.close();
     site?.close();
