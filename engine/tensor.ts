@@ -377,12 +377,15 @@ export class Tensor implements Owned, Disposable {
     return reading;
   }
 
+  get #name(): string {
+    return `${this.dtype} ${showShape(this)}${this.#disposed ? ', disposed of' : ''}`;
+  }
+
   /** dtype, shape, and the first elements where the host knows them, as it has written or read them: `f32 [2, 3]: 1, 2, 3, 4, 5, 6`. */
   toString(): string {
-    const name = `${this.dtype} ${showShape(this)}`;
-    if (this.#disposed) return `${name}, disposed of`;
+    const name = this.#name;
     const seen = this.#storage.seen;
-    if (!seen || this.size === 0) return name;
+    if (this.#disposed || !seen || this.size === 0) return name;
     return `${name}: ${seen.map((value) => Number(value.toPrecision(6))).join(', ')}${this.size > seen.length ? ', …' : ''}`;
   }
   /** For `console.log` in Node, Bun and Deno; a value that the device alone knows comes with `read()` or `array()`. */
@@ -390,9 +393,9 @@ export class Tensor implements Owned, Disposable {
     return `Tensor ${this.toString()}`;
   }
 
-  /** For texts, as {@link toString}. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
+  /** In texts, such as errors: dtype and shape. @throws UserError for arithmetic, such as `x * 2`, which would be NaN. */
   [Symbol.toPrimitive](hint: string): string {
-    if (hint === 'string') return this.toString();
+    if (hint === 'string') return this.#name;
     throw new UserError(
       'option',
       'a tensor is no number: add(), sub(), mul(), div() compute with tensors, item() and read() give numbers',

@@ -237,7 +237,7 @@ it('numbers compare and are chosen, and a tensor has a text', async () => {
   expect([...(await engine.greater(x, 2).read())]).toEqual([0, 0, 1, 1]);
   expect([...(await engine.equal(2, x).read())]).toEqual([0, 1, 0, 0]);
   expect([...(await engine.where(engine.greater(x, 2), x, -1).read())]).toEqual([-1, -1, 3, 4]);
-  expect(`${x}`).toBe('f32 [2, 2]: 1, 2, 3, 4');
+  expect(`${x}`).toBe('f32 [2, 2]');
 });
 
 describe('AdamW', () => {
