@@ -1,6 +1,7 @@
 /** Work on prompts, some at a time: what is there already is not done again, and each unit's rows are written as they are finished. */
 
-import { numbersOf } from '../neurgrad/index.ts';
+import type { TokenText } from '../models/tokenText.ts';
+import { type NeuronGradients, numbersOf, type Sweep } from '../neurgrad/index.ts';
 import { stampModel } from '../neurgrad/study/folder.ts';
 import { startProgress } from './progress.ts';
 import type { Case } from './prompt.ts';
@@ -38,6 +39,25 @@ export const promptCells = (model: string, { id, prompt, answer }: Case) => ({
   prompt_id: id,
   prompt: prompt.text,
   answer,
+});
+
+/** The cells of {@link TARGET_COLUMNS}; a sweep's neurons bring a site each. @param token the target, as it is shown. */
+export const targetCells = (
+  token: TokenText,
+  {
+    target,
+    p,
+    neuronPosition,
+    conventions,
+  }: Pick<NeuronGradients, 'target' | 'p' | 'neuronPosition'> & {
+    readonly conventions: Sweep['conventions'];
+  },
+) => ({
+  target: token.text,
+  target_id: target,
+  p,
+  position: neuronPosition,
+  ...conventions,
 });
 
 /** What rows of a command depend on, but for its own options: a folder is of one of it. */

@@ -30,7 +30,14 @@ import {
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { inUnits, PROMPT_COLUMNS, promptCells, questionOf, TARGET_COLUMNS } from '../perPrompt.ts';
+import {
+  inUnits,
+  PROMPT_COLUMNS,
+  promptCells,
+  questionOf,
+  TARGET_COLUMNS,
+  targetCells,
+} from '../perPrompt.ts';
 import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
@@ -308,11 +315,7 @@ function blocksOf(
       count: own.length,
       same: {
         ...promptCells(model, one),
-        target: token.text,
-        target_id: found.target,
-        p: found.p,
-        position: found.neuronPosition,
-        ...found.conventions,
+        ...targetCells(token, found),
       },
       each: {
         layer: own.map(({ layer }) => layer),

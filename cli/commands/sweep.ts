@@ -35,7 +35,14 @@ import {
   withOptions,
 } from '../options.ts';
 import { openOutput, toJson } from '../output.ts';
-import { inUnits, PROMPT_COLUMNS, promptCells, questionOf, TARGET_COLUMNS } from '../perPrompt.ts';
+import {
+  inUnits,
+  PROMPT_COLUMNS,
+  promptCells,
+  questionOf,
+  TARGET_COLUMNS,
+  targetCells,
+} from '../perPrompt.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
@@ -285,11 +292,7 @@ const blocksOf = (model: string, one: Case, found: Sweep, token: TokenText): Row
     count: neuron.shifts.length,
     same: {
       ...promptCells(model, one),
-      target: token.text,
-      target_id: found.target,
-      p: found.p,
-      position: found.neuronPosition,
-      ...found.conventions,
+      ...targetCells(token, found),
       site: neuron.site,
       layer: neuron.layer,
       neuron: neuron.index,

@@ -16,12 +16,13 @@ import { type PromptAnswers, pairList, placesOfAll } from './pairs.ts';
 import {
   computesDownstream,
   naivePatchedRuns,
+  optionsOfPair,
   patchedRuns,
   type RunsOptions,
   runsFields,
   wantedOfPlain,
 } from './patchedRuns.ts';
-import { type PlaceOptions, placeFields } from './places.ts';
+import { hookNames, type PlaceOptions, placeFields } from './places.ts';
 import { type ExperimentTable, type PairResult, tableOf } from './table.ts';
 
 /** What is ablated, and by what. */
@@ -78,7 +79,7 @@ export async function ablation(
 ): Promise<ExperimentTable> {
   checkOptions('ablation', ablationOptions, options);
   const list = pairList('ablation', model, prompts, false);
-  const { op = 'zero', reference = [], over = 'rows', engine, onProgress } = options;
+  const { op = 'zero', reference = [], over = 'rows', engine } = options;
   if (op !== 'zero' && reference.length === 0)
     throw new UserError(
       'option',
@@ -97,11 +98,8 @@ export async function ablation(
         : op === 'mean'
           ? reference
           : [];
-    const hooks = [...new Set(places.map(({ hook }) => hook))];
-    const told = {
-      ...options,
-      onProgress: (done: number, all: number) => onProgress?.(n * all + done, list.length * all),
-    };
+    const hooks = hookNames(places);
+    const told = optionsOfPair(options, n, list.length);
     const source = await sourceOf(model, prompt.clean, probes, hooks, over);
     try {
       if (computesDownstream(model, engine)) {

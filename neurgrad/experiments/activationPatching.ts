@@ -13,12 +13,13 @@ import { firstDifference, type PromptPair, pairList, placesOfAll } from './pairs
 import {
   computesDownstream,
   naivePatchedRuns,
+  optionsOfPair,
   patchedRuns,
   type RunsOptions,
   runsFields,
   wantedOfPlain,
 } from './patchedRuns.ts';
-import { type PlaceOptions, placeFields } from './places.ts';
+import { hookNames, type PlaceOptions, placeFields } from './places.ts';
 import {
   DIRECTIONS_OF_PATCHING,
   type ExperimentTable,
@@ -73,28 +74,24 @@ export async function activationPatching(
 ): Promise<ExperimentTable> {
   checkOptions('activationPatching', activationPatchingOptions, options);
   const list = pairList('activationPatching', model, pairs);
-  const { direction = 'denoise', engine, onProgress } = options;
+  const { direction = 'denoise', engine } = options;
   const metrics = metricsOf(options.metric, list);
   const placesOfPair = placesOfAll(model, list, options);
   const results: PairResult[] = [];
   for (const [n, pair] of list.entries()) {
     const places = placesOfPair[n]!;
     const [base, source] = direction === 'denoise' ? [pair.corrupt, pair.clean] : [pair.clean, pair.corrupt];
-    const told = {
-      ...options,
-      onProgress: (done: number, all: number) => onProgress?.(n * all + done, list.length * all),
-    };
+    const hooks = hookNames(places);
+    const told = optionsOfPair(options, n, list.length);
     if (computesDownstream(model, engine)) {
       const earliest = Math.min(...places.map(({ position }) => position ?? 0));
       const first = Math.max(firstDifference(pair), earliest);
-      const hooks = [...new Set(places.map(({ hook }) => hook))];
       using own = Downstream.open(model, base, first, wantedOfPlain(places));
       using others = Downstream.open(model, source, first, hooks);
       const found = await patchedRuns(own, pair, places, async (names) => others.values(names), told);
       const given = metricValues(await others.logits.read(), pair);
       results.push({ ...found, ...ends(direction, found.base, given) });
     } else {
-      const hooks = [...new Set(places.map(({ hook }) => hook))];
       using others = await runModel(model, probeRows(source), { capture: hooks, logits: [source.position] });
       const found = await naivePatchedRuns(model, base, pair, places, others, told);
       const given = metricValues(await others.logits.read(), pair);

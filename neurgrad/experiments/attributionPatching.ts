@@ -19,7 +19,7 @@ import {
   metricValues,
 } from './metric.ts';
 import { type PromptPair, pairList, placesOfAll } from './pairs.ts';
-import { indicesOf, type PlaceOptions, placeFields } from './places.ts';
+import { hookNames, indicesOf, type PlaceOptions, placeFields } from './places.ts';
 import { type ExperimentTable, ends, type PairResult, tableOf, type Values } from './table.ts';
 
 /** What would be patched, and what is measured. */
@@ -117,7 +117,7 @@ export async function attributionPatching(
   const results: PairResult[] = [];
   for (const [n, pair] of list.entries()) {
     const places = placesOfPair[n]!;
-    const hooks = [...new Set(places.map(({ hook }) => hook))];
+    const hooks = hookNames(places);
     const [base, source] = direction === 'denoise' ? [pair.corrupt, pair.clean] : [pair.clean, pair.corrupt];
     const own = await differentiate(model, base, pair, hooks, metrics);
     using others = await runModel(model, probeRows(source), { capture: hooks, logits: [source.position] });

@@ -16,7 +16,7 @@ import { Transformer } from '../../models/transformer.ts';
 import { type Probe, probeRows } from '../predict.ts';
 import type { Downstream } from './downstream.ts';
 import { type Answers, type MetricValues, metricRows, metricValues } from './metric.ts';
-import { indicesOf, type PatchPlace, patchOf } from './places.ts';
+import { hookNames, indicesOf, type PatchPlace, patchOf } from './places.ts';
 
 /** How the runs of an experiment are done. */
 export interface RunsOptions {
@@ -33,6 +33,16 @@ export const runsFields = {
   rowsPerPass: whole(1),
   onProgress: callback<(done: number, all: number) => void>(),
 };
+
+/** The options of one of some pairs, whose runs are told as a part of all of theirs. */
+export const optionsOfPair = <Options extends RunsOptions>(
+  options: Options,
+  n: number,
+  pairs: number,
+): Options => ({
+  ...options,
+  onProgress: (done: number, all: number) => options.onProgress?.(n * all + done, pairs * all),
+});
 
 /** Whether what follows from a change can be computed alone. */
 export const computesDownstream = (
@@ -100,7 +110,7 @@ export async function patchedRuns(
   const { vocabulary } = model.sizes;
   const plain = metricValues(await base.logits.read(), answers);
   const values: MetricValues[] = places.map(() => plain);
-  const hooks = [...new Set(places.map(({ hook }) => hook))];
+  const hooks = hookNames(places);
   const table = hooksOf(model.description);
   const [ownValues, otherValues] = [base.values(wantedOfPlain(places)), await source(hooks)];
   let done = 0;

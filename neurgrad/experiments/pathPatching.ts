@@ -30,7 +30,7 @@ import { Downstream } from './downstream.ts';
 import { type MetricValues, metricRows, metricsOf, metricValues } from './metric.ts';
 import { firstDifference, type PromptPair, pairList } from './pairs.ts';
 import { computesDownstream, type RunsOptions, runsFields } from './patchedRuns.ts';
-import { componentHook, layersOf } from './places.ts';
+import { componentHook, hookNames, layersOf } from './places.ts';
 import { type ExperimentTable, ends, type PairResult, type PlaceKeys, tableOf } from './table.ts';
 
 /** A head of a layer, a neuron of its feed-forward part, or, with neither, the whole part; at all positions. */
@@ -102,6 +102,13 @@ export const pathPatchingOptions = optionsSchema<PathPatchingOptions>(
 interface Origin extends PlaceKeys {
   readonly layer: number;
   readonly hook: string;
+}
+
+/** A value, or a part of it. */
+interface Part {
+  readonly hook: string;
+  readonly head?: Patch['head'] | null;
+  readonly neuron?: Patch['neuron'] | null;
 }
 
 /** A value put into the base run. */
@@ -231,6 +238,12 @@ function frozenBehind(
   return [...from('attn.hook_z', layer + 1), ...parts];
 }
 
+/** A value, or a head or neuron of it, as another run has it at all tokens. */
+function tokensOf(from: NonNullable<Patch['from']>, { hook, head = null, neuron = null }: Part): Patch {
+  const some = { ...(head === null ? {} : { head }), ...(neuron === null ? {} : { neuron }) };
+  return { name: hook, position: 'all', ...some, op: 'set', from };
+}
+
 async function throughDownstream(
   own: Downstream,
   others: Downstream,
@@ -274,20 +287,12 @@ async function throughDownstream(
       const sent = patched(
         hook,
         rows,
-        some.map(({ origin: { head, neuron } }, row) => ({
-          name: hook,
-          row,
-          position: 'all',
-          ...(head === null ? {} : { head }),
-          ...(neuron === null ? {} : { neuron }),
-          op: 'set',
-          from,
-        })),
+        some.map(({ origin }, row) => ({ ...tokensOf(from, origin), row })),
       );
       const held: Tensor[] = [sent];
       try {
         const given = new Map([[hook, sent], ...frozen.map((name) => [name, values.get(name)!] as const)]);
-        const capture = [...new Set(heard.map((target) => target.hook))];
+        const capture = hookNames(heard);
         using first = own.run({ rows, given, capture, logits: targets.length === 0 });
         let { logits } = first;
         let second: ReturnType<Downstream['run']> | null = null;
@@ -295,16 +300,7 @@ async function throughDownstream(
           const received = capture.map((name) => {
             const patches = heard
               .filter((target) => target.hook === name)
-              .map(
-                ({ head, neuron }): Patch => ({
-                  name,
-                  position: 'all',
-                  ...(head === undefined ? {} : { head }),
-                  ...(neuron === undefined ? {} : { neuron }),
-                  op: 'set',
-                  from: first,
-                }),
-              );
+              .map((target) => tokensOf(first, target));
             const value = patched(name, rows, patches);
             held.push(value);
             return [name, value] as const;
@@ -350,36 +346,15 @@ async function throughWholeRuns(
       .findIndex((each) => each.layer !== layer || each.component !== component);
     const some = origins.slice(start, start + (alike < 0 ? rowsPerPass : alike));
     const rows = some.length;
-    const sent = some.map(
-      ({ hook: name, head, neuron }, row): Patch => ({
-        name,
-        row,
-        position: 'all',
-        ...(head === null ? {} : { head }),
-        ...(neuron === null ? {} : { neuron }),
-        op: 'set',
-        from: others,
-      }),
-    );
-    const frozen = frozenBehind(model, some[0]!, mlps).map(
-      (name): Patch => ({ name, position: 'all', op: 'set', from: own }),
-    );
+    const sent = some.map((origin, row): Patch => ({ ...tokensOf(others, origin), row }));
+    const frozen = frozenBehind(model, some[0]!, mlps).map((hook) => tokensOf(own, { hook }));
     const read = some.map(() => base.position);
     using first = await runModel(model, probeRows(base, rows), {
       patch: [...sent, ...frozen],
-      capture: [...new Set(targets.map(({ hook }) => hook))],
+      capture: hookNames(targets),
       logits: read,
     });
-    const received = targets.map(
-      ({ hook: name, head, neuron }): Patch => ({
-        name,
-        position: 'all',
-        ...(head === undefined ? {} : { head }),
-        ...(neuron === undefined ? {} : { neuron }),
-        op: 'set',
-        from: first,
-      }),
-    );
+    const received = targets.map((target) => tokensOf(first, target));
     using second =
       targets.length === 0
         ? null

@@ -72,6 +72,11 @@ export interface PatchPlace extends PlaceKeys {
   readonly layer: number;
 }
 
+/** The hook points of places, each once. */
+export const hookNames = (places: readonly Pick<PatchPlace, 'hook'>[]): string[] => [
+  ...new Set(places.map(({ hook }) => hook)),
+];
+
 /** The hook point of a component. */
 export const componentHook = (component: Component, layer: number): string =>
   `blocks.${layer}.${HOOKS[component]}`;
