@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ProbeSummary } from '../../cli/probeTable.ts';
+import { writeWhole } from '../../engine/disk.ts';
 import { UserError } from '../../engine/errors.ts';
 import type { StudyEstimate } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
@@ -17,7 +18,11 @@ import { readTextFile } from '../../neurgrad/study/textFile.ts';
 export const STUDIES = ['figure', 'table', 'integrated'] as const;
 export type StudyName = (typeof STUDIES)[number];
 
-/** Where and when a model was measured. */
+/** What is measured of a model, each by a command of its own. */
+export const PARTS = [...STUDIES, 'probe'] as const;
+export type Part = (typeof PARTS)[number];
+
+/** Where and when a part was last gone on with. */
 export interface Occasion {
   /** ISO 8601, UTC, a day. */
   readonly date: string;
@@ -26,9 +31,12 @@ export interface Occasion {
   readonly cores: number;
 }
 
+export type Occasions = Readonly<Partial<Record<Part, Occasion>>>;
+
 /** Everything that the page says of a model. */
-export interface Entry extends Occasion {
+export interface Entry {
   readonly name: string;
+  readonly occasions: Occasions;
   /** Of the whole table, timed here before it was begun; null where it was not. */
   readonly estimate: StudyEstimate | null;
   readonly studies: Readonly<Record<StudyName, StudySummary | null>>;
@@ -40,24 +48,48 @@ export interface Entry extends Occasion {
 /** A model's name on the page and in file names: the last part of its source, without the ending of a file. */
 export const entryName = (source: string): string => modelName(source).replace(/\.gguf$/i, '');
 
-/** What a run's folder holds so far. @throws UserError where no study has a prompt. */
-export async function collectEntry(folder: string, name: string): Promise<Entry> {
-  const studies = {
+/**
+ * What a run's folder holds so far; what it does not hold, of the entry that was there before, so that parts can be measured on several machines.
+ * @throws UserError where no study of Tables 1 and 2 has a prompt.
+ */
+export async function collectEntry(
+  folder: string,
+  name: string,
+  before: Entry | null = null,
+): Promise<Entry> {
+  const measured = {
     figure: await readStudy(join(folder, 'figure')),
     table: await readStudy(join(folder, 'table')),
     integrated: await readStudy(join(folder, 'integrated')),
+    probe: readProbe(join(folder, 'probe', 'summary.json')),
   };
-  const occasion = readJson<Occasion>(join(folder, 'occasion.json'));
-  if (!studies.table || !occasion)
+  const here = readOccasions(folder);
+  const occasions: Partial<Record<Part, Occasion>> = {};
+  for (const part of PARTS) {
+    const occasion = measured[part] ? here[part] : before?.occasions[part];
+    if (occasion) occasions[part] = occasion;
+  }
+  const studyOf = (part: StudyName): StudySummary | null => measured[part] ?? before?.studies[part] ?? null;
+  const studies = { figure: studyOf('figure'), table: studyOf('table'), integrated: studyOf('integrated') };
+  if (!studies.table)
     throw new UserError('results', `${join(folder, 'table')}: no prompt is done yet; run the model first`);
   return {
-    ...{ name, ...occasion },
-    estimate: readJson<StudyEstimate>(join(folder, 'estimate.json')),
+    ...{ name, occasions },
+    estimate:
+      (measured.table && readJson<StudyEstimate>(join(folder, 'estimate.json'))) ?? before?.estimate ?? null,
     studies,
-    probe: readProbe(join(folder, 'probe', 'summary.json')),
+    probe: measured.probe ?? before?.probe ?? null,
     figures: [],
   };
 }
+
+const occasionsFile = (folder: string): string => join(folder, 'occasions.json');
+
+const readOccasions = (folder: string): Occasions => readJson<Occasions>(occasionsFile(folder)) ?? {};
+
+/** Writes down that a part is gone on with. */
+export const writeOccasion = (folder: string, part: Part, occasion: Occasion): void =>
+  writeWhole(occasionsFile(folder), `${JSON.stringify({ ...readOccasions(folder), [part]: occasion })}\n`);
 
 /** As the entry's file: a correlation that there is none of is written as a text. */
 export const writeEntry = (entry: Entry): string =>

@@ -30,9 +30,13 @@ import {
   type Entry,
   entryName,
   type Occasion,
+  PARTS,
+  type Part,
   readEntry,
   STUDIES,
+  type StudyName,
   writeEntry,
+  writeOccasion,
 } from './entry.ts';
 import { figuresOf } from './figures.ts';
 import { readmePart, renderPage } from './page.ts';
@@ -54,6 +58,7 @@ interface Options {
   readonly dtype?: WeightDtype;
   readonly engine?: PlanInput['engine'];
   readonly stories?: boolean;
+  readonly parts: readonly Part[];
   readonly minutes?: number;
   readonly out: string;
   readonly docs: string;
@@ -75,6 +80,15 @@ function figureSize(text: string): Sizes['figure'] {
   const [, prompts, neurons] = /^(\d+)x(\d+)$/.exec(text) ?? [];
   if (prompts === undefined) throw new UserError('figure', `figure "${text}" is not PxN, such as 10x50`);
   return { prompts: Number(prompts), neurons: Number(neurons) };
+}
+
+function partsOf(text: string): Part[] {
+  return text.split(',').map((name) => {
+    const part = PARTS.find((each) => each === name);
+    if (!part)
+      throw new UserError('parts', `"${name}" is no part of the results; there are ${PARTS.join(', ')}`);
+    return part;
+  });
 }
 
 const given = withOptions(
@@ -100,6 +114,9 @@ const given = withOptions(
     'auto',
     ...SWEEP_ENGINES,
   ]),
+  new Option('--parts <list>', 'of these only; what the page has of the others stays')
+    .argParser(partsOf)
+    .default(PARTS, PARTS.join()),
   new Option('--minutes <n>', 'stop after so long; the same command goes on').argParser(positive),
   new Option('--out <dir>', 'folder of the runs').default('runs/results'),
   new Option('--docs <dir>', 'where results.md and results/ are written').default(join(packageRoot, 'docs')),
@@ -137,15 +154,18 @@ async function neurgrad(deadline: number, ...args: string[]): Promise<boolean> {
 async function measure(source: string, folder: string, options: Options, deadline: number): Promise<void> {
   const card = await readModelCard(source);
   makeFolder(folder);
-  writeWhole(join(folder, 'occasion.json'), `${JSON.stringify(occasion())}\n`);
+  const here = occasion();
   const questions = join(folder, 'questions.jsonl');
   const sizes = { ...options, integrated: options.ig };
   const plans = plansOf(source, questions, sizes, options);
   const estimate = join(folder, 'estimate.json');
+  const asked = options.parts.filter(
+    (part) => (part !== 'probe' || options.data !== undefined) && (part !== 'integrated' || options.ig > 0),
+  );
   if (!existsSync(questions)) writeWhole(questions, await questionsOf(card, options));
   for (const name of STUDIES)
     writeWhole(join(folder, `${name}.plan.json`), `${JSON.stringify(plans[name], null, 2)}\n`);
-  if (!existsSync(estimate)) {
+  if (asked.includes('table') && !existsSync(estimate)) {
     const plan = parsePlan({ ...plans.table, integrated: plans.integrated.integrated });
     const found = await withModel(
       card,
@@ -154,12 +174,15 @@ async function measure(source: string, folder: string, options: Options, deadlin
     );
     writeWhole(estimate, `${JSON.stringify(found, null, 2)}\n`);
   }
-  const study = (name: (typeof STUDIES)[number]): Promise<boolean> =>
+  const study = (name: StudyName): Promise<boolean> =>
     neurgrad(deadline, 'study', '--plan', join(folder, `${name}.plan.json`), '--out', join(folder, name));
-  await study('figure');
-  await study('table');
-  if (options.data !== undefined) await probe(source, folder, options, deadline);
-  if (options.ig > 0) await study('integrated');
+  // Integrated gradients take longest.
+  for (const part of (['figure', 'table', 'probe', 'integrated'] as const).filter((each) =>
+    asked.includes(each),
+  )) {
+    writeOccasion(folder, part, here);
+    await (part === 'probe' ? probe(source, folder, options, deadline) : study(part));
+  }
 }
 
 async function questionsOf(card: ModelCard, options: Options): Promise<string> {
@@ -200,13 +223,17 @@ function occasion(): Occasion {
 
 /** Writes a model's entry with its figures. */
 async function keep(folder: string, docs: string): Promise<void> {
-  const found = await collectEntry(folder, basename(folder));
-  const figures = figuresOf(found);
-  const entry: Entry = { ...found, figures: [...figures.keys()] };
   const place = join(docs, 'results');
+  const file = join(place, `${basename(folder)}.json`);
+  const before = existsSync(file) ? readEntry(file) : null;
+  const found = await collectEntry(folder, basename(folder), before);
+  const figures = figuresOf(found);
+  // Dots of a table that was measured elsewhere are in its figures alone.
+  const kept = before?.figures.filter((name) => !figures.has(name)) ?? [];
+  const entry: Entry = { ...found, figures: [...kept, ...figures.keys()] };
   makeFolder(place);
   writeTogether([
-    [join(place, `${entry.name}.json`), writeEntry(entry)],
+    [file, writeEntry(entry)],
     ...[...figures].map(([name, svg]) => [join(place, `${entry.name}-${name}.svg`), `${svg}\n`] as const),
   ]);
 }

@@ -10,7 +10,7 @@ import type { Estimate } from '../../neurgrad/intervals.ts';
 import { modelName, PAPER_MODELS } from '../../neurgrad/study/paper.ts';
 import { REASONS } from '../../neurgrad/study/select.ts';
 import type { ModelSummary, StudySummary } from '../../neurgrad/study/summary.ts';
-import type { Entry } from './entry.ts';
+import type { Entry, Part } from './entry.ts';
 import { QUESTIONS } from './plans.ts';
 
 /** What is said of curves that were not run at every shift. */
@@ -152,7 +152,7 @@ function section(entry: Entry, level = '##'): string {
     tables ? studyMarkdown(tables).replace(/^## /gm, `${level}## `).trimEnd() : '';
   return [
     `${level} ${name}`,
-    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. ${curves(study!.plan.engine)}Last gone on with on ${entry.date}, with commit \`${entry.commit}\`, ${study!.adapter}, ${counted(entry.cores, 'core')}. Files (sha256): ${files.join(', ')}.`,
+    `${stamp.family}, ${stamp.layers} layers × ${stamp.width.toLocaleString('en')} neurons, weights on the device as ${study!.plan.dtype}. ${curves(study!.plan.engine)}${measuredWhen(entry)} Files (sha256): ${files.join(', ')}.`,
     sizes(entry),
     scatters(entry),
     `${level}# The studies`,
@@ -188,6 +188,30 @@ function section(entry: Entry, level = '##'): string {
   ]
     .filter(Boolean)
     .join('\n\n');
+}
+
+/** The parts as the page calls them. */
+const TITLES: Readonly<Record<Part, string>> = {
+  table: 'Tables 1 and 2',
+  figure: 'Figure 2',
+  integrated: 'integrated gradients',
+  probe: 'skill neurons',
+};
+
+/** When, by which commit and where each part was last gone on with; one clause an occasion. */
+function measuredWhen({ occasions, studies }: Entry): string {
+  const clauses = new Map<string, string[]>();
+  for (const part of ['table', 'figure', 'integrated', 'probe'] as const) {
+    const occasion = occasions[part];
+    if (!occasion) continue;
+    const { date, commit, cores } = occasion;
+    const clause = `on ${date}, with commit \`${commit}\`, ${counted(cores, 'core')}`;
+    clauses.set(clause, [...(clauses.get(clause) ?? []), TITLES[part]]);
+  }
+  const told = [...clauses].map(([clause, parts]) =>
+    clauses.size === 1 ? clause : `${clause}: ${parts.join(', ')}`,
+  );
+  return `Last gone on with ${told.join('; ')}. Adapter: ${studies.table!.adapter}.`;
 }
 
 const shortened = (model: ModelSummary): ModelSummary => ({

@@ -138,6 +138,20 @@ describe('a model measured', () => {
     expect(readFileSync(join(docs, 'results.md'), 'utf8')).toBe(page);
   });
 
+  it('keeps the parts that were measured elsewhere, with when and where', async () => {
+    const elsewhere = join(folder, 'elsewhere');
+    const probe = { date: '2001-02-03', commit: 'abc', cores: 64 };
+    const before = { ...entry, occasions: { ...entry.occasions, probe } };
+    expect(await collectEntry(elsewhere, 'facts-bert', before)).toEqual({ ...before, figures: [] });
+    expect(renderPage([before])).toContain(
+      'Figure 2, integrated gradients; on 2001-02-03, with commit `abc`, 64 cores: skill neurons.',
+    );
+    expect(await results('--model', model, '--parts', 'tables')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('"tables" is no part of the results; there are figure, table,'),
+    });
+  });
+
   it('is a check, which the README does not speak of', () => {
     expect(page.indexOf('## Checks')).toBeLessThan(page.indexOf('### facts-bert'));
     expect(readmePart([entry])).toBeNull();
