@@ -32,6 +32,8 @@ export interface ActivationProber {
   readonly threshold: Float64Array;
   /** [classes, neurons]: 1 above, -1 not above. */
   readonly side: Int8Array;
+  /** [neurons]: the share of a neuron's variance that lies between classes. */
+  readonly between: Float64Array;
   readonly ranking: Int32Array;
 }
 
@@ -106,7 +108,7 @@ export function fitActivation(sums: ActivationSums): ActivationProber {
     between[n] = variance > 0 ? spread / variance : 0;
   }
   const order = Array.from(between.keys()).sort((a, b) => between[b]! - between[a]! || a - b);
-  return { threshold, side, ranking: Int32Array.from(order) };
+  return { threshold, side, between, ranking: Int32Array.from(order) };
 }
 
 /** The predicted class at each of `sizes` (ascending). */

@@ -30,9 +30,20 @@ export {
 export * from './dataFolder.ts';
 export * from './estimate.ts';
 export * from './evaluation.ts';
+export { chooseNeurons, type Examples, type Questions } from './examples.ts';
+export { forest } from './forest.ts';
+export { logistic } from './logistic.ts';
 export * from './macro.ts';
 export { magn } from './magn.ts';
 export { MARK, markGradients, packMarks, unpackMarks } from './marks.ts';
+export type { FitOptions, FittedMethod, ProbeMethod } from './method.ts';
+export {
+  evaluateMethod,
+  type MethodEvaluation,
+  type MethodOptions,
+  type SplitExamples,
+} from './methodEvaluation.ts';
+export * from './methods.ts';
 export * from './paper.ts';
 export { polar } from './polar.ts';
 export {
@@ -66,3 +77,4 @@ export {
 } from './task.ts';
 export * from './tasks.ts';
 export * from './trainer.ts';
+export { actMethod, magnMethod, polarMethod } from './votingMethods.ts';

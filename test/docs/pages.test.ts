@@ -14,7 +14,7 @@ const pages = readdirSync('docs')
   .filter((name) => name.endsWith('.md'))
   .map((name) => join('docs', name));
 const linked = [...pages, 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'];
-const programs = ['tutorial', 'how-to', 'training', 'notebooks'];
+const programs = ['tutorial', 'how-to', 'training', 'notebooks', 'probing'];
 /** Pages whose blocks are programs by themselves, short ones. */
 const apart = ['experiments'];
 

@@ -223,6 +223,8 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     cachedReader: { call: (o) => probing.cachedReader(none, o), right: reading },
     fullReader: { call: (o) => probing.fullReader(none, o), right: reading },
     resolveDataFolder: { call: (o) => probing.resolveDataFolder(NOWHERE, o) },
+    evaluateMethod: { call: (o) => (probing.evaluateMethod as Any)(none, none, o) },
+    'ProbeMethod.fit': { call: (o) => probing.forest.fit(none, o), says: 'fit' },
     planTask: { call: (o) => probing.planTask(none, none, none, none, o), right: prompts },
     'collect ProbeSettings': {
       call: (o) => probing.collect(none, [], o, NOWHERE),

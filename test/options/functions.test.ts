@@ -45,6 +45,13 @@ const marks = probing.markGradients(Float32Array.of(1, 2, 3, 4), 2);
 const prober = probing.fitProber(probing.polar, 'paper', counts);
 const sums = probing.emptySums(2, 2);
 const training = probing.emptyTraining(2, 2, 0);
+const few = {
+  candidates: 2,
+  neurons: 1,
+  gradients: Float32Array.of(1, 2, 4, 3),
+  activations: Float32Array.of(1, 2),
+  gold: [0, 1],
+};
 const audit = probing.auditTask(task!, data as never);
 const byPrompt = [
   [1, 2],
@@ -240,6 +247,9 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   resolveDataFolder: ['nowhere'],
   estimate: [probing.LLAMA2_7B, { ...probing.WHOLE_RELEASE, permutations: 0 }],
   workloadOf: [[], { causal: true }, 0],
+  chooseNeurons: [few, [0]],
+  evaluateMethod: [probing.polarMethod, { train: few, valid: few, test: few }],
+  parseProbers: ['magn'],
   emptyTraining: [2, 2, 0],
   train: [training, Float32Array.of(1, 2, 3, 4), Float32Array.of(1, 2), 2, [0], 'paper'],
   addTraining: [training, training],
