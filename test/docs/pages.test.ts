@@ -16,7 +16,9 @@ const pages = readdirSync('docs')
 const linked = [...pages, 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'];
 const programs = ['tutorial', 'how-to', 'training', 'notebooks', 'probing'];
 /** Pages whose blocks are programs by themselves, short ones. */
-const apart = ['experiments'];
+const apart = ['experiments', 'from-transformerlens'];
+/** Pages whose blocks are programs by themselves, of any length, run one after the other. */
+const recipes = ['recipes'];
 
 /** The anchors of a page's headings, as GitHub makes them. */
 const anchors = (text: string): string[] =>
@@ -45,13 +47,14 @@ describe.each(linked)('%s', (page) => {
 
 const blocks = (page: string): string[] =>
   [...readFileSync(`docs/${page}.md`, 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(([, block]) => block!);
+const alone = recipes.flatMap((page) => blocks(page).map((code, i) => [`${page}-${i}`, code] as const));
 const short = apart.flatMap((page) => blocks(page).map((code, i) => [`${page}-${i}`, code] as const));
 
 describe('programs', () => {
   let folder: string;
   beforeAll(() => {
     const whole = programs.map((page) => [page, blocks(page).join('\n')] as const);
-    folder = programFolder(new Map([...whole, ...short]));
+    folder = programFolder(new Map([...whole, ...short, ...alone]));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -67,6 +70,20 @@ describe('programs', () => {
     const out = run(folder, `${name}.mjs`);
     expect(out.length).toBeGreaterThan(20);
     expect(out).not.toMatch(/NaN|undefined/);
+  });
+
+  // One process, so that drivers compile a kernel once.
+  test('recipes run, one after the other', () => {
+    const said = alone.map(([name]) => `console.log('<${name}>');\nawait import('./${name}.mjs');\n`);
+    writeFileSync(join(folder, 'recipes.mjs'), said.join(''));
+    const outputs = run(folder, 'recipes.mjs')
+      .split(/^<recipes-\d+>\n/m)
+      .slice(1);
+    expect(outputs).toHaveLength(alone.length);
+    for (const out of outputs) {
+      expect(out.length).toBeGreaterThan(15);
+      expect(out).not.toMatch(/NaN|undefined/);
+    }
   });
 
   describe('DuckDB, with the queries of the page', () => {
