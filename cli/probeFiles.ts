@@ -10,14 +10,7 @@ import { writeWhole } from '../engine/disk.ts';
 import { checkJson } from '../models/json.ts';
 import { digestOf, readSealedJson, SEALED, sealJson } from '../models/seal.ts';
 import { UserError } from '../neurgrad/index.ts';
-import {
-  PAPER,
-  proberFields,
-  probeSettings,
-  SPLITS,
-  type TaskRecord,
-  type TaskReport,
-} from '../probing/index.ts';
+import { proberFields, probeSettings, SPLITS, type TaskRecord, type TaskReport } from '../probing/index.ts';
 import { toJson } from './output.ts';
 import type { ProbeManifest } from './probeTable.ts';
 
@@ -30,8 +23,7 @@ const shares = v.array(share);
 // None of too few prompts.
 const interval = v.nullable(v.tuple([v.number(), v.number()]));
 const hashes = v.record(v.string(), v.string());
-// Files of a task are named after it.
-const task = v.picklist(Object.keys(PAPER));
+const { task } = proberFields;
 
 const ofSplits = <Schema extends v.GenericSchema>(schema: Schema) =>
   v.object({ train: schema, valid: schema, test: schema });

@@ -98,7 +98,8 @@ ${tableOf(spread)}
 }
 
 function taskSection(task: TaskReport): Html {
-  const paper = PAPER[task.task]!;
+  const paper = PAPER[task.task];
+  const theirs = (value: number | undefined): string => (paper ? ` (paper ${share(value)})` : '');
   const list = (name: 'polar' | 'magn'): Html => {
     const { size, neurons } = task[name];
     const text = neurons.map(({ neuron, polarity }) => `${neuron}${polarity < 0 ? '−' : '+'}`).join(' ');
@@ -107,7 +108,7 @@ function taskSection(task: TaskReport): Html {
   return html`<section>
 <h2>${task.task}</h2>
 <p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${showToken({ token: task.candidateTokens[i]!, text: task.candidateTexts[i]! })})`).join(', ')}.
-Polar ${share(task.polar.accuracy)} with ${counted(task.polar.size, 'neuron')} (paper ${share(paper.polar)}), Magn ${share(task.magn.accuracy)} with ${task.magn.size} (paper ${share(paper.magn)}), LM-Prob ${share(task.lmProb.accuracy)} (paper ${share(paper.lmProb)}).</p>
+Polar ${share(task.polar.accuracy)} with ${counted(task.polar.size, 'neuron')}${theirs(paper?.polar)}, Magn ${share(task.magn.accuracy)} with ${task.magn.size}${theirs(paper?.magn)}, LM-Prob ${share(task.lmProb.accuracy)}${theirs(paper?.lmProb)}.</p>
 <div class="pair">
 <figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. ${bands(task.prompts.test)} Dashed: the model’s own answer; dotted: guessing.
 <span class="key positive">Magn</span> <span class="key negative">Polar</span> <span class="key">Act</span></figcaption></figure>

@@ -237,7 +237,7 @@ async function spreadOf(
 }
 
 function paperOf(tasks: readonly TaskReport[]): ProbeSummary['paper']['same'] {
-  const rows = tasks.map(({ task }) => PAPER[task]!);
+  const rows = tasks.flatMap(({ task }) => PAPER[task] ?? []);
   const of = (method: 'rand' | 'lmProb' | 'polar' | 'magn') => mean(rows.map((row) => row[method]));
   return { rand: of('rand'), lmProb: of('lmProb'), polar: of('polar'), magn: of('magn') };
 }

@@ -53,7 +53,9 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
   };
 }
 
-export const share = (value: number): string => value.toFixed(4);
+/** `–` where there is none. */
+export const share = (value: number | null | undefined): string =>
+  value === undefined || value === null || Number.isNaN(value) ? '–' : value.toFixed(4);
 /** `–` where there is none. */
 export const between = (interval: Interval | null): string =>
   interval ? interval.map((end) => end.toFixed(3)).join('–') : '–';
@@ -78,7 +80,7 @@ export function table3(summary: ProbeSummary): TextTable {
   const prober = (
     { accuracy, interval, null: permuted }: Pick<TaskReport['polar'], 'accuracy' | 'interval' | 'null'>,
     size: string,
-    theirs: number,
+    theirs: number | undefined,
     theirSize: string,
   ): string[] => [
     share(accuracy),
@@ -90,15 +92,15 @@ export function table3(summary: ProbeSummary): TextTable {
     theirSize,
   ];
   const rows = summary.tasks.map((task) => {
-    const paper = PAPER[task.task]!;
+    const paper = PAPER[task.task];
     return [
       task.task,
       share(task.rand),
       share(task.majority.accuracy),
       share(task.lmProb.accuracy),
-      share(paper.lmProb),
-      ...prober(task.polar, String(task.polar.size), paper.polar, String(paper.polarSize)),
-      ...prober(task.magn, String(task.magn.size), paper.magn, String(paper.magnSize)),
+      share(paper?.lmProb),
+      ...prober(task.polar, String(task.polar.size), paper?.polar, paper ? String(paper.polarSize) : '–'),
+      ...prober(task.magn, String(task.magn.size), paper?.magn, paper ? String(paper.magnSize) : '–'),
       share(task.act.accuracy),
       ...(released ? [percent(task.leak)] : []),
     ];

@@ -44,6 +44,7 @@ export {
   type SplitExamples,
 } from './methodEvaluation.ts';
 export * from './methods.ts';
+export { type OwnRow, type OwnTask, ownTask, readOwnTask } from './ownTask.ts';
 export * from './paper.ts';
 export { polar } from './polar.ts';
 export {

@@ -14,9 +14,9 @@ import type { GradientReader } from './collect.ts';
 import { VARIANTS } from './counts.ts';
 import { KINDS } from './evaluation.ts';
 import { markGradients } from './marks.ts';
+import { TASK_NAME } from './ownTask.ts';
 import { argmax, type Prober, proberVotes } from './prober.ts';
 import { LANGUAGES, type Language } from './task.ts';
-import { TASKS } from './tasks.ts';
 import { checkTable, readTensorFile, tableOf, writeTensorFile } from './tensorFile.ts';
 
 const FORMAT = 'neurgrad prober 1';
@@ -31,7 +31,8 @@ const distinct = v.check<number[], string>(
 
 const about = v.object({
   format: v.literal(FORMAT),
-  task: v.picklist(TASKS.map(({ name }) => name)),
+  // Files of a task are named after it.
+  task: v.pipe(v.string(), v.regex(TASK_NAME)),
   kind: v.picklist(KINDS.map(({ name }) => name)),
   variant: v.picklist(VARIANTS),
   // |N_s|.

@@ -119,7 +119,10 @@ export function drawDemonstrations(task: Task, train: readonly TaskRow[], seed: 
 }
 
 /** Instruction and demonstrations of each language, ending in a blank line. */
-export function taskContexts(task: Task, demonstrations: readonly TaskRow[]): Contexts {
+export function taskContexts(
+  task: Task,
+  demonstrations: readonly Pick<TaskRow, 'index' | 'question'>[],
+): Contexts {
   checkTask('taskContexts', task);
   checkRows('taskContexts', demonstrations, 'demonstrations');
   const entries = Object.entries(task.wording) as [Language, { instruction: string }][];
@@ -205,9 +208,11 @@ export function planTask(
   const { seed, shots, labelTokens } = options;
   const candidates = labelTokenIds(model, tokenizer, task, labelTokens);
   const demonstrations =
-    shots === 0 ? [] : drawDemonstrations(task, rows.train, options.demonstrationSeed ?? seed);
+    shots === 0
+      ? []
+      : (task.demonstrations ?? drawDemonstrations(task, rows.train, options.demonstrationSeed ?? seed));
   const contexts = taskContexts(task, demonstrations);
-  const shown = new Set(demonstrations);
+  const shown = new Set<object>(demonstrations);
   const prompts = {} as Record<Split, TaskPrompt[]>;
   const left = {} as Record<Split, ProblemCount[]>;
   for (const split of SPLITS) {

@@ -54,6 +54,8 @@ export interface Task {
   readonly wording: Readonly<Partial<Record<Language, Wording>>>;
   /** Fields of which rows about the same thing share the value; default the first field shown. */
   readonly source?: string;
+  /** Rows shown before every question, in this order; default one of each label, drawn from train. */
+  readonly demonstrations?: readonly { readonly index: number; readonly question: Question }[];
 }
 
 /** A row as a question. */

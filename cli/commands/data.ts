@@ -1,7 +1,7 @@
 /** `neurgrad data`: are the splits of a probing data set fit for use, and clean ones made from its rows. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { type Command, Option } from 'commander';
 import { makeFolder, WholeFolder, writeWhole } from '../../engine/disk.ts';
 import type { ByteFolder } from '../../models/index.ts';
@@ -14,6 +14,7 @@ import {
   cleanSplits,
   leakShare,
   parseTasks,
+  readOwnTask,
   readTask,
   resolveDataFolder,
   SPLITS,
@@ -53,7 +54,10 @@ export function addData(program: Command): void {
     .description('audit the splits of a probing data set, or build clean ones');
   data
     .command('audit')
-    .argument('<dir>', 'folder of MCEval8K or of files in its format, or a Hub data set')
+    .argument(
+      '<dir>',
+      'folder of MCEval8K or of files in its format, a Hub data set, or a file of your own questions',
+    )
     .description('leaks between splits, duplicates, contradictions, label balance, rows that cannot be asked')
     .addOption(tasksOption())
     .addOption(new Option('--out <file>', 'write the JSON document to a file too'))
@@ -95,7 +99,10 @@ async function readTasks(
   dir: string,
   list: string,
   note: (text: string) => void,
+  own: 'own' | null = null,
 ): Promise<{ folder: string; found: { task: Task; data: TaskData }[] }> {
+  if (own && statSync(dir, { throwIfNoEntry: false })?.isFile())
+    return { folder: dirname(dir), found: [await readOwnTask(dir)] };
   const folder = await openData(dir);
   const found: { task: Task; data: TaskData }[] = [];
   const absent: string[] = [];
@@ -124,7 +131,7 @@ export async function openData(source: string): Promise<ByteFolder> {
 async function runAudit(dir: string, options: AuditOptions): Promise<void> {
   const output = openOutput(options.json ?? false);
   if (options.out !== undefined) checkOutFile(options.out, ['.json']);
-  const { found } = await readTasks(dir, options.tasks, output.note);
+  const { found } = await readTasks(dir, options.tasks, output.note, 'own');
   const audits = found.map(({ task, data }) => auditTask(task, data));
   const summary = summariseAudits(audits);
   const document = { folder: dir, summary, tasks: audits };

@@ -1,6 +1,6 @@
 /** `neurgrad probe`: skill neurons of a model on MCEval8K, Table 3, and probers put to use. */
 
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Reopening } from '../../engine/index.ts';
 import { parseJson } from '../../models/json.ts';
@@ -33,12 +33,15 @@ import {
   parseTasks,
   planTask,
   prefixesOf,
+  readOwnTask,
   readRow,
   readTask,
   recordTask,
   SPLITS,
   type Split,
   sharedPrefix,
+  TASKS,
+  type Task,
   type TaskData,
   type TaskPlan,
   timeBatch,
@@ -47,6 +50,7 @@ import {
   WHOLE_RELEASE,
   workloadOf,
 } from '../../probing/index.ts';
+import { ownFields, ownTaskOf } from '../../probing/ownTask.ts';
 import {
   type ConventionOptions,
   conventionOptions,
@@ -85,8 +89,9 @@ import { openData } from './data.ts';
 
 interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly model: string;
-  readonly data: string;
+  readonly data?: string;
   readonly tasks: string;
+  readonly task: readonly string[];
   readonly out: string;
   readonly splits: 'released' | 'clean';
   readonly rows: number;
@@ -136,11 +141,14 @@ export function addProbe(program: Command): void {
   withOptions(
     probe.command('run').description("Table 3 for a model: Rand, LM-Prob, Polar, Magn, beside the paper's"),
     ...modelOptions(),
+    new Option('--data <dir>', 'folder of MCEval8K or of files in its format, or a Hub data set'),
+    new Option('--tasks <list>', 'of --data: all, or names with commas').default('all'),
     new Option(
-      '--data <dir>',
-      'folder of MCEval8K or of files in its format, or a Hub data set',
-    ).makeOptionMandatory(),
-    new Option('--tasks <list>', 'all, or names with commas').default('all'),
+      '--task <file>',
+      'questions of your own (.jsonl, .csv, .parquet …); may be given several times',
+    )
+      .argParser((file: string, before: readonly string[]) => [...before, file])
+      .default([], 'none'),
     new Option('--out <dir>', 'folder of the run; an unfinished one goes on').makeOptionMandatory(),
     new Option(
       '--splits <kind>',
@@ -184,6 +192,7 @@ Examples:
   neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe
   neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --rows 300 --out runs/small
   neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --rows 300 --out runs/bert
+  neurgrad probe run --model examples/models/stories260k --task capitals.jsonl --shots 0 --out runs/capitals
 
 The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/table3.md and report.html.`,
     )
@@ -231,6 +240,46 @@ interface Planned {
   readonly leaks: Map<string, number>;
 }
 
+/** A task with its rows, and the hashes of their files. */
+interface Asked {
+  readonly name: string;
+  readonly read: () => Promise<{ task: Task; data: TaskData; files: Record<string, string> }>;
+}
+
+/** Tasks of the data set, and those of one's own files. A file that is not as it should be is its author's to mend: an error. */
+async function questionsOfRun({ data: source, tasks, task: own, splits }: RunOptions): Promise<Asked[]> {
+  if (source === undefined && own.length === 0)
+    throw new UserError(
+      'data',
+      'give --data, a folder or Hub data set, or --task, a file of your own questions',
+    );
+  const asked: Asked[] = [];
+  if (source !== undefined) {
+    const folder = await openData(source);
+    for (const task of parseTasks(tasks))
+      asked.push({
+        name: task.name,
+        async read() {
+          const data = await readTask(folder, task);
+          if (!data) throw new UserError('data', `${task.name}: ${source} has no files of it`);
+          const found = SPLITS.flatMap((split) => data[split].file ?? []);
+          const files = Object.fromEntries(found.map((file) => [file, fileHash(join(folder.name, file))]));
+          return { task, data, files };
+        },
+      });
+  }
+  for (const path of own) {
+    const { task, data, split } = await readOwnTask(path);
+    if (asked.some(({ name }) => name === task.name))
+      throw new UserError('task', `--task ${path}: two files are named ${task.name}; rename one of them`);
+    if (splits === 'released' && !split)
+      throw new UserError('data', `${path}: its rows have no split; --splits clean makes splits`);
+    const files = { [basename(path)]: fileHash(path) };
+    asked.push({ name: task.name, read: async () => ({ task, data, files }) });
+  }
+  return asked;
+}
+
 /** Plans all tasks; one that cannot be run is told and left out, and none at all is an error. */
 async function planTasks(
   card: ModelCard,
@@ -238,29 +287,24 @@ async function planTasks(
   settings: ProbeSettings,
   note: (text: string) => void,
 ): Promise<Planned> {
-  const folder = await openData(options.data);
   const planned: Planned = { plans: [], skipped: [], files: {}, clean: new Map(), leaks: new Map() };
-  const wanted = parseTasks(options.tasks);
+  const wanted = await questionsOfRun(options);
   const progress = startProgress('prompts', 'tasks');
   let first: UserError | undefined;
-  for (const [i, task] of wanted.entries()) {
+  for (const [i, { name, read }] of wanted.entries()) {
     try {
-      const data = await readTask(folder, task);
-      if (!data) throw new UserError('data', `${task.name}: ${options.data} has no files of it`);
+      const { task, data, files } = await read();
       const clean = settings.splits === 'clean' ? cleanSplits(task, data, settings.seed) : null;
       const rows = clean?.rows ?? { train: data.train.rows, valid: data.valid.rows, test: data.test.rows };
       const plan = planTask(card, card.tokenizer, task, rows, settings);
       if (clean) planned.clean.set(task.name, clean.left);
       else planned.leaks.set(task.name, leakShare(auditTask(task, data), 'test', 'train'));
       planned.plans.push(withBadRows(plan, data));
-      for (const split of SPLITS) {
-        const { file } = data[split];
-        if (file !== null) planned.files[file] = fileHash(join(folder.name, file));
-      }
+      Object.assign(planned.files, files);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       first ??= error;
-      planned.skipped.push({ task: task.name, reason: error.message });
+      planned.skipped.push({ task: name, reason: error.message });
     }
     progress.update(i + 1, wanted.length);
   }
@@ -323,7 +367,7 @@ async function runProbe(options: RunOptions): Promise<void> {
           sha256: hashFiles(path, isWeightFile),
         },
         tokenizer: tokenizerHash(path),
-        data: { folder: options.data, sha256: files },
+        data: { folder: [options.data ?? [], options.task].flat().join(', '), sha256: files },
         tasks: plans.map((plan) =>
           recordTask(plan, tokenizer, clean.get(plan.task.name), leaks.get(plan.task.name)),
         ),
@@ -505,7 +549,7 @@ async function runApply(options: ApplyOptions): Promise<void> {
 /** Whole prompts, or what is wrong with a row. @throws UserError where the file of rows is none. */
 export function questionsOf(
   options: Pick<ApplyOptions, 'question' | 'rows' | 'language'>,
-  about: Pick<ProberAbout, 'task' | 'contexts'>,
+  about: Pick<ProberAbout, 'task' | 'contexts' | 'labels'>,
 ): { row: number; text?: string; problem?: string }[] {
   if ((options.question === undefined) === (options.rows === undefined)) {
     throw new UserError('question', 'give either --question or --rows');
@@ -513,8 +557,15 @@ export function questionsOf(
   if (options.question !== undefined) {
     return [{ row: 0, text: contextOf(about, options.language) + options.question }];
   }
-  const task = parseTasks(about.task)[0]!;
+  const own = !TASKS.some(({ name }) => name === about.task);
+  const task = own ? ownTaskOf(about.task, about.labels.length) : parseTasks(about.task)[0]!;
   return readRows(options.rows!).map((record, row) => {
+    if (own) {
+      const fields = ownFields({ row: Object(record), where: `${options.rows}: row ${row}` }, true);
+      const read = readRow(task, fields);
+      if ('problem' in read) return { row, problem: read.problem };
+      return { row, text: contextOf(about, read.question.language) + read.question.text };
+    }
     // A row to be classified needs no label: any will do to lay it out.
     const { field, first = 0, values } = task.gold;
     const read = readRow(task, { [field]: values?.[0] ?? first, ...(record as object) });

@@ -94,6 +94,61 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(readFileSync(join(run, 'tables', 'table3.md'), 'utf8')).toContain('| FEVER | 0.5000 |');
   });
 
+  it('runs questions of one’s own, and lets their prober answer more of them', async () => {
+    // Four options are more than the 64 positions of facts-bert hold.
+    const llama = 'examples/models/stories260k';
+    const own = join(folder, 'boxes.csv');
+    const rows = choices(64).map(
+      ({ text, options, label }) => `${text},${options.join('|')},${'abcd'[label]}`,
+    );
+    writeFileSync(own, ['question,choices,answer', ...rows].join('\n'));
+    const out = join(folder, 'own');
+    const asked = ['--model', llama, '--shots', '0', '--rows', '12', '--evaluation-rows', '4'];
+    const found = await neurgrad(
+      ...['probe', 'run', ...asked, '--task', own, '--permutations', '0', '--out', out],
+    );
+    expect(found.code, found.err).toBe(0);
+    const summary = JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8'));
+    expect(summary.tasks[0]).toMatchObject({ task: 'boxes', labels: ['a', 'b', 'c', 'd'] });
+    expect(Object.keys(summary.data.sha256)).toEqual(['boxes.csv']);
+    // The paper has no such task.
+    expect(readFileSync(join(out, 'tables', 'table3.md'), 'utf8')).toMatch(
+      /^\| boxes \| 0.2500 \|.*\| – \|/m,
+    );
+    expect(readFileSync(join(out, 'report.html'), 'utf8')).not.toMatch(/NaN|undefined|\(paper/);
+    const more = join(folder, 'more.json');
+    writeFileSync(more, JSON.stringify([{ question: 'Box 99 holds a [Y].', choices: ['w', 'x', 'y', 'z'] }]));
+    const prober = join(out, 'probers', 'boxes-magn');
+    const answered = await neurgrad(
+      'probe',
+      'apply',
+      '--model',
+      llama,
+      '--prober',
+      prober,
+      '--rows',
+      more,
+      '--json',
+    );
+    expect(answered.code, answered.err).toBe(0);
+    expect(JSON.parse(answered.out).answers).toHaveLength(1);
+
+    const audit = await neurgrad('data', 'audit', own, '--json');
+    expect(JSON.parse(audit.out).tasks[0]).toMatchObject({ task: 'boxes', contradictions: 0 });
+    const released = await neurgrad(
+      'probe',
+      'run',
+      ...asked,
+      '--task',
+      own,
+      '--splits',
+      'released',
+      '--out',
+      out,
+    );
+    expect(released).toMatchObject({ code: 2, err: expect.stringContaining('its rows have no split') });
+  });
+
   it('draws intervals and bands from ten test prompts on, rounded and not cut', async () => {
     const wide = join(folder, 'wide', 'data', 'fact', 'fever');
     mkdirSync(wide, { recursive: true });

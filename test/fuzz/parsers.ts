@@ -60,6 +60,7 @@ import {
   cleanSplits,
   loadProber,
   parseTasks,
+  readOwnTask,
   readTask,
   SPLITS,
   summariseAudits,
@@ -611,9 +612,18 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       name: 'rows of a prober',
       files: { 'rows.json': JSON.stringify(rows()) },
       async read(folder) {
-        const about = { task: 'FEVER', contexts: { en: 'Is the claim right?\n\n' } };
+        const about = { task: 'FEVER', labels: ['a', 'b'], contexts: { en: 'Is the claim right?\n\n' } };
         questionsOf({ rows: join(folder, 'rows.json'), language: 'en' }, about);
       },
+    },
+    {
+      name: 'questions of one’s own',
+      files: {
+        'own.jsonl': asLines(
+          RECORDS.map(({ claim }, i) => ({ question: claim, choices: ['y', 'z'], answer: 'yz'[i % 2] })),
+        ),
+      },
+      read: async (folder) => void (await readOwnTask(join(folder, 'own.jsonl'))),
     },
     {
       name: 'splits of a task',

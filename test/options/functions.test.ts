@@ -250,6 +250,12 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   chooseNeurons: [few, [0]],
   evaluateMethod: [probing.polarMethod, { train: few, valid: few, test: few }],
   parseProbers: ['magn'],
+  ownTask: [
+    'mine',
+    [{ row: { question: 'x', choices: ['y', 'z'], answer: 'y' }, where: 'row 0' }],
+    maybe('f'),
+  ],
+  readOwnTask: ['nowhere'],
   emptyTraining: [2, 2, 0],
   train: [training, Float32Array.of(1, 2, 3, 4), Float32Array.of(1, 2), 2, [0], 'paper'],
   addTraining: [training, training],
