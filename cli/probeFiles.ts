@@ -51,7 +51,7 @@ const manifest = v.object({
   settings: probeSettings,
   model: proberFields.model,
   tokenizer: v.string(),
-  data: v.object({ folder: v.string(), sha256: hashes }),
+  data: v.object({ folder: v.string(), own: v.exactOptional(texts), sha256: hashes }),
   tasks: v.pipe(v.array(record), v.minLength(1)),
   skipped: v.array(v.object({ task: v.string(), reason: v.string() })),
 });

@@ -263,7 +263,7 @@ ${[
       : `${counted(settings.permutations, 'permutation')} of the labels; mean accuracy Polar ${nulls[0]!}, Magn ${nulls[1]!}`,
   ),
   entry('Model', html`${model.name}<br>${hashes}`),
-  entry('Data', data.folder),
+  entry('Data', [data.folder, ...(data.own ?? [])].filter((name) => name !== '').join(', ')),
   entry('Adapter', adapter),
   entry('Source', 'Zhao, Jiang, Yoshinaga, “Neuron Empirical Gradient”, ACL 2025: Table 3 and MCEval8K'),
 ]}

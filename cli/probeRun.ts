@@ -103,7 +103,8 @@ export async function finishedTasks(
   return finished;
 }
 
-const proberPath = (folder: string, task: string, kind: string): string =>
+/** Where a task's fitted prober is, without its endings. */
+export const proberPath = (folder: string, task: string, kind: string): string =>
   join(folder, 'probers', `${task}-${kind}`);
 
 /**

@@ -26,7 +26,13 @@ export interface ProbeManifest {
   readonly settings: ProbeSettings;
   readonly model: ProberAbout['model'];
   readonly tokenizer: string;
-  readonly data: { readonly folder: string; readonly sha256: Readonly<Record<string, string>> };
+  readonly data: {
+    /** Empty where there are questions of one's own alone. */
+    readonly folder: string;
+    /** Files of one's own questions. */
+    readonly own?: readonly string[];
+    readonly sha256: Readonly<Record<string, string>>;
+  };
   readonly tasks: readonly TaskRecord[];
   readonly skipped: readonly { readonly task: string; readonly reason: string }[];
 }

@@ -30,6 +30,8 @@ const ENDINGS = ['.json', '.jsonl', '.parquet'];
 export interface TaskRow {
   /** Place in its file, from 0. */
   readonly index: number;
+  /** The split that its file is of; null where a file is of no split. */
+  readonly from: Split | null;
   readonly row: Row;
   readonly question: Question;
 }
@@ -63,7 +65,8 @@ export async function readTask(folder: ByteFolder, task: Task): Promise<TaskData
 async function readSplit(folder: ByteFolder, task: Task, split: Split): Promise<SplitRows> {
   const file = await findFile(folder, task, split);
   if (file === null) return { file, rows: [], bad: [] };
-  return { file, ...sortRows(task, await readRecords(folder, file)) };
+  const { rows, bad } = sortRows(task, await readRecords(folder, file));
+  return { file, rows: rows.map((row) => ({ ...row, from: split })), bad };
 }
 
 async function findFile(folder: ByteFolder, task: Task, split: Split): Promise<string | null> {
@@ -87,7 +90,7 @@ export function sortRows(task: Task, records: readonly unknown[]): Omit<SplitRow
   records.forEach((record, index) => {
     const read = readRow(task, record);
     if ('problem' in read) bad.push({ index, problem: read.problem });
-    else rows.push({ index, row: record as Row, question: read.question });
+    else rows.push({ index, from: null, row: record as Row, question: read.question });
   });
   return { rows, bad };
 }

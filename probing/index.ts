@@ -31,6 +31,13 @@ export * from './dataFolder.ts';
 export * from './estimate.ts';
 export * from './evaluation.ts';
 export { chooseNeurons, type Examples, type Questions } from './examples.ts';
+export {
+  type FeatureOptions,
+  type Features,
+  readFeatures,
+  type SplitFeatures,
+  writeFeatures,
+} from './features.ts';
 export { forest } from './forest.ts';
 export { logistic } from './logistic.ts';
 export * from './macro.ts';
@@ -62,7 +69,22 @@ export {
 export * from './proberFile.ts';
 export * from './prompts.ts';
 export * from './resampling.ts';
-export * from './run.ts';
+export {
+  type CollectOptions,
+  collect,
+  evaluateParts,
+  missingUnits,
+  type ProberReport,
+  type ProbeSettings,
+  partsFolder,
+  prefixesOf,
+  probeSettings,
+  recordTask,
+  type TaskRecord,
+  type TaskReport,
+  timeBatch,
+  unitsOf,
+} from './run.ts';
 export { type CleanSplits, cleanSplits, RELEASED_SIZES, shuffle } from './splits.ts';
 export {
   type Field,

@@ -206,7 +206,7 @@ export function ownTask(name: string, rows: readonly OwnRow[], file = name): Own
     const found = readRow(bare, fields);
     // All that a row can lack has been looked for.
     if ('problem' in found) throw refused(where, 'row', `is no question: ${found.problem}`);
-    return { index, row: fields, question: found.question, where };
+    return { index, from: null, row: fields, question: found.question, where };
   });
   const placeOf = ({ index }: TaskRow): unknown => rows[index]!.row.split;
   const isShown = (row: TaskRow): boolean => placeOf(row) === 'demonstration';

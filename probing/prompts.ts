@@ -44,8 +44,10 @@ export type Contexts = Readonly<Partial<Record<Language, string>>>;
 
 /** One question as tokens. */
 export interface TaskPrompt {
-  /** Row of the split's file. */
+  /** Row of its file. */
   readonly index: number;
+  /** The split that its file is of, which clean splits may not keep; null where a file is of no split. */
+  readonly from: Split | null;
   readonly gold: number;
   readonly language: Language;
   readonly ids: readonly number[];
@@ -225,7 +227,7 @@ export function planTask(
     prompts[split] = [];
     for (const row of sampleRows(rows[split], task.labels.length, rows[split].length, random)) {
       if (prompts[split].length === most) break;
-      const { index, question } = row;
+      const { index, question, from } = row;
       if (taken[question.gold] === quota) continue;
       if (shown.has(row)) {
         bad.push({ index, problem: 'shown as a demonstration' });
@@ -236,7 +238,8 @@ export function planTask(
         bad.push({ index, problem: `prompt longer than the model's ${model.sizes.positions} positions` });
       } else {
         taken[question.gold]!++;
-        prompts[split].push({ index, gold: question.gold, language: question.language, ...encoded });
+        const { gold, language } = question;
+        prompts[split].push({ index, from, gold, language, ...encoded });
       }
     }
     // A language at a time: prompts that begin alike are read together.

@@ -241,21 +241,7 @@ export async function collect(
   checkValue('collect', 'plans', planList, plans);
   checkValue('collect', 'folder', text, folder);
   const { shard = WHOLE, run = '', finished, reopen, onProgress, onNote } = options;
-  let [usable, lost] = [model, false];
-  const openReaders = (): Reopening<GradientReader> =>
-    new Reopening({
-      async open() {
-        if (lost) usable = await reopen!();
-        lost = false;
-        return openReader(usable, settings);
-      },
-      close: (reader) => reader.dispose(),
-      onLost(what, cause) {
-        if (!reopen) throw cause;
-        lost = true;
-        onNote?.(what);
-      },
-    });
+  const openReaders = readersOf(model, settings, { reopen, onNote });
   const neurons = model.sizes.layers * model.sizes.width;
   let number = 0;
   const mine = plans.map((plan) =>
@@ -293,7 +279,7 @@ export async function collect(
       if (!there) {
         const prompts = plan.prompts[split].slice(begin, end);
         const kept: Evaluated[] = [];
-        for await (const [i, { reading, prompt }] of read(readers, prompts, plan, prefixes)) {
+        for await (const [i, { reading, prompt }] of readPrompts(readers, prompts, plan, prefixes)) {
           const marks = mark(reading, plan, prompt, split);
           if (split === 'train') {
             const golds = [prompt.gold, ...nulls.map((gold) => gold[begin + i]!)];
@@ -313,6 +299,35 @@ export async function collect(
     }
     await counters.now();
   }
+}
+
+/** Opens readers, on the model's next device where one is lost. */
+export function readersOf(
+  model: LanguageModel,
+  settings: ReadingConventions,
+  {
+    reopen,
+    onNote,
+  }: {
+    readonly reopen?: CollectOptions['reopen'] | undefined;
+    readonly onNote?: CollectOptions['onNote'] | undefined;
+  },
+): () => Reopening<GradientReader> {
+  let [usable, lost] = [model, false];
+  return () =>
+    new Reopening({
+      async open() {
+        if (lost) usable = await reopen!();
+        lost = false;
+        return openReader(usable, settings);
+      },
+      close: (reader) => reader.dispose(),
+      onLost(what, cause) {
+        if (!reopen) throw cause;
+        lost = true;
+        onNote?.(what);
+      },
+    });
 }
 
 /** Shortest time from one writing of the counters to the next, in times that the writing takes. */
@@ -374,7 +389,7 @@ export async function timeBatch(
 const taskSeed = ({ task }: TaskRecord, { seed }: ProbeSettings): number => textSeed(task, seed);
 
 /** Prompts in batches of one language, in order. */
-async function* read(
+export async function* readPrompts(
   readers: Reopening<GradientReader>,
   prompts: readonly TaskPrompt[],
   plan: TaskPlan,

@@ -1,23 +1,19 @@
 /** `neurgrad probe`: skill neurons of a model on MCEval8K, Table 3, and probers put to use. */
 
-import { basename, join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Reopening } from '../../engine/index.ts';
 import { parseJson } from '../../models/json.ts';
 import { weightDtypeOf } from '../../models/model.ts';
 import { type LanguageModel, resolveSite, UserError, unknownRemark } from '../../neurgrad/index.ts';
-import { fileHash, hashFiles, isWeightFile, tokenizerHash } from '../../neurgrad/study/folder.ts';
+import { hashFiles, isWeightFile, tokenizerHash } from '../../neurgrad/study/folder.ts';
 import { detectShard, parseShard, type Shard } from '../../neurgrad/study/shard.ts';
 import { readTextFile } from '../../neurgrad/study/textFile.ts';
 import {
   applyProber,
-  auditTask,
-  type CleanSplits,
   checkProberModel,
-  cleanSplits,
   collect,
   contextOf,
-  countProblems,
   encodeQuestion,
   estimate,
   LABEL_TOKENS,
@@ -25,24 +21,17 @@ import {
   type LabelTokens,
   type Language,
   LLAMA2_7B,
-  leakShare,
   loadProber,
   openReader,
   type ProberAbout,
   type ProbeSettings,
   parseTasks,
-  planTask,
   prefixesOf,
-  readOwnTask,
   readRow,
-  readTask,
   recordTask,
   SPLITS,
-  type Split,
   sharedPrefix,
   TASKS,
-  type Task,
-  type TaskData,
   type TaskPlan,
   timeBatch,
   VARIANTS,
@@ -63,6 +52,7 @@ import {
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
 import { runDigest } from '../probeFiles.ts';
+import { type Planned, planTasks } from '../probePlan.ts';
 import {
   demonstrationsFolder,
   finishedTasks,
@@ -85,7 +75,7 @@ import {
   withModel,
 } from '../session.ts';
 import { figure, table } from '../table.ts';
-import { openData } from './data.ts';
+import { addExport } from './probeExport.ts';
 
 interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly model: string;
@@ -228,96 +218,7 @@ Example:
 JSON: {"answers": [{"row", "label", "votes", "probabilities"}]}`,
     )
     .action(runApply);
-}
-
-interface Planned {
-  readonly plans: TaskPlan[];
-  readonly skipped: { task: string; reason: string }[];
-  readonly files: Record<string, string>;
-  /** By task, where splits are made clean. */
-  readonly clean: Map<string, CleanSplits['left']>;
-  /** By task, where they are not: share of the test rows that stand in train. */
-  readonly leaks: Map<string, number>;
-}
-
-/** A task with its rows, and the hashes of their files. */
-interface Asked {
-  readonly name: string;
-  readonly read: () => Promise<{ task: Task; data: TaskData; files: Record<string, string> }>;
-}
-
-/** Tasks of the data set, and those of one's own files. A file that is not as it should be is its author's to mend: an error. */
-async function questionsOfRun({ data: source, tasks, task: own, splits }: RunOptions): Promise<Asked[]> {
-  if (source === undefined && own.length === 0)
-    throw new UserError(
-      'data',
-      'give --data, a folder or Hub data set, or --task, a file of your own questions',
-    );
-  const asked: Asked[] = [];
-  if (source !== undefined) {
-    const folder = await openData(source);
-    for (const task of parseTasks(tasks))
-      asked.push({
-        name: task.name,
-        async read() {
-          const data = await readTask(folder, task);
-          if (!data) throw new UserError('data', `${task.name}: ${source} has no files of it`);
-          const found = SPLITS.flatMap((split) => data[split].file ?? []);
-          const files = Object.fromEntries(found.map((file) => [file, fileHash(join(folder.name, file))]));
-          return { task, data, files };
-        },
-      });
-  }
-  for (const path of own) {
-    const { task, data, split } = await readOwnTask(path);
-    if (asked.some(({ name }) => name === task.name))
-      throw new UserError('task', `--task ${path}: two files are named ${task.name}; rename one of them`);
-    if (splits === 'released' && !split)
-      throw new UserError('data', `${path}: its rows have no split; --splits clean makes splits`);
-    const files = { [basename(path)]: fileHash(path) };
-    asked.push({ name: task.name, read: async () => ({ task, data, files }) });
-  }
-  return asked;
-}
-
-/** Plans all tasks; one that cannot be run is told and left out, and none at all is an error. */
-async function planTasks(
-  card: ModelCard,
-  options: RunOptions,
-  settings: ProbeSettings,
-  note: (text: string) => void,
-): Promise<Planned> {
-  const planned: Planned = { plans: [], skipped: [], files: {}, clean: new Map(), leaks: new Map() };
-  const wanted = await questionsOfRun(options);
-  const progress = startProgress('prompts', 'tasks');
-  let first: UserError | undefined;
-  for (const [i, { name, read }] of wanted.entries()) {
-    try {
-      const { task, data, files } = await read();
-      const clean = settings.splits === 'clean' ? cleanSplits(task, data, settings.seed) : null;
-      const rows = clean?.rows ?? { train: data.train.rows, valid: data.valid.rows, test: data.test.rows };
-      const plan = planTask(card, card.tokenizer, task, rows, settings);
-      if (clean) planned.clean.set(task.name, clean.left);
-      else planned.leaks.set(task.name, leakShare(auditTask(task, data), 'test', 'train'));
-      planned.plans.push(withBadRows(plan, data));
-      Object.assign(planned.files, files);
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      first ??= error;
-      planned.skipped.push({ task: name, reason: error.message });
-    }
-    progress.update(i + 1, wanted.length);
-  }
-  progress.stop();
-  if (planned.plans.length === 0) throw first!;
-  for (const { reason } of planned.skipped) note(`not run: ${reason}`);
-  return planned;
-}
-
-/** Rows that are no question stand in the account beside those that make no prompt. */
-function withBadRows(plan: TaskPlan, data: TaskData): TaskPlan {
-  const left = (split: Split) => [...countProblems(data[split].bad), ...plan.left[split]];
-  return { ...plan, left: { train: left('train'), valid: left('valid'), test: left('test') } };
+  addExport(probe);
 }
 
 async function runProbe(options: RunOptions): Promise<void> {
@@ -367,7 +268,11 @@ async function runProbe(options: RunOptions): Promise<void> {
           sha256: hashFiles(path, isWeightFile),
         },
         tokenizer: tokenizerHash(path),
-        data: { folder: [options.data ?? [], options.task].flat().join(', '), sha256: files },
+        data: {
+          folder: options.data ?? '',
+          ...(options.task.length > 0 ? { own: options.task } : {}),
+          sha256: files,
+        },
         tasks: plans.map((plan) =>
           recordTask(plan, tokenizer, clean.get(plan.task.name), leaks.get(plan.task.name)),
         ),

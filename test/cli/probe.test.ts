@@ -14,7 +14,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { finishRun, lockReport, lockRun } from '../../cli/probeRun.ts';
+import { memorySource } from '../../models/byteSource.ts';
+import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { SEALED, sealJson } from '../../models/seal.ts';
+import { readTable } from '../../neurgrad/study/tableFile.ts';
 import { choices, claims, task } from '../probing/rows.ts';
 import { neurgrad } from './command.ts';
 
@@ -92,6 +95,43 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(polar.null.interval).toHaveLength(2);
     expect(page).not.toMatch(/NaN|undefined|<script|https?:\/\/(?!www\.w3\.org)/);
     expect(readFileSync(join(run, 'tables', 'table3.md'), 'utf8')).toContain('| FEVER | 0.5000 |');
+  });
+
+  it('exports what it read of some neurons, as tensors and as rows', async () => {
+    const asked = ['probe', 'export', '--run', run, '--neurons', 'magn:3,L1.N7'];
+    const tensors = join(folder, 'fever.safetensors');
+    const made = await neurgrad(...asked, '--out', tensors, '--json');
+    expect(made.code, made.err).toBe(0);
+    const { neurons, prompts } = JSON.parse(made.out);
+    expect(prompts).toEqual({ train: 16, valid: 6, test: 6 });
+    const [fever] = JSON.parse(readFileSync(join(run, 'summary.json'), 'utf8')).tasks;
+    expect(`${neurons[0]}@post`).toBe(fever.magn.neurons[0].neuron);
+    expect(neurons[3]).toBe('L1.N7');
+    const bytes = readFileSync(tensors);
+    const { tensors: spans, metadata } = await readSafetensorsHeader(memorySource(tensors, bytes));
+    const { begin, end, shape } = spans.find(({ name }) => name === 'test.gradients')!;
+    expect(shape).toEqual([6, 2, 4]);
+    const gradients = new Float32Array(bytes.buffer.slice(bytes.byteOffset + begin, bytes.byteOffset + end));
+
+    const table = join(folder, 'fever.parquet');
+    const rows = await neurgrad(...asked, '--out', table);
+    expect(rows.code, rows.err).toBe(0);
+    const found = readTable(table).map(({ row }) => row);
+    expect(found).toHaveLength(28 * 2);
+    const tested = found.filter(({ split }) => split === 'test');
+    expect(tested.flatMap((row) => neurons.map((name: string) => row[name]))).toEqual([...gradients]);
+    expect(tested.map(({ prompt }) => prompt)).toEqual(
+      JSON.parse(metadata['test.ids']!).flatMap((id: string) => [id, id]),
+    );
+    expect(tested.filter(({ right }) => right).map(({ candidate }) => candidate)).toEqual(fever.gold);
+
+    const bad = await neurgrad('probe', 'export', '--run', run, '--neurons', 'top:3', '--out', table);
+    expect(bad).toMatchObject({ code: 2, err: expect.stringContaining('top and bottom are of one prompt') });
+    const moved = join(folder, 'moved');
+    cpSync(data, moved, { recursive: true });
+    writeFileSync(join(moved, 'fact', 'fever', 'test.json'), JSON.stringify(claims(8, 100)));
+    const other = await neurgrad(...asked, '--data', moved, '--out', table);
+    expect(other).toMatchObject({ code: 2, err: expect.stringContaining('has other questions than') });
   });
 
   it('runs questions of one’s own, and lets their prober answer more of them', async () => {

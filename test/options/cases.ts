@@ -224,6 +224,12 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     fullReader: { call: (o) => probing.fullReader(none, o), right: reading },
     resolveDataFolder: { call: (o) => probing.resolveDataFolder(NOWHERE, o) },
     evaluateMethod: { call: (o) => (probing.evaluateMethod as Any)(none, none, o) },
+    'readFeatures ReadingConventions': {
+      call: (o) => probing.readFeatures(none, none, o, []),
+      right: reading,
+      says: 'readFeatures: conventions',
+    },
+    'readFeatures FeatureOptions': { call: (o) => probing.readFeatures(none, none, reading as Any, [], o) },
     'ProbeMethod.fit': { call: (o) => probing.forest.fit(none, o), says: 'fit' },
     planTask: { call: (o) => probing.planTask(none, none, none, none, o), right: prompts },
     'collect ProbeSettings': {

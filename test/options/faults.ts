@@ -6,7 +6,7 @@ import { type OptionsCase, saysOf } from './cases.ts';
 /** A value that no option takes. */
 class Nothing {}
 /** Doors that take objects with more members than theirs. */
-const LOOSE = /Reader$|^planTask|Settings$|^timeBatch|^missingUnits|^evaluateParts/;
+const LOOSE = /Reader$| ReadingConventions$|^planTask|Settings$|^timeBatch|^missingUnits|^evaluateParts/;
 
 /** Milliseconds after which a call has not been refused: refusals come before any work. */
 const AT_ONCE = 500;

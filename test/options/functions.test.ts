@@ -250,6 +250,8 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   chooseNeurons: [few, [0]],
   evaluateMethod: [probing.polarMethod, { train: few, valid: few, test: few }],
   parseProbers: ['magn'],
+  readFeatures: [model, { prompts: { train: [], valid: [], test: [] }, candidates: [] }, conventions, [0]],
+  writeFeatures: ['/dev/null/x', { splits: {}, labels: [], conventions, neurons: [] }, maybe({})],
   ownTask: [
     'mine',
     [{ row: { question: 'x', choices: ['y', 'z'], answer: 'y' }, where: 'row 0' }],

@@ -94,7 +94,7 @@ describe('a row', () => {
 
   it.each([
     [{ answer: 4 }, /row 0: answer '4' is none of the choices .* places \(0 to 3\)/],
-    [{ choices: ['b', 'a', 'x', 'y'], answer: 'a' }, /answer 'a' may be 'b' or 'a'/],
+    [{ choices: ['b', 'a', 'x', 'y'], answer: 'a' }, /answer 'a' may be 'a' or 'b'/],
     [{ choices: ['1', '0', '3', '2'], answer: 0 }, /answer '0' may be '0' or '1'/],
     [{ choices: ['one'] }, /row 0: choices has 1 texts, expected 2 to 26/],
     [{ choices: ['one', null] }, /row 0: choices\[1\] is null/],
