@@ -1,5 +1,6 @@
 /** Skill-neuron probing on MCEval8K: tasks, prompts, splits, probers, their baselines and nulls. */
 
+export { readAblated } from './ablated.ts';
 export * from './activation.ts';
 export {
   type AuditSummary,
@@ -68,6 +69,7 @@ export {
 } from './prober.ts';
 export * from './proberFile.ts';
 export * from './prompts.ts';
+export * from './properties.ts';
 export * from './resampling.ts';
 export {
   type CollectOptions,

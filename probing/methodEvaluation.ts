@@ -42,6 +42,8 @@ export interface MethodEvaluation extends MethodResult {
   /** Places of the neurons among the examples', from best to worst. */
   readonly ranking: readonly number[];
   readonly null: NullResult | null;
+  /** Test accuracies with permuted labels, [permutations][sizes]; null without permutations. */
+  readonly permuted: readonly (readonly number[])[] | null;
 }
 
 /** @throws UserError where the splits are not of the same candidates and neurons, or one has no prompts. */
@@ -134,7 +136,10 @@ export function evaluateMethod(
   const [train, valid, test] = [permuted('train', 0), permuted('valid', 1), permuted('test', 2)];
   const nulls = train.map((labels, k) => {
     const other = predictions(method, { ...data, train: { ...data.train, gold: labels } }, sizes, fit);
-    return share(select(other, valid[k]!).answers, test[k]!);
+    return {
+      chosen: share(select(other, valid[k]!).answers, test[k]!),
+      bySize: accuracies(other.test, test[k]!, sizes.length),
+    };
   });
   return {
     method: method.name,
@@ -146,6 +151,13 @@ export function evaluateMethod(
     valid: dev,
     test: accuracies(found.test, gold, sizes.length),
     ranking: found.ranking,
-    null: permutations > 0 ? nullOf(nulls, accuracy) : null,
+    null:
+      permutations > 0
+        ? nullOf(
+            nulls.map(({ chosen }) => chosen),
+            accuracy,
+          )
+        : null,
+    permuted: permutations > 0 ? nulls.map(({ bySize }) => bySize) : null,
   };
 }

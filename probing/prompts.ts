@@ -133,7 +133,8 @@ export function taskContexts(
       const shown = demonstrations
         .filter(({ question }) => question.language === language)
         .map(({ question }) => question.text + task.labels[question.gold]!);
-      return [language, `${[instruction, ...shown].join('\n\n')}\n\n`];
+      const before = [instruction, ...shown].filter((part) => part !== '');
+      return [language, before.map((part) => `${part}\n\n`).join('')];
     }),
   );
 }

@@ -230,6 +230,9 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
       says: 'readFeatures: conventions',
     },
     'readFeatures FeatureOptions': { call: (o) => probing.readFeatures(none, none, reading as Any, [], o) },
+    efficiency: { call: (o) => (probing.efficiency as Any)(none, none, o) },
+    flexibility: { call: (o) => (probing.flexibility as Any)(none, none, o), right: { size: 1 } },
+    robustness: { call: (o) => (probing.robustness as Any)(none, none, [], o), right: { size: 1 } },
     'ProbeMethod.fit': { call: (o) => probing.forest.fit(none, o), says: 'fit' },
     planTask: { call: (o) => probing.planTask(none, none, none, none, o), right: prompts },
     'collect ProbeSettings': {
@@ -328,5 +331,6 @@ export const choiceCases: Record<string, (word: Any) => unknown> = {
   'ProberKind.vote variant': (w) => probing.magn.vote(none, none, 1, 0, 1, w),
   'fitProber variant': (w) => probing.fitProber(none, w, none),
   'contextOf language': (w) => (probing.contextOf as Any)(none, w),
+  'readAblated site': (w) => probing.readAblated(none, none, [], [], w),
   'labelTokenIds mode': (w) => probing.labelTokenIds(none, none, none, w),
 };

@@ -52,6 +52,7 @@ const few = {
   activations: Float32Array.of(1, 2),
   gold: [0, 1],
 };
+const HALVES = [1, 2, 3].map(() => [[0.25, 0.75]]);
 const audit = probing.auditTask(task!, data as never);
 const byPrompt = [
   [1, 2],
@@ -250,6 +251,12 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   chooseNeurons: [few, [0]],
   evaluateMethod: [probing.polarMethod, { train: few, valid: few, test: few }],
   parseProbers: ['magn'],
+  readAblated: [model, prompt, [0, 1], [[0]], 'post'],
+  efficiency: [probing.polarMethod, { train: few, valid: few, test: few }],
+  flexibility: [probing.polarMethod, { train: few, valid: few, test: few }, { size: 1 }],
+  robustness: [probing.polarMethod, { train: few, valid: few, test: few }, [], { size: 1 }],
+  keptByChance: [1, 2, 4],
+  interdependency: ['magn', 2, [0], { whole: [[0.5, 0.5]], halves: HALVES, random: [] }, maybe(0)],
   readFeatures: [model, { prompts: { train: [], valid: [], test: [] }, candidates: [] }, conventions, [0]],
   writeFeatures: ['/dev/null/x', { splits: {}, labels: [], conventions, neurons: [] }, maybe({})],
   ownTask: [
