@@ -7,7 +7,6 @@ import type { Estimate } from '../neurgrad/intervals.ts';
 import type { NullDistribution } from '../neurgrad/linearity.ts';
 import type { Agreement } from '../neurgrad/study/agreement.ts';
 import type { MethodCost } from '../neurgrad/study/cost.ts';
-import { modelName } from '../neurgrad/study/paper.ts';
 import type { ModelSummary, StudySummary, Table1 } from '../neurgrad/study/summary.ts';
 import { answered } from './answered.ts';
 import { type Html, html, raw } from './html.ts';
@@ -50,8 +49,8 @@ function reasons(found: readonly (Estimate | null)[]): string {
 }
 
 /** What 95% is over. */
-const drawn = ({ plan }: StudySummary): string =>
-  plan.neurons.sampling === 'shared' ? 'prompts and neurons' : 'prompts';
+const drawn = ({ sampling }: ModelSummary): string =>
+  sampling === 'shared' ? 'prompts and neurons' : 'prompts';
 
 const QUANTITY = { prob: 'probability', logprob: 'log-probability', logit: 'logit' } as const;
 
@@ -95,13 +94,7 @@ function agreementRow(name: string, agreement: Agreement, prompts: number): stri
 }
 
 /** One block of Table 1: all of its rows are over the same pairs. */
-function table1Block(
-  model: ModelSummary,
-  summary: StudySummary,
-  found: Table1,
-  of: string,
-  explained = true,
-): Cells {
+function table1Block(model: ModelSummary, found: Table1, of: string, explained = true): Cells {
   const { paper } = model;
   const { difference } = found;
   const all: [string, Agreement | null, number | null | undefined][] = [
@@ -125,7 +118,7 @@ function table1Block(
       ]
     : [];
   const cells = {
-    title: `Table 1: agreement with G_E, ${modelName(model.stamp.source)}: ${of}`,
+    title: `Table 1: agreement with G_E, ${model.name}: ${of}`,
     head: [
       'estimate',
       'Pearson',
@@ -142,7 +135,7 @@ function table1Block(
     note:
       `All rows over the same ${many(pairs)} pairs of ${many(found.prompts)} prompts and their neurons.` +
       (explained
-        ? ` 95%: jackknife-t over ${drawn(summary)}, on Fisher’s z. Effective prompts: as many of equal weight would leave the interval as uncertain; where they are few, a few prompts decide the value, and the interval is wide. ` +
+        ? ` 95%: jackknife-t over ${drawn(model)}, on Fisher’s z. Effective prompts: as many of equal weight would leave the interval as uncertain; where they are few, a few prompts decide the value, and the interval is wide. ` +
           `A prompt left out: lowest and highest Pearson without one of the prompts. Mean of prompts: of Pearson within each that has one.`
         : '') +
       reasons([...rows.map(({ one }) => one.pearson), difference]),
@@ -154,22 +147,19 @@ function table1Block(
   );
 }
 
-function table1(model: ModelSummary, summary: StudySummary): Cells[] {
+function table1(model: ModelSummary): Cells[] {
   const { table1: found, whole } = model;
   const prompts = `${many(found.prompts)} prompt${found.prompts === 1 ? '' : 's'}`;
   return [
-    table1Block(model, summary, found, whole ? `${prompts} with integrated gradients` : prompts),
-    ...(whole
-      ? [table1Block(model, summary, whole, `the whole sample, ${many(whole.prompts)} prompts`, false)]
-      : []),
+    table1Block(model, found, whole ? `${prompts} with integrated gradients` : prompts),
+    ...(whole ? [table1Block(model, whole, `the whole sample, ${many(whole.prompts)} prompts`, false)] : []),
   ];
 }
 
-function table2(model: ModelSummary, summary: StudySummary): Cells {
+function table2(model: ModelSummary): Cells {
   const { table2: found, linear, paper } = model;
-  const { plan } = summary;
   const cells = {
-    title: `Table 2: linear neurons, ${modelName(model.stamp.source)}`,
+    title: `Table 2: linear neurons, ${model.name}`,
     head: ['', 'measured', 'by chance', 'shuffled [95%]'],
     rows: [
       ['share linear, |r| >= 0.95 [95%]', estimate(linear), '–', '–'],
@@ -180,18 +170,18 @@ function table2(model: ModelSummary, summary: StudySummary): Cells {
       ['PG: coverage of prompts', correlation(found.pg.coverage), '–', '–'],
       ['PG: evenness over prompts', correlation(found.pg.distribution), '–', '–'],
     ],
-    note: `95% of the share: Wilson’s interval over ${drawn(summary)}, ${linear.effective === null ? 'not given' : `${effective(linear)} effective prompts`}.${reasons([linear])} LG and PG are coverage × evenness. By chance: expectation where each linear neuron falls into any layer (prompt) alike. Shuffled: mean and middle 95% of 1000 draws of as many linear neurons from those tested; below it, linear neurons are gathered in some layers (prompts) more than chance gathers them${plan.neurons.sampling === 'shared' ? '; the draws take a neuron’s prompts as independent, which makes them narrow' : ''}. ${found.maxVariance === 'all' ? 'Evenness is 1 − Var / Var of all in one.' : 'Evenness is 1 − Var / Var of half full, half empty (capacity).'}`,
+    note: `95% of the share: Wilson’s interval over ${drawn(model)}, ${linear.effective === null ? 'not given' : `${effective(linear)} effective prompts`}.${reasons([linear])} LG and PG are coverage × evenness. By chance: expectation where each linear neuron falls into any layer (prompt) alike. Shuffled: mean and middle 95% of 1000 draws of as many linear neurons from those tested; below it, linear neurons are gathered in some layers (prompts) more than chance gathers them${model.sampling === 'shared' ? '; the draws take a neuron’s prompts as independent, which makes them narrow' : ''}. ${found.maxVariance === 'all' ? 'Evenness is 1 − Var / Var of all in one.' : 'Evenness is 1 − Var / Var of half full, half empty (capacity).'}`,
   };
   return besidePaper(model, cells, [paper?.linear, paper?.lg, paper?.pg]);
 }
 
-function layerTable(model: ModelSummary, summary: StudySummary): Cells {
+function layerTable(model: ModelSummary): Cells {
   const of = (share: Estimate): string =>
     Number.isNaN(share.value)
       ? '–'
       : `${percent(share.value)}${share.interval ? ` [${percent(share.interval.low)}, ${percent(share.interval.high)}]` : ''}`;
   return {
-    title: `Linear neurons by layer, ${modelName(model.stamp.source)}`,
+    title: `Linear neurons by layer, ${model.name}`,
     head: ['layer', 'tested', 'linear', 'raise', 'lower', 'share linear [95%]', 'raise [95%]', 'lower [95%]'],
     rows: model.layers.map(({ layer, tested, linear, positive, negative, shares }) => [
       `${layer}`,
@@ -203,14 +193,14 @@ function layerTable(model: ModelSummary, summary: StudySummary): Cells {
       of(shares.positive),
       of(shares.negative),
     ]),
-    note: `Raise and lower: sign of G_E of the linear neurons. 95%: Wilson’s interval over ${drawn(summary)}, ${model.prompts.count} prompts.${reasons(model.layers.map(({ shares }) => shares.linear))}`,
+    note: `Raise and lower: sign of G_E of the linear neurons. 95%: Wilson’s interval over ${drawn(model)}, ${model.prompts.count} prompts.${reasons(model.layers.map(({ shares }) => shares.linear))}`,
   };
 }
 
 function figureTable(model: ModelSummary): Cells {
   const { figure2, figurePrompts } = model;
   return {
-    title: `Figure 2: straightness by range, ${modelName(model.stamp.source)}`,
+    title: `Figure 2: straightness by range, ${model.name}`,
     head: ['range', 'points', 'mean |r|', '95%', 'share linear', '95%'],
     rows: figure2.map(({ range, points, meanR, linear }) => [
       `±${range}`,
@@ -233,7 +223,7 @@ function costTable(model: ModelSummary): Cells {
     ['IG, full passes', cost?.integratedFull, paper?.cost?.integrated],
   ];
   const cells = {
-    title: `Cost of one prompt, all neurons, ${modelName(model.stamp.source)}`,
+    title: `Cost of one prompt, all neurons, ${model.name}`,
     head: ['method', 'time', 'rounds', 'G_C = 1', '95%'],
     rows: rows.map(([name, found]) => [
       name,
@@ -254,7 +244,7 @@ function costTable(model: ModelSummary): Cells {
 function promptTable(model: ModelSummary): Cells {
   const { prompts } = model;
   return {
-    title: `Prompts, ${modelName(model.stamp.source)}`,
+    title: `Prompts, ${model.name}`,
     head: ['', 'prompts'],
     rows: [
       ['looked at', `${prompts.tried}`],
@@ -267,11 +257,10 @@ function promptTable(model: ModelSummary): Cells {
 
 /** Tables by file name, without `.md`. @param models default all of the study's. */
 export function studyTables(summary: StudySummary, models = summary.models): Map<string, Cells[]> {
-  const each = (make: (model: ModelSummary, summary: StudySummary) => Cells): Cells[] =>
-    models.map((model) => make(model, summary));
+  const each = (make: (model: ModelSummary) => Cells): Cells[] => models.map((model) => make(model));
   const withFigure = models.filter(({ figure2 }) => figure2.length > 0);
   return new Map([
-    ['table1', models.flatMap((model) => table1(model, summary))],
+    ['table1', models.flatMap((model) => table1(model))],
     ['table2', each(table2)],
     ['layers', each(layerTable)],
     ...(withFigure.length > 0 ? [['figure2', withFigure.map(figureTable)] as const] : []),
@@ -344,6 +333,35 @@ function headline({ pearson, pairs }: Agreement): string {
   return `Pearson ${estimate(pearson)} over ${over}${why}`;
 }
 
+/** What was swept: so many of each prompt, or, of a list of which some may be named twice, in all. */
+function sampleOf({ asked, neurons, prompts: { count } }: ModelSummary): string {
+  const { perPrompt } = asked.neurons;
+  return perPrompt === undefined
+    ? `${many(neurons)} neurons of ${count} prompts`
+    : `${count} prompts × ${perPrompt} neurons`;
+}
+
+/** What of a plan a model has of its own, said once where all have the same. */
+function byModel({ models }: StudySummary, say: (model: ModelSummary) => string): Html {
+  const said = models.map(say);
+  if (new Set(said).size === 1) return html`${said[0]!}`;
+  return html`${models.map(({ name }, i) => html`${name}: ${said[i]!}<br>`)}`;
+}
+
+/** Characters of a list of neurons that are shown. */
+const LISTED = 200;
+
+function neuronsAsked({ asked: { neurons } }: ModelSummary): string {
+  const { list, perPrompt, sampling, seed } = neurons;
+  const same = sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt';
+  if (list === undefined) return `${perPrompt} a prompt without replacement, ${same}, seed ${seed}`;
+  const shown = list.length > LISTED ? `${list.slice(0, LISTED)}…` : list;
+  return `${shown.replaceAll(',', ', ')}${/random:/i.test(list) ? ` (random: ${same}, seed ${seed})` : ''}`;
+}
+
+const promptsAsked = ({ asked: { prompts } }: ModelSummary): string =>
+  `${prompts.path}, seed ${prompts.seed}${prompts.answeredRight ? ', answered right by the model' : ''}${prompts.onePerFact ? ', one a fact' : ''}${prompts.hideAnswer ? ', none with its answer in it' : ''}`;
+
 /** How many of the curves' points were run, where not all were. */
 function pointsRun({ neurons, points }: ModelSummary): string {
   if (!points || points.ran === points.asked) return '';
@@ -369,7 +387,7 @@ function modelSection(model: ModelSummary, summary: StudySummary): Html {
       ? `${label}, 95% ${text(interval.low)} to ${text(interval.high)} (${effective?.toFixed(1)} effective prompts)`
       : `${label}; no interval: ${reason}`;
   return html`<section>
-<h2>${modelName(model.stamp.source)}</h2>
+<h2>${model.name}</h2>
 <ul class="tiles">
 ${[
   tile(percent(model.linear.value), with95('of neurons are linear for a prompt', model.linear, percent)),
@@ -381,16 +399,16 @@ ${[
   tile(percent(model.activations.negative), 'of activations are negative'),
 ]}
 </ul>
-<p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${model.prompts.count} prompts × ${summary.plan.neurons.perPrompt} neurons, ${model.flat} flat curves, ${pointsRun(model)}${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
-<h3>Table 1: estimates against G_E</h3>${table1(model, summary).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
+<p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${sampleOf(model)}, ${model.flat} flat curves, ${pointsRun(model)}${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
+<h3>Table 1: estimates against G_E</h3>${table1(model).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
 ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">
 <figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient, ${headline(gradient)}. <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
 <figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad, ${headline(neurgrad)}. Drawn: ${many(model.pairs.length)} of the pairs; root axes; dashed: equal.</figcaption></figure>
 </div>
-<h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model, summary))}
+<h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model))}
 <h3>By layer</h3>
-<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? `Whiskers: 95% over ${drawn(summary)}.` : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
+<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? `Whiskers: 95% over ${drawn(model)}.` : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
 <h3>Single neurons</h3>
 <div class="grid">${model.examples.map(
     (curve) =>
@@ -398,7 +416,7 @@ ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text
   )}</div>
 <h3>Cost</h3>${tableHtml(costTable(model))}
 <details><summary>Prompts looked at and left out</summary>${tableHtml(promptTable(model))}</details>
-<details><summary>Linear neurons by layer, in numbers</summary>${tableHtml(layerTable(model, summary))}</details>
+<details><summary>Linear neurons by layer, in numbers</summary>${tableHtml(layerTable(model))}</details>
 </section>`;
 }
 
@@ -407,15 +425,16 @@ function modelKeys(models: readonly ModelSummary[]): Html {
   if (models.length < 2) return html``;
   const colours = modelColours(models.length);
   return html`${models.map(
-    ({ stamp }, i) =>
-      html`<span class="key" style="--key: ${colours[i]!}">${modelName(stamp.source)}</span> `,
+    ({ name }, i) => html`<span class="key" style="--key: ${colours[i]!}">${name}</span> `,
   )}<br>`;
 }
 
 /** What is said of the intervals of Figure 2. */
-function figureBand(models: readonly ModelSummary[], summary: StudySummary): string {
+function figureBand(models: readonly ModelSummary[]): string {
   const reasons = new Set(models.flatMap(({ figure2 }) => figure2.at(-1)?.meanR.reason ?? []));
-  return reasons.size === 0 ? `Band: 95% over ${drawn(summary)}.` : `No band: ${[...reasons].join('; ')}.`;
+  return reasons.size === 0
+    ? `Band: 95% over ${[...new Set(models.map(drawn))].join(' or ')}.`
+    : `No band: ${[...reasons].join('; ')}.`;
 }
 
 /** report.html */
@@ -448,14 +467,14 @@ ${
         withFigure.map(({ figure2 }) => figure2),
         marked,
       )}
-<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure, summary)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
 }
 ${summary.models.map((model) => modelSection(model, summary))}
 <section class="method"><h2>How this was computed</h2>
 <dl>
-<dt>Conventions</dt><dd>site ${plan.neurons.site}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
-<dt>Neurons</dt><dd>${plan.neurons.perPrompt} a prompt without replacement, ${plan.neurons.sampling === 'shared' ? 'the same for all prompts' : 'drawn anew for each prompt'}, seed ${plan.neurons.seed}, which draws the shuffles of Table 2 and the pairs of the figures too</dd>
-<dt>Prompts</dt><dd>${plan.prompts.path} (${plan.prompts.format}), seed ${plan.prompts.seed}${plan.prompts.answeredRight ? ', answered right by the model' : ''}${plan.prompts.onePerFact ? ', one a fact' : ''}${plan.prompts.hideAnswer ? ', none with its answer in it' : ''}</dd>
+<dt>Conventions</dt><dd>site ${byModel(summary, ({ asked }) => asked.neurons.site)}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
+<dt>Neurons</dt><dd>${byModel(summary, neuronsAsked)}${byModel(summary, ({ asked }) => `; seed ${asked.neurons.seed} draws the shuffles of Table 2 and the pairs of the figures too`)}</dd>
+<dt>Prompts</dt><dd>${byModel(summary, promptsAsked)}</dd>
 <dt>Precision</dt><dd>float32${plan.dtype === 'f32' ? '' : ` with ${plan.dtype} weights`}. Changes of the ${QUANTITY[plan.of]} carry a noise: what of them may be rounding. A curve none of whose changes within the range exceeds the largest of its own is flat, with r = 0, and not linear; the same in Figure 2.</dd>
 <dt>Models</dt><dd>${summary.models.map(({ stamp }) => html`${stamp.source}${PLACES[stamp.weights ?? 'device']}<br>${Object.entries(stamp.files).map(([file, hash]) => html`<code>${hash}</code> ${file}<br>`)}`)}</dd>
 <dt>Machine</dt><dd>${summary.adapter}; ${Object.entries(summary.versions)

@@ -1,7 +1,7 @@
 /** `--neurons`: which neurons of each prompt, by name, by place, by their NeurGrad, or drawn. */
 
 import { type NeuronSelection, type NeuronSpace, selectNeurons } from '../neurgrad/index.ts';
-import { readTextFile } from '../neurgrad/study/textFile.ts';
+import { withFiles } from '../neurgrad/study/textFile.ts';
 
 /** @param text as the option has it; a word `@FILE` stands for what is in that file. @throws UserError as {@link selectNeurons}. */
 export function readSelection(
@@ -9,8 +9,5 @@ export function readSelection(
   space: NeuronSpace,
   { site, seed }: { readonly site: string; readonly seed: number },
 ): NeuronSelection {
-  const words = text
-    .split(/[\s,]+/)
-    .map((word) => (word.startsWith('@') ? readTextFile(word.slice(1)) : word));
-  return selectNeurons(words.join(','), space, { site, seed });
+  return selectNeurons(withFiles(text), space, { site, seed });
 }

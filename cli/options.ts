@@ -85,12 +85,12 @@ export const neuronsOption = (whole = 'all') =>
     `L3.N327, L3.*, L3.N0-99, L2.N5@pre, top:20, bottom:20 (by NeurGrad), random:100, all, or @FILE; default ${whole}`,
   );
 /** A number of neurons, which are drawn. */
-export const drawnNeuronsOption = (what: string) =>
+export const drawnNeuronsOption = (what: string, low = 1, high?: number) =>
   new Option('--neurons <random:N>', `${what}, drawn by the seed`).argParser((text) => {
     const [, count] = /^(?:random:)?(\d+)$/.exec(text) ?? [];
     if (count === undefined) throw new InvalidArgumentError('It must be random:N, such as random:100.');
     if (!text.startsWith('random:')) note(`note: --neurons ${text} is called --neurons random:${text} now`);
-    return integer(1)(count);
+    return integer(low, high)(count);
   });
 export const positionOption = () =>
   new Option(
@@ -123,6 +123,9 @@ const signOption = () =>
     .default('+');
 /** Options by the names that they had, and the attribute of what they are called now. */
 export const RENAMED = new WeakMap<Option, string>();
+
+/** Where the value of {@link RENAMED} options is said to come from, at the option that took their place. */
+export const BY_OLD_NAME = 'renamed';
 
 /** A name of before: it works as it did, is not in the help, and is told by a line on standard error. @param to attribute of the option that took its place. */
 export function renamedOption<Value = string>(
@@ -172,9 +175,31 @@ export const resultOptions = (others = '') => [
   jsonOption(),
 ];
 
-/** A command with options, in the order of its help. */
-export const withOptions = (command: Command, ...options: readonly Option[]): Command =>
-  options.reduce((c, option) => c.addOption(option), command);
+/** The order of options on every command: what is looked at, where and how it is counted; the command's own; where results and weights go. */
+const FIRST = [
+  ...['model', 'file', 'data', 'tasks', 'prompt', 'prompt-file', 'prompts', 'num-prompts', 'chat', 'system'],
+  ...['target', 'target-id', 'neurons', 'position', 'site', 'of', 'direction', 'sign', 'seed', 'range'],
+];
+const LAST = ['shard', 'out', 'format', 'json', 'dtype', 'stream', 'memory', 'devices', 'strict'];
+const placeOf = (option: Option): number => {
+  const [first, last] = [FIRST, LAST].map((names) => names.indexOf(option.name())) as [number, number];
+  return first >= 0 ? first : last >= 0 ? FIRST.length + 1 + last : FIRST.length;
+};
+
+/** A command with options, in the order that all commands have them in. */
+export function withOptions(command: Command, ...options: readonly Option[]): Command {
+  for (const option of [...options].sort((a, b) => placeOf(a) - placeOf(b))) {
+    command.addOption(option);
+    const to = RENAMED.get(option);
+    if (to === undefined) continue;
+    // At once: an option that has to be there may come by its old name.
+    command.on(`option:${option.name()}`, () => {
+      if (command.getOptionValueSource(to) === 'cli') return;
+      command.setOptionValueWithSource(to, command.getOptionValue(option.attributeName()), BY_OLD_NAME);
+    });
+  }
+  return command;
+}
 
 export const targetOptions = () => [targetOption(), targetIdOption()];
 

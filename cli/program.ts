@@ -22,7 +22,7 @@ import { addSweep } from './commands/sweep.ts';
 import { addSynth } from './commands/synth.ts';
 import { addVerify } from './commands/verify.ts';
 import { errorLine, reportError } from './exit.ts';
-import { RENAMED } from './options.ts';
+import { BY_OLD_NAME, RENAMED } from './options.ts';
 import { note, print } from './output.ts';
 import { version } from './package.ts';
 
@@ -71,17 +71,20 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a check that failed (veri
   program.hook('preAction', (_, command) => {
     for (const option of command.options) {
       const to = RENAMED.get(option);
-      const given = command.getOptionValue(option.attributeName());
-      if (to === undefined || given === undefined) continue;
+      if (to === undefined || command.getOptionValue(option.attributeName()) === undefined) continue;
       const now = command.options.find((other) => other.attributeName() === to)!;
-      if (command.getOptionValueSource(to) === 'cli')
+      if (command.getOptionValueSource(to) !== BY_OLD_NAME)
         throw new UserError('option', `${option.long} is ${now.long} now; give one of them`);
       note(`note: ${option.long} is called ${now.long} now`);
-      command.setOptionValueWithSource(to, given, 'cli');
     }
-    const { model, file } = command.opts<{ model?: string; file?: string }>();
-    if (model !== undefined && file !== undefined)
-      command.setOptionValue('model', `${model}${isUrl(model) ? '/' : ':'}${file}`);
+    const { model, file } = command.opts<{ model?: string | readonly string[]; file?: string }>();
+    if (file === undefined) return;
+    const models = [model ?? []].flat();
+    if (models.length !== 1)
+      throw new UserError('option', '--file goes with one --model; name the file of each as DIR:FILE');
+    const [one] = models as [string];
+    const whole = `${one}${isUrl(one) ? '/' : ':'}${file}`;
+    command.setOptionValue('model', Array.isArray(model) ? [whole] : whole);
   });
   return program;
 }

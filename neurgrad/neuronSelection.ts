@@ -26,6 +26,8 @@ export const selectionOptions = optionsSchema<SelectionOptions>({ site: text, se
 export interface NeuronSelection {
   /** Whether `top` or `bottom` are among them, for which a prompt's NeurGrad is needed. */
   readonly ranked: boolean;
+  /** No prompt has more of them: fewer where what is asked for twice, as `top` and `random` may, is one neuron. */
+  readonly most: number;
   /**
    * In the order asked for, each once.
    * @param neurgrad a prompt's, flat, of the site that unnamed neurons have; needed where they are ranked.
@@ -80,6 +82,7 @@ export function selectNeurons(
   }
   return {
     ranked: parts.some(({ ranked }) => ranked),
+    most: parts.reduce((sum, { count }) => sum + count, 0),
     neurons(neurgrad) {
       const found = new Map<string, Neuron>();
       for (const { neurons } of parts)
@@ -94,6 +97,7 @@ export function selectNeurons(
 
 interface Part {
   readonly ranked: boolean;
+  readonly count: number;
   /** The name of a single neuron. */
   readonly one?: string;
   readonly neurons: (neurgrad?: ArrayLike<number>) => readonly Neuron[];
@@ -104,7 +108,7 @@ function partOf(word: string, space: NeuronSpace, site: Site, seed: number): Par
   const total = layers * width;
   const flat = (numbers: readonly number[]): Neuron[] => numbers.map((n) => neuronAt(n, width, site));
   if (word.toLowerCase() === 'all')
-    return { ranked: false, neurons: () => flat(Array.from({ length: total }, (_, n) => n)) };
+    return { ranked: false, count: total, neurons: () => flat(Array.from({ length: total }, (_, n) => n)) };
   const counted = COUNTED.exec(word);
   if (counted) {
     const [, kind, text] = counted as unknown as [string, string, string];
@@ -113,11 +117,12 @@ function partOf(word: string, space: NeuronSpace, site: Site, seed: number): Par
       throw new UserError('neuron', `${word}: the model has ${total} neurons, so 1 to ${total}`);
     if (kind.toLowerCase() === 'random') {
       const drawn = drawWithoutReplacement(count, total, seededRandom(seed)).sort((a, b) => a - b);
-      return { ranked: false, neurons: () => flat(drawn) };
+      return { ranked: false, count, neurons: () => flat(drawn) };
     }
     const up = kind.toLowerCase() === 'top' ? 1 : -1;
     return {
       ranked: true,
+      count,
       neurons(neurgrad) {
         if (neurgrad?.length !== total)
           throw new UserError('neuron', `${word}: needs the NeurGrad of all ${total} neurons of a prompt`);
@@ -147,6 +152,7 @@ function partOf(word: string, space: NeuronSpace, site: Site, seed: number): Par
     for (let i = from; i <= to; i++) neurons.push({ layer: l, index: i, site: own });
   return {
     ranked: false,
+    count: neurons.length,
     ...(neurons.length === 1 ? { one: formatNeuron(neurons[0]!) } : {}),
     neurons: () => neurons,
   };

@@ -24,7 +24,7 @@ import {
   type TaskAudit,
   type TaskData,
 } from '../../probing/index.ts';
-import { integer, jsonOption } from '../options.ts';
+import { integer, jsonOption, withOptions } from '../options.ts';
 import { checkOutFile, openOutput, toJson } from '../output.ts';
 import { version } from '../package.ts';
 import { startProgress } from '../progress.ts';
@@ -52,16 +52,17 @@ export function addData(program: Command): void {
   const data = program
     .command('data')
     .description('audit the splits of a probing data set, or build clean ones');
-  data
-    .command('audit')
-    .argument(
-      '<dir>',
-      'folder of MCEval8K or of files in its format, a Hub data set, or a file of your own questions',
-    )
-    .description('leaks between splits, duplicates, contradictions, label balance, rows that cannot be asked')
-    .addOption(tasksOption())
-    .addOption(new Option('--out <file>', 'write the JSON document to a file too'))
-    .addOption(jsonOption())
+  withOptions(
+    data
+      .command('audit')
+      .argument('<dir>', 'folder of MCEval8K or of files in its format, a Hub data set, or a file of your own questions')
+      .description(
+        'leaks between splits, duplicates, contradictions, label balance, rows that cannot be asked',
+      ),
+    tasksOption(),
+    new Option('--out <file>', 'write the JSON document to a file too'),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `
@@ -73,15 +74,17 @@ about the same thing: one text with other words asked for, one fact in another l
 JSON: {"summary", "tasks": [{"task", "splits", "leaks", "contradictions"}]}`,
     )
     .action(runAudit);
-  data
-    .command('build')
-    .argument('<dir>', 'folder of MCEval8K or of files in its format, or a Hub data set')
-    .description('disjoint, deduplicated, label-balanced splits drawn with a seed, and their manifest')
-    .addOption(tasksOption())
-    .addOption(new Option('--out <dir>', 'folder to make').makeOptionMandatory())
-    .addOption(new Option('--splits <kind>', 'kind of splits').choices(['clean']).default('clean'))
-    .addOption(new Option('--seed <n>', 'of the draw').argParser(integer(0)).default(0))
-    .addOption(jsonOption())
+  withOptions(
+    data
+      .command('build')
+      .argument('<dir>', 'folder of MCEval8K or of files in its format, or a Hub data set')
+      .description('disjoint, deduplicated, label-balanced splits drawn with a seed, and their manifest'),
+    tasksOption(),
+    new Option('--splits <kind>', 'kind of splits').choices(['clean']).default('clean'),
+    new Option('--seed <n>', 'of the draw').argParser(integer(0)).default(0),
+    new Option('--out <dir>', 'folder to make').makeOptionMandatory(),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

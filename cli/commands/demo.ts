@@ -10,10 +10,13 @@ import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
 
 import { engineOf } from '../engineWords.ts';
 import {
+  drawnNeuronsOption,
+  fileOption,
   integer,
   jsonOption,
-  targetIdOption,
-  targetOption,
+  renamedOption,
+  seedOption,
+  targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
@@ -37,7 +40,7 @@ interface Options extends TargetOptions, WeightsOptions {
   readonly model: string;
   readonly prompt?: string;
   readonly out: string;
-  readonly random: number;
+  readonly neurons: number;
   readonly seed: number;
   readonly json?: boolean;
 }
@@ -48,24 +51,19 @@ export function addDemo(program: Command): void {
       .command('demo')
       .description(
         "one prompt's neurons by one backward, checked against measured sweeps; writes report.html",
-      )
-      .addOption(
-        new Option('--model <dir>', 'folder of a checkpoint, a .gguf file, or a Hugging Face id').default(
-          bundledModel,
-          'the bundled facts-bert',
-        ),
-      )
-      .addOption(
-        new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'),
-      )
-      .addOption(targetOption())
-      .addOption(targetIdOption())
-      .addOption(new Option('--out <dir>', 'folder for report.html and report.json').default('.'))
-      .addOption(
-        new Option('--random <n>', 'neurons to draw and sweep').argParser(integer(2, 10_000)).default(40),
-      )
-      .addOption(new Option('--seed <n>', 'seed of the draw').argParser(integer(0, 2 ** 32 - 1)).default(1))
-      .addOption(jsonOption()),
+      ),
+    new Option('--model <dir>', 'folder of a checkpoint, a .gguf file, or a Hugging Face id').default(
+      bundledModel,
+      'the bundled facts-bert',
+    ),
+    fileOption(),
+    new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'),
+    ...targetOptions(),
+    drawnNeuronsOption('neurons to sweep', 2, 10_000).default(40, 'random:40'),
+    renamedOption('--random <n>', 'neurons', integer(2, 10_000)),
+    seedOption('of the draw').default(1),
+    new Option('--out <dir>', 'folder for report.html and report.json').default('.'),
+    jsonOption(),
     ...weightsOptions(),
   )
     .addHelpText(
@@ -74,7 +72,7 @@ export function addDemo(program: Command): void {
 Examples:
   neurgrad demo
   neurgrad demo --prompt "The official language of Brazil is [MASK]." --out runs/brazil
-  neurgrad demo --model examples/models/stories260k --prompt "Once upon a time" --random 20 --json`,
+  neurgrad demo --model examples/models/stories260k --prompt "Once upon a time" --neurons random:20 --json`,
     )
     .action(runDemo);
 }
@@ -103,7 +101,7 @@ async function runDemo(options: Options): Promise<void> {
         study = await runStudy(session, prompt, {
           target,
           extremes: 6,
-          random: Math.min(options.random, model.sizes.layers * model.sizes.width),
+          random: Math.min(options.neurons, model.sizes.layers * model.sizes.width),
           seed: options.seed,
           onProgress: progress.update,
         });

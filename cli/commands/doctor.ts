@@ -1,13 +1,13 @@
 /** `neurgrad doctor`: what this machine offers, whether it computes right, and what to do where it does not. */
 
 import { existsSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import pc from 'picocolors';
 import { type Capabilities, matmul, type TunedClass, tensor, tuneProducts } from '../../engine/index.ts';
 import { hubFolders } from '../../models/hubRequests.ts';
 import { type Device, openDevice, UserError } from '../../neurgrad/index.ts';
 import { EXIT } from '../exit.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { describeAdapter } from '../session.ts';
@@ -43,11 +43,13 @@ export interface Diagnosis {
 }
 
 export function addDoctor(program: Command): void {
-  program
-    .command('doctor')
-    .description('check this machine: adapter, features, limits, a small computation')
-    .option('--tune', 'measure which kernels suit this adapter, or show what was measured', false)
-    .addOption(jsonOption())
+  withOptions(
+    program
+      .command('doctor')
+      .description('check this machine: adapter, features, limits, a small computation'),
+    new Option('--tune', 'measure which kernels suit this adapter, or show what was measured').default(false),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

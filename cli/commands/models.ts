@@ -2,15 +2,15 @@
 
 import type { Command } from 'commander';
 import { KNOWN_MODELS, type KnownModel } from '../../models/index.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { table } from '../table.ts';
 
 export function addModels(program: Command): void {
-  program
-    .command('models')
-    .description('models that are known to work, and what was run with them')
-    .addOption(jsonOption())
+  withOptions(
+    program.command('models').description('models that are known to work, and what was run with them'),
+    jsonOption(),
+  )
     .addHelpText(
       'after',
       `

@@ -12,12 +12,13 @@ import {
 } from '../../models/index.ts';
 import {
   dtypeOption,
-  fileOption,
   integer,
   jsonOption,
   memoryOption,
-  modelOption,
+  modelOptions,
+  renamedOption,
   strictOption,
+  withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { noteOnce } from '../session.ts';
@@ -27,30 +28,30 @@ interface Options {
   readonly model: string;
   readonly dtype?: WeightDtype;
   readonly tokens?: number;
-  readonly rows: number;
+  readonly batch: number;
   readonly memory?: number;
   readonly strict?: boolean;
   readonly json?: boolean;
 }
 
 export function addPlan(program: Command): void {
-  program
-    .command('plan')
-    .description('device memory by purpose, and what fits, before anything is loaded')
-    .addOption(modelOption())
-    .addOption(fileOption())
-    .addOption(dtypeOption())
-    .addOption(new Option('--tokens <n>', 'of a prompt; default 64').argParser(integer(1)))
-    .addOption(new Option('--rows <n>', 'prompts in one pass').argParser(integer(1)).default(1))
-    .addOption(memoryOption())
-    .addOption(strictOption())
-    .addOption(jsonOption())
+  withOptions(
+    program.command('plan').description('device memory by purpose, and what fits, before anything is loaded'),
+    ...modelOptions(),
+    new Option('--tokens <n>', 'of a prompt; default 64').argParser(integer(1)),
+    new Option('--batch <n>', 'prompts in one pass').argParser(integer(1)).default(1),
+    renamedOption('--rows <n>', 'batch', integer(1)),
+    jsonOption(),
+    dtypeOption(),
+    memoryOption(),
+    strictOption(),
+  )
     .addHelpText(
       'after',
       `
 Examples:
   neurgrad plan --model examples/models/stories260k
-  neurgrad plan --model meta-llama/Llama-2-7b-hf --dtype int4 --memory 8 --tokens 500 --rows 4
+  neurgrad plan --model meta-llama/Llama-2-7b-hf --dtype int4 --memory 8 --tokens 500 --batch 4
 
 JSON: the plan in bytes, and "fits": for each dtype "resident", "streamed" or "no"`,
     )
@@ -64,7 +65,7 @@ async function runPlan(options: Options): Promise<void> {
   const folder = await resolveModelFolder(options.model, { onNote: noteOnce });
   const { config, checkpoint } = await openModelFiles(folder, { onNote: noteOnce });
   try {
-    const { dtype, rows, tokens, strict } = options;
+    const { dtype, batch: rows, tokens, strict } = options;
     const asked = { rows, strict, onNote: noteOnce, ...(tokens === undefined ? {} : { tokens }) };
     const planFor = (each?: WeightDtype) =>
       planMemory(config, checkpoint, { ...(each === undefined ? {} : { dtype: each }), ...asked });

@@ -46,10 +46,11 @@ import {
   integer,
   jsonOption,
   modelOptions,
+  renamedOption,
   weightsOptions,
   withOptions,
 } from '../options.ts';
-import { openOutput } from '../output.ts';
+import { note, openOutput } from '../output.ts';
 import { version } from '../package.ts';
 import { runDigest } from '../probeFiles.ts';
 import { type Planned, planTasks } from '../probePlan.ts';
@@ -84,7 +85,7 @@ interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly task: readonly string[];
   readonly out: string;
   readonly splits: 'released' | 'clean';
-  readonly rows: number;
+  readonly trainRows: number;
   readonly evaluationRows?: number;
   readonly variant: Variant;
   readonly labelTokens: LabelTokens;
@@ -99,7 +100,7 @@ interface RunOptions extends ConventionOptions, WeightsOptions {
 }
 
 interface ReportOptions {
-  readonly out: string;
+  readonly out?: string;
   readonly keepParts?: boolean;
   readonly json?: boolean;
 }
@@ -108,7 +109,7 @@ interface ApplyOptions extends WeightsOptions {
   readonly model: string;
   readonly prober: string;
   readonly question?: string;
-  readonly rows?: string;
+  readonly questions?: string;
   readonly language: Language;
   readonly json?: boolean;
 }
@@ -146,10 +147,11 @@ export function addProbe(program: Command): void {
     )
       .choices(['released', 'clean'])
       .default('clean'),
-    new Option('--rows <n>', 'most training prompts a task').argParser(integer(1)).default(6000),
+    new Option('--train-rows <n>', 'most training prompts a task').argParser(integer(1)).default(6000),
+    renamedOption('--rows <n>', 'trainRows', integer(1)),
     new Option(
       '--evaluation-rows <n>',
-      'most valid and test prompts a task; default a sixth of --rows',
+      'most valid and test prompts a task; default a sixth of --train-rows',
     ).argParser(integer(1)),
     new Option('--variant <name>', "the paper's probers or the released code's")
       .choices(VARIANTS)
@@ -180,29 +182,38 @@ export function addProbe(program: Command): void {
       `
 Examples:
   neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe
-  neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --rows 300 --out runs/small
-  neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --rows 300 --out runs/bert
+  neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --train-rows 300 --out runs/small
+  neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --train-rows 300 --out runs/bert
   neurgrad probe run --model examples/models/stories260k --task capitals.jsonl --shots 0 --out runs/capitals
 
 The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/table3.md and report.html.`,
     )
     .action(runProbe);
-  probe
-    .command('report')
-    .description('evaluate what the shards of a run have read')
-    .addOption(new Option('--out <dir>', 'folder of the run').makeOptionMandatory())
-    .addOption(keepPartsOption())
-    .addOption(jsonOption())
-    .action(async (options: ReportOptions) => {
-      using _ = lockReport(options.out);
-      await report(options.out, options.json ?? false, options.keepParts ?? false);
-    });
+  withOptions(
+    probe
+      .command('report')
+      .description('evaluate what the shards of a run have read')
+      .argument('[dir]', 'folder of the run'),
+    // Of the run as it is read; what --out is everywhere else is written.
+    new Option('--out <dir>').hideHelp(),
+    keepPartsOption(),
+    jsonOption(),
+  ).action(async (dir: string | undefined, options: ReportOptions) => {
+    const { out } = options;
+    if (out !== undefined) note('note: --out DIR is DIR alone now: neurgrad probe report DIR');
+    if ((dir === undefined) === (out === undefined))
+      throw new UserError('option', 'give the folder of the run: neurgrad probe report DIR');
+    const folder = (dir ?? out)!;
+    using _ = lockReport(folder);
+    await report(folder, options.json ?? false, options.keepParts ?? false);
+  });
   withOptions(
     probe.command('apply').description('let a fitted prober answer new questions'),
     ...modelOptions(),
     new Option('--prober <path>', 'such as runs/probe/probers/FEVER-magn').makeOptionMandatory(),
     new Option('--question <text>', 'a question laid out as the task does, or its first line'),
-    new Option('--rows <file>', "JSON list of rows in the task's format, labels optional"),
+    new Option('--questions <file>', "JSON list of rows in the task's format, labels optional"),
+    renamedOption('--rows <file>', 'questions'),
     new Option('--language <code>', 'of --question').choices(LANGUAGES).default('en'),
     ...weightsOptions("the prober's"),
     jsonOption(),
@@ -226,7 +237,7 @@ async function runProbe(options: RunOptions): Promise<void> {
   const part = options.shard ?? detectShard(process.env);
   using _ = options.dryRun ? null : lockRun(options.out, part);
   const card = await readModelCard(options.model);
-  const { of, direction, sign, variant, labelTokens, splits, rows, permutations, seed } = options;
+  const { of, direction, sign, variant, labelTokens, splits, trainRows: rows, permutations, seed } = options;
   const settings: ProbeSettings = {
     ...{ site: resolveSite(options.site, card), of, direction, sign, variant, labelTokens, splits },
     ...{ rows, evaluationRows: options.evaluationRows ?? Math.max(1, Math.round(rows / 6)) },
@@ -313,7 +324,7 @@ async function runProbe(options: RunOptions): Promise<void> {
   if (part.count > 1) {
     const { index, count } = part;
     output.note(
-      `shard ${index + 1}/${count} is read; after the others: neurgrad probe report --out ${options.out}`,
+      `shard ${index + 1}/${count} is read; after the others: neurgrad probe report ${options.out}`,
     );
     return;
   }
@@ -453,20 +464,20 @@ async function runApply(options: ApplyOptions): Promise<void> {
 
 /** Whole prompts, or what is wrong with a row. @throws UserError where the file of rows is none. */
 export function questionsOf(
-  options: Pick<ApplyOptions, 'question' | 'rows' | 'language'>,
+  options: Pick<ApplyOptions, 'question' | 'questions' | 'language'>,
   about: Pick<ProberAbout, 'task' | 'contexts' | 'labels'>,
 ): { row: number; text?: string; problem?: string }[] {
-  if ((options.question === undefined) === (options.rows === undefined)) {
-    throw new UserError('question', 'give either --question or --rows');
+  if ((options.question === undefined) === (options.questions === undefined)) {
+    throw new UserError('question', 'give either --question or --questions');
   }
   if (options.question !== undefined) {
     return [{ row: 0, text: contextOf(about, options.language) + options.question }];
   }
   const own = !TASKS.some(({ name }) => name === about.task);
   const task = own ? ownTaskOf(about.task, about.labels.length) : parseTasks(about.task)[0]!;
-  return readRows(options.rows!).map((record, row) => {
+  return readRows(options.questions!).map((record, row) => {
     if (own) {
-      const fields = ownFields({ row: Object(record), where: `${options.rows}: row ${row}` }, true);
+      const fields = ownFields({ row: Object(record), where: `${options.questions}: row ${row}` }, true);
       const read = readRow(task, fields);
       if ('problem' in read) return { row, problem: read.problem };
       return { row, text: contextOf(about, read.question.language) + read.question.text };

@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { checkFile, checkFolder, makeFolder, writeTogether } from '../../engine/disk.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
-import { summarise } from '../../neurgrad/study/summary.ts';
+import { readStudy } from '../../neurgrad/study/read.ts';
+import { summaryOf } from '../../neurgrad/study/summary.ts';
 import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
-import { jsonOption } from '../options.ts';
+import { jsonOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
+import { writeStudyRows } from '../studyRows.ts';
 import { table } from '../table.ts';
 
 interface Options {
@@ -18,13 +20,17 @@ interface Options {
 }
 
 export function addReport(program: Command): void {
-  program
-    .command('report')
-    .description("a study's tables and figures beside the paper's: report.html, summary.json, tables/*.md")
-    .argument('<dir...>', 'folder of the study; several where each shard wrote its own')
-    .addOption(new Option('--out <dir>', 'where to write; default the first folder'))
-    .addOption(new Option('--partial', 'of a study that is not finished: what is there so far'))
-    .addOption(jsonOption())
+  withOptions(
+    program
+      .command('report')
+      .description(
+        "a study's tables and figures beside the paper's: report.html, summary.json, tables/*.md; its rows: neurons.parquet, curves.parquet",
+      )
+      .argument('<dir...>', 'folder of the study; several where each shard wrote its own'),
+    new Option('--partial', 'of a study that is not finished: what is there so far'),
+    new Option('--out <dir>', 'folder to write into; default the first of the study'),
+    jsonOption(),
+  )
     .addHelpText('after', '\nExample:\n  neurgrad report runs/linearity')
     .action(runReport);
 }
@@ -34,11 +40,14 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   const folders = dirs.map((dir) => StudyFolder.read(dir));
   const out = options.out ?? dirs[0]!;
   checkFolder(out);
+  const rows = { neurons: join(out, 'neurons.parquet'), curves: join(out, 'curves.parquet') };
   for (const name of ['summary.json', 'report.html']) checkFile(join(out, name));
-  const { partial = false } = options;
-  const summary = await summarise(folders, { partial });
+  for (const path of Object.values(rows)) checkFile(path);
+  const study = await readStudy(folders, options.partial);
+  const summary = summaryOf(study);
   const tables = studyTables(summary);
   makeFolder(join(out, 'tables'));
+  writeStudyRows(study, rows);
   writeTogether([
     ...[...tables].map(([name, cells]) => [join(out, 'tables', `${name}.md`), markdown(cells)] as const),
     [join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`],
@@ -52,7 +61,7 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
           own.get(name)!.flatMap(({ title, head, rows }) => [title, table(head, rows)]),
         );
       }),
-      `wrote ${join(out, 'report.html')}, summary.json and tables/`,
+      `wrote ${join(out, 'report.html')}, summary.json, tables/, neurons.parquet and curves.parquet`,
     ].join('\n'),
   );
 }

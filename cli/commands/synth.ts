@@ -3,12 +3,12 @@
 import { type Command, Option } from 'commander';
 import { UserError } from '../../engine/errors.ts';
 import { localFolder, PRESETS, type SynthDtype, synthesise } from '../../models/index.ts';
-import { integer, jsonOption } from '../options.ts';
+import { integer, jsonOption, renamedOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 
 interface Options {
-  readonly preset: string;
+  readonly like: string;
   readonly layers?: number;
   readonly dtype: SynthDtype;
   readonly out: string;
@@ -18,24 +18,32 @@ interface Options {
   readonly json?: boolean;
 }
 
+const likeOption = () =>
+  new Option('--like <name>', 'the model whose names and sizes it has').choices([...PRESETS.keys()]);
+
 export function addSynth(program: Command): void {
-  program
-    .command('synth')
-    .description("a checkpoint with a published model's names, shapes and shards, sparse or random")
-    .addOption(new Option('--preset <name>', 'sizes').choices([...PRESETS.keys()]).makeOptionMandatory())
-    .addOption(new Option('--out <dir>', 'empty or new folder').makeOptionMandatory())
-    .addOption(new Option('--layers <n>', "instead of the preset's").argParser(integer(1)))
-    .addOption(new Option('--dtype <type>', 'stored numbers').choices(['bf16', 'f16', 'f32']).default('bf16'))
-    .addOption(new Option('--random', 'draw the weights; default a sparse file, whose matrices are zeros'))
-    .addOption(new Option('--seed <n>', 'of the draws of --random; default 0').argParser(integer(0)))
-    .addOption(new Option('--tokenizer <dir>', 'folder to copy a tokenizer from'))
-    .addOption(jsonOption())
+  withOptions(
+    program
+      .command('synth')
+      .description("a checkpoint with a published model's names, shapes and shards, sparse or random"),
+    likeOption().makeOptionMandatory(),
+    renamedOption('--preset <name>', 'like', (text) => likeOption().parseArg!<string>(text, '')),
+    new Option('--layers <n>', "instead of that model's").argParser(integer(1)),
+    new Option('--random', 'draw the weights; default a sparse file, whose matrices are zeros'),
+    new Option('--seed <n>', 'of the draws of --random; default 0').argParser(integer(0)),
+    new Option('--tokenizer <dir>', 'folder to copy a tokenizer from'),
+    new Option('--out <dir>', 'empty or new folder').makeOptionMandatory(),
+    jsonOption(),
+    new Option('--dtype <type>', 'how the weights are stored')
+      .choices(['bf16', 'f16', 'f32'])
+      .default('bf16'),
+  )
     .addHelpText(
       'after',
       `
 Examples:
-  neurgrad synth --preset llama2-70b --out /tmp/llama2-70b --tokenizer examples/models/stories260k
-  neurgrad synth --preset llama2-7b --layers 2 --random --seed 1 --out /tmp/two-layers
+  neurgrad synth --like llama2-70b --out /tmp/llama2-70b --tokenizer examples/models/stories260k
+  neurgrad synth --like llama2-7b --layers 2 --random --seed 1 --out /tmp/two-layers
 
 JSON: {"files", "bytes"}; bytes are those of the tensors, a sparse file takes next to none of the disk`,
     )
@@ -44,7 +52,7 @@ JSON: {"files", "bytes"}; bytes are those of the tensors, a sparse file takes ne
 
 async function runSynth(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
-  const { preset, layers, dtype, out, tokenizer } = options;
+  const { like, layers, dtype, out, tokenizer } = options;
   if (options.seed !== undefined && !options.random)
     throw new UserError('synth', '--seed goes with --random only; add --random, or leave it out');
   const from = tokenizer === undefined ? undefined : await localFolder(tokenizer);
@@ -52,7 +60,7 @@ async function runSynth(options: Options): Promise<void> {
     throw new UserError('tokenizer', `${tokenizer}: has no tokenizer.json`);
   const progress = startProgress('write', 'MB');
   const made = await synthesise(out, {
-    preset,
+    preset: like,
     layers,
     dtype,
     seed: options.random ? (options.seed ?? 0) : undefined,

@@ -9,9 +9,9 @@ import { type ReferenceLogits, verifyConventions, verifyExact, verifyParity } fr
 import { EXIT } from '../exit.ts';
 import {
   drawnNeuronsOption,
-  integer,
   jsonOption,
   modelOptions,
+  seedOption,
   weightsOptions,
   withOptions,
 } from '../options.ts';
@@ -43,31 +43,36 @@ export function addVerify(program: Command): void {
   const verify = program
     .command('verify')
     .description('checks on your own model: conventions, exact, parity');
-  const common = (name: string, description: string): Command =>
+  const common = (name: string, description: string, ...own: Option[]): Command =>
     withOptions(
       verify.command(name).description(description),
       ...modelOptions(),
-      ...weightsOptions(),
+      ...own,
       jsonOption(),
+      ...weightsOptions(),
     );
   const sampled = (name: string, description: string): Command =>
-    common(name, description)
-      .addOption(new Option('--prompt <text...>', 'prompts to look at').makeOptionMandatory())
-      .addOption(drawnNeuronsOption('neurons a prompt').default(40, 'random:40'))
-      .addOption(new Option('--seed <n>', 'of the draw').argParser(integer(0, 2 ** 32 - 1)).default(1));
+    common(
+      name,
+      description,
+      new Option('--prompt <text...>', 'prompts to look at').makeOptionMandatory(),
+      drawnNeuronsOption('neurons a prompt').default(40, 'random:40'),
+      seedOption('of the draw').default(1),
+    );
   sampled('conventions', 'Pearson of G_C, IG and NeurGrad of either sign with G_E, on both axes').action(
     conventions,
   );
   sampled('exact', 'the sweep by differences against full forward passes, curves against differences').action(
     exact,
   );
-  common('parity', "logits against another program's")
-    .addOption(
-      new Option(
-        '--reference <file>',
-        'safetensors with input_ids.N [S] and logits.N [S, V]',
-      ).makeOptionMandatory(),
-    )
+  common(
+    'parity',
+    "logits against another program's",
+    new Option(
+      '--reference <file>',
+      'safetensors with input_ids.N [S] and logits.N [S, V]',
+    ).makeOptionMandatory(),
+  )
     .addHelpText('after', `\nA reference by Hugging Face transformers:\n${RECIPE}`)
     .action(parity);
 }

@@ -198,13 +198,13 @@ async function probe(source: string, folder: string, options: Options, deadline:
   const ended = await neurgrad(
     deadline,
     ...['probe', 'run', '--model', source, '--data', data!, '--tasks', tasks, '--out', out, '--shots', shots],
-    ...['--rows', `${rows}`, '--evaluation-rows', `${evaluationRows}`],
+    ...['--train-rows', `${rows}`, '--evaluation-rows', `${evaluationRows}`],
     ...(dtype === undefined ? [] : ['--dtype', dtype]),
   );
   // Tasks that are done are shown before all are.
   const tasksDone = join(out, 'tasks');
   if (!ended && existsSync(tasksDone) && listFolder(tasksDone).length > 0)
-    await neurgrad(Number.POSITIVE_INFINITY, 'probe', 'report', '--out', out);
+    await neurgrad(Number.POSITIVE_INFINITY, 'probe', 'report', out);
 }
 
 function git(...args: string[]): string {

@@ -40,16 +40,17 @@ export interface MethodCost {
 /** Null where a method was not asked for, or where the model has no rows to begin. */
 export type Costs = Readonly<Record<Method, MethodCost | null>>;
 
-/** Times the methods on one prompt. @param limits of the rounds. @returns one row a round; NaN where a method ran fewer. */
+/** Times the methods on one prompt. @param limits of the rounds. @param where site of the neurons; default the plan's. @returns one row a round; NaN where a method ran fewer. */
 export async function measureCost(
   model: LanguageModel,
   plan: Plan,
   prompt: SelectedPrompt,
   limits = ROUNDS,
+  where: string = plan?.neurons?.site,
 ): Promise<Column[]> {
   checkProbe('measureCost', model, prompt);
   checkPlan('measureCost', plan);
-  const site = resolveSite(plan.neurons.site, model);
+  const site = resolveSite(where, model);
   const { of, direction, sign, integrated: asked } = plan;
   const { target } = prompt;
   const hooks = Array.from({ length: model.sizes.layers }, (_, layer) => siteHook(layer, site));

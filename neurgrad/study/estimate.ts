@@ -1,16 +1,17 @@
 /** What a study will take, before it is run: counted from its plan, and timed on a few neurons of one prompt. */
 
+import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
 import { checkGiven } from '../lists.ts';
-import { neuronAt, resolveSite } from '../neuron.ts';
+import { resolveSite } from '../neuron.ts';
 import { maskToken } from '../prompt.ts';
 import { sweep } from '../sweep.ts';
 import { unitsOf } from './folder.ts';
-import { checkPlan, type Plan } from './plan.ts';
+import { checkPlan, modelPlans, type Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
 import { type OpenedModel, unitPoints } from './run.ts';
-import { drawNeurons, selectPrompts } from './select.ts';
+import { selectionFor, selectPrompts } from './select.ts';
 
 /** What a study of one model will take: its size, and time and memory extrapolated from the first prompt. */
 export interface StudyEstimate {
@@ -35,19 +36,21 @@ export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0)
   checkPlan('estimateStudy', plan);
   checkGiven('estimateStudy', 'opened', opened, 'model', 'what loadModel gives: { model, tokenizer }');
   const { model, tokenizer } = opened;
-  const questions = readQuestions(plan.prompts, maskToken(model, tokenizer));
-  const { prompts } = await selectPrompts(opened, plan.models[number]!, questions, {
-    ...plan.prompts,
-    count: 1,
-  });
+  const asked = modelPlans(plan)[number]!;
+  const { path, prompts: wantedPrompts, neurons: wantedNeurons } = asked;
+  const questions = readQuestions(wantedPrompts, maskToken(model, tokenizer));
+  const { prompts } = await selectPrompts(opened, path, questions, { ...wantedPrompts, count: 1 });
   const [prompt] = prompts as [(typeof prompts)[0]];
-  const units = unitsOf(plan, [plan.prompts.count]);
-  const points = units.reduce((sum, unit) => sum + unitPoints(plan, unit), 0);
-  const site = resolveSite(plan.neurons.site, model);
-  const count = Math.min(SAMPLE, plan.neurons.perPrompt);
-  const neurons = drawNeurons(model, plan.neurons, count, 0, 0).map((n) =>
-    neuronAt(n, model.sizes.width, site),
-  );
+  const { target } = prompt;
+  const units = unitsOf(plan, [wantedPrompts.count]);
+  const pointsOf = (unit: (typeof units)[0]): number => unitPoints(plan, asked, unit, model.sizes);
+  const points = units.reduce((sum, unit) => sum + pointsOf(unit), 0);
+  const site = resolveSite(wantedNeurons.site, model);
+  const selection = selectionFor(model, wantedNeurons, 0);
+  const ranked = selection.ranked
+    ? await neuronGradients(model, prompt, { target, site, of: plan.of })
+    : undefined;
+  const neurons = selection.neurons(ranked?.neurgrad).slice(0, SAMPLE);
   const shifts = shiftGrid(plan.grid.from, plan.grid.to, plan.grid.step);
   const timed = async (work: () => Promise<unknown>): Promise<number> => {
     // The first time compiles.
@@ -56,23 +59,19 @@ export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0)
     await work();
     return (performance.now() - began) / 1000;
   };
-  const { target } = prompt;
   const swept = await timed(() =>
     sweep(model, prompt, { neurons, shifts, target, of: plan.of, engine: plan.engine }),
   );
-  const pointsPerSecond = (count * (shifts.length - 1)) / swept;
-  const wanted = Math.min(plan.integrated.prompts, plan.prompts.count);
+  const pointsPerSecond = (neurons.length * (shifts.length - 1)) / swept;
+  const wanted = Math.min(plan.integrated.prompts, wantedPrompts.count);
   const { steps } = plan.integrated;
   const layer =
     wanted > 0
       ? await timed(() => integrateLayers(model, prompt, { site, target, of: plan.of, steps, layers: [0] }))
       : 0;
   const integrated = { prompts: wanted, seconds: layer * model.sizes.layers };
-  // Twelve columns of 8 or 4 bytes and 4 bytes a shift; a few kB of names and statistics a file.
-  const bytes = units.reduce(
-    (sum, unit) => sum + 4 * unitPoints(plan, unit) + 80 * plan.neurons.perPrompt + 6000,
-    0,
-  );
+  // Fourteen columns of 8 or 4 bytes and 4 bytes a shift; a few kB of names and statistics a file.
+  const bytes = units.reduce((sum, unit) => sum + 4 * pointsOf(unit) + 100 * selection.most + 6000, 0);
   return {
     units: units.length,
     points,

@@ -12,7 +12,18 @@ export {
 } from './folder.ts';
 export * from './paper.ts';
 export * from './part.ts';
-export { type Plan, type PlanInput, PRESETS, type Preset, parsePlan, planHash } from './plan.ts';
+export {
+  type ModelPlan,
+  modelPlans,
+  type NeuronsPlan,
+  type Plan,
+  type PlanInput,
+  PRESETS,
+  type Preset,
+  type PromptsPlan,
+  parsePlan,
+  planHash,
+} from './plan.ts';
 export {
   type ByPrompt,
   differenceTerms,
@@ -44,4 +55,14 @@ export {
   selectPrompts,
 } from './select.ts';
 export * from './shard.ts';
-export * from './summary.ts';
+export {
+  type ExampleCurve,
+  type LayerCount,
+  type ModelSummary,
+  type Pair,
+  type RangePoint,
+  type StudySummary,
+  type SummaryOptions,
+  summarise,
+  type Table1,
+} from './summary.ts';

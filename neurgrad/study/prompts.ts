@@ -12,7 +12,7 @@ import { fileError, UserError } from '../../engine/errors.ts';
 import { checkValue, like, show } from '../../engine/options.ts';
 import { parseJson } from '../../models/json.ts';
 import { checkGiven } from '../lists.ts';
-import type { Plan } from './plan.ts';
+import type { PromptsPlan } from './plan.ts';
 import { type PlacedRow, type Row, readTable, TABLE_ENDINGS } from './tableFile.ts';
 import { listFolder, readTextFile } from './textFile.ts';
 
@@ -64,7 +64,7 @@ const maskField = like<Mask>(
  * @param mask the token that the model fills in, null for a causal one: `maskToken` gives it.
  * @throws UserError naming the file and line that cannot be read, or has no answer.
  */
-export function readQuestions(plan: Plan['prompts'], mask: Mask): Questions {
+export function readQuestions(plan: PromptsPlan, mask: Mask): Questions {
   checkValue('readQuestions', 'mask', maskField, mask);
   checkGiven('readQuestions', 'plan', plan, 'path', "the `prompts` of a study's plan");
   return readFrom(plan.path, mask, true) as Questions;

@@ -7,25 +7,28 @@ import { callback, checkOptions, optionsSchema, required } from '../../engine/op
 import { Reopening } from '../../engine/reopening.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
+import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
-import { integrateLayers } from '../integrated.ts';
-import { neuronAt, resolveSite } from '../neuron.ts';
+import { integrateLayers, type LayerIntegrated } from '../integrated.ts';
+import { type Neuron, neuronAt, resolveSite, SITES } from '../neuron.ts';
 import { maskToken } from '../prompt.ts';
 import { unknownRemark } from '../promptRemarks.ts';
 import { type CurveFit, type FitOptions, fitCurve } from '../statistics.ts';
 import { type NeuronCurve, sweep } from '../sweep.ts';
 import { measureCost } from './cost.ts';
-import type { StudyFolder, Unit } from './folder.ts';
+import type { ModelStamp, StudyFolder, Unit } from './folder.ts';
 import { unitName, unitsOf } from './folder.ts';
 import type { Column } from './part.ts';
-import type { Plan } from './plan.ts';
+import { type ModelPlan, modelPlans, type Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
 import {
   type Ask,
   argmaxes,
   drawNeurons,
+  mostNeurons,
   type SelectedPrompt,
   type Selection,
+  selectionFor,
   selectPrompts,
 } from './select.ts';
 import { type Shard, shardField } from './shard.ts';
@@ -75,21 +78,22 @@ export const promptsFile = (model: number): string => `prompts-${model}.json`;
  */
 export async function runStudy(folder: StudyFolder, options: StudyOptions): Promise<StudyOutcome> {
   checkOptions('runStudy', studyOptions, options);
-  const { plan } = folder.manifest;
+  const { plan, models: stamps } = folder.manifest;
+  const models = modelPlans(plan);
   const note = options.onNote ?? (() => {});
   const counts: number[] = [];
   const ours = (units: readonly Unit[]): Unit[] =>
     units.filter((_, i) => i % options.shard.count === options.shard.index);
   const workOf = (units: readonly Unit[]): number =>
-    units.reduce((sum, unit) => sum + unitWork(plan, unit, folder.manifest.models[unit.model]!.layers), 0);
+    units.reduce((sum, unit) => sum + unitWork(plan, models[unit.model]!, unit, stamps[unit.model]!), 0);
   let [done, found, points] = [0, 0, 0];
-  for (const [number] of plan.models.entries()) {
+  for (const [number, asked] of models.entries()) {
     using opened = new Reopening({
       open: () => options.open(number),
       close: (model) => model.close(),
       onLost: options.onNote,
     });
-    const selection = await chosenPrompts(folder, plan, number, opened, options);
+    const selection = await chosenPrompts(folder, asked, number, opened, options);
     counts.push(selection.prompts.length);
     const todo: Unit[] = [];
     for (const unit of ours(unitsOf(plan, counts))) {
@@ -98,13 +102,13 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
       else todo.push(unit);
     }
     // Models to come: as many prompts as the plan asks for.
-    const expected = plan.models.map((_, model) => counts[model] ?? plan.prompts.count);
+    const expected = models.map(({ prompts }, model) => counts[model] ?? prompts.count);
     const later = ours(unitsOf(plan, expected)).filter((unit) => unit.model > number && !folder.has(unit));
     const all = points + workOf(todo) + workOf(later);
     for (const unit of todo) {
       const told = (rows: number): void => options.onProgress?.(points + rows, all);
       const table = await opened.run(({ model }) =>
-        runUnit(model, plan, unit, selection.prompts[unit.prompt]!, told),
+        runUnit(model, plan, asked, unit, selection.prompts[unit.prompt]!, told),
       );
       folder.write(unit, table);
       done++;
@@ -130,71 +134,92 @@ function unitShifts(plan: Plan, { kind }: Unit): number[] {
   return shiftGrid(from, to, step);
 }
 
-const unitNeurons = (plan: Plan, { kind }: Unit): number =>
-  kind === 'figure' ? plan.figure.neurons : plan.neurons.perPrompt;
-
 /** Ranges ±R that Figure 2 cuts curves at. */
 export function figureRanges({ figure }: Plan): number[] {
   const { from, to, step } = figure.grid;
   return shiftGrid(0, Math.min(-from, to), step).filter((range) => range > 0);
 }
 
-/** Points that a unit sweeps: neurons times shifts but 0. */
-export function unitPoints(plan: Plan, unit: Unit): number {
+/** What of a model says how large its units are. */
+type Sizes = Pick<ModelStamp, 'layers' | 'width'>;
+
+/** Points that a unit sweeps: neurons times shifts but 0. At most, where a list of neurons may name one twice. */
+export function unitPoints(plan: Plan, { neurons }: ModelPlan, unit: Unit, sizes: Sizes): number {
   if (unit.kind === 'cost') return 0;
-  return unitNeurons(plan, unit) * unitShifts(plan, unit).filter((shift) => shift !== 0).length;
+  const swept = unit.kind === 'figure' ? plan.figure.neurons : mostNeurons(neurons, sizes);
+  return swept * unitShifts(plan, unit).filter((shift) => shift !== 0).length;
 }
 
 /** What a unit counts for in progress: its points, those of integrated gradients, and for costs about as much as they take. */
-function unitWork(plan: Plan, unit: Unit, layers: number): number {
-  const path = layers * plan.integrated.steps;
-  if (unit.kind === 'cost') return plan.integrated.prompts > 0 ? 2 * path : layers;
+function unitWork(plan: Plan, model: ModelPlan, unit: Unit, sizes: Sizes): number {
+  const path = sizes.layers * plan.integrated.steps;
+  if (unit.kind === 'cost') return plan.integrated.prompts > 0 ? 2 * path : sizes.layers;
   const integrated = unit.kind === 'table' && unit.prompt < plan.integrated.prompts;
-  return unitPoints(plan, unit) + (integrated ? path : 0);
+  return unitPoints(plan, model, unit, sizes) + (integrated ? path : 0);
 }
 
 async function chosenPrompts(
   folder: StudyFolder,
-  plan: Plan,
+  { path: name, prompts: asked }: ModelPlan,
   number: number,
   held: Reopening<OpenedModel>,
   options: StudyOptions,
 ): Promise<Selection> {
   const kept = folder.note<Selection>(promptsFile(number));
   if (kept) return kept;
-  const name = plan.models[number]!;
   // Of this one, sizes and words alone: its device may be gone before all are chosen.
   const opened = await held.run(async (first) => first);
-  const questions = readQuestions(plan.prompts, maskToken(opened.model, opened.tokenizer));
+  const questions = readQuestions(asked, maskToken(opened.model, opened.tokenizer));
   const ask: Ask = (prompts) => held.run(({ model }) => argmaxes(model, prompts));
-  const selection = await selectPrompts(opened, name, questions, plan.prompts, options.onPrompts, ask);
-  if (selection.prompts.length < plan.prompts.count)
+  const selection = await selectPrompts(opened, name, questions, asked, options.onPrompts, ask);
+  if (selection.prompts.length < asked.count)
     options.onNote?.(
-      `${name}: ${selection.prompts.length} of ${plan.prompts.count} prompts asked for; ${selection.tried} were all there are`,
+      `${name}: ${selection.prompts.length} of ${asked.count} prompts asked for; ${selection.tried} were all there are`,
     );
   for (const [reason, count] of Object.entries(questions.dropped))
-    options.onNote?.(`${plan.prompts.path}: ${count} left out: ${reason}`);
+    options.onNote?.(`${asked.path}: ${count} left out: ${reason}`);
   const remark = unknownRemark(opened.tokenizer, selection.prompts);
   if (remark !== null) options.onNote?.(`${name}: ${remark}`);
   return folder.keepNote(promptsFile(number), selection);
+}
+
+/** The neurons of one unit. */
+async function neuronsOf(
+  model: LanguageModel,
+  plan: Plan,
+  { neurons: asked }: ModelPlan,
+  unit: Unit,
+  prompt: SelectedPrompt,
+): Promise<Neuron[]> {
+  const site = resolveSite(asked.site, model);
+  if (unit.kind === 'figure')
+    return drawNeurons(model, asked, plan.figure.neurons, unit.prompt, 1).map((n) =>
+      neuronAt(n, model.sizes.width, site),
+    );
+  const selection = selectionFor(model, asked, unit.prompt);
+  if (!selection.ranked) return selection.neurons();
+  const { target } = prompt;
+  const { of, direction, sign } = plan;
+  return selection.neurons(
+    (await neuronGradients(model, prompt, { target, site, of, direction, sign })).neurgrad,
+  );
 }
 
 /** The table of one unit. */
 async function runUnit(
   model: LanguageModel,
   plan: Plan,
+  asked: ModelPlan,
   unit: Unit,
   prompt: SelectedPrompt,
   onProgress: (points: number) => void,
 ): Promise<Column[]> {
-  if (unit.kind === 'cost') return measureCost(model, plan, prompt);
+  if (unit.kind === 'cost') return measureCost(model, plan, prompt, undefined, asked.neurons.site);
   const figure = unit.kind === 'figure';
   const shifts = unitShifts(plan, unit);
-  const site = resolveSite(plan.neurons.site, model);
-  const { width } = model.sizes;
-  const flat = drawNeurons(model, plan.neurons, unitNeurons(plan, unit), unit.prompt, figure ? 1 : 0);
+  const neurons = await neuronsOf(model, plan, asked, unit, prompt);
   const result = await sweep(model, prompt, {
-    neurons: flat.map((n) => neuronAt(n, width, site)),
+    neurons,
     shifts,
     target: prompt.target,
     direction: plan.direction,
@@ -215,13 +240,15 @@ async function runUnit(
   const ranges = figure ? figureRanges(plan) : [];
   const cut = ({ changes, valueNoise }: NeuronCurve, range: number): CurveFit =>
     fitCurve(shifts, changes, { ...(plan.fit as FitOptions), range }, valueNoise);
-  const swept = unitPoints(plan, unit);
+  const swept = unitPoints(plan, asked, unit, model.sizes);
   const ig = figure
     ? null
-    : await integrated(model, plan, unit, prompt, flat, (done) => onProgress(swept + done));
+    : await integrated(model, plan, unit, prompt, neurons, (done) => onProgress(swept + done));
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
     column('index', 'INT32', (i) => curves[i]!.index),
+    // By its place among the names of sites.
+    column('site', 'INT32', (i) => SITES.indexOf(curves[i]!.site)),
     ...(
       ['activation', 'gradient', 'neurgrad', 'slope', 'intercept', 'r', 'noise', 'gradientNoise'] as const
     ).map((name) => column(name, 'DOUBLE', (i) => curves[i]![name])),
@@ -234,6 +261,8 @@ async function runUnit(
     ...(ig
       ? [column('ig', 'DOUBLE', (i) => ig[i]!.value), column('igNoise', 'DOUBLE', (i) => ig[i]!.noise)]
       : []),
+    // The target's probability, and the value that is swept, which may be another, with nothing shifted.
+    column('p', 'DOUBLE', () => result.p),
     column('base', 'DOUBLE', (i) => curves[i]!.values[zero]!),
     ...shifts.flatMap((shift, s) =>
       s === zero ? [] : [column(`d${shift}`, 'FLOAT', (i) => curves[i]!.changes[s]!)],
@@ -247,29 +276,27 @@ async function integrated(
   plan: Plan,
   unit: Unit,
   prompt: SelectedPrompt,
-  flat: readonly number[],
+  neurons: readonly Neuron[],
   onProgress: (points: number) => void,
 ): Promise<{ value: number; noise: number }[] | null> {
   if (unit.prompt >= plan.integrated.prompts) return null;
-  const { width } = model.sizes;
-  const layers = [...new Set(flat.map((n) => Math.floor(n / width)))].sort((a, b) => a - b);
-  const found = await integrateLayers(model, prompt, {
-    ...integratedOptions(plan),
-    target: prompt.target,
-    layers,
-    // Layers without a drawn neuron are not integrated, but counted as if they were.
-    onProgress: (done, all) =>
-      onProgress(Math.floor((done / all) * model.sizes.layers * plan.integrated.steps)),
-  });
-  return flat.map((n) => {
-    const { ig, noise } = found.find(({ layer }) => layer === Math.floor(n / width))!;
-    return { value: ig[n % width]!, noise: noise[n % width]! };
+  const { steps, endpoints } = plan.integrated;
+  const sites = [...new Set(neurons.map(({ site }) => site))];
+  const found = new Map<string, LayerIntegrated>();
+  for (const [done, site] of sites.entries()) {
+    const layers = [...new Set(neurons.filter((one) => one.site === site).map(({ layer }) => layer))];
+    const all = model.sizes.layers * steps;
+    const results = await integrateLayers(model, prompt, {
+      ...{ site, of: plan.of, steps, endpoints },
+      target: prompt.target,
+      layers: layers.sort((a, b) => a - b),
+      // Layers without a neuron, and more than one site, are not counted for what they are.
+      onProgress: (points, of) => onProgress(Math.floor(((done + points / of) / sites.length) * all)),
+    });
+    for (const one of results) found.set(`${one.layer}@${site}`, one);
+  }
+  return neurons.map(({ layer, index, site }) => {
+    const { ig, noise } = found.get(`${layer}@${site}`)!;
+    return { value: ig[index]!, noise: noise[index]! };
   });
 }
-
-const integratedOptions = (plan: Plan) => ({
-  site: plan.neurons.site,
-  of: plan.of,
-  steps: plan.integrated.steps,
-  endpoints: plan.integrated.endpoints,
-});

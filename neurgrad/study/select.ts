@@ -7,11 +7,14 @@ import { UserError } from '../../engine/errors.ts';
 import { checkValue, text } from '../../engine/options.ts';
 import { type LanguageModel, runModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
+import { tokenText } from '../../models/tokenText.ts';
 import { checkGiven, checkNumber, MODEL, NATURAL, TOKENIZER } from '../lists.ts';
+import { type NeuronSpace, neuronAt, resolveSite, SITES } from '../neuron.ts';
+import { type NeuronSelection, selectNeurons } from '../neuronSelection.ts';
 import type { Probe } from '../predict.ts';
 import { encodePrompt, type Prompt, resolveTarget } from '../prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
-import type { Plan } from './plan.ts';
+import type { ModelPlan, NeuronsPlan, Plan, PromptsPlan } from './plan.ts';
 import type { Questions } from './prompts.ts';
 
 /** A prompt that a study runs. */
@@ -23,6 +26,8 @@ export interface SelectedPrompt {
   readonly ids: readonly number[];
   readonly position: number;
   readonly target: number;
+  /** The target as text; not there in studies of before. */
+  readonly token?: string;
 }
 
 /** Why questions were left out. */
@@ -59,7 +64,7 @@ export async function selectPrompts(
   opened: { readonly model: LanguageModel; readonly tokenizer: Tokenizer },
   name: string,
   questions: Questions,
-  plan: Plan['prompts'],
+  plan: Omit<PromptsPlan, 'path'>,
   onProgress?: (done: number, all: number) => void,
   ask: Ask = (prompts) => argmaxes(opened.model, prompts),
 ): Promise<Selection> {
@@ -96,7 +101,8 @@ export async function selectPrompts(
       else if (answers[i] !== target) dropped[REASONS[4]]++;
       else {
         facts.add(fact);
-        prompts.push({ id, text: prompt.text, answer, ids: prompt.ids, position: prompt.position, target });
+        const { text, ids, position } = prompt;
+        prompts.push({ id, text, answer, ids, position, target, token: tokenText(tokenizer, target).text });
       }
     }
     onProgress?.(prompts.length, plan.count);
@@ -175,18 +181,51 @@ export function shuffled(count: number, random: () => number): Uint32Array {
   return order;
 }
 
-/** @param name the model's, for the error. @throws UserError where the model has fewer neurons. */
-export function checkDraw({ sizes }: Pick<LanguageModel, 'sizes'>, count: number, name?: string): void {
-  const total = sizes.layers * sizes.width;
-  if (count <= total) return;
-  const where = name === undefined ? '' : `${name}: `;
-  throw new UserError('plan', `${where}${count} neurons a prompt: the model has ${total}`);
+/** @throws UserError, naming the model, where it has fewer neurons than a plan draws, or not those that it names. */
+export function checkNeurons(space: NeuronSpace, { path, neurons }: ModelPlan, figure: Plan['figure']): void {
+  const drawn = Math.max(neurons.perPrompt ?? 0, figure.prompts > 0 ? figure.neurons : 0);
+  try {
+    checkDraw(space, drawn);
+    selectionFor(space, neurons, 0);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    throw new UserError('plan', `${path}: ${error.message}`, { cause: error });
+  }
 }
+
+/** @throws UserError where the model has fewer neurons. */
+function checkDraw({ sizes }: Pick<NeuronSpace, 'sizes'>, count: number): void {
+  const total = sizes.layers * sizes.width;
+  if (count > total) throw new UserError('plan', `${count} neurons a prompt: the model has ${total}`);
+}
+
+/** The seed of a prompt's draw: of all prompts the same, or each its own. `salt` keeps the draws of table and figure apart. */
+function seedOf({ sampling, seed }: NeuronsPlan, prompt: number, salt: number): number {
+  const mix = sampling === 'shared' ? 0 : prompt + 1;
+  return (seed + Math.imul(mix, 0x9e3779b1) + Math.imul(salt, 0x85ebca6b)) >>> 0;
+}
+
+/** The neurons of the tables that a prompt's unit sweeps: those of the plan's list, `random` ones by the prompt's draw, or a draw alone. */
+export function selectionFor(space: NeuronSpace, plan: NeuronsPlan, prompt: number): NeuronSelection {
+  if (plan.list !== undefined)
+    return selectNeurons(plan.list, space, { site: plan.site, seed: seedOf(plan, prompt, 0) });
+  const most = plan.perPrompt!;
+  const site = resolveSite(plan.site, space);
+  const neurons = () =>
+    drawNeurons(space, plan, most, prompt, 0).map((n) => neuronAt(n, space.sizes.width, site));
+  return { ranked: false, most, neurons };
+}
+
+/** How many neurons of a model a prompt's tables sweep at most, by its sizes alone. */
+export const mostNeurons = (plan: NeuronsPlan, sizes: NeuronSpace['sizes']): number =>
+  // Which sites it has makes no difference to how many neurons they are.
+  plan.perPrompt ?? selectionFor({ family: '', sizes, sites: SITES_OF_ANY, paperSite: 'post' }, plan, 0).most;
+const SITES_OF_ANY = SITES.filter((site) => site !== 'paper');
 
 /** Flat numbers of the neurons that a prompt's unit sweeps. `salt` keeps the draws of table and figure apart. */
 export function drawNeurons(
-  model: Pick<LanguageModel, 'sizes'>,
-  plan: Plan['neurons'],
+  model: Pick<NeuronSpace, 'sizes'>,
+  plan: NeuronsPlan,
   count: number,
   prompt: number,
   salt: number,
@@ -196,7 +235,6 @@ export function drawNeurons(
   for (const [name, value] of Object.entries({ count, prompt, salt }))
     checkNumber('drawNeurons', name, value, NATURAL);
   checkDraw(model, count);
-  const mix = plan.sampling === 'shared' ? 0 : prompt + 1;
-  const random = seededRandom((plan.seed + Math.imul(mix, 0x9e3779b1) + Math.imul(salt, 0x85ebca6b)) >>> 0);
+  const random = seededRandom(seedOf(plan, prompt, salt));
   return drawWithoutReplacement(count, model.sizes.layers * model.sizes.width, random);
 }

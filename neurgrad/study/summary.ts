@@ -1,20 +1,19 @@
 /** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
-import { UserError } from '../../engine/errors.ts';
 import { checkOptions, checkValue, flag, like, list, optionsSchema } from '../../engine/options.ts';
-import { canonical } from '../../models/seal.ts';
 import type { Estimate } from '../intervals.ts';
 import { type Linearity, linearity } from '../linearity.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
 import { isLinear, LINEAR_POINTS, mean, RANGE_SLACK } from '../statistics.ts';
 import { type Agreement, agreement, pearsonDifference, type Weight, weight } from './agreement.ts';
 import { type Costs, costsOf } from './cost.ts';
-import { type ModelStamp, type StudyFolder, type Unit, unitName, unitsOf } from './folder.ts';
-import { type PaperRow, paperRow } from './paper.ts';
+import type { ModelStamp, StudyFolder, Unit } from './folder.ts';
+import { modelName, type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
-import type { Plan } from './plan.ts';
+import type { ModelPlan, NeuronsPlan, Plan } from './plan.ts';
 import { meanAbsoluteR, type Sampling, share } from './pooled.ts';
-import { figureRanges, promptsFile } from './run.ts';
+import { type MeasuredModel, type MeasuredStudy, promptOf, readStudy } from './read.ts';
+import { figureRanges } from './run.ts';
 import type { Selection } from './select.ts';
 
 /** Neurons of one layer, over all prompts. */
@@ -69,6 +68,12 @@ export interface ExampleCurve {
 /** One model's results. */
 export interface ModelSummary {
   readonly stamp: ModelStamp;
+  /** Short, and another one than that of any other model of the study. */
+  readonly name: string;
+  /** The prompts and the neurons that the plan gives it. */
+  readonly asked: Omit<ModelPlan, 'path'>;
+  /** What its intervals are over: prompts, or prompts and neurons. */
+  readonly sampling: Sampling;
   readonly paper: PaperRow | null;
   readonly prompts: Omit<Selection, 'prompts'> & { readonly count: number };
   readonly neurons: number;
@@ -142,51 +147,15 @@ export async function summarise(
 ): Promise<StudySummary> {
   checkOptions('summarise', summaryOptions, options);
   checkValue('summarise', 'folders', folderList, folders);
-  const [first] = folders as [StudyFolder];
-  for (const folder of folders)
-    if (folder.manifest.study !== first.manifest.study)
-      throw new UserError('report', `${folder.path}: is another study than ${first.path}`);
-  const { plan, models: stamps, planHash, adapter, versions } = first.manifest;
-  const selections = stamps.map((_, model) => {
-    const found = folders.flatMap((folder) => {
-      const selection = folder.note<Selection>(promptsFile(model));
-      return selection ? [{ folder, selection }] : [];
-    });
-    if (found.length === 0)
-      throw new UserError('report', `${first.path}: the study has not chosen its prompts yet; run it first`);
-    const [one, ...others] = found as [(typeof found)[0], ...typeof found];
-    for (const other of others)
-      if (canonical(other.selection) !== canonical(one.selection))
-        throw new UserError(
-          'report',
-          `${other.folder.path}: chose other prompts than ${one.folder.path}; run both on machines on which the model answers alike`,
-        );
-    return one.selection;
-  });
-  const units = unitsOf(
-    plan,
-    selections.map(({ prompts }) => prompts.length),
-  );
-  const missing: Unit[] = [];
-  const parts = new Map<string, Part>();
-  for (const unit of units) {
-    const home = folders.find((folder) => folder.has(unit));
-    if (home) parts.set(unitName(unit), await home.readUnit(unit));
-    else missing.push(unit);
-  }
-  const untouched = stamps.findIndex(
-    (_, model) =>
-      !units.some((unit) => unit.model === model && unit.kind === 'table' && parts.has(unitName(unit))),
-  );
-  if (options.partial && untouched >= 0)
-    throw new UserError('report', `${first.path}: no prompt of ${stamps[untouched]!.source} is done yet`);
-  if (missing.length > 0 && !options.partial)
-    throw new UserError(
-      'report',
-      `${first.path}: ${missing.length} of ${units.length} units are not done yet (the first: ${unitName(missing[0]!)}); run the study again to go on, or report --partial`,
-    );
+  return summaryOf(await readStudy(folders, options.partial));
+}
+
+/** What a study says, of what it has measured. */
+export function summaryOf({ manifest, models, units }: MeasuredStudy): StudySummary {
+  const { plan, planHash, adapter, versions } = manifest;
+  const names = namesOf(models);
   return {
-    units: { done: parts.size, all: units.length },
+    units,
     plan,
     planHash,
     seeds: {
@@ -197,38 +166,50 @@ export async function summarise(
     },
     adapter,
     versions,
-    models: stamps.map((stamp, model) => {
-      const done = (kind: Unit['kind']): Unit[] =>
-        units.filter((unit) => unit.model === model && unit.kind === kind && parts.has(unitName(unit)));
-      const of = (kind: Unit['kind']): Part[] => done(kind).map((unit) => parts.get(unitName(unit))!);
-      const all = selections[model]!;
-      const selection = { ...all, prompts: done('table').map(({ prompt }) => all.prompts[prompt]!) };
-      return summariseModel(plan, stamp, selection, of('table'), of('figure'), of('cost')[0] ?? null);
-    }),
+    models: models.map((model, i) => summariseModel(plan, model, names[i]!)),
   };
 }
 
+/** Each model's name among the others: the last part of its path where that will do, else more. */
+function namesOf(models: readonly MeasuredModel[]): string[] {
+  const forms: ((model: MeasuredModel) => string)[] = [
+    ({ stamp }) => modelName(stamp.source),
+    ({ stamp }) => stamp.source,
+    ({ stamp, asked }) => `${stamp.source}, ${asked.prompts.path}`,
+  ];
+  const all = forms.map((form) => models.map(form));
+  const alone = (names: readonly string[], i: number): boolean =>
+    names.every((name, other) => other === i || name !== names[i]);
+  return models.map((_, i) => (all.find((names) => alone(names, i)) ?? all.at(-1)!)[i]!);
+}
+
+/** What of a list was chosen was not drawn: an interval is over the prompts alone. */
+const samplingOf = ({ list: named, sampling }: NeuronsPlan): Sampling =>
+  named === undefined ? sampling : 'perPrompt';
+
 const column = (parts: readonly Part[], name: string): Float64Array[] => parts.map((part) => part.get(name)!);
 
-function summariseModel(
-  plan: Plan,
-  stamp: ModelStamp,
-  selection: Selection,
-  table: readonly Part[],
-  figure: readonly Part[],
-  cost: Part | null,
-): ModelSummary {
+function summariseModel(plan: Plan, model: MeasuredModel, name: string): ModelSummary {
+  const { stamp, asked } = model;
+  const done = (kind: Unit['kind']) => model.done.filter((unit) => unit.kind === kind);
+  const of = (kind: Unit['kind']): Part[] => done(kind).map(({ part }) => part);
+  const [table, figure, [cost = null]] = [of('table'), of('figure'), of('cost')];
+  const selection = { ...model.selection, prompts: done('table').map((unit) => promptOf(model, unit)) };
   const r = column(table, 'r');
   const layer = column(table, 'layer');
   const slope = column(table, 'slope');
   const withIg = table.filter((part) => part.has('ig'));
   const byPrompt = column(table, 'activation');
   const activation = byPrompt.flatMap((a) => [...a]);
-  const { sampling, seed } = plan.neurons;
+  const sampling = samplingOf(asked.neurons);
+  const { seed } = asked.neurons;
   const heavy = weight(byPrompt, slope);
   const { prompts, ...counts } = selection;
   return {
     stamp,
+    name,
+    asked: { prompts: asked.prompts, neurons: asked.neurons },
+    sampling,
     paper: paperRow(stamp),
     prompts: { ...counts, count: prompts.length },
     neurons: activation.length,
@@ -238,7 +219,7 @@ function summariseModel(
     table2: linearity({ r, layer, layers: stamp.layers }, plan.maxVariance, seed),
     weight: { ...heavy, heaviestPrompt: prompts[heavy.heaviest.prompt]!.text },
     layers: layerCounts(stamp.layers, table, sampling),
-    figure2: straightness(plan, figure),
+    figure2: straightness(plan, figure, sampling),
     figurePrompts: figure.length,
     activations: {
       negative: mean(activation.map((a) => (a < 0 ? 1 : 0))),
@@ -322,16 +303,15 @@ function layerCounts(layers: number, parts: readonly Part[], sampling: Sampling)
 }
 
 /** Shifts of a part's curve columns, ascending. */
-function shiftsOf(part: Part): number[] {
+export function shiftsOf(part: Part): number[] {
   return [...part.keys()]
     .filter((name) => /^d-?\d/.test(name))
     .map((name) => Number(name.slice(1)))
     .sort((a, b) => a - b);
 }
 
-function straightness(plan: Plan, parts: readonly Part[]): RangePoint[] {
+function straightness(plan: Plan, parts: readonly Part[], sampling: Sampling): RangePoint[] {
   if (parts.length === 0) return [];
-  const { sampling } = plan.neurons;
   const moved = shiftsOf(parts[0]!);
   return figureRanges(plan).map((range) => {
     const inside = moved.filter((shift) => Math.abs(shift) <= range + RANGE_SLACK).length;

@@ -24,3 +24,11 @@ export function listFolder(path: string): string[] {
     throw fileError(path, cause);
   }
 }
+
+/** Words separated by commas or white space; `@FILE` stands for the words of that file. @throws UserError naming the path where it cannot be read. */
+export const withFiles = (text: string): string => {
+  const words = (of: string): string[] => of.split(/[\s,]+/).filter((word) => word !== '');
+  return words(text)
+    .flatMap((word) => (word.startsWith('@') ? words(readTextFile(word.slice(1))) : [word]))
+    .join(',');
+};

@@ -193,7 +193,7 @@ describe('neurgrad', { timeout: 60_000 }, () => {
       ['probe', 'run', '--model', 'no/such', '--data', 'no/such', '--out', join(file, 'x')],
       ['data', 'build', 'no/such', '--out', file],
       ['data', 'audit', 'no/such', '--out', '/proc/x.json'],
-      ['synth', '--preset', 'llama2-7b', '--out', '/proc/x'],
+      ['synth', '--like', 'llama2-7b', '--out', '/proc/x'],
     ]) {
       const { code, err } = await neurgrad(...args);
       expect(ownLines(err), args.join(' ')).toEqual([
@@ -299,7 +299,7 @@ describe('a mistake is one line and exit code 2', { timeout: 60_000 }, () => {
     ['an output nowhere', [...sweep, '--neurons', 'L0.N0', '--out', '/no/where.json'], /--out/],
     [
       'a seed without draws',
-      ['synth', '--preset', 'llama2-7b', '--out', join(folder, 'seed'), '--seed', '3'],
+      ['synth', '--like', 'llama2-7b', '--out', join(folder, 'seed'), '--seed', '3'],
       /--seed goes with --random only/,
     ],
     ['an unknown option', ['predict', '--modle', MODEL], /unknown option|--model/],

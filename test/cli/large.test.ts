@@ -214,7 +214,17 @@ it('probing streams and keeps its dtype', async () => {
     neurgrad(
       ...['probe', 'run', '--model', STORIES, '--data', folder, '--tasks', 'MyriadLAMA', '--shots', '0'],
       // Too few rows to make clean splits of.
-      ...['--splits', 'released', '--rows', '4', '--out', join(scratch, out), '--dtype', 'int8', ...more],
+      ...[
+        '--splits',
+        'released',
+        '--train-rows',
+        '4',
+        '--out',
+        join(scratch, out),
+        '--dtype',
+        'int8',
+        ...more,
+      ],
     );
   const tasks = async (out: string, ...more: string[]) => {
     const { code, err } = await run(out, ...more);
@@ -235,7 +245,7 @@ it('probing streams and keeps its dtype', async () => {
 
 it('a synthetic 70B is written, planned and refused a second time', async () => {
   const out = join(scratch, '70b');
-  const synth = ['synth', '--preset', 'llama2-70b', '--out', out, '--tokenizer', STORIES, '--json'];
+  const synth = ['synth', '--like', 'llama2-70b', '--out', out, '--tokenizer', STORIES, '--json'];
   const made = await neurgrad(...synth);
   expect(JSON.parse(made.out)).toMatchObject({ bytes: 137_953_296_384, files: { length: 15 } });
   const plan = await neurgrad('plan', '--model', out, '--dtype', 'bf16', '--memory', '24', '--json');

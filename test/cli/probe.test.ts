@@ -69,7 +69,7 @@ describe('neurgrad data', { timeout: 60_000 }, () => {
 
 describe('neurgrad probe', { timeout: 120_000 }, () => {
   it('runs a task to its table, page and probers', async () => {
-    const { code, out, err } = await probe('--rows', '16', '--evaluation-rows', '6', '--out', run);
+    const { code, out, err } = await probe('--train-rows', '16', '--evaluation-rows', '6', '--out', run);
     expect(code).toBe(0);
     expect(err).toContain('FEVER train: 1 row: label: missing');
     expect(err).toMatch(/this run: 28 prompts, .* operations, about/);
@@ -201,7 +201,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     const out = join(folder, 'wide', 'run');
     const { code } = await neurgrad(
       ...['probe', 'run', '--model', MODEL, '--data', join(folder, 'wide', 'data'), '--tasks', 'FEVER'],
-      ...['--shots', '0', '--splits', 'released', '--rows', '16', '--evaluation-rows', '14'],
+      ...['--shots', '0', '--splits', 'released', '--train-rows', '16', '--evaluation-rows', '14'],
       ...['--permutations', '0', '--out', out],
     );
     expect(code).toBe(0);
@@ -266,7 +266,17 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       'MyriadLAMA',
     ];
     const { code, err } = await neurgrad(
-      ...[...run, '--splits', 'released', '--rows', '8', '--evaluation-rows', '4', '--permutations', '0'],
+      ...[
+        ...run,
+        '--splits',
+        'released',
+        '--train-rows',
+        '8',
+        '--evaluation-rows',
+        '4',
+        '--permutations',
+        '0',
+      ],
       ...['--out', out, '--demonstration-seeds', '3'],
     );
     expect(code).toBe(0);
@@ -314,27 +324,36 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
   });
 
   it('goes on in its folder and in no other run’s', async () => {
-    const same = await probe('--rows', '16', '--evaluation-rows', '6', '--out', run, '--json');
+    const same = await probe('--train-rows', '16', '--evaluation-rows', '6', '--out', run, '--json');
     expect(same.code).toBe(0);
     expect(JSON.parse(same.out).macro.rand).toBe(0.5);
     expect(same.err).not.toContain('/28 prompts');
-    const other = await probe('--rows', '12', '--out', run);
+    const other = await probe('--train-rows', '12', '--out', run);
     expect(other).toMatchObject({ code: 2, err: expect.stringContaining('holds a run of other settings') });
   });
 
   it('comes out of shards the same', async () => {
     const folders = join(folder, 'shards');
     for (const shard of ['2/2', '1/2']) {
-      const part = await probe('--rows', '16', '--evaluation-rows', '6', '--out', folders, '--shard', shard);
+      const part = await probe(
+        '--train-rows',
+        '16',
+        '--evaluation-rows',
+        '6',
+        '--out',
+        folders,
+        '--shard',
+        shard,
+      );
       expect(part.err).toContain(`shard ${shard} is read`);
     }
-    expect((await neurgrad('probe', 'report', '--out', folders)).code).toBe(0);
+    expect((await neurgrad('probe', 'report', folders)).code).toBe(0);
     const tasks = (where: string) => JSON.parse(readFileSync(join(where, 'summary.json'), 'utf8')).tasks;
     expect(tasks(folders)[0].magn).toEqual(tasks(run)[0].magn);
   });
 
   it('refuses a manifest or results with a changed byte, and does what is damaged again', async () => {
-    const again = () => probe('--rows', '16', '--evaluation-rows', '6', '--out', run);
+    const again = () => probe('--train-rows', '16', '--evaluation-rows', '6', '--out', run);
     const names = ['manifest.json', 'tasks/FEVER.json', 'probers/FEVER-polar.safetensors'];
     for (const name of names) {
       const path = join(run, name);
@@ -343,7 +362,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       damaged[Math.floor(0.7 * file.length)]! ^= 1;
       writeFileSync(path, damaged);
       if (!name.startsWith('probers')) {
-        const { code, err } = await neurgrad('probe', 'report', '--out', run);
+        const { code, err } = await neurgrad('probe', 'report', run);
         expect([code, err], name).toEqual([2, expect.stringMatching(`^error: ${path}: is damaged .*\n$`)]);
       }
       const { code, err } = await again();
@@ -411,7 +430,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     const rows = join(folder, 'new.json');
     writeFileSync(rows, JSON.stringify([{ claim: 'The red fox has number 3.' }, { nothing: true }]));
     const args = ['--model', MODEL, '--prober', join(run, 'probers', 'FEVER-magn')];
-    const { code, out } = await neurgrad('probe', 'apply', ...args, '--rows', rows, '--json');
+    const { code, out } = await neurgrad('probe', 'apply', ...args, '--questions', rows, '--json');
     expect(code).toBe(0);
     const { answers } = JSON.parse(out);
     expect(['True', 'False']).toContain(answers[0].label);
@@ -419,9 +438,9 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     const question = await neurgrad('probe', 'apply', ...args, '--question', '### Claim: x\n### Answer:');
     expect(question.code).toBe(0);
     writeFileSync(rows, '\ufeff[]');
-    const none = await neurgrad('probe', 'apply', ...args, '--rows', rows);
+    const none = await neurgrad('probe', 'apply', ...args, '--questions', rows);
     expect([none.code, none.err]).toEqual([2, expect.stringContaining('new.json: holds no rows')]);
-    const missing = await neurgrad('probe', 'apply', ...args, '--rows', join(folder, 'nowhere.json'));
+    const missing = await neurgrad('probe', 'apply', ...args, '--questions', join(folder, 'nowhere.json'));
     expect([missing.code, missing.err]).toEqual([2, expect.stringContaining('nowhere.json: no such file')]);
   });
 

@@ -7,17 +7,18 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parquetMetadata, parquetReadObjects } from 'hyparquet';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GRADIENT_ROWS } from '../../cli/commands/gradients.ts';
 import { INTEGRATED_ROWS } from '../../cli/commands/integrated.ts';
 import { PREDICTION_ROWS } from '../../cli/commands/predict.ts';
 import { STEERING_ROWS } from '../../cli/commands/steer.ts';
 import { SWEEP_ROWS } from '../../cli/commands/sweep.ts';
-import { main } from '../../cli/program.ts';
+import { STUDY_CURVE_ROWS, STUDY_NEURON_ROWS } from '../../cli/studyRows.ts';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import { encodePrompt, neuronGradients, resolveTarget } from '../../neurgrad/index.ts';
 import { CASES, inputsOf, neuronGroups, oneAFamily } from '../models/goldenCases.ts';
+import { runHere as run } from './here.ts';
 
 const MODEL = 'examples/models/facts-bert';
 const folder = mkdtempSync(join(tmpdir(), 'neurgrad-tables-'));
@@ -33,24 +34,6 @@ writeFileSync(
   prompts,
   [...QUESTIONS, { prompt: 'No mask.', answer: 'x' }].map((row) => JSON.stringify(row)).join('\n'),
 );
-
-/** Runs a command in this process. */
-async function run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  const parts = { out: '', err: '' };
-  const spies = (['out', 'err'] as const).map((name) =>
-    vi.spyOn(process[`std${name}`], 'write').mockImplementation((part) => {
-      parts[name] += typeof part === 'string' ? part : Buffer.from(part).toString('latin1');
-      return true;
-    }),
-  );
-  const before = process.exitCode;
-  try {
-    return { code: await main(args), ...parts };
-  } finally {
-    process.exitCode = before;
-    for (const spy of spies) spy.mockRestore();
-  }
-}
 
 type Rows = Record<string, unknown>[];
 const readJsonl = (path: string): Rows =>
@@ -221,6 +204,8 @@ it('docs/tables.md has the columns', () => {
     integrated: INTEGRATED_ROWS,
     predictions: PREDICTION_ROWS,
     steering: STEERING_ROWS,
+    'study neurons': STUDY_NEURON_ROWS,
+    'study curves': STUDY_CURVE_ROWS,
   };
   for (const [name, { format, columns }] of Object.entries(tables)) {
     const [, listed] = new RegExp(`<!-- columns: ${name} -->\n(.*)\n`).exec(page)!;

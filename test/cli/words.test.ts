@@ -102,7 +102,7 @@ describe('words of a byte-level vocabulary', { timeout: 60_000 }, () => {
 
   it('the demo’s report shows text', async () => {
     const out = join(folder, 'demo');
-    const done = await run('demo', '--target-id', '7', '--out', out, '--random', '4');
+    const done = await run('demo', '--target-id', '7', '--out', out, '--neurons', 'random:4');
     clean(done);
     const page = readFileSync(join(out, 'report.html'), 'utf8');
     expect(page).toContain('␣Paris');

@@ -134,27 +134,5 @@ describe('programs', () => {
       expect(slopes).toHaveLength(own.length);
       for (const [i, { g_e }] of slopes.entries()) expect(Number(g_e)).toBeCloseTo(Number(own[i]!.g_e), 12);
     });
-
-    test('reads a whole study', async () => {
-      const prompts = [
-        ['The capital of France is [MASK].', 'paris'],
-        ['The capital of Norway is [MASK].', 'oslo'],
-      ].map(([prompt, answer]) => JSON.stringify({ prompt, answer }));
-      writeFileSync(join(folder, 'prompts.jsonl'), prompts.join('\n'));
-      const { code, err } = await neurgrad(
-        ...['study', '--preset', 'clean', '--model', 'examples/models/facts-bert'],
-        ...['--prompts', join(folder, 'prompts.jsonl'), '--count', '2', '--neurons', '12'],
-        ...['--figure', '0x0', '--ig', '0', '--out', join(folder, 'runs/tutorial')],
-      );
-      expect(code, err).toBe(0);
-      const rows = await ask(
-        queryOf('runs/tutorial').replace('runs/tutorial', join(folder, 'runs/tutorial')),
-      );
-      expect(rows.map(({ layer }) => layer)).toEqual([0, 1, 2, 3]);
-      for (const { linear, corr } of rows) {
-        expect(Number(linear)).toSatisfy((share: number) => share >= 0 && share <= 1);
-        expect(Math.abs(Number(corr))).toBeLessThanOrEqual(1);
-      }
-    });
   });
 });

@@ -71,7 +71,7 @@ export function commands(given: {
       damaged: Object.keys(given.probe).filter((name) => /manifest|^tasks\//.test(name)),
       sealed,
       share,
-      read: (folder) => onCopy(folder, (copy) => command('probe', 'report', '--out', copy)),
+      read: (folder) => onCopy(folder, (copy) => command('probe', 'report', copy)),
     },
     {
       name: 'command probe apply',

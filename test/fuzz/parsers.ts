@@ -613,7 +613,7 @@ export function parsers(runs: { readonly study: string; readonly probe: string }
       files: { 'rows.json': JSON.stringify(rows()) },
       async read(folder) {
         const about = { task: 'FEVER', labels: ['a', 'b'], contexts: { en: 'Is the claim right?\n\n' } };
-        questionsOf({ rows: join(folder, 'rows.json'), language: 'en' }, about);
+        questionsOf({ questions: join(folder, 'rows.json'), language: 'en' }, about);
       },
     },
     {

@@ -55,7 +55,7 @@ export function worksIn(root: string): readonly Work[] {
       name: 'probe',
       program: neurgrad(
         ...probe,
-        '--rows',
+        '--train-rows',
         '8',
         '--evaluation-rows',
         '2',

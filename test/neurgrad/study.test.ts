@@ -269,15 +269,12 @@ describe('a study', () => {
     expect(await run(whole, WHOLE, notes)).toEqual({ done: 6, found: 0 });
   });
 
-  it('has in its table the columns that the page on notebooks lists', async () => {
+  it('has in its table the columns that the page on tables lists', async () => {
     const study = StudyFolder.read(whole);
     const part = await study.readUnit({ model: 0, kind: 'table', prompt: 0 });
-    const listed = /of its folder: (.*?) and its change at each shift/s
-      .exec(readFileSync('docs/notebooks.md', 'utf8'))![1]!
-      .replace(/ \(G_[CE]\)/g, '')
-      .replace('p at shift 0 (`base`)', 'base');
+    const listed = /<!-- columns: parts -->\n(.*)\n/.exec(readFileSync('docs/tables.md', 'utf8'))![1]!;
     const names = [...part.keys()].filter((name) => !/^d-?\d/.test(name));
-    expect(listed.split(/,\s+/)).toEqual(names);
+    expect(listed.split(', ').map((name) => name.slice(1, -1))).toEqual(names);
   });
 
   it('counts what it left out, and takes the right answers', async () => {

@@ -214,7 +214,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     verifyExact: { call: (o) => neurgrad.verifyExact(none, none, o) },
 
     runStudy: {
-      call: (o) => study.runStudy({ manifest: { plan: { models: [] } } } as Any, o),
+      call: (o) => study.runStudy({ manifest: { plan: { models: [], prompts: {}, neurons: {} } } } as Any, o),
       right: { shard: { index: 0, count: 1 }, open: () => none },
     },
     summarise: { call: (o) => study.summarise([], o) },

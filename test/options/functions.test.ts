@@ -200,6 +200,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   readWholePart: ['nowhere', 's', 'u'],
   parsePlan: [plan],
   planHash: [plan],
+  modelPlans: [plan],
   pearsonTerms: [byPrompt, byPrompt],
   differenceTerms: [byPrompt, byPrompt, byPrompt],
   shareTerms: [[[true, null]]],

@@ -22,6 +22,6 @@ const equal =
       ['Dawn', (command) => deno([...ANY, ...command])],
       ['wgpu', (command) => deno([...OWN, ...command])],
     ],
-    { options: short ? ['--random', '4'] : [] },
+    { options: short ? ['--neurons', 'random:4'] : [] },
   );
 process.exit(status === 0 && equal ? 0 : 1);
