@@ -26,8 +26,8 @@ export interface SelectedPrompt {
   readonly ids: readonly number[];
   readonly position: number;
   readonly target: number;
-  /** The target as text; not there in studies of before. */
-  readonly token?: string;
+  /** The target as text; undefined in studies of before. */
+  readonly token: string | undefined;
 }
 
 /** Why questions were left out. */

@@ -590,7 +590,7 @@ describe('costs', () => {
     const both = await probeHooks(model, prompt, prompt.position, hooks, 'prob', target);
     expect([alone.activation.size, both.activation.size]).toEqual([0, 4]);
     for (const name of hooks) expect(alone.gradient.get(name)).toEqual(both.gradient.get(name));
-    const selected = { ...prompt, id: 'france', target, answer: 'paris' };
+    const selected = { ...prompt, id: 'france', target, answer: 'paris', token: 'paris' };
     const limits = { gradients: { most: 2, seconds: 1 }, integrated: { most: 1, seconds: 1 } };
     const timed = await measureCost(model, plan({ integrated: { prompts: 1, steps: 2 } }), selected, limits);
     const found = costsOf(part(Object.fromEntries(timed.map(({ name, data }) => [name, Array.from(data)]))));
