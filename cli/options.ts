@@ -177,7 +177,19 @@ export const resultOptions = (others = '') => [
 
 /** The order of options on every command: what is looked at, where and how it is counted; the command's own; where results and weights go. */
 const FIRST = [
-  ...['model', 'file', 'data', 'tasks', 'prompt', 'prompt-file', 'prompts', 'num-prompts', 'chat', 'system'],
+  ...[
+    'model',
+    'file',
+    'data',
+    'tasks',
+    'task',
+    'prompt',
+    'prompt-file',
+    'prompts',
+    'num-prompts',
+    'chat',
+    'system',
+  ],
   ...['target', 'target-id', 'neurons', 'position', 'site', 'of', 'direction', 'sign', 'seed', 'range'],
 ];
 const LAST = ['shard', 'out', 'format', 'json', 'dtype', 'stream', 'memory', 'devices', 'strict'];

@@ -55,7 +55,10 @@ export function addData(program: Command): void {
   withOptions(
     data
       .command('audit')
-      .argument('<dir>', 'folder of MCEval8K or of files in its format, a Hub data set, or a file of your own questions')
+      .argument(
+        '<dir>',
+        'folder of MCEval8K or of files in its format, a Hub data set, or a file of your own questions',
+      )
       .description(
         'leaks between splits, duplicates, contradictions, label balance, rows that cannot be asked',
       ),

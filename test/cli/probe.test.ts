@@ -143,7 +143,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     );
     writeFileSync(own, ['question,choices,answer', ...rows].join('\n'));
     const out = join(folder, 'own');
-    const asked = ['--model', llama, '--shots', '0', '--rows', '12', '--evaluation-rows', '4'];
+    const asked = ['--model', llama, '--shots', '0', '--train-rows', '12', '--evaluation-rows', '4'];
     const found = await neurgrad(
       ...['probe', 'run', ...asked, '--task', own, '--permutations', '0', '--out', out],
     );
@@ -166,7 +166,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       llama,
       '--prober',
       prober,
-      '--rows',
+      '--questions',
       more,
       '--json',
     );
