@@ -57,6 +57,8 @@ const BESIDES = new Set([
   'singleToken.word',
   'generate.prompt',
   'loadModel.source',
+  'selectNeurons.given',
+  'selectNeurons.space',
 ]);
 
 let cases: Record<string, OptionsCase>;
