@@ -8,6 +8,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    setupFiles: ['test/compileFast.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,
