@@ -10,8 +10,9 @@ import type { Prefix } from '../models/kvCache.ts';
 import { type LanguageModel, type Patch, type Quantity, type RunResult, runModel } from '../models/model.ts';
 import { StreamedModel } from '../models/stream.ts';
 import { type Bundle, carriesDifferences, openBundle, type SweepCase } from './difference/bundle.ts';
+import { setChanges } from './difference/sets.ts';
 import { type ChangedTarget, changedTarget } from './difference/sweep.ts';
-import { type RowOptions, rowChanges } from './difference/wave.ts';
+import { type RowChanges, type RowOptions, rowChanges } from './difference/wave.ts';
 import { type Neuron, siteHook } from './neuron.ts';
 import { probeRows, targetValuesOrNaN } from './predict.ts';
 import type { Rounding } from './rounding.ts';
@@ -30,6 +31,11 @@ export interface Point {
 /** Gives points of one prompt. */
 export interface PointSource extends Disposable {
   run(points: readonly Point[], onProgress?: RowOptions['onProgress']): Promise<ChangedTarget[]>;
+  /** The points of a set are shifted together. */
+  runSets(
+    sets: readonly (readonly Point[])[],
+    onProgress?: RowOptions['onProgress'],
+  ): Promise<ChangedTarget[]>;
 }
 
 /** The prompt that points are of, and what is known of it. */
@@ -83,19 +89,23 @@ export async function openPoints(
     const own = place.bundle ? null : await openBundle(model, [place]);
     const bundle = place.bundle ?? own!;
     const { plain, rounding } = place;
+    const targets = (found: RowChanges, count: number): ChangedTarget[] => {
+      const names = Object.keys(found) as (keyof RowChanges)[];
+      return Array.from({ length: count }, (_, i) => {
+        const row = Object.fromEntries(names.map((name) => [name, found[name][i]!]));
+        return changedTarget(plain, row as Record<keyof RowChanges, number>, rounding);
+      });
+    };
     return {
       async run(points, onProgress) {
         const options = { rowsPerPass: rows.asked, onProgress };
-        const found = await rowChanges(
-          bundle,
-          points.map((point) => ({ ...point, case: 0 })),
-          options,
-        );
-        const names = Object.keys(found) as (keyof typeof found)[];
-        return points.map((_, i) => {
-          const row = Object.fromEntries(names.map((name) => [name, found[name][i]!]));
-          return changedTarget(plain, row as Record<(typeof names)[number], number>, rounding);
-        });
+        const shifted = points.map((point) => ({ ...point, case: 0 }));
+        return targets(await rowChanges(bundle, shifted, options), points.length);
+      },
+      async runSets(sets, onProgress) {
+        const options = { rowsPerPass: rows.asked, onProgress };
+        const shifted = sets.map((shifts) => ({ case: 0, shifts }));
+        return targets(await setChanges(bundle, shifted, options), sets.length);
       },
       [Symbol.dispose]: () => own?.dispose(),
     };
@@ -109,9 +119,9 @@ export async function openPoints(
       place,
       size,
       () => prefix.dispose(),
-      (patch) =>
+      (rows, patch) =>
         model.runRowsAsync(
-          { prefix, ids: patch.map(() => probe.ids.at(-1)!) },
+          { prefix, ids: new Array<number>(rows).fill(probe.ids.at(-1)!) },
           { patch: patch.map(({ position: _, ...one }) => one) },
         ),
     );
@@ -122,8 +132,11 @@ export async function openPoints(
     place,
     rows.naive,
     () => {},
-    (patch) =>
-      runModel(model, probeRows(probe, patch.length), { patch, logits: patch.map(() => probe.position) }),
+    (rows, patch) =>
+      runModel(model, probeRows(probe, rows), {
+        patch,
+        logits: new Array<number>(rows).fill(probe.position),
+      }),
   );
 }
 
@@ -136,29 +149,50 @@ function forwards(
   { at, target, plain, rounding }: PointCase,
   rowsPerPass: number,
   dispose: () => void,
-  pass: (patch: readonly (Patch & { readonly row: number })[]) => Promise<RunResult>,
+  pass: (rows: number, patch: readonly (Patch & { readonly row: number })[]) => Promise<RunResult>,
 ): PointSource {
   const change = ofForwards(plain, rounding);
+  const runSets: PointSource['runSets'] = async (sets, onProgress) => {
+    const found: ChangedTarget[] = [];
+    for (let start = 0; start < sets.length; start += rowsPerPass) {
+      const some = sets.slice(start, start + rowsPerPass);
+      using run = await pass(
+        some.length,
+        some.flatMap((points, row) => patchesOf(points, at, row)),
+      );
+      const logits = await run.logits.read();
+      for (let row = 0; row < logits.length; row += sizes.vocabulary)
+        found.push(change(targetValuesOrNaN(logits.subarray(row, row + sizes.vocabulary), target)));
+      onProgress?.(start + some.length, sets.length);
+    }
+    return found;
+  };
   return {
-    async run(points, onProgress) {
-      const found: ChangedTarget[] = [];
-      for (let start = 0; start < points.length; start += rowsPerPass) {
-        const some = points.slice(start, start + rowsPerPass);
-        using run = await pass(
-          some.map(({ neuron, shift }, row) => {
-            const name = siteHook(neuron.layer, neuron.site);
-            return { name, position: at, neuron: neuron.index, op: 'add', value: shift, along: 'plain', row };
-          }),
-        );
-        const logits = await run.logits.read();
-        for (let row = 0; row < logits.length; row += sizes.vocabulary)
-          found.push(change(targetValuesOrNaN(logits.subarray(row, row + sizes.vocabulary), target)));
-        onProgress?.(start + some.length, points.length);
-      }
-      return found;
-    },
+    run: (points, onProgress) =>
+      runSets(
+        points.map((point) => [point]),
+        onProgress,
+      ),
+    runSets,
     [Symbol.dispose]: dispose,
   };
+}
+
+/** A patch a hook point of the neurons shifted in a row. */
+function patchesOf(points: readonly Point[], at: number, row: number): (Patch & { readonly row: number })[] {
+  const byHook = new Map<string, Point[]>();
+  for (const point of points) {
+    const name = siteHook(point.neuron.layer, point.neuron.site);
+    const here = byHook.get(name);
+    if (here) here.push(point);
+    else byHook.set(name, [point]);
+  }
+  return [...byHook].map(([name, here]) => ({
+    ...{ name, position: at, op: 'add', along: 'plain', row },
+    ...(here.length === 1
+      ? { neuron: here[0]!.neuron.index, value: here[0]!.shift }
+      : { neuron: here.map(({ neuron }) => neuron.index), value: here.map(({ shift }) => shift) }),
+  }));
 }
 
 /** A full forward's values. Their changes are differences of two that were rounded. */

@@ -41,7 +41,7 @@ import {
   targetRecord,
   tokenTensor,
 } from './ops.ts';
-import { Change, type ChangedTokens, DifferenceWords, type LayerTokens } from './words.ts';
+import { Change, type Changed, type ChangedTokens, DifferenceWords, type LayerTokens } from './words.ts';
 
 /** One neuron of one prompt of a bundle, shifted by d along the plain axis. */
 export interface ShiftedRow {
@@ -63,11 +63,8 @@ export interface RowOptions {
   readonly lines?: boolean;
 }
 
-/** A changed token: which row of the wave, where in its prompt. */
-interface Changed {
-  readonly row: number;
-  readonly position: number;
-}
+/** A row of a wave, whatever is shifted in it. */
+export type CaseRow = Pick<ShiftedRow, 'case'>;
 
 /** Memory that the values of one wave may take, about. */
 const WAVE_BYTES = 128 * 2 ** 20;
@@ -298,22 +295,36 @@ function runWave(
       before?.dispose();
       now = next;
     }
-    // Every row is now one token, the one that is read; rows left the layers in their order.
-    const read = lazyTokens(bundle, rows, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
-    const logits = scope(() => {
-      const words = new DifferenceWords(bundle, sizes.layers, null);
-      const change = finish(words, description.head, new Change(dx, read));
-      return words.made(decode(words, description.head, change)).x!;
-    });
-    const records = reshape(target, [rows.length, -1]);
-    return targetDifference(bundle.logprobs, records, logits);
+    return wentThrough(bundle, rows, now, dx!, target);
   });
+}
+
+/**
+ * From the changes after the last layer to what they do to the targets, [rows, fields]. Every row is now one token, the one that is read; rows
+ * left the layers in their order.
+ * @param target a target record a row.
+ */
+export function wentThrough(
+  bundle: Bundle,
+  rows: readonly CaseRow[],
+  now: readonly Changed[],
+  dx: Tensor,
+  target: Tensor,
+): Tensor {
+  const { sizes, description } = bundle.model;
+  const read = lazyTokens(bundle, rows, now, () => rows.map((row) => ({ ...NOWHERE, base: row.case })));
+  const logits = scope(() => {
+    const words = new DifferenceWords(bundle, sizes.layers, null);
+    const change = finish(words, description.head, new Change(dx, read));
+    return words.made(decode(words, description.head, change)).x!;
+  });
+  return targetDifference(bundle.logprobs, reshape(target, [rows.length, -1]), logits);
 }
 
 /** Tokens that go to the device where somebody asks for them. */
 function lazyTokens(
   { model: { device }, cases }: Bundle,
-  rows: readonly ShiftedRow[],
+  rows: readonly CaseRow[],
   tokens: readonly Changed[],
   list: () => readonly TokenRecord[],
 ): ChangedTokens {
@@ -321,6 +332,7 @@ function lazyTokens(
   let positions: Tensor | null = null;
   const places = (): number[] => tokens.map(({ position }) => position);
   return {
+    places: tokens,
     records: () => (records ??= tokenTensor(device, list())),
     positions: () => (positions ??= integers(device, places())),
     get prompts() {
@@ -332,7 +344,7 @@ function lazyTokens(
 /** Neighbouring tokens of one prompt. */
 function promptsOf(
   cases: Bundle['cases'],
-  rows: readonly ShiftedRow[],
+  rows: readonly CaseRow[],
   tokens: readonly Changed[],
 ): PromptRows[] {
   const found: (PromptRows & { readonly case: number })[] = [];
@@ -346,12 +358,12 @@ function promptsOf(
   return found;
 }
 
-const caseOf = (bundle: Bundle, row: ShiftedRow) => bundle.cases[row.case]!;
+const caseOf = (bundle: Bundle, row: CaseRow) => bundle.cases[row.case]!;
 
 /** Tokens that a layer changes: all that can see a changed one, in the last layer the one that is read. */
-function outputs(
+export function outputs(
   bundle: Bundle,
-  rows: readonly ShiftedRow[],
+  rows: readonly CaseRow[],
   inputs: readonly Changed[],
   last: boolean,
 ): Changed[] {
@@ -366,7 +378,7 @@ function outputs(
 }
 
 /** A neuron's plain values, `up` 0 where there is none, and root mean squares of its layer's. */
-function plainValues(bundle: Bundle, row: ShiftedRow) {
+export function plainValues(bundle: Bundle, row: ShiftedRow) {
   const { width } = bundle.model.sizes;
   const { layer, index } = row.neuron;
   const value = (of: readonly Float32Array[]): number => of[row.case]?.[layer * width + index] ?? 0;
@@ -405,7 +417,7 @@ const NOWHERE: TokenRecord = {
 };
 
 /** Tokens whose records say only where their base values lie. */
-const based = (bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Changed[]): ChangedTokens =>
+export const based = (bundle: Bundle, rows: readonly CaseRow[], tokens: readonly Changed[]): ChangedTokens =>
   lazyTokens(bundle, rows, tokens, () =>
     tokens.map(({ row, position }) => {
       const place = caseOf(bundle, rows[row]!);
@@ -413,9 +425,9 @@ const based = (bundle: Bundle, rows: readonly ShiftedRow[], tokens: readonly Cha
     }),
   );
 
-function layerTokens(
+export function layerTokens(
   bundle: Bundle,
-  rows: readonly ShiftedRow[],
+  rows: readonly CaseRow[],
   inputs: readonly Changed[],
   output: readonly Changed[],
   last: boolean,

@@ -20,8 +20,15 @@ import {
   projectedAttentionDifference,
 } from './ops.ts';
 
+/** A changed token: of which row of a wave, where in its prompt. */
+export interface Changed {
+  readonly row: number;
+  readonly position: number;
+}
+
 /** Tokens whose values change, in the order of their rows; what they are on the device belongs to the scope that asks first. */
 export interface ChangedTokens {
+  readonly places: readonly Changed[];
   /** Token records (ops.ts). */
   records(): Tensor;
   /** Positions in their prompts. */

@@ -1,6 +1,6 @@
 /**
- * A model in float64 on the host (models/naiveModel.ts): what differences of probabilities are measured against. One neuron may be
- * shifted at one position. Independent of the engine: it shares the weights with it, nothing else.
+ * A model in float64 on the host (models/naiveModel.ts): what differences of probabilities are measured against. Neurons may be
+ * shifted. Independent of the engine: it shares the weights with it, nothing else.
  */
 
 import type { LanguageModel } from '../../models/model.ts';
@@ -14,23 +14,23 @@ export interface Shift {
   readonly by: number;
 }
 
-/** Probabilities [vocabulary] at the probe position. */
-export type Reference = (probe: Probe, shift?: Shift) => Float64Array;
+/** Probabilities [vocabulary] at the probe position, neurons shifted together. */
+export type Reference = (probe: Probe, ...shifts: readonly Shift[]) => Float64Array;
 
 /** Reads all weights once. */
 export async function referenceOf({ parameters, description }: LanguageModel): Promise<Reference> {
   const weights = new Map<string, Table>();
   for (const [name, t] of parameters) weights.set(name, { shape: t.shape, data: await t.read() });
   const first = description.embedding.position?.first ?? 0;
-  return ({ ids, position, tokenTypeIds: types }, shift) => {
-    const shifted = shift && siteHook(shift.neuron.layer, shift.neuron.site);
+  return ({ ids, position, tokenTypeIds: types }, ...shifts) => {
     const { logits } = runNaive(description, weights, {
       ids,
       positions: ids.map((_, i) => first + i),
       ...(types ? { types } : {}),
       read: [position],
       edit(hook, x) {
-        if (hook === shifted) x[shift!.at]![shift!.neuron.index]! += shift!.by;
+        for (const { neuron, at, by } of shifts)
+          if (hook === siteHook(neuron.layer, neuron.site)) x[at]![neuron.index]! += by;
         return x;
       },
     });

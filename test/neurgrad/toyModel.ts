@@ -41,11 +41,11 @@ export function toyModel(
       for (const patch of options.patch ?? []) {
         if ((patch.row ?? 0) !== row || patch.position !== positions[row]) continue;
         const layer = a[layerOf(patch.name)]!;
-        const along =
-          patch.along === 'outward' && activations[layerOf(patch.name)]![patch.neuron as number]! < 0
-            ? -1
-            : 1;
-        layer[patch.neuron as number]! += (patch.value as number) * along;
+        const values = [patch.value as number | number[]].flat();
+        for (const [i, neuron] of [patch.neuron as number | number[]].flat().entries()) {
+          const outward = patch.along === 'outward' && activations[layerOf(patch.name)]![neuron]! < 0;
+          layer[neuron]! += values[i]! * (outward ? -1 : 1);
+        }
       }
       return a.flat().reduce((z, value, i) => z + value * weights.flat()[i]!, 0);
     });
