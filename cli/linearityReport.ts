@@ -97,26 +97,26 @@ function agreementRow(name: string, agreement: Agreement, prompts: number): stri
 function table1Block(model: ModelSummary, found: Table1, of: string, explained = true): Cells {
   const { paper } = model;
   const { difference } = found;
-  const all: [string, Agreement | null, number | null | undefined][] = [
-    ['G_C', found.gradient, paper?.gradient],
-    ['IG', found.integrated, paper?.integrated],
-    ['NeurGrad', found.neurgrad, paper?.neurgrad],
-    ['NeurGrad, other sign', found.opposite, null],
-  ];
-  const rows = all.flatMap(([name, one, printed]) => (one ? [{ name, one, printed }] : []));
+  const printed = { gradient: paper?.gradient, integrated: paper?.integrated, neurgrad: paper?.neurgrad };
+  const rows = found.rows.flatMap(({ name, label, agreement }) => [
+    { name: label, one: agreement, printed: printed[name as keyof typeof printed] },
+    ...(name === 'neurgrad' ? [{ name: 'NeurGrad, other sign', one: found.opposite, printed: null }] : []),
+  ]);
   const pairs = found.gradient.pairs;
-  const paired = difference
-    ? [
-        [
-          'NeurGrad − IG',
-          orNone(difference.value),
-          interval(difference),
-          effective(difference),
-          ...['–', '–', '–', '–', '–'],
-          `${pairs}`,
-        ],
-      ]
-    : [];
+  const asked = new Set(found.rows.map(({ name }) => name));
+  const paired =
+    difference && asked.has('neurgrad')
+      ? [
+          [
+            'NeurGrad − IG',
+            orNone(difference.value),
+            interval(difference),
+            effective(difference),
+            ...['–', '–', '–', '–', '–'],
+            `${pairs}`,
+          ],
+        ]
+      : [];
   const cells = {
     title: `Table 1: agreement with G_E, ${model.name}: ${of}`,
     head: [

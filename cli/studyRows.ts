@@ -4,7 +4,9 @@
  */
 
 import { SITES } from '../neurgrad/index.ts';
+import type { Plan } from '../neurgrad/study/plan.ts';
 import { type DoneUnit, type MeasuredModel, type MeasuredStudy, promptOf } from '../neurgrad/study/read.ts';
+import { otherEstimates } from '../neurgrad/study/run.ts';
 import { shiftsOf } from '../neurgrad/study/summary.ts';
 import { PROMPT_COLUMNS, TARGET_COLUMNS } from './perPrompt.ts';
 import { openRows } from './results.ts';
@@ -45,6 +47,19 @@ export const STUDY_CURVE_ROWS: RowSchema = {
   format: 'neurgrad study curves 1',
   columns: { ...STUDY_NEURON_ROWS.columns, shift: 'number', value: 'number', change: 'number' },
 };
+
+/** A table with the columns of the plan's other estimators behind its own. */
+const withEstimates = ({ format, columns }: RowSchema, plan: Plan): RowSchema => ({
+  format,
+  columns: {
+    ...columns,
+    ...Object.fromEntries(
+      otherEstimates(plan).flatMap((name) =>
+        [name, `${name}_noise`].map((column) => [column, 'number'] as const),
+      ),
+    ),
+  },
+});
 
 /** Cells of a part's column, or of none where it was written before there was such a column. */
 const cellsOf = ({ part }: DoneUnit, name: string): ArrayLike<Cell> | undefined => part.get(name);
@@ -103,6 +118,12 @@ function neuronBlock({ manifest }: MeasuredStudy, model: MeasuredModel, unit: Do
       bound: of('bound'),
       ig: of('ig'),
       ig_noise: of('igNoise'),
+      ...Object.fromEntries(
+        otherEstimates(plan).flatMap((name) => [
+          [name, of(name)],
+          [`${name}_noise`, of(`${name}Noise`)],
+        ]),
+      ),
     },
   };
 }
@@ -130,9 +151,10 @@ const GROUP = 50_000;
 
 /** Writes both tables, each whole or not at all. @throws UserError where the disk refuses. */
 export function writeStudyRows(study: MeasuredStudy, paths: { neurons: string; curves: string }): void {
+  const { plan } = study.manifest;
   const file = (path: string) => ({ kind: 'file', path, format: 'parquet', ending: '.parquet' }) as const;
-  using neurons = openRows(file(paths.neurons), STUDY_NEURON_ROWS, () => null)!;
-  using curves = openRows(file(paths.curves), STUDY_CURVE_ROWS, () => null)!;
+  using neurons = openRows(file(paths.neurons), withEstimates(STUDY_NEURON_ROWS, plan), () => null)!;
+  using curves = openRows(file(paths.curves), withEstimates(STUDY_CURVE_ROWS, plan), () => null)!;
   const gathered = (put: (blocks: readonly RowBlock[]) => void) => {
     let [blocks, rows]: [RowBlock[], number] = [[], 0];
     const flush = (): void => {

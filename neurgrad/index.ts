@@ -18,6 +18,7 @@ export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atla
 export * from './conventions.ts';
 export { type PlainTarget, type Response, responseAt, type Smooth } from './curve/response.ts';
 export { linearRange, turningPoints } from './curve/shape.ts';
+export * from './estimators/index.ts';
 export * from './experiments/index.ts';
 export {
   type GradientOptions,
@@ -31,6 +32,14 @@ export {
 export { LARGEST_SHIFT, paperGrid, parseRange, shiftField, shiftGrid } from './grid.ts';
 export * from './integrated.ts';
 export * from './intervals.ts';
+export {
+  type IntervenedSet,
+  type InterveneOptions,
+  type Intervention,
+  intervene,
+  interveneOptions,
+  type NeuronSet,
+} from './intervene.ts';
 export * from './linearity.ts';
 export {
   flatIndex,

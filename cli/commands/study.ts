@@ -8,10 +8,12 @@ import { Reopening } from '../../engine/index.ts';
 import { isPlain, show } from '../../engine/options.ts';
 import { openModelFiles, planMemory } from '../../models/index.ts';
 import { parseJson } from '../../models/json.ts';
-import { openDevice } from '../../neurgrad/index.ts';
+import { chooseEstimators } from '../../neurgrad/estimators/estimator.ts';
+import { ESTIMATORS, openDevice } from '../../neurgrad/index.ts';
 import { estimateStudy } from '../../neurgrad/study/estimate.ts';
 import { StudyFolder, stampModel } from '../../neurgrad/study/folder.ts';
 import {
+  estimatorsOf,
   modelPlans,
   type Plan,
   type PlanInput,
@@ -57,6 +59,7 @@ interface Options extends WeightsOptions {
   readonly neurons?: string;
   readonly figure?: string;
   readonly ig?: number;
+  readonly estimators?: readonly string[];
   readonly out?: string;
   readonly shard?: string;
   readonly printPlan?: boolean;
@@ -81,6 +84,10 @@ export function addStudy(program: Command): void {
     studyNeuronsOption(),
     new Option('--figure <PxN>', 'prompts and neurons of Figure 2, such as 10x300; 0x0 leaves it out'),
     new Option('--ig <n>', 'prompts with integrated gradients; 0 for none').argParser(integer(0)),
+    new Option(
+      '--estimators <list>',
+      `rows of Table 1: ${ESTIMATORS.map(({ name }) => name).join(', ')}; default gradient, neurgrad and, by --ig, integrated`,
+    ).argParser((list) => list.split(',').map((name) => name.trim())),
     new Option('--out <dir>', 'folder of the study'),
     new Option(
       '--shard <i/n>',
@@ -150,6 +157,7 @@ export function readPlan(options: Options): Plan {
     neurons: options.neurons === undefined ? {} : { list: options.neurons },
     figure,
     integrated: options.ig === undefined ? undefined : { prompts: options.ig },
+    estimators: options.estimators,
   };
   const base = preset === undefined ? {} : { name: preset, ...PRESETS[preset as Preset] };
   const merged = over(over(base, given), asked) as { models?: unknown; prompts?: { count?: unknown } };
@@ -258,6 +266,7 @@ async function runCommand(options: Options): Promise<void> {
     note('note: --format is not needed: prompts are told by their fields (docs/prompts.md)');
   const output = openOutput(options.json ?? false);
   const plan = readPlan(options);
+  chooseEstimators(estimatorsOf(plan), ESTIMATORS, []);
   if (options.printPlan) {
     printJson(plan);
     return;

@@ -28,6 +28,7 @@ import { disown } from '../../engine/scope.ts';
 import { hooksOf } from '../../models/description.ts';
 import { pointOf } from '../../models/hooks.ts';
 import type { LanguageModel } from '../../models/model.ts';
+import type { Transformer } from '../../models/transformer.ts';
 import { type Endpoints, endpointsField, pathPoints } from '../integrated.ts';
 import { checkProbe, type Probe } from '../predict.ts';
 import { Downstream } from './downstream.ts';
@@ -126,7 +127,7 @@ export interface AttributionTable extends ExperimentTable {
 }
 
 /** Attributions [tokens, numbers] of one layer, tokens of the whole prompt. */
-interface LayerParts {
+export interface LayerParts {
   readonly metric: Metric;
   readonly layer: number;
   readonly parts: Float64Array;
@@ -432,71 +433,91 @@ export async function conductance(
   const list = pairList('conductance', model, pairs);
   const resident = wholeModel('conductance', model);
   const metrics = metricsOf(options.metric, list);
-  const { component = 'post', steps = 20 } = options;
+  const { component = 'post', steps = 20, rowsPerPass } = options;
   const layers = layersOf(model, options.layers);
+  const width = widthOf(model, componentHook(component, layers[0]!));
+  const asked = { metrics, component, layers, steps, rowsPerPass };
+  const found: LayerParts[][] = [];
+  for (const pair of list) found.push(await conductanceParts(resident, pair, asked));
+  return attributionTable('conductance', list, found, metrics, layers, component, width, 'all');
+}
+
+/** Conductance of one pair. @param pair `corrupt` null: from an input of zeros. */
+export async function conductanceParts(
+  model: Transformer,
+  pair: PromptAnswers & { readonly corrupt: Probe | null },
+  asked: {
+    readonly metrics: readonly Metric[];
+    readonly component: Component;
+    readonly layers: readonly number[];
+    readonly steps: number;
+    readonly rowsPerPass?: number | undefined;
+  },
+): Promise<LayerParts[]> {
+  const { metrics, component, layers, steps, rowsPerPass } = asked;
+  const { clean, corrupt } = pair;
   const hooks = layers.map((layer) => componentHook(component, layer));
   const width = widthOf(model, hooks[0]!);
   const entry = 'blocks.0.hook_resid_pre';
-  const found: LayerParts[][] = [];
-  for (const pair of list) {
-    using plain = Downstream.open(resident, pair.clean, firstDifference(pair));
-    using other = Downstream.open(resident, pair.corrupt, plain.first);
-    const [to, from] = [plain.values([entry]).get(entry)!, other.values([entry]).get(entry)!];
-    const base = metricValues(await plain.logits.read(), pair);
-    const corrupt = metricValues(await other.logits.read(), pair);
-    const parts: LayerParts[] = [];
-    const size = Math.max(2, options.rowsPerPass ?? plain.rowsThatFit(true));
-    for (const metric of metrics) {
-      const { of, factor } = differentiatedMetric(metric, pair);
-      const sums = new Map(layers.map((layer) => [layer, new Float64Array(plain.tokens * width)]));
-      // Passes share the point between them: the end of one step is the beginning of the next.
-      for (let begin = 0; begin < steps; begin += size - 1) {
-        const points = Array.from({ length: Math.min(size, steps - begin + 1) }, (_, k) => begin + k);
-        const rows = points.length;
-        const made = scope(() => {
-          const shares = tensor(
-            model.device,
-            points.map((k) => k / steps),
-            [rows, 1, 1],
-          );
-          const given = noGrad(() => add(from, mul(shares, sub(to, from)))).requireGrad();
-          const run = plain.run({ rows, given: new Map([[entry, given]]), capture: hooks });
-          const values = hooks.map((hook) => run.captures.get(hook)!);
-          const gradients = grad(of(run.logits!), values, { unconnected: 'zero' });
-          const moves = noGrad(() =>
-            values.map((y) => {
-              const flat = reshape(y.detach(), [rows, y.size / rows]);
-              return sub(slice(flat, [1], [rows]), slice(flat, [0], [rows - 1]));
-            }),
-          );
-          const parts = noGrad(() =>
-            gradients.map((g, i) => mul(slice(reshape(g, [rows, g.size / rows]), [1], [rows]), moves[i]!)),
-          );
-          const kept = [run.logits!.detach(), ...parts];
-          run[Symbol.dispose]();
-          return kept;
-        });
-        try {
-          const [logits, ...products] = made as [Tensor, ...Tensor[]];
-          const factors = metricRows(await logits.read(), model.sizes.vocabulary, pair).map(factor);
-          for (const [i, product] of products.entries()) {
-            const numbers = await weighted(model.device, product, factors.slice(1));
-            const sum = sums.get(layers[i]!)!;
-            numbers.forEach((v, at) => void (sum[at]! += v));
-          }
-        } finally {
-          for (const t of made) t.dispose();
+  using plain = Downstream.open(model, clean, corrupt ? firstDifference({ ...pair, corrupt }) : 0);
+  using other = corrupt && Downstream.open(model, corrupt, plain.first);
+  const to = plain.values([entry]).get(entry)!;
+  using none = other ? null : zeros(model.device, to.shape);
+  const from = none ?? other!.values([entry]).get(entry)!;
+  const base = metricValues(await plain.logits.read(), pair);
+  const parts: LayerParts[] = [];
+  const size = Math.max(2, rowsPerPass ?? plain.rowsThatFit(true));
+  for (const metric of metrics) {
+    const { of, factor } = differentiatedMetric(metric, pair);
+    const sums = new Map(layers.map((layer) => [layer, new Float64Array(plain.tokens * width)]));
+    let start: MetricValues | null = null;
+    // Passes share the point between them: the end of one step is the beginning of the next.
+    for (let begin = 0; begin < steps; begin += size - 1) {
+      const points = Array.from({ length: Math.min(size, steps - begin + 1) }, (_, k) => begin + k);
+      const rows = points.length;
+      const made = scope(() => {
+        const shares = tensor(
+          model.device,
+          points.map((k) => k / steps),
+          [rows, 1, 1],
+        );
+        const given = noGrad(() => add(from, mul(shares, sub(to, from)))).requireGrad();
+        const run = plain.run({ rows, given: new Map([[entry, given]]), capture: hooks });
+        const values = hooks.map((hook) => run.captures.get(hook)!);
+        const gradients = grad(of(run.logits!), values, { unconnected: 'zero' });
+        const moves = noGrad(() =>
+          values.map((y) => {
+            const flat = reshape(y.detach(), [rows, y.size / rows]);
+            return sub(slice(flat, [1], [rows]), slice(flat, [0], [rows - 1]));
+          }),
+        );
+        const parts = noGrad(() =>
+          gradients.map((g, i) => mul(slice(reshape(g, [rows, g.size / rows]), [1], [rows]), moves[i]!)),
+        );
+        const kept = [run.logits!.detach(), ...parts];
+        run[Symbol.dispose]();
+        return kept;
+      });
+      try {
+        const [logits, ...products] = made as [Tensor, ...Tensor[]];
+        const values = metricRows(await logits.read(), model.sizes.vocabulary, pair);
+        start ??= values[0]!;
+        for (const [i, product] of products.entries()) {
+          const numbers = await weighted(model.device, product, values.map(factor).slice(1));
+          const sum = sums.get(layers[i]!)!;
+          numbers.forEach((v, at) => void (sum[at]! += v));
         }
+      } finally {
+        for (const t of made) t.dispose();
       }
-      for (const layer of layers)
-        parts.push({
-          metric,
-          layer,
-          parts: wholePrompt(plain, sums.get(layer)!, width),
-          change: base[metric] - corrupt[metric],
-        });
     }
-    found.push(parts);
+    for (const layer of layers)
+      parts.push({
+        metric,
+        layer,
+        parts: wholePrompt(plain, sums.get(layer)!, width),
+        change: base[metric] - start![metric],
+      });
   }
-  return attributionTable('conductance', list, found, metrics, layers, component, width, 'all');
+  return parts;
 }

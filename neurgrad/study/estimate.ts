@@ -1,5 +1,7 @@
 /** What a study will take, before it is run: counted from its plan, and timed on a few neurons of one prompt. */
 
+import { estimateNeurons } from '../estimators/estimator.ts';
+import { ESTIMATORS } from '../estimators/index.ts';
 import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
 import { integrateLayers } from '../integrated.ts';
@@ -10,7 +12,7 @@ import { sweep } from '../sweep.ts';
 import { unitsOf } from './folder.ts';
 import { checkPlan, modelPlans, type Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
-import { type OpenedModel, unitPoints } from './run.ts';
+import { type OpenedModel, otherEstimates, unitPoints } from './run.ts';
 import { selectionFor, selectPrompts } from './select.ts';
 
 /** What a study of one model will take: its size, and time and memory extrapolated from the first prompt. */
@@ -22,7 +24,7 @@ export interface StudyEstimate {
   readonly pointsPerSecond: number;
   /** Prompts with integrated gradients, and seconds of one. */
   readonly integrated: { readonly prompts: number; readonly seconds: number };
-  /** Of sweeps and integrated gradients. */
+  /** Of sweeps and the package's estimators. */
   readonly seconds: number;
   /** Of the part files, about. */
   readonly bytes: number;
@@ -69,6 +71,17 @@ export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0)
     wanted > 0
       ? await timed(() => integrateLayers(model, prompt, { site, target, of: plan.of, steps, layers: [0] }))
       : 0;
+  let others = 0;
+  for (const estimator of ESTIMATORS)
+    if (otherEstimates(plan).includes(estimator.name))
+      others += await timed(() =>
+        estimateNeurons(
+          estimator,
+          model,
+          { ...prompt, of: plan.of, direction: plan.direction, sign: plan.sign },
+          neurons,
+        ),
+      );
   const integrated = { prompts: wanted, seconds: layer * model.sizes.layers };
   // Fourteen columns of 8 or 4 bytes and 4 bytes a shift; a few kB of names and statistics a file.
   const bytes = units.reduce((sum, unit) => sum + 4 * pointsOf(unit) + 100 * selection.most + 6000, 0);
@@ -77,7 +90,7 @@ export async function estimateStudy(plan: Plan, opened: OpenedModel, number = 0)
     points,
     pointsPerSecond,
     integrated,
-    seconds: points / pointsPerSecond + wanted * integrated.seconds,
+    seconds: points / pointsPerSecond + wanted * integrated.seconds + wantedPrompts.count * others,
     bytes,
   };
 }

@@ -13,6 +13,7 @@ export {
 export * from './paper.ts';
 export * from './part.ts';
 export {
+  estimatorsOf,
   type ModelPlan,
   modelPlans,
   type NeuronsPlan,

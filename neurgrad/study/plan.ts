@@ -21,6 +21,7 @@ import {
 import { digestOf } from '../../models/seal.ts';
 import { WEIGHT_DTYPES } from '../../models/storage.ts';
 import { conventionFields } from '../conventions.ts';
+import { estimatorNames } from '../estimators/estimator.ts';
 import { shiftGrid } from '../grid.ts';
 import { endpointsField } from '../integrated.ts';
 import { maxVarianceField } from '../linearity.ts';
@@ -141,6 +142,8 @@ const schema = part({
     }),
     { prompts: 0 },
   ),
+  // Rows of Table 1, by name; default G_C, NeurGrad and, where `integrated` has prompts, IG. Without a default here, for plans of before.
+  estimators: v.optional(estimatorNames),
   engine: v.optional(one(['auto', ...SWEEP_ENGINES]), 'auto'),
 });
 
@@ -245,7 +248,21 @@ export function parsePlan(json: unknown, name = 'plan'): Plan {
   const fewest = Math.min(...modelPlans(plan).map(({ prompts }) => prompts.count));
   if (plan.figure.prompts > fewest)
     throw new UserError('plan', `${name}: figure.prompts: there are only ${fewest} prompts`);
-  return plan;
+  const { estimators: names } = plan;
+  if (names === undefined) return plan;
+  if (names.length === 0 || new Set(names).size < names.length)
+    throw new UserError('plan', `${name}: estimators: must be one or more, each once`);
+  // Who names them wants them: of all prompts, where no number is given.
+  const most = Math.max(...modelPlans(plan).map(({ prompts }) => prompts.count));
+  const asked = names.includes('integrated') ? plan.integrated.prompts || most : 0;
+  return { ...plan, integrated: { ...plan.integrated, prompts: asked } };
+}
+
+/** Names of the estimators that a plan asks for, in the order of its tables. */
+export function estimatorsOf(plan: Plan): readonly string[] {
+  checkPlan('estimatorsOf', plan);
+  const { estimators, integrated } = plan;
+  return estimators ?? ['gradient', ...(integrated.prompts > 0 ? ['integrated'] : []), 'neurgrad'];
 }
 
 /** What each model must have, its own or the plan's. */

@@ -3,13 +3,16 @@
  * there already is not done again; what is damaged is said and done again.
  */
 
+import { UserError } from '../../engine/errors.ts';
 import { callback, checkOptions, optionsSchema, required } from '../../engine/options.ts';
 import { Reopening } from '../../engine/reopening.ts';
 import type { LanguageModel } from '../../models/model.ts';
 import type { Tokenizer } from '../../models/tokenizer.ts';
+import { chooseEstimators, type Estimator, estimateNeurons, estimatorList } from '../estimators/estimator.ts';
+import { ESTIMATORS } from '../estimators/index.ts';
+import { integratedEstimator } from '../estimators/integrated.ts';
 import { neuronGradients } from '../gradients.ts';
 import { shiftGrid } from '../grid.ts';
-import { integrateLayers, type LayerIntegrated } from '../integrated.ts';
 import { type Neuron, neuronAt, resolveSite, SITES } from '../neuron.ts';
 import { maskToken } from '../prompt.ts';
 import { unknownRemark } from '../promptRemarks.ts';
@@ -19,7 +22,7 @@ import { measureCost } from './cost.ts';
 import type { ModelStamp, StudyFolder, Unit } from './folder.ts';
 import { unitName, unitsOf } from './folder.ts';
 import type { Column } from './part.ts';
-import { type ModelPlan, modelPlans, type Plan } from './plan.ts';
+import { estimatorsOf, type ModelPlan, modelPlans, type Plan } from './plan.ts';
 import { readQuestions } from './prompts.ts';
 import {
   type Ask,
@@ -46,6 +49,8 @@ export interface StudyOptions {
   readonly shard: Shard;
   /** Opens the plan's model by its number; again after its device was lost, on another. */
   readonly open: (model: number) => Promise<OpenedModel>;
+  /** Estimators from outside the package that the plan names. */
+  readonly estimators?: readonly Estimator[];
   /** Points (a neuron at a shift, a layer at a point of its path) that this call computes; parts found done count for nothing. */
   readonly onProgress?: (done: number, all: number) => void;
   /** Prompts chosen of a model. */
@@ -57,6 +62,7 @@ export interface StudyOptions {
 const studyOptions = optionsSchema<StudyOptions>({
   shard: required(shardField),
   open: required(callback()),
+  estimators: estimatorList,
   onProgress: callback(),
   onPrompts: callback(),
   onNote: callback(),
@@ -80,6 +86,8 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
   checkOptions('runStudy', studyOptions, options);
   const { plan, models: stamps } = folder.manifest;
   const models = modelPlans(plan);
+  const estimators = chooseEstimators(estimatorsOf(plan), ESTIMATORS, options.estimators ?? []);
+  for (const { name } of estimators) estimateColumn(name);
   const note = options.onNote ?? (() => {});
   const counts: number[] = [];
   const ours = (units: readonly Unit[]): Unit[] =>
@@ -108,7 +116,7 @@ export async function runStudy(folder: StudyFolder, options: StudyOptions): Prom
     for (const unit of todo) {
       const told = (rows: number): void => options.onProgress?.(points + rows, all);
       const table = await opened.run(({ model }) =>
-        runUnit(model, plan, asked, unit, selection.prompts[unit.prompt]!, told),
+        runUnit(model, plan, asked, unit, selection.prompts[unit.prompt]!, estimators, told),
       );
       folder.write(unit, table);
       done++;
@@ -212,6 +220,7 @@ async function runUnit(
   asked: ModelPlan,
   unit: Unit,
   prompt: SelectedPrompt,
+  estimators: readonly Estimator[],
   onProgress: (points: number) => void,
 ): Promise<Column[]> {
   if (unit.kind === 'cost') return measureCost(model, plan, prompt, undefined, asked.neurons.site);
@@ -241,9 +250,9 @@ async function runUnit(
   const cut = ({ changes, valueNoise }: NeuronCurve, range: number): CurveFit =>
     fitCurve(shifts, changes, { ...(plan.fit as FitOptions), range }, valueNoise);
   const swept = unitPoints(plan, asked, unit, model.sizes);
-  const ig = figure
-    ? null
-    : await integrated(model, plan, unit, prompt, neurons, (done) => onProgress(swept + done));
+  const estimated = figure
+    ? []
+    : await estimates(model, plan, unit, prompt, neurons, estimators, (done) => onProgress(swept + done));
   return [
     column('layer', 'INT32', (i) => curves[i]!.layer),
     column('index', 'INT32', (i) => curves[i]!.index),
@@ -258,9 +267,7 @@ async function runUnit(
     column('ran', 'INT32', (i) => curves[i]!.ran),
     column('bound', 'DOUBLE', (i) => curves[i]!.bound),
     ...ranges.map((range) => column(`r${range}`, 'DOUBLE', (i) => cut(curves[i]!, range).r)),
-    ...(ig
-      ? [column('ig', 'DOUBLE', (i) => ig[i]!.value), column('igNoise', 'DOUBLE', (i) => ig[i]!.noise)]
-      : []),
+    ...estimated,
     // The target's probability, and the value that is swept, which may be another, with nothing shifted.
     column('p', 'DOUBLE', () => result.p),
     column('base', 'DOUBLE', (i) => curves[i]!.values[zero]!),
@@ -270,33 +277,57 @@ async function runUnit(
   ];
 }
 
-/** Layer-joint integrated gradients of the neurons drawn, or null where the plan wants none of this prompt. */
-async function integrated(
+/** Columns of the estimators that a sweep does not give itself; integrated gradients of as many prompts as the plan says. */
+async function estimates(
   model: LanguageModel,
   plan: Plan,
   unit: Unit,
   prompt: SelectedPrompt,
   neurons: readonly Neuron[],
+  estimators: readonly Estimator[],
   onProgress: (points: number) => void,
-): Promise<{ value: number; noise: number }[] | null> {
-  if (unit.prompt >= plan.integrated.prompts) return null;
-  const { steps, endpoints } = plan.integrated;
-  const sites = [...new Set(neurons.map(({ site }) => site))];
-  const found = new Map<string, LayerIntegrated>();
-  for (const [done, site] of sites.entries()) {
-    const layers = [...new Set(neurons.filter((one) => one.site === site).map(({ layer }) => layer))];
-    const all = model.sizes.layers * steps;
-    const results = await integrateLayers(model, prompt, {
-      ...{ site, of: plan.of, steps, endpoints },
-      target: prompt.target,
-      layers: layers.sort((a, b) => a - b),
-      // Layers without a neuron, and more than one site, are not counted for what they are.
-      onProgress: (points, of) => onProgress(Math.floor(((done + points / of) / sites.length) * all)),
-    });
-    for (const one of results) found.set(`${one.layer}@${site}`, one);
+): Promise<Column[]> {
+  const { of, direction, sign } = plan;
+  const { steps, endpoints, prompts } = plan.integrated;
+  const columns: Column[] = [];
+  for (const estimator of estimators) {
+    const { name } = estimator;
+    if (sweptEstimates.has(name) || (name === 'integrated' && unit.prompt >= prompts)) continue;
+    // Layers without a drawn neuron are not integrated, but counted as if they were.
+    const told = (done: number, all: number): void =>
+      onProgress(Math.floor((done / all) * model.sizes.layers * steps));
+    const ours =
+      name === 'integrated' ? integratedEstimator({ steps, endpoints, onProgress: told }) : estimator;
+    const { values, noise } = await estimateNeurons(ours, model, { ...prompt, of, direction, sign }, neurons);
+    const column = estimateColumn(name);
+    columns.push({ name: column, type: 'DOUBLE', data: values });
+    if (noise) columns.push({ name: `${column}Noise`, type: 'DOUBLE', data: noise });
   }
-  return neurons.map(({ layer, index, site }) => {
-    const { ig, noise } = found.get(`${layer}@${site}`)!;
-    return { value: ig[index]!, noise: noise[index]! };
-  });
+  return columns;
+}
+
+/** Names of the plan's estimators that parts have a column of their own for, beside those of sweeps and integrated gradients. */
+export const otherEstimates = (plan: Plan): string[] =>
+  estimatorsOf(plan).filter((name) => !sweptEstimates.has(name) && name !== 'integrated');
+
+/** Estimators whose values stand beside each sweep anyway, in columns of their names. */
+const sweptEstimates: ReadonlySet<string> = new Set(['gradient', 'neurgrad', 'activation']);
+/** Columns of parts, and of a study's rows, that an estimator's may not be called. */
+const TAKEN = new Set(
+  [
+    'layer index site slope intercept r noise flat linear ran bound ig p base study study_id sample model prompt prompt_id answer',
+    'prompts target target_id position direction sign of dtype neuron g_c g_e fit_range shift value change',
+  ]
+    .join(' ')
+    .split(' '),
+);
+
+/** The column of a part that an estimator's values stand in. @throws UserError for a name that another column has. */
+export function estimateColumn(name: string): string {
+  if (name === 'integrated') return 'ig';
+  if (!TAKEN.has(name) && !/^[rd]\d|_noise$/.test(name)) return name;
+  throw new UserError(
+    'estimator',
+    `an estimator called ${name}: a study's rows have another column of that name`,
+  );
 }

@@ -1,6 +1,7 @@
 /** A study's tables and figures from its parts, in float64 on the host: Figure 2, Tables 1 and 2, layers, costs. */
 
 import { checkOptions, checkValue, flag, like, list, optionsSchema } from '../../engine/options.ts';
+import { ESTIMATORS } from '../estimators/index.ts';
 import type { Estimate } from '../intervals.ts';
 import { type Linearity, linearity } from '../linearity.ts';
 import { drawWithoutReplacement, seededRandom } from '../random.ts';
@@ -10,10 +11,10 @@ import { type Costs, costsOf } from './cost.ts';
 import type { ModelStamp, StudyFolder, Unit } from './folder.ts';
 import { modelName, type PaperRow, paperRow } from './paper.ts';
 import type { Part } from './part.ts';
-import type { ModelPlan, NeuronsPlan, Plan } from './plan.ts';
+import { estimatorsOf, type ModelPlan, type NeuronsPlan, type Plan } from './plan.ts';
 import { meanAbsoluteR, type Sampling, share } from './pooled.ts';
 import { type MeasuredModel, type MeasuredStudy, promptOf, readStudy } from './read.ts';
-import { figureRanges } from './run.ts';
+import { estimateColumn, figureRanges } from './run.ts';
 import type { Selection } from './select.ts';
 
 /** Neurons of one layer, over all prompts. */
@@ -28,9 +29,20 @@ export interface LayerCount {
   readonly shares: Readonly<Record<'linear' | 'positive' | 'negative', Estimate>>;
 }
 
+/** One estimator's estimates of G_E. */
+export interface EstimatorRow {
+  /** Its name in the plan. */
+  readonly name: string;
+  /** For people. */
+  readonly label: string;
+  readonly agreement: Agreement;
+}
+
 /** Estimates of G_E over the same pairs of prompt and neuron. */
 export interface Table1 {
   readonly prompts: number;
+  /** Those that the plan asks for, in its order; integrated gradients where all of these prompts have them. */
+  readonly rows: readonly EstimatorRow[];
   readonly gradient: Agreement;
   /** Null where not all of these prompts have it. */
   readonly integrated: Agreement | null;
@@ -214,8 +226,8 @@ function summariseModel(plan: Plan, model: MeasuredModel, name: string): ModelSu
     prompts: { ...counts, count: prompts.length },
     neurons: activation.length,
     linear: share(linearOf(table), sampling),
-    table1: table1(withIg.length > 0 ? withIg : table, sampling),
-    whole: withIg.length > 0 && withIg.length < table.length ? table1(table, sampling) : null,
+    table1: table1(plan, withIg.length > 0 ? withIg : table, sampling),
+    whole: withIg.length > 0 && withIg.length < table.length ? table1(plan, table, sampling) : null,
     table2: linearity({ r, layer, layers: stamp.layers }, plan.maxVariance, seed),
     weight: { ...heavy, heaviestPrompt: prompts[heavy.heaviest.prompt]!.text },
     layers: layerCounts(stamp.layers, table, sampling),
@@ -254,21 +266,30 @@ function countBelow(parts: readonly Part[], value: string, noise: string): numbe
 const linearOf = (parts: readonly Part[]): boolean[][] =>
   column(parts, 'linear').map((row) => Array.from(row, (linear) => linear === 1));
 
-function table1(parts: readonly Part[], sampling: Sampling): Table1 {
+function table1(plan: Plan, parts: readonly Part[], sampling: Sampling): Table1 {
   const slope = column(parts, 'slope');
+  const of = (name: string): Agreement => agreement(column(parts, name), slope, sampling);
+  const rows = estimatorsOf(plan).flatMap((name): EstimatorRow[] => {
+    const own = estimateColumn(name);
+    if (!parts.every((part) => part.has(own))) return [];
+    const label = ESTIMATORS.find((each) => each.name === name)?.label ?? name;
+    return [{ name, label, agreement: of(own) }];
+  });
+  const found = (name: string): Agreement | undefined => rows.find((row) => row.name === name)?.agreement;
   const neurgrad = column(parts, 'neurgrad');
-  const ig = parts.every((part) => part.has('ig')) ? column(parts, 'ig') : null;
+  const integrated = found('integrated') ?? null;
   return {
     prompts: parts.length,
-    gradient: agreement(column(parts, 'gradient'), slope, sampling),
-    integrated: ig && agreement(ig, slope, sampling),
-    neurgrad: agreement(neurgrad, slope, sampling),
+    rows,
+    gradient: found('gradient') ?? of('gradient'),
+    integrated,
+    neurgrad: found('neurgrad') ?? of('neurgrad'),
     opposite: agreement(
       neurgrad.map((row) => row.map((value) => -value)),
       slope,
       sampling,
     ),
-    difference: ig && pearsonDifference(neurgrad, ig, slope, sampling),
+    difference: integrated && pearsonDifference(neurgrad, column(parts, 'ig'), slope, sampling),
   };
 }
 

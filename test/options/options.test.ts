@@ -23,6 +23,7 @@ const THINGS = new Set([
   'Families',
   "Omit<Family, 'describe'> & { readonly schema: Schema; readonly describe: (json: v.InferOutput<Schema>, name: string) => Description; }",
   'ErrorOptions',
+  'Estimator',
   'Conventions',
   'LinearityInput',
   // Made by the package for itself.
@@ -63,7 +64,7 @@ it('every door has a case', () => {
     if (kind === 'choice')
       return !LOOSE.has(`${name} ${argument}`) && !(`${name} ${argument}` in choiceCases);
     if (THINGS.has(type) || name.startsWith('LanguageModel.')) return false;
-    if (/^(readonly )?(Probe|Probe \| readonly Probe)(\[\])?$/.test(type)) return false;
+    if (/^(readonly )?(Probe|Probe \| readonly Probe|EstimateProbe)(\[\])?$/.test(type)) return false;
     if (name === 'normLinear' || name === 'rowNorm') return false;
     return !(name in cases) && !(`${name} ${type}` in cases);
   });
