@@ -28,6 +28,8 @@ export interface TaskAgain {
   readonly record: TaskRecord;
   readonly plan: TaskPlan;
   readonly card: ModelCard;
+  /** The same questions with other demonstrations or another instruction. */
+  readonly replan: (settings: ProbeManifest['settings'], instruction?: string) => Promise<TaskPlan>;
 }
 
 /**
@@ -70,7 +72,16 @@ export async function planAgain(
       'data',
       `${data ?? own ?? manifest.data.folder}: ${task} has other questions than ${run} was of`,
     );
-  return { manifest, record, plan, card };
+  return {
+    manifest,
+    record,
+    plan,
+    card,
+    async replan(other, instruction) {
+      const again = await planTasks(card, { ...source, splits: other.splits }, other, () => {}, instruction);
+      return again.plans[0]!;
+    },
+  };
 }
 
 const RANKED = /^(polar|magn):(\d+)$/;

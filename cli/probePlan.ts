@@ -85,12 +85,16 @@ async function questionsOfRun({ data: source, tasks, task: own, splits }: RunSou
   return asked;
 }
 
-/** Plans all tasks; one that cannot be run is told and left out, and none at all is an error. */
+/**
+ * Plans all tasks; one that cannot be run is told and left out, and none at all is an error.
+ * @param instruction in place of the tasks' own, in every language.
+ */
 export async function planTasks(
   card: ModelCard,
   options: RunSource,
   settings: ProbeSettings,
   note: (text: string) => void,
+  instruction?: string,
 ): Promise<Planned> {
   const planned: Planned = { plans: [], skipped: [], files: {}, clean: new Map(), leaks: new Map() };
   const wanted = await questionsOfRun(options);
@@ -98,7 +102,8 @@ export async function planTasks(
   let first: UserError | undefined;
   for (const [i, { name, read }] of wanted.entries()) {
     try {
-      const { task, data, files } = await read();
+      const { task: asked, data, files } = await read();
+      const task = instruction === undefined ? asked : instructed(asked, instruction);
       const clean = settings.splits === 'clean' ? cleanSplits(task, data, settings.seed) : null;
       const rows = clean?.rows ?? { train: data.train.rows, valid: data.valid.rows, test: data.test.rows };
       const plan = planTask(card, card.tokenizer, task, rows, settings);
@@ -117,6 +122,14 @@ export async function planTasks(
   if (planned.plans.length === 0) throw first!;
   for (const { reason } of planned.skipped) note(`not run: ${reason}`);
   return planned;
+}
+
+function instructed(task: Task, instruction: string): Task {
+  const wording = Object.entries(task.wording).map(([language, words]) => [
+    language,
+    { ...words, instruction },
+  ]);
+  return { ...task, wording: Object.fromEntries(wording) };
 }
 
 /** Rows that are no question stand in the account beside those that make no prompt. */

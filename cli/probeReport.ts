@@ -6,6 +6,7 @@ import { INTERVAL_PARTS } from '../neurgrad/index.ts';
 import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { draw } from './plots.ts';
+import { propertySections } from './probeProperties.ts';
 import {
   between,
   counted,
@@ -45,6 +46,7 @@ ${[
 </header>
 ${tableSection(summary)}
 ${tasks.map((task) => taskSection(task))}
+${propertySections(summary.properties, tableOf)}
 ${leftSection(summary)}
 ${methodSection(summary)}`;
   return reportPage(

@@ -37,6 +37,7 @@ import {
   writeManifest,
   writeTask,
 } from './probeFiles.ts';
+import { readProperties } from './probeProperties.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
 
@@ -164,7 +165,8 @@ export async function finishTask(
  * @throws UserError where none is.
  */
 export async function finishRun(folder: string, keepParts: boolean): Promise<ProbeSummary> {
-  const { settings, model, tasks: records, format: _, ...rest } = readManifest(folder);
+  const manifest = readManifest(folder);
+  const { settings, model, tasks: records, format: _, ...rest } = manifest;
   const tasks: TaskReport[] = [];
   const incomplete: { task: string; missingUnits: number }[] = [];
   for (const { task } of records) {
@@ -187,6 +189,7 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
     incomplete,
     macro: taskMeans(tasks, settings.seed),
     spread: await spreadOf(folder, settings, tasks, incomplete, keepParts),
+    properties: readProperties(folder, runDigest(manifest)),
     paper: { same: paperOf(tasks), all: PAPER_MACRO },
   };
   makeFolder(join(folder, 'tables'));

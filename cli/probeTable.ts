@@ -13,6 +13,7 @@ import {
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
+import type { TaskProperties } from './probeProperties.ts';
 import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
@@ -52,6 +53,8 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
       readonly magn: readonly number[];
     }[];
   } | null;
+  /** Of the tasks whose skill neurons' properties were measured. */
+  readonly properties: readonly TaskProperties[];
   /** Means of the paper's Table 3 over the same tasks, and over all 22. */
   readonly paper: {
     readonly same: Readonly<Record<'rand' | 'lmProb' | 'polar' | 'magn', number>>;

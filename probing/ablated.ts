@@ -14,7 +14,7 @@ import { below, checkGiven, checkLists, checkNumbers, NATURAL } from '../neurgra
 import type { ReadablePrompt } from './collect.ts';
 
 /** Rows of a pass. */
-const ROWS = 16;
+const ROWS = 32;
 
 const siteField = one(['pre', 'pre_linear', 'act', 'post']);
 
@@ -47,18 +47,14 @@ export async function readAblated(
   const found: number[][] = [];
   for (let begin = 0; begin < sets.length; begin += ROWS) {
     const some = sets.slice(begin, begin + ROWS);
-    const patch = some.flatMap((set, row) =>
-      Array.from(
-        { length: layers },
-        (_, layer): Patch => ({
-          name: siteHook(layer, site),
-          row,
-          position,
-          neuron: set.filter((flat) => Math.floor(flat / width) === layer).map((flat) => flat % width),
-          op: 'zero',
-        }),
-      ).filter(({ neuron }) => (neuron as number[]).length > 0),
-    );
+    // One patch a layer: every row by its own mask of ones and zeros.
+    const patch = Array.from({ length: layers }, (_, layer): Patch => {
+      const mask = new Float32Array(some.length * width).fill(1);
+      for (const [row, set] of some.entries())
+        for (const flat of set)
+          if (Math.floor(flat / width) === layer) mask[row * width + (flat % width)] = 0;
+      return { name: siteHook(layer, site), row: 'all', position, neuron: 'all', op: 'scale', value: mask };
+    }).filter(({ value }) => (value as Float32Array).includes(0));
     using run = await runModel(
       model,
       { ids: some.map(() => ids) },

@@ -77,6 +77,7 @@ import {
 } from '../session.ts';
 import { figure, table } from '../table.ts';
 import { addExport } from './probeExport.ts';
+import { addProperties } from './probeProperties.ts';
 
 interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly model: string;
@@ -230,6 +231,7 @@ JSON: {"answers": [{"row", "label", "votes", "probabilities"}]}`,
     )
     .action(runApply);
   addExport(probe);
+  addProperties(probe);
 }
 
 async function runProbe(options: RunOptions): Promise<void> {

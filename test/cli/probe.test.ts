@@ -134,6 +134,46 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(other).toMatchObject({ code: 2, err: expect.stringContaining('has other questions than') });
   });
 
+  it('tells what skill neurons are like, beside chance, in a table, a figure and a file', async () => {
+    const out = join(folder, 'like');
+    cpSync(run, out, { recursive: true });
+    const asked = ['probe', 'properties', '--run', out, '--size', '2', '--permutations', '3', '--draws', '3'];
+    const found = await neurgrad(
+      ...asked,
+      '--neurons',
+      'L0.N0-9,L3.N0-9',
+      '--probers',
+      'magn,logistic',
+      '--json',
+    );
+    expect(found.code, found.err).toBe(0);
+    const { rows } = JSON.parse(found.out) as { rows: { property: string; prober: string; p: number }[] };
+    const count = (property: string): number => rows.filter((row) => row.property === property).length;
+    // Twice five sizes; no instruction, accuracy and kept; eight pairs; two halves, both, and both less each.
+    expect(['efficiency', 'robustness', 'flexibility', 'interdependency'].map(count)).toEqual([10, 4, 16, 8]);
+    for (const { p } of rows) expect(p).toBeGreaterThan(0);
+    const table = readTable(join(out, 'properties', 'FEVER.parquet')).map(({ row }) => row);
+    expect(table).toHaveLength(38);
+    expect(table[0]).toMatchObject({
+      task: 'FEVER',
+      property: 'efficiency',
+      which: 'first 1',
+      test_prompts: 6,
+    });
+    const page = readFileSync(join(out, 'report.html'), 'utf8');
+    expect(page).toContain('FEVER: what its skill neurons are like');
+    expect(page).toContain('aria-label="FEVER: disjoint sets"');
+    expect(page).not.toMatch(/NaN|undefined/);
+    expect(JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8')).properties[0].rows).toEqual(rows);
+
+    const file = join(out, 'properties', 'FEVER.json');
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"value": ', '"value":  '));
+    const changed = await neurgrad('probe', 'report', '--out', out);
+    expect(changed).toMatchObject({ code: 2, err: expect.stringContaining('FEVER.json: is ') });
+    const all = await neurgrad(...asked, '--probers', 'magn,best');
+    expect(all).toMatchObject({ code: 2, err: expect.stringContaining('unknown prober "best"') });
+  });
+
   it('runs questions of one’s own, and lets their prober answer more of them', async () => {
     // Four options are more than the 64 positions of facts-bert hold.
     const llama = 'examples/models/stories260k';
