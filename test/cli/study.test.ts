@@ -10,7 +10,7 @@ import { DuckDBInstance } from '@duckdb/node-api';
 import { parquetMetadata } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readPlan } from '../../cli/commands/study.ts';
-import { STUDY_CURVE_ROWS, STUDY_NEURON_ROWS } from '../../cli/studyRows.ts';
+import { STUDY_CURVE_ROWS, STUDY_NEURON_ROWS, writeStudyRows } from '../../cli/studyRows.ts';
 import { SITES } from '../../neurgrad/index.ts';
 import {
   type ModelPlan,
@@ -22,6 +22,7 @@ import {
   StudyFolder,
   summarise,
 } from '../../neurgrad/study/index.ts';
+import { readStudy } from '../../neurgrad/study/read.ts';
 import { drawNeurons } from '../../neurgrad/study/select.ts';
 import { neurgrad } from './command.ts';
 import { runHere } from './here.ts';
@@ -300,6 +301,36 @@ describe('a study of both', { timeout: 300_000 }, () => {
       target: 'oslo',
       answer: 'oslo',
     });
+  });
+
+  it('has rows of a study that was begun before parts said all that they say now', async () => {
+    const now = await readStudy([study]);
+    const models = now.models.map((model) => ({
+      ...model,
+      selection: {
+        ...model.selection,
+        prompts: model.selection.prompts.map((one) => ({ ...one, id: undefined, token: undefined })),
+      },
+      done: model.done.map(({ part, ...unit }) => ({
+        ...unit,
+        part: new Map([...part].filter(([name]) => !['site', 'p', 'ran', 'bound'].includes(name))),
+      })),
+    }));
+    const [neurons, curves] = ['old-neurons', 'old-curves'].map((name) => join(folder, `${name}.parquet`));
+    writeStudyRows({ ...now, models }, { neurons: neurons!, curves: curves! });
+    const columns = 'model, sample, layer, neuron, g_e, p';
+    expect(await ask(`SELECT ${columns} FROM '${neurons}'`)).toEqual(
+      await ask(`SELECT ${columns} FROM ${table('neurons')}`),
+    );
+    expect(
+      await ask(`SELECT DISTINCT prompt_id, site, target, ran, bound FROM '${neurons}' ORDER BY ALL`),
+    ).toEqual(
+      ['0', '1'].map((prompt_id) => ({ prompt_id, site: 'paper', target: null, ran: null, bound: null })),
+    );
+    const shifts = 'model, sample, layer, neuron, shift, value, change';
+    expect(await ask(`SELECT ${shifts} FROM '${curves}'`)).toEqual(
+      await ask(`SELECT ${shifts} FROM ${table('curves')}`),
+    );
   });
 
   describe('DuckDB, with the queries of docs/notebooks.md', () => {
