@@ -20,11 +20,10 @@ import type { ChangedTarget } from '../neurgrad/difference/sweep.ts';
 import { neuronGradients } from '../neurgrad/gradients.ts';
 import { paperGrid, shiftGrid } from '../neurgrad/grid.ts';
 import { neuronAt, siteHook } from '../neurgrad/neuron.ts';
-import { probeHooks } from '../neurgrad/plainRun.ts';
+import { openPrompts } from '../neurgrad/openedPrompts.ts';
 import { openPoints } from '../neurgrad/points.ts';
 import { encodePrompt } from '../neurgrad/prompt.ts';
 import { drawWithoutReplacement, seededRandom } from '../neurgrad/random.ts';
-import { roundingOf } from '../neurgrad/rounding.ts';
 import { fitCurve, LINEAR_R, RANGE_SLACK } from '../neurgrad/statistics.ts';
 
 const CAPITALS =
@@ -96,10 +95,10 @@ async function lookAt(
   const probe = encodePrompt(model, tokenizer, text);
   const at = probe.position;
   const { target, gradient, activation, width, layers } = await neuronGradients(model, probe);
-  const base = await probeHooks(model, probe, at, [siteHook(0, model.paperSite)], 'prob', target);
-  const plain = base.target;
-  const rounding = roundingOf(model, { spread: base.spread, logprob: plain.logprob });
-  const place = { probe, at, target, plain, rounding };
+  const asked = [{ probe, at, parts: [{ probe, at, target }] }];
+  const names = [siteHook(0, model.paperSite)];
+  using opened = await openPrompts(model, asked, names, 'prob', 'differences');
+  const plain = opened.hooks[0]!.target;
   const near = shiftGrid(-2, 2, 0.2);
   const gridOf = (flat: number): readonly number[] => (far.has(flat) ? paperGrid() : near);
   const still: ChangedTarget = {
@@ -126,8 +125,8 @@ async function lookAt(
     );
   const [drawn, far] = [some(full), some(wide)];
   const naive = { points: 0, beyond: 0, worst: 0 };
-  using source = await openPoints(model, 'differences', place, { naive: 64 });
-  using forwards = await openPoints(model, 'naive', place, { naive: 64 });
+  using source = await openPoints(model, 'differences', opened, { naive: 64 });
+  using forwards = await openPoints(model, 'naive', opened, { naive: 64 });
   for (let start = 0; start < neurons.length; start += 64) {
     const some = neurons.slice(start, start + 64);
     const axes = some.map((flat) => outwardSign(activation[flat]!));

@@ -8,6 +8,8 @@ import { WEIGHT_DTYPES } from '../models/index.ts';
 import {
   DIRECTIONS,
   type Direction,
+  MEASURES,
+  type Measure,
   parseRange,
   QUANTITIES,
   type Quantity,
@@ -113,6 +115,13 @@ export const siteOption = () =>
   ).default('paper');
 export const ofOption = () =>
   new Option('--of <quantity>', 'what is differentiated').choices(QUANTITIES).default('prob');
+/** The same where it may be the difference of two logits. */
+export const measureOptions = () => [
+  new Option('--of <quantity>', "what is differentiated; logit_diff: the target's logit less that of --other")
+    .choices(MEASURES)
+    .default('prob'),
+  new Option('--other <word>', 'with --of logit_diff: the word whose logit is subtracted, one token'),
+];
 const directionOption = () =>
   new Option('--direction <axis>', "axis of the shift: outward (along the activation's own sign) or plain")
     .choices(DIRECTIONS)
@@ -190,7 +199,8 @@ const FIRST = [
     'chat',
     'system',
   ],
-  ...['target', 'target-id', 'neurons', 'position', 'site', 'of', 'direction', 'sign', 'seed', 'range'],
+  ...['target', 'target-id', 'neurons', 'position', 'site', 'of', 'other', 'direction', 'sign'],
+  ...['seed', 'range'],
 ];
 const LAST = ['shard', 'out', 'format', 'json', 'dtype', 'stream', 'memory', 'devices', 'strict'];
 const placeOf = (option: Option): number => {
@@ -223,6 +233,18 @@ export interface ConventionOptions {
   readonly sign: Sign;
 }
 export const conventionOptions = () => [siteOption(), ofOption(), directionOption(), signOption()];
+
+/** The same where it may be of the difference of two logits. */
+export interface MeasureOptions extends Omit<ConventionOptions, 'of'> {
+  readonly of: Measure;
+  readonly other?: string;
+}
+export const measureConventionOptions = () => [
+  siteOption(),
+  ...measureOptions(),
+  directionOption(),
+  signOption(),
+];
 
 /** Where weights are kept, and how: `WeightsOptions` of session.ts. @param whose dtype is the default, where not f32. */
 export const weightsOptions = (whose?: string) => [

@@ -1,6 +1,6 @@
 /** Work on prompts, some at a time: what is there already is not done again, and each unit's rows are written as they are finished. */
 
-import type { TokenText } from '../models/tokenText.ts';
+import { showToken, type TokenText, tokenText } from '../models/tokenText.ts';
 import { type NeuronGradients, numbersOf, type Sweep } from '../neurgrad/index.ts';
 import { stampModel } from '../neurgrad/study/folder.ts';
 import { startProgress } from './progress.ts';
@@ -8,6 +8,7 @@ import type { Case } from './prompt.ts';
 import type { RowSink } from './results.ts';
 import type { ColumnKind, RowBlock } from './rows.ts';
 import type { ModelCard, Session } from './session.ts';
+import { figure } from './table.ts';
 
 /** Prompts whose rows are written together: some fill a pass, and not much is lost with them. */
 export const UNIT = 32;
@@ -31,6 +32,8 @@ export const TARGET_COLUMNS = {
   sign: 'text',
   of: 'text',
   dtype: 'text',
+  other: 'text',
+  other_id: 'whole',
 } as const satisfies Record<string, ColumnKind>;
 
 /** The cells of {@link PROMPT_COLUMNS}. @param model as it was named. */
@@ -41,9 +44,35 @@ export const promptCells = (model: string, { id, prompt, answer }: Case) => ({
   answer,
 });
 
-/** The cells of {@link TARGET_COLUMNS}; a sweep's neurons bring a site each. @param token the target, as it is shown. */
+/** A question's tokens, as they are shown. */
+export interface ShownTokens {
+  readonly target: TokenText;
+  /** What logit_diff subtracts. */
+  readonly other: TokenText | null;
+}
+
+/** The tokens of a result. */
+export const shownTokens = (
+  tokenizer: Parameters<typeof tokenText>[0],
+  { target, other }: { readonly target: number; readonly other?: number | undefined },
+): ShownTokens => ({
+  target: tokenText(tokenizer, target),
+  other: other === undefined ? null : tokenText(tokenizer, other),
+});
+
+/** For people: `p(paris) = 0.98`, and what is subtracted. */
+export const targetWords = (target: TokenText & { readonly p: number }, other: TokenText | null): string =>
+  `p(${showToken(target)}) = ${figure(target.p)}${other ? `, logit less that of ${showToken(other)},` : ''}`;
+
+/** The cells of other and other_id. */
+export const otherCells = ({ other }: ShownTokens) => ({
+  other: other?.text ?? null,
+  other_id: other?.id ?? null,
+});
+
+/** The cells of {@link TARGET_COLUMNS}; a sweep's neurons bring a site each. */
 export const targetCells = (
-  token: TokenText,
+  tokens: ShownTokens,
   {
     target,
     p,
@@ -53,11 +82,12 @@ export const targetCells = (
     readonly conventions: Sweep['conventions'];
   },
 ) => ({
-  target: token.text,
+  target: tokens.target.text,
   target_id: target,
   p,
   position: neuronPosition,
   ...conventions,
+  ...otherCells(tokens),
 });
 
 /** What rows of a command depend on, but for its own options: a folder is of one of it. */
@@ -71,13 +101,15 @@ export const questionOf = (
   name,
   placement,
   dtype: numbersOf(model),
-  cases: cases.map(({ id, prompt, target, at, answer }) => [
+  cases: cases.map(({ id, prompt, target, other, at, answer }) => [
     id,
     prompt.ids,
     prompt.position,
     target ?? null,
     at ?? null,
     answer,
+    // A folder of a quantity of one token is of the same question as it was before there were differences.
+    ...(other === undefined ? [] : [other]),
   ]),
 });
 

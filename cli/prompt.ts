@@ -21,7 +21,13 @@ import { shuffled } from '../neurgrad/study/select.ts';
 import { readTextFile } from '../neurgrad/study/textFile.ts';
 import type { Output } from './output.ts';
 import type { ModelCard } from './session.ts';
-import { chooseTarget, type TargetOptions } from './target.ts';
+import {
+  checkOtherOption,
+  chooseOther,
+  chooseTarget,
+  type OtherOptions,
+  type TargetOptions,
+} from './target.ts';
 
 /** Options that say what is asked. */
 export interface PromptOptions {
@@ -43,6 +49,8 @@ export interface Case {
   readonly answer: string | null;
   /** Undefined: the model's own answer. */
   readonly target: number | undefined;
+  /** What logit_diff subtracts. */
+  readonly other: number | undefined;
   /** Undefined: the probe position. */
   readonly at: number | undefined;
 }
@@ -98,16 +106,18 @@ export async function readOne(
  */
 export async function readCases(
   card: ModelCard,
-  options: PromptOptions & TargetOptions & { readonly position?: string },
+  options: PromptOptions & TargetOptions & OtherOptions & { readonly position?: string },
   output: Pick<Output, 'note'>,
 ): Promise<Case[]> {
   const { position, prompts: path } = options;
+  checkOtherOption(options);
   const placed = (prompt: Prompt): number | undefined =>
     position === undefined ? undefined : positionOf(prompt, card.tokenizer, position);
   if (path === undefined) {
     const prompt = await readOne(card, options, output);
     const target = chooseTarget(card, prompt, options);
-    return [{ id: '0', prompt, answer: null, target, at: placed(prompt) }];
+    const other = chooseOther(card, prompt, options);
+    return [{ id: '0', prompt, answer: null, target, other, at: placed(prompt) }];
   }
   const questions = readOpenQuestions(path, maskToken(card, card.tokenizer));
   for (const [reason, count] of Object.entries(questions.dropped))
@@ -121,7 +131,7 @@ export async function readCases(
     const target = own
       ? resolveTarget(card, card.tokenizer, prompt, answer)
       : chooseTarget(card, prompt, options);
-    return { id, prompt, answer, target, at: placed(prompt) };
+    return { id, prompt, answer, target, other: chooseOther(card, prompt, options), at: placed(prompt) };
   };
   const wanted = options.numPrompts ?? questions.count;
   const order =

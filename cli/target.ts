@@ -1,5 +1,6 @@
-/** --target, --target-id or neither: the token whose probability is studied. */
+/** --target, --target-id or neither: the token whose probability is studied; --other: the one whose logit is subtracted from its. */
 
+import { UserError } from '../engine/errors.ts';
 import { type Prompt, resolveTarget } from '../neurgrad/index.ts';
 import { checkTarget } from '../neurgrad/predict.ts';
 import type { ModelCard } from './session.ts';
@@ -7,6 +8,12 @@ import type { ModelCard } from './session.ts';
 export interface TargetOptions {
   readonly target?: string;
   readonly targetId?: number;
+}
+
+/** What is measured, and the word whose logit is subtracted. */
+export interface OtherOptions {
+  readonly of?: string;
+  readonly other?: string;
 }
 
 /**
@@ -18,3 +25,15 @@ export function chooseTarget(card: ModelCard, prompt: Prompt, options: TargetOpt
   if (options.targetId !== undefined) checkTarget(options.targetId, card.sizes.vocabulary);
   return options.targetId;
 }
+
+/** @throws UserError where --of logit_diff has no --other, or --other another quantity. */
+export function checkOtherOption({ of, other }: OtherOptions): void {
+  if (of === 'logit_diff' && other === undefined)
+    throw new UserError('other', '--of logit_diff needs --other WORD, whose logit is subtracted');
+  if (of !== 'logit_diff' && other !== undefined)
+    throw new UserError('other', '--other goes with --of logit_diff only');
+}
+
+/** The other token's id. @throws UserError for a word that is not one token of the model. */
+export const chooseOther = (card: ModelCard, prompt: Prompt, { other }: OtherOptions): number | undefined =>
+  other === undefined ? undefined : resolveTarget(card, card.tokenizer, prompt, other);

@@ -88,9 +88,15 @@ export interface EditPlace {
 
 /** The scalar whose gradient is taken, summed over rows: of `target[b]` at `position[b]` of row b. */
 export interface Objective {
-  /** `logodds`: log p / (1 - p), from which the gradients of p and log p follow where a float32 could not hold them. */
-  readonly of: Quantity | 'logodds';
-  readonly target: readonly number[];
+  /**
+   * `logodds`: log p / (1 - p), from which the gradients of p and log p follow where a float32 could not hold them. `logit_diff`: the
+   * target's logit less that of `other[b]`.
+   */
+  readonly of: Quantity | 'logodds' | 'logit_diff';
+  /** Token ids, or `argmax`: each row's own most probable token, of equal ones the lowest id. */
+  readonly target: readonly number[] | 'argmax';
+  /** Token ids that `logit_diff` subtracts. */
+  readonly other?: readonly number[] | undefined;
   readonly position: readonly number[];
 }
 

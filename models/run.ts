@@ -5,6 +5,7 @@
 import { UserError } from '../engine/errors.ts';
 import {
   affine,
+  argmax,
   crossEntropyRows,
   type Device,
   exp,
@@ -16,6 +17,7 @@ import {
   pick,
   reshape,
   scope,
+  sub,
   sum,
   type Tensor,
   zeros,
@@ -102,8 +104,13 @@ export function checkInput(
 }
 
 /** The quantity of each row's target, of logits [R, V], summed over the rows. */
-export function objectiveValue({ of, target }: Omit<Objective, 'position'>, logits: Tensor): Tensor {
+export function objectiveValue(
+  { of, target: asked, other }: Omit<Objective, 'position'>,
+  logits: Tensor,
+): Tensor {
+  const target = asked === 'argmax' ? argmax(logits) : asked;
   if (of === 'logit') return sum(pick(logits, target));
+  if (of === 'logit_diff') return sum(sub(pick(logits, target), pick(logits, other!)));
   if (of === 'logodds') return sum(logOdds(logits, target));
   const logp = affine(crossEntropyRows(logits, target), -1, 0);
   return sum(of === 'prob' ? exp(logp) : logp);
@@ -155,11 +162,25 @@ export function checkOptions(
     return { wanted, logitRows, objectiveRows: null };
   }
   const objectiveRows = checkPositions('objective', objective.position, input);
-  if (objective.target.length !== input.rows)
-    throw new UserError('input', `objective: ${objective.target.length} targets for ${input.rows} rows`);
-  for (const id of objective.target)
-    if (!Number.isInteger(id) || id < 0 || id >= vocabulary)
-      throw new UserError('input', `objective: target ${id} is outside 0..${vocabulary - 1}`);
+  const { of, target, other } = objective;
+  if (of === 'logit_diff' && !other)
+    throw new UserError(
+      'input',
+      'objective: logit_diff needs other, the token of each row that is subtracted',
+    );
+  if (of !== 'logit_diff' && other)
+    throw new UserError('input', `objective: other goes with logit_diff, not with ${of}`);
+  for (const [name, ids] of [
+    ['target', target === 'argmax' ? undefined : target],
+    ['other', other],
+  ] as const) {
+    if (!ids) continue;
+    if (ids.length !== input.rows)
+      throw new UserError('input', `objective: ${ids.length} ${name}s for ${input.rows} rows`);
+    for (const id of ids)
+      if (!Number.isInteger(id) || id < 0 || id >= vocabulary)
+        throw new UserError('input', `objective: ${name} ${id} is outside 0..${vocabulary - 1}`);
+  }
   return { wanted, logitRows, objectiveRows };
 }
 

@@ -119,7 +119,11 @@ export const objective = <X>(fields: Field<X>): Field<X | ScalarOf> =>
     entries: (fields as unknown as { entries: unknown }).entries,
   }) as unknown as Field<X | ScalarOf>;
 /** What an objective says of a row at one position. */
-export const ofRows = { of: required(one([...QUANTITIES, 'logodds'] as const)), target: required(numbers) };
+export const ofRows = {
+  of: required(one([...QUANTITIES, 'logodds', 'logit_diff'] as const)),
+  target: required(either(numbers, one(['argmax']), "a list of a number a row, or 'argmax'")),
+  other: numbers,
+};
 export const GRAD_NAMES = { names: 'at', objective: 'of' } as const;
 
 const runOptions = optionsSchema<RunOptions>(

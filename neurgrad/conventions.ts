@@ -22,13 +22,21 @@ export const SIGNS = ['+', '-'] as const;
 export type Sign = (typeof SIGNS)[number];
 
 export { QUANTITIES };
+/** What is differentiated, swept and integrated: a {@link Quantity} of the target, or its logit less that of another token. */
+export const MEASURES = [...QUANTITIES, 'logit_diff'] as const;
+/** One of {@link MEASURES}. */
+export type Measure = (typeof MEASURES)[number];
+
 /** The same as fields of options. */
 export const conventionFields = { of: one(QUANTITIES), direction: one(DIRECTIONS), sign: one(SIGNS) };
+
+/** Fields of options of what takes a {@link Measure}. */
+export const measureFields = { ...conventionFields, of: one(MEASURES) };
 
 /** What the numbers of a result mean; docs/conventions.md says what each choice is. */
 export interface Conventions {
   readonly site: Site;
-  readonly of: Quantity;
+  readonly of: Measure;
   readonly direction: Direction;
   readonly sign: Sign;
   /** Arithmetic of the model, and its weights where they are something else. */
@@ -37,7 +45,7 @@ export interface Conventions {
 
 const conventionsSchema = optionsSchema<Conventions>({
   site: required(one(['pre', 'pre_linear', 'act', 'post'])),
-  of: required(conventionFields.of),
+  of: required(measureFields.of),
   direction: required(conventionFields.direction),
   sign: required(conventionFields.sign),
   dtype: required(

@@ -6,43 +6,48 @@
  * is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
  */
 
-import * as v from 'valibot';
-import { UserError } from '../engine/errors.ts';
+import { callback, checkOptions, checkValue, like, one, optionsSchema, whole } from '../engine/options.ts';
+import type { LanguageModel, Site } from '../models/model.ts';
 import {
-  callback,
-  checkOptions,
-  checkValue,
-  type Field,
-  like,
-  one,
-  optionsSchema,
-  whole,
-} from '../engine/options.ts';
-import type { LanguageModel, Quantity, Site } from '../models/model.ts';
+  type Asked,
+  askedOf,
+  checkOther,
+  manyTargets,
+  probeAsked,
+  type Target,
+  targetField,
+  tokensOf,
+} from './answers.ts';
 import {
   type Conventions,
-  conventionFields,
   type Direction,
+  type Measure,
+  measureFields,
   neurGrad,
   numbersOf,
   type Sign,
 } from './conventions.ts';
+import { eachOf, oneOrEach } from './each.ts';
 import { resolveSite, SITES, siteHook } from './neuron.ts';
-import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
+import { checkProbe, neuronPosition, type Probe, tokenField } from './predict.ts';
 import type { ProbedHooks } from './probed.ts';
-import { answersOf, type ProbeJob, probeMany } from './probeMany.ts';
-import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
+import { checkRecord, type PromptRecord, recordField } from './record.ts';
 
 /** What gradients are taken of, and where. */
 export interface GradientOptions {
-  /** Token id; default the model's argmax, which costs a forward pass more. */
-  readonly target?: number | undefined;
+  /**
+   * Token id, or of causal models those of an answer of several tokens, whose p is the product of theirs, each after the ones before
+   * it; default the model's argmax, of equal ones the lowest id.
+   */
+  readonly target?: Target | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Token whose neurons are read; default the probe position. */
   readonly neuronPosition?: number | undefined;
   /** Default `paper`: pre_linear where it gates, else post. */
   readonly site?: Site | 'paper';
-  /** Default `prob`. */
-  readonly of?: Quantity;
+  /** Default `prob`. `logit_diff`: the target's logit less that of `other`. */
+  readonly of?: Measure;
   /** Default `outward`. */
   readonly direction?: Direction;
   /** Default `+`. */
@@ -51,42 +56,37 @@ export interface GradientOptions {
   readonly record?: PromptRecord | undefined;
 }
 
-const placeFields = { neuronPosition: whole(), site: one(SITES), ...conventionFields };
+const placeFields = { neuronPosition: whole(), site: one(SITES), ...measureFields };
 /** {@link GradientOptions} */
 export const gradientOptions = optionsSchema<GradientOptions>({
-  target: tokenField,
+  target: targetField,
+  other: tokenField,
   ...placeFields,
   record: recordField,
 });
 
 /** {@link GradientOptions} of several prompts. */
-export interface ManyGradientOptions extends Omit<GradientOptions, 'target' | 'neuronPosition' | 'record'> {
+export interface ManyGradientOptions
+  extends Omit<GradientOptions, 'target' | 'other' | 'neuronPosition' | 'record'> {
   /**
-   * Token id, one for all or one a prompt; default each prompt's argmax. Several targets of a prompt: give it once for each, and
-   * what they share is computed once where there is a cache.
+   * Token id, one for all or one a prompt, of an answer of several tokens a list of them; default each prompt's argmax. Several targets
+   * of a prompt: give it once for each, and what they share is computed once where there is a cache.
    */
-  readonly target?: number | undefined | readonly (number | undefined)[];
+  readonly target?: number | undefined | readonly (Target | undefined)[];
+  /** As in {@link GradientOptions}, one for all or one a prompt. */
+  readonly other?: number | undefined | readonly (number | undefined)[];
   /** As in {@link GradientOptions}, one for all or one a prompt. */
   readonly neuronPosition?: number | undefined | readonly (number | undefined)[];
   /** Told after each pass how many of all prompts are done. */
   readonly onProgress?: (done: number, all: number) => void;
 }
 
-/** One for all prompts, or a list of one a prompt. */
-const oneOrList = (field: Field<number>, expected: string): Field<number | readonly (number | undefined)[]> =>
-  like(
-    (value) =>
-      Array.isArray(value)
-        ? value.every((each) => each === undefined || v.is(field, each))
-        : v.is(field, value),
-    expected,
-  );
-
 /** {@link ManyGradientOptions} */
 export const manyGradientOptions = optionsSchema<ManyGradientOptions>({
   ...placeFields,
-  target: oneOrList(tokenField, "a token's id, or a list of one a prompt"),
-  neuronPosition: oneOrList(whole(), 'a position, or a list of one a prompt'),
+  target: manyTargets,
+  other: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
+  neuronPosition: oneOrEach(whole(), 'a position, or a list of one a prompt'),
   onProgress: callback(),
 });
 
@@ -99,6 +99,10 @@ export interface NeuronGradients {
   /** Where the neurons are. */
   readonly neuronPosition: number;
   readonly target: number;
+  /** Of an answer of several tokens all of them; `target` is the first. */
+  readonly answer?: readonly number[];
+  /** What `logit_diff` subtracts. */
+  readonly other?: number;
   /** The target's probability. */
   readonly p: number;
   readonly activation: Float32Array;
@@ -153,24 +157,23 @@ export async function neuronGradients(
   const probe = probes;
   checkOptions('neuronGradients', gradientOptions, options as GradientOptions);
   checkProbe('neuronGradients', model, probe);
-  const { of = 'prob', record: given, target: asked, ...reading } = options as GradientOptions;
+  const { of = 'prob', record: given, target: asked, other, ...reading } = options as GradientOptions;
+  checkOther('neuronGradients', of, other ?? given?.other);
   const site = resolveSite(options.site ?? 'paper', model);
   const at = neuronPosition(probe, (options as GradientOptions).neuronPosition ?? given?.neuronPosition);
-  if (asked !== undefined) checkTarget(asked, model.sizes.vocabulary);
+  const about = { at, of, target: asked, other };
+  const question = askedOf('neuronGradients', model, probe, about);
   checkRecord('neuronGradients', model, probe, options as GradientOptions);
   const names = siteHooks(model, site);
-  using own = given
-    ? null
-    : await openRecord(model, probe, { at, names, of, target: asked, differences: false });
-  const record = given ?? own!;
-  const place = { probe, at, target: record.target };
-  return gradientsOf(
-    model,
-    place,
-    record.hooks(names, of),
-    names,
-    conventionsOf(model, site, { of, ...reading }),
-  );
+  const conventions = conventionsOf(model, site, { of, ...reading });
+  if (!given) {
+    const [read] = await probeAsked(model, [question], names, of);
+    return gradientsOf(model, question, read!, names, conventions);
+  }
+  const { target } = given;
+  const read = given.hooks(names, of);
+  const part = { probe, at, target, other: given.other };
+  return gradientsOf(model, { probe, at, parts: [part] }, read, names, conventions);
 }
 
 const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
@@ -184,35 +187,20 @@ async function gradientsOfMany(
   for (const probe of probes) checkProbe('neuronGradients', model, probe);
   const { of = 'prob', target, onProgress } = options;
   const site = resolveSite(options.site ?? 'paper', model);
-  const each = <Value>(name: string, given: Value | readonly Value[]): readonly Value[] => {
-    if (!isList(given)) return probes.map(() => given);
-    if (given.length === probes.length) return given;
-    throw new UserError(
-      'option',
-      `neuronGradients: ${given.length} ${name} for ${probes.length} prompts; give one a prompt, or one for all`,
-    );
-  };
-  const asked = each('targets', target);
-  for (const id of asked) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
+  const each = eachOf('neuronGradients', probes);
+  const targets = each('targets', target);
+  const others = each('others', options.other);
   const positions = each('positions', options.neuronPosition);
-  const places = probes.map((probe, i) => neuronPosition(probe, positions[i]));
-  const open = [...new Set(probes.filter((_, i) => asked[i] === undefined))];
-  const answers = await answersOf(model, open);
-  const answerOf = new Map(open.map((probe, i) => [probe, answers[i]!]));
-  const jobs = probes.map(
-    (probe, i): ProbeJob => ({
-      probe,
-      at: places[i]!,
-      target: asked[i] ?? answerOf.get(probe)!,
-    }),
-  );
+  const asked = probes.map((probe, i) => {
+    checkOther('neuronGradients', of, others[i]);
+    const at = neuronPosition(probe, positions[i]);
+    return askedOf('neuronGradients', model, probe, { at, of, target: targets[i], other: others[i] });
+  });
   const names = siteHooks(model, site);
   const conventions = conventionsOf(model, site, options);
-  const found = await probeMany(model, jobs, names, of, onProgress);
-  return found.map((read, i) => gradientsOf(model, jobs[i]!, read, names, conventions));
+  const found = await probeAsked(model, asked, names, of, onProgress);
+  return found.map((read, i) => gradientsOf(model, asked[i]!, read, names, conventions));
 }
-
-const isList = <Value>(value: Value | readonly Value[]): value is readonly Value[] => Array.isArray(value);
 
 const siteHooks = ({ sizes }: LanguageModel, site: Site): string[] =>
   Array.from({ length: sizes.layers }, (_, layer) => siteHook(layer, site));
@@ -225,7 +213,7 @@ const conventionsOf = (
 
 function gradientsOf(
   { sizes }: LanguageModel,
-  { probe, at, target }: ProbeJob,
+  { probe, at, parts }: Asked,
   read: ProbedHooks,
   names: readonly string[],
   conventions: Conventions,
@@ -244,7 +232,8 @@ function gradientsOf(
     width,
     position: probe.position,
     neuronPosition: at,
-    target,
+    target: read.token,
+    ...tokensOf(parts),
     p: read.target.prob,
     activation,
     gradient,

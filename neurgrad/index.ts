@@ -14,6 +14,7 @@ export type {
   RunResult,
   Site,
 } from '../models/model.ts';
+export type { Target } from './answers.ts';
 export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atlas.ts';
 export * from './conventions.ts';
 export { type PlainTarget, type Response, responseAt, type Smooth } from './curve/response.ts';
@@ -92,6 +93,8 @@ export {
   steerOptions,
 } from './steer.ts';
 export {
+  type ManySweepOptions,
+  manySweepOptions,
   type NeuronCurve,
   SWEEP_ENGINES,
   type Sweep,

@@ -42,9 +42,11 @@ import {
 } from '../engine/options.ts';
 import { feedForwardOf } from '../models/description.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
-import { conventionFields } from './conventions.ts';
+import { checkOther } from './answers.ts';
+import { type Measure, measureFields } from './conventions.ts';
 import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
+import { eachOf, isListOfLists, oneOrEach } from './each.ts';
 import {
   checkNeuron,
   type Neuron,
@@ -55,22 +57,30 @@ import {
   siteHook,
   siteOfHook,
 } from './neuron.ts';
-import { probeHooks } from './plainRun.ts';
+import { probeMeasure } from './plainRun.ts';
 import {
   checkProbe,
-  differentiated,
+  checkTarget,
   gradientFactor,
+  measuredValues,
   neuronPosition,
+  objectiveOf,
   type Probe,
   probeRows,
-  targetOrArgmax,
-  targetValues,
+  quantityOf,
   tokenField,
 } from './predict.ts';
-import { neuronsAt } from './probed.ts';
+import { hooksOf, neuronsAt, type ProbedHooks } from './probed.ts';
 import type { RunTensors } from './repeated.ts';
 import { activationNoise, cotangentRounding, gradientNoise, typicalGradient } from './rounding.ts';
-import { type Beginning, beginsRows, Suffix, type SuffixModel } from './suffixRows.ts';
+import {
+  type Beginning,
+  beginsRows,
+  rideTogether,
+  Suffix,
+  type SuffixModel,
+  type SuffixRows,
+} from './suffixRows.ts';
 
 /**
  * `right`: k/m, k = 1…m (Dai et al.); `linspace`: k/(m-1) from 0, both ends (common code), all of the same weight; `trapezoid`: the same
@@ -142,14 +152,16 @@ function gaussLegendre(n: number): PathPoint[] {
 export interface IntegratedOptions {
   /** Token id; default the model's argmax. */
   readonly target?: number | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Default the probe position. */
   readonly neuronPosition?: number | undefined;
   /** Default 20. */
   readonly steps?: number;
   /** Default `right`. */
   readonly endpoints?: Endpoints;
-  /** Default `prob`. */
-  readonly of?: Quantity;
+  /** Default `prob`. `logit_diff`: the target's logit less that of `other`. */
+  readonly of?: Measure;
   /** Most batch rows of one pass; default 20 of `naive`, else as many as fit. */
   readonly rowsPerPass?: number;
   /** `naive` runs full passes; `auto` begins rows after the layer scaled (SPEC 9.11), where the model is whole. */
@@ -168,13 +180,33 @@ export interface LayerOptions extends IntegratedOptions {
   readonly layers?: readonly number[];
 }
 
+/** Options that differ between prompts: one for all, or a list of one a prompt. */
+interface EachOptions {
+  readonly target?: number | undefined | readonly (number | undefined)[];
+  readonly other?: number | undefined | readonly (number | undefined)[];
+  readonly neuronPosition?: number | undefined | readonly (number | undefined)[];
+}
+
+/** {@link IntegratedOptions} of several prompts. */
+export interface ManyIntegratedOptions extends Omit<IntegratedOptions, keyof EachOptions>, EachOptions {}
+
+/** {@link LayerOptions} of several prompts. */
+export interface ManyLayerOptions extends Omit<LayerOptions, keyof EachOptions>, EachOptions {}
+
+const eachFields = {
+  target: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
+  other: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
+  neuronPosition: oneOrEach(whole(), 'a position, or a list of one a prompt'),
+};
+
 /** {@link IntegratedOptions} */
 export const integratedOptions = optionsSchema<IntegratedOptions>({
   target: tokenField,
+  other: tokenField,
   neuronPosition: whole(),
   steps: whole(1),
   endpoints: endpointsField,
-  of: conventionFields.of,
+  of: measureFields.of,
   rowsPerPass: whole(1),
   engine: one(['auto', 'naive']),
   replay: flag,
@@ -188,9 +220,25 @@ export const layerOptions = optionsSchema<LayerOptions>({
   layers: list(whole(), 'a list of layers'),
 });
 
+/** {@link ManyIntegratedOptions} */
+export const manyIntegratedOptions = optionsSchema<ManyIntegratedOptions>({
+  ...integratedOptions.entries,
+  ...eachFields,
+});
+
+/** {@link ManyLayerOptions} */
+export const manyLayerOptions = optionsSchema<ManyLayerOptions>({
+  ...layerOptions.entries,
+  ...eachFields,
+});
+
 /** Integrated gradients of all neurons of a layer, scaled together. */
 export interface LayerIntegrated {
   readonly layer: number;
+  /** Token id. */
+  readonly target: number;
+  /** The target's probability, nothing scaled. */
+  readonly p: number;
   /** [width] */
   readonly ig: Float64Array;
   /** What of each may be rounding, [width]. */
@@ -206,6 +254,10 @@ export interface LayerIntegrated {
 
 /** One neuron scaled alone. */
 export interface NeuronIntegrated extends Neuron {
+  /** Token id. */
+  readonly target: number;
+  /** The target's probability, nothing scaled. */
+  readonly p: number;
   readonly ig: number;
   /** What of it may be rounding. */
   readonly noise: number;
@@ -215,15 +267,19 @@ export interface NeuronIntegrated extends Neuron {
   readonly zero: number;
 }
 
-type Setup = Awaited<ReturnType<typeof prepare>>;
+type Setup = ReturnType<typeof prepare>;
+/** With the target found. */
+type Known = Setup & { readonly target: number };
 
-async function prepare(model: LanguageModel, probe: Probe, options: IntegratedOptions) {
+function prepare(door: string, model: LanguageModel, probe: Probe, options: IntegratedOptions) {
+  const { target, other } = options;
   const { steps = 20, endpoints = 'right', of = 'prob', engine = 'auto', rowsPerPass, onProgress } = options;
   const { replay = true } = options;
   const points = pathPoints(steps, endpoints);
   const at = neuronPosition(probe, options.neuronPosition);
-  const target = await targetOrArgmax(model, probe, options.target);
-  return { model, probe, at, target, of, points, rowsPerPass, replay, engine, onProgress };
+  checkOther(door, of, other);
+  for (const id of [target, other]) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
+  return { model, probe, at, target, other, of, points, rowsPerPass, replay, engine, onProgress };
 }
 
 /** Rows of one full pass. */
@@ -237,12 +293,12 @@ interface Scaled {
 
 /** Gradients at the site of one layer, of what {@link differentiated} says, and the target's values, of each row. */
 async function scaledRows(
-  setup: Setup,
+  setup: Known,
   hook: string,
   rows: readonly Scaled[],
   read: (gradient: Tensor) => Tensor,
 ): Promise<{ gradients: Float32Array; values: Record<Quantity, number>[] }> {
-  const { model, probe, at, target, of } = setup;
+  const { model, probe, at, target, other, of } = setup;
   const { width, vocabulary } = model.sizes;
   const length = probe.ids.length;
   // Functions cannot be sent to other processes; a patch of every neuron says the same, at more length.
@@ -269,7 +325,7 @@ async function scaledRows(
         }),
     grad: {
       at: [hook],
-      of: { of: differentiated(of), target: repeat(target), position: repeat(probe.position) },
+      of: { ...objectiveOf(of, repeat({ target, other })), position: repeat(probe.position) },
     },
     logits: repeat(probe.position),
   });
@@ -279,7 +335,7 @@ async function scaledRows(
     return {
       gradients,
       values: rows.map((_, row) =>
-        targetValues(logits.subarray(row * vocabulary, (row + 1) * vocabulary), target),
+        measuredValues(logits.subarray(row * vocabulary, (row + 1) * vocabulary), { target, other }),
       ),
     };
   } finally {
@@ -287,6 +343,77 @@ async function scaledRows(
   }
 }
 
+/** A setup a prompt. */
+function prepareMany(
+  door: string,
+  model: LanguageModel,
+  probes: readonly Probe[],
+  { target, other, neuronPosition, ...shared }: ManyIntegratedOptions,
+): Setup[] {
+  for (const probe of probes) checkProbe(door, model, probe);
+  const each = eachOf(door, probes);
+  const [targets, others] = [each('targets', target), each('others', other)];
+  const positions = each('positions', neuronPosition);
+  return probes.map((probe, i) => {
+    const own = { target: targets[i], other: others[i], neuronPosition: positions[i] };
+    return prepare(door, model, probe, { ...shared, ...own });
+  });
+}
+
+/** Prompts whose rows can ride together do, the others one by one. */
+async function ofAll<Result>(
+  setups: readonly Setup[],
+  rows: (model: SuffixModel, some: readonly Setup[], told: Told) => Promise<Result[]>,
+  passes: (setup: Setup, told: Told) => Promise<Result>,
+): Promise<Result[]> {
+  const found = new Array<Result>(setups.length);
+  let before = 0;
+  const told =
+    (count: number): Told =>
+    (done, all) =>
+      setups[0]!.onProgress?.(before * all + done * count, setups.length * all);
+  const riding = new Map<SuffixModel, number[]>();
+  for (const [i, setup] of setups.entries()) {
+    const { model, probe, at } = setup;
+    if (setup.engine === 'auto' && beginsRows(model, probe, at)) {
+      riding.set(model, [...(riding.get(model) ?? []), i]);
+      continue;
+    }
+    found[i] = await passes(setup, told(1));
+    before++;
+  }
+  for (const [model, some] of riding)
+    for (const group of rideTogether(
+      model,
+      some.map((i) => setups[i]!),
+    )) {
+      const own = group.map((k) => some[k]!);
+      const results = await rows(
+        model,
+        own.map((i) => setups[i]!),
+        told(own.length),
+      );
+      for (const [k, i] of own.entries()) found[i] = results[k]!;
+      before += own.length;
+    }
+  return found;
+}
+
+/** Told how much of one prompt's share, or of each of a group's, is done. */
+type Told = (done: number, all: number) => void;
+
+const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
+
+/**
+ * The same of many prompts, the rows of as many as can ride together in the same passes: those of causal models whose neurons are at the
+ * last token, whatever their lengths, and prompts of one length. The same bits as one by one.
+ * @throws UserError as for one, and where targets or positions are not one a prompt.
+ */
+export function integrateLayers(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  options?: ManyLayerOptions,
+): Promise<LayerIntegrated[][]>;
 /**
  * Integrated gradients of whole layers (Dai et al.): all neurons of a layer at the position go from 0 to A together.
  * @throws UserError for an option or value that there is not, as {@link neuronGradients}.
@@ -302,33 +429,46 @@ async function scaledRows(
  * model.device.destroy();
  * ```
  */
-export async function integrateLayers(
+export function integrateLayers(
   model: LanguageModel,
   probe: Probe,
-  options: LayerOptions = {},
-): Promise<LayerIntegrated[]> {
-  checkOptions('integrateLayers', layerOptions, options);
-  checkProbe('integrateLayers', model, probe);
-  const setup = await prepare(model, probe, options);
-  const site = resolveSite(options.site ?? 'paper', model);
-  const layers = options.layers ?? Array.from({ length: model.sizes.layers }, (_, layer) => layer);
+  options?: LayerOptions,
+): Promise<LayerIntegrated[]>;
+export async function integrateLayers(
+  model: LanguageModel,
+  probes: Probe | readonly Probe[],
+  options: LayerOptions | ManyLayerOptions = {},
+): Promise<LayerIntegrated[] | LayerIntegrated[][]> {
+  const many = isMany(probes);
+  if (many) checkOptions('integrateLayers', manyLayerOptions, options);
+  else checkOptions('integrateLayers', layerOptions, options as LayerOptions);
+  const { site: named = 'paper', layers: asked, ...shared } = options;
+  const setups = prepareMany('integrateLayers', model, many ? probes : [probes], shared);
+  const site = resolveSite(named, model);
+  const layers = asked ?? Array.from({ length: model.sizes.layers }, (_, layer) => layer);
   for (const layer of layers) checkNeuron({ layer, index: 0, site }, model);
-  return setup.engine === 'auto' && beginsRows(model, probe, setup.at)
-    ? layersFromRows(model, setup, site, layers)
-    : layersFromPasses(setup, site, layers);
+  const found = await ofAll(
+    setups,
+    (whole, some, told) => layersFromRows(whole, some, site, layers, told),
+    (setup, told) => layersFromPasses(setup, site, layers, told),
+  );
+  return many ? found : found[0]!;
 }
 
 async function layersFromPasses(
   setup: Setup,
   site: Site,
   layers: readonly number[],
+  told: Told,
 ): Promise<LayerIntegrated[]> {
   const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
   const feedForward = feedForwardOf(model.description);
   const hooks = layers.map((layer) => siteHook(layer, site));
-  const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
-  const spread = setup.of === 'logit' ? 0 : base.spread;
+  const base = await probeMeasure(model, probe, at, hooksOf(model, hooks), setup.of, setup);
+  const known = { ...setup, target: base.token };
+  const of = quantityOf(setup.of);
+  const spread = of === 'logit' ? 0 : base.spread;
   // The point 0 rides along without weight, for completeness.
   const path = [...points, { alpha: 0, weight: 0 }];
   const found: LayerIntegrated[] = [];
@@ -341,7 +481,7 @@ async function layersFromPasses(
     for (let start = 0; start < path.length; start += rowsPerPass) {
       const part = path.slice(start, start + rowsPerPass);
       const rows = part.map(({ alpha }) => ({ index: null, alpha }));
-      const { gradients, values } = await scaledRows(setup, hook, rows, (gradient) =>
+      const { gradients, values } = await scaledRows(known, hook, rows, (gradient) =>
         gatherRows(
           reshape(gradient, [gradient.size / width, width]),
           part.map((_, row) => row * probe.ids.length + at),
@@ -357,11 +497,11 @@ async function layersFromPasses(
           noise[i]! += Math.abs(share) * rounding[i]!;
         }
       }
-      if (start + part.length === path.length) zero = values.at(-1)![setup.of];
+      if (start + part.length === path.length) zero = values.at(-1)![of];
     }
     scaleByActivation(model, activation, ig, noise);
-    found.push(layerResult(layer, ig, noise, base.target[setup.of] - zero));
-    setup.onProgress?.(done + 1, layers.length);
+    found.push(layerResult(layer, base, ig, noise, base.target[of] - zero));
+    told(done + 1, layers.length);
   }
   return found;
 }
@@ -382,17 +522,30 @@ function scaleByActivation(
 
 const layerResult = (
   layer: number,
+  { token, target }: Pick<ProbedHooks, 'token' | 'target'>,
   ig: Float64Array,
   noise: Float64Array,
   change: number,
 ): LayerIntegrated => ({
   layer,
+  target: token,
+  p: target.prob,
   ig,
   noise,
   sum: ig.reduce((a, b) => a + b, 0),
   change,
 });
 
+/**
+ * The same of many prompts, all of the same neurons, or a list of lists, one a prompt; see {@link integrateLayers}.
+ * @throws UserError as for one, and where targets, positions or lists of neurons are not one a prompt.
+ */
+export function integrateNeurons(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  neurons: readonly NeuronOrName[] | readonly (readonly NeuronOrName[])[],
+  options?: ManyIntegratedOptions,
+): Promise<NeuronIntegrated[][]>;
 /**
  * Integrated gradients of single neurons (or their names): each goes from 0 to A alone.
  * @throws UserError for an option or value that there is not, as {@link neuronGradients}.
@@ -408,26 +561,55 @@ const layerResult = (
  * model.device.destroy();
  * ```
  */
-export async function integrateNeurons(
+export function integrateNeurons(
   model: LanguageModel,
   probe: Probe,
   neurons: readonly NeuronOrName[],
-  options: IntegratedOptions = {},
-): Promise<NeuronIntegrated[]> {
-  checkOptions('integrateNeurons', integratedOptions, options);
-  checkProbe('integrateNeurons', model, probe);
-  const named = neuronsOf('integrateNeurons', neurons, model);
-  const setup = await prepare(model, probe, options);
-  return setup.engine === 'auto' && beginsRows(model, probe, setup.at)
-    ? neuronsFromRows(model, setup, named)
-    : neuronsFromPasses(setup, named);
+  options?: IntegratedOptions,
+): Promise<NeuronIntegrated[]>;
+export async function integrateNeurons(
+  model: LanguageModel,
+  probes: Probe | readonly Probe[],
+  neurons: readonly NeuronOrName[] | readonly (readonly NeuronOrName[])[],
+  options: IntegratedOptions | ManyIntegratedOptions = {},
+): Promise<NeuronIntegrated[] | NeuronIntegrated[][]> {
+  const many = isMany(probes);
+  if (many) checkOptions('integrateNeurons', manyIntegratedOptions, options);
+  else checkOptions('integrateNeurons', integratedOptions, options as IntegratedOptions);
+  const all = many ? probes : [probes];
+  const setups = prepareMany('integrateNeurons', model, all, options);
+  const lists: readonly (readonly NeuronOrName[])[] =
+    many && isListOfLists(neurons)
+      ? eachOf('integrateNeurons', all)('lists of neurons', neurons)
+      : all.map(() => neurons as readonly NeuronOrName[]);
+  const named = new Map(
+    setups.map((setup, i) => [setup, neuronsOf('integrateNeurons', lists[i]!, model)] as const),
+  );
+  const found = await ofAll(
+    setups,
+    (whole, some, told) =>
+      neuronsFromRows(
+        whole,
+        some,
+        some.map((setup) => named.get(setup)!),
+        told,
+      ),
+    (setup, told) => neuronsFromPasses(setup, named.get(setup)!, told),
+  );
+  return many ? found : found[0]!;
 }
 
-async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Promise<NeuronIntegrated[]> {
+async function neuronsFromPasses(
+  setup: Setup,
+  neurons: readonly Neuron[],
+  told: Told,
+): Promise<NeuronIntegrated[]> {
   const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
   const hooks = [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))];
-  const base = await probeHooks(model, probe, at, hooks, setup.of, setup.target);
+  const base = await probeMeasure(model, probe, at, hooksOf(model, hooks), setup.of, setup);
+  const known = { ...setup, target: base.token };
+  const of = quantityOf(setup.of);
   const sums = neurons.map(() => 0);
   const shares = neurons.map(() => 0);
   const steepest = neurons.map(() => 0);
@@ -441,7 +623,7 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
     );
     for (let start = 0; start < jobs.length; start += rowsPerPass) {
       const part = jobs.slice(start, start + rowsPerPass);
-      const { gradients, values } = await scaledRows(setup, hook, part, (gradient) =>
+      const { gradients, values } = await scaledRows(known, hook, part, (gradient) =>
         gatherRows(
           gradient,
           part.map(({ index }, row) => (row * probe.ids.length + at) * width + index),
@@ -452,10 +634,10 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
         sums[n]! += share * gradients[row]!;
         shares[n]! += Math.abs(share);
         steepest[n] = Math.max(steepest[n]!, Math.abs(gradients[row]!));
-        if (k === points.length) zeros[n] = values[row]![setup.of];
+        if (k === points.length) zeros[n] = values[row]![of];
       }
       done += part.length;
-      setup.onProgress?.(done, neurons.length * (points.length + 1));
+      told(done, neurons.length * (points.length + 1));
     }
   }
   const plainFactor = gradientFactor(setup.of, base.target);
@@ -465,6 +647,8 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
     const a = activation[neuron.index]!;
     return {
       ...neuron,
+      target: base.token,
+      p: base.target.prob,
       ig: a * sums[n]!,
       noise: neuronNoise(setup, activation, a, {
         mean: sums[n]!,
@@ -473,7 +657,7 @@ async function neuronsFromPasses(setup: Setup, neurons: readonly Neuron[]): Prom
         plain: plainFactor === 0 ? 0 : base.noise.get(hook)![neuron.index]! / plainFactor,
         spread: base.spread,
       }),
-      change: base.target[setup.of] - zeros[n]!,
+      change: base.target[of] - zeros[n]!,
       zero: zeros[n]!,
     };
   });
@@ -495,7 +679,7 @@ function neuronNoise(
     readonly spread: number;
   },
 ): number {
-  const steep = cotangentRounding(model, of === 'logit' ? 0 : way.spread) * way.steepest;
+  const steep = cotangentRounding(model, quantityOf(of) === 'logit' ? 0 : way.spread) * way.steepest;
   return (
     Math.abs(a) * way.share * (way.plain + steep) + activationNoise(model, activation) * Math.abs(way.mean)
   );
@@ -518,142 +702,236 @@ function rowPoints(points: readonly PathPoint[]): { path: PathPoint[]; plain: nu
  */
 async function layersFromRows(
   model: SuffixModel,
-  setup: Setup,
+  setups: readonly Setup[],
   site: Site,
   layers: readonly number[],
-): Promise<LayerIntegrated[]> {
-  const { target, of, at } = setup;
-  const { device } = model;
-  const { width } = model.sizes;
-  const { path, plain } = rowPoints(setup.points);
+  told: Told,
+): Promise<LayerIntegrated[][]> {
+  const [{ of: measure, points, rowsPerPass, replay }] = setups as [Setup];
+  const { path, plain } = rowPoints(points);
   const { sites } = model;
   const feedForward = feedForwardOf(model.description);
-  const beside = besideSite(feedForward, site);
-  using suffix = Suffix.open(model, setup.probe, at, {
-    target,
-    of,
+  using suffix = Suffix.open(model, setups, {
+    of: measure,
     capture: layers.flatMap((layer) => sites.map((which) => siteHook(layer, which))),
     gradients: layers.map((layer) => siteHook(layer, site)),
   });
-  const numbers = (_: number, from: number, to: number) => ({
+  const numbers = (_: number, __: number, from: number, to: number) => ({
     alpha: Float32Array.from(path.slice(from, to), ({ alpha }) => alpha),
   });
-  const begin = (layer: number, { alpha }: { readonly alpha: Tensor }): Beginning => {
+  const begin = (prompt: number, layer: number, { alpha }: { readonly alpha: Tensor }): Beginning => {
     const alphas = reshape(alpha, [-1, 1]);
-    const value = (which: Site): Tensor => suffix.at(siteHook(layer, which));
+    const value = (which: Site): Tensor => suffix.at(prompt, siteHook(layer, which));
     const output = model.outWeight(layer);
     if (site !== 'pre') {
       // (alpha - 1) W z
       const whole = linear(value('post'), output);
-      const entry = add(suffix.joint(layer), sub(mul(alphas, whole), whole));
+      const entry = add(suffix.joint(prompt, layer), sub(mul(alphas, whole), whole));
       const mark = entry.requireGrad();
       return { joint: mark, mark };
     }
     const mark = mul(alphas, value('pre')).requireGrad();
     const active = activationFunctions[feedForward.activation](mark);
     const inside = feedForward.gated ? mul(active, value('pre_linear')) : active;
-    return { joint: add(suffix.joint(layer), linear(sub(inside, value('post')), output)), mark };
+    return { joint: add(suffix.joint(prompt, layer), linear(sub(inside, value('post')), output)), mark };
   };
   const counts = Array.from({ length: model.sizes.layers }, (_, layer) =>
     layers.includes(layer) ? path.length : 0,
   );
-  const run = await suffix.run(
-    counts,
+  const targets = await Promise.all(setups.map((_, prompt) => suffix.target(prompt)));
+  const runs = await suffix.run(
+    setups.map(() => counts),
     { numbers, begin },
     {
-      ...setup,
-      onProgress: (done) => setup.onProgress?.(Math.floor(done / path.length), layers.length),
+      ...{ of: measure, rowsPerPass, replay },
+      tokens: setups.map(({ other }, i) => ({ target: targets[i]!.target, other })),
+      onProgress: (done) => told(Math.floor(done / (path.length * setups.length)), layers.length),
     },
   );
   try {
-    const { values: plainValues, spread: plainSpread } = await suffix.target(target);
-    const ownFactor = plain * gradientFactor(of, plainValues);
-    const results: LayerIntegrated[] = [];
-    const order = counts.flatMap((count, layer) => (count > 0 ? [layer] : []));
-    for (const layer of layers) {
-      const start = order.indexOf(layer) * path.length;
-      const spreads = run.spreads.slice(start, start + path.length);
-      const spread = of === 'logit' ? 0 : Math.max(plainSpread, ...spreads);
-      const shares = path.map(({ weight }, k) => weight * gradientFactor(of, run.values[start + k]!));
-      // float32 holds the shares' proportions, whatever their size.
-      const size = Math.max(...shares.map(Math.abs)) || 1;
-      const cotangents = run.gradients.get(layer)!;
-      const weights = shares.map((share) => share / size);
-      const mean = scope(() => matmul(tensor(device, weights, [1, path.length]), cotangents));
-      const meanGradient = scope(() =>
-        site === 'pre' ? slice(mean, [], []) : matmul(mean, model.outWeight(layer)),
-      );
-      const squares = scope(() => sum(square(concat([mean, cotangents], 0)), -1));
-      try {
-        const read = async (which: Site): Promise<Float32Array> =>
-          neuronsAt(await suffix.plain.run.captures.get(siteHook(layer, which))!.read(), at, width);
-        const [means, norms, own, activation, factor, gate] = await Promise.all([
-          meanGradient.read(),
-          squares.read(),
-          suffix.plain.run.gradients.get(siteHook(layer, site))!.read(),
-          read(site),
-          site === 'act' ? read('pre_linear') : site === 'pre_linear' ? read('act') : null,
-          beside ? read(beside) : undefined,
-        ]);
-        const ownHere = neuronsAt(own, at, width);
-        const ig = Float64Array.from(
-          ownHere,
-          (g, i) => ownFactor * g + size * means[i]! * (factor?.[i] ?? 1),
+    const found: LayerIntegrated[][] = [];
+    for (const [prompt, run] of runs.entries()) {
+      const way = { path, plain, order: counts.flatMap((count, layer) => (count > 0 ? [layer] : [])) };
+      const results: LayerIntegrated[] = [];
+      for (const layer of layers)
+        results.push(
+          await layerFromRun(setups[prompt]!, suffix, {
+            prompt,
+            layer,
+            site,
+            run,
+            ...way,
+            ...targets[prompt]!,
+          }),
         );
-        const factors = outputDerivatives(feedForward, site, activation, gate);
-        // Of each point the cotangent's size alone is known: its product with the output weights has the mean's proportion.
-        const typicalMean =
-          site === 'pre'
-            ? typicalGradient(means, factors)
-            : typicalGradient(
-                means,
-                means.map(() => 1),
-              );
-        const proportion = norms[0]! > 0 ? typicalMean / Math.sqrt(norms[0]!) : 0;
-        const typical = shares.reduce(
-          (total, share, k) => total + Math.abs(share) * proportion * Math.sqrt(norms[k + 1]!),
-          Math.abs(ownFactor) * typicalGradient(ownHere, factors),
-        );
-        const noise = gradientNoise(model, { gradient: ig, factor: factors, spread, typical });
-        scaleByActivation(model, activation, ig, noise);
-        const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]!;
-        results.push(layerResult(layer, ig, noise, plainValues[of] - zero[of]));
-      } finally {
-        for (const t of [mean, meanGradient, squares]) t.dispose();
-      }
+      found.push(results);
     }
-    return results;
+    return found;
   } finally {
-    for (const t of run.gradients.values()) t.dispose();
+    for (const { gradients } of runs) for (const t of gradients.values()) t.dispose();
+  }
+}
+
+/** A layer's integrated gradients, of the rows that were run for it. */
+async function layerFromRun(
+  { model, of: measure, at }: Setup,
+  suffix: Suffix,
+  about: {
+    readonly prompt: number;
+    readonly layer: number;
+    readonly site: Site;
+    readonly run: SuffixRows;
+    readonly path: readonly PathPoint[];
+    /** Weight of alpha 1. */
+    readonly plain: number;
+    /** Layers in the order of their rows. */
+    readonly order: readonly number[];
+    readonly target: number;
+    readonly values: Record<Quantity, number>;
+    readonly spread: number;
+  },
+): Promise<LayerIntegrated> {
+  const { prompt, layer, site, run, path, plain, order, values: plainValues } = about;
+  const of = quantityOf(measure);
+  const { device } = model;
+  const { width } = model.sizes;
+  const feedForward = feedForwardOf(model.description);
+  const beside = besideSite(feedForward, site);
+  const captured = suffix.plain[prompt]!.run;
+  const start = order.indexOf(layer) * path.length;
+  const spreads = run.spreads.slice(start, start + path.length);
+  const spread = of === 'logit' ? 0 : Math.max(about.spread, ...spreads);
+  const ownFactor = plain * gradientFactor(of, plainValues);
+  const shares = path.map(({ weight }, k) => weight * gradientFactor(of, run.values[start + k]!));
+  // float32 holds the shares' proportions, whatever their size.
+  const size = Math.max(...shares.map(Math.abs)) || 1;
+  const cotangents = run.gradients.get(layer)!;
+  const weights = shares.map((share) => share / size);
+  const mean = scope(() => matmul(tensor(device, weights, [1, path.length]), cotangents));
+  const meanGradient = scope(() =>
+    site === 'pre' ? slice(mean, [], []) : matmul(mean, suffix.model.outWeight(layer)),
+  );
+  const squares = scope(() => sum(square(concat([mean, cotangents], 0)), -1));
+  try {
+    const read = async (which: Site): Promise<Float32Array> =>
+      neuronsAt(await captured.captures.get(siteHook(layer, which))!.read(), at, width);
+    const [means, norms, own, activation, factor, gate] = await Promise.all([
+      meanGradient.read(),
+      squares.read(),
+      captured.gradients.get(siteHook(layer, site))!.read(),
+      read(site),
+      site === 'act' ? read('pre_linear') : site === 'pre_linear' ? read('act') : null,
+      beside ? read(beside) : undefined,
+    ]);
+    const ownHere = neuronsAt(own, at, width);
+    const ig = Float64Array.from(ownHere, (g, i) => ownFactor * g + size * means[i]! * (factor?.[i] ?? 1));
+    const factors = outputDerivatives(feedForward, site, activation, gate);
+    // Of each point the cotangent's size alone is known: its product with the output weights has the mean's proportion.
+    const typicalMean =
+      site === 'pre'
+        ? typicalGradient(means, factors)
+        : typicalGradient(
+            means,
+            means.map(() => 1),
+          );
+    const proportion = norms[0]! > 0 ? typicalMean / Math.sqrt(norms[0]!) : 0;
+    const typical = shares.reduce(
+      (total, share, k) => total + Math.abs(share) * proportion * Math.sqrt(norms[k + 1]!),
+      Math.abs(ownFactor) * typicalGradient(ownHere, factors),
+    );
+    const noise = gradientNoise(model, { gradient: ig, factor: factors, spread, typical });
+    scaleByActivation(model, activation, ig, noise);
+    const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]!;
+    const target = { token: about.target, target: plainValues };
+    return layerResult(layer, target, ig, noise, plainValues[of] - zero[of]);
+  } finally {
+    for (const t of [mean, meanGradient, squares]) t.dispose();
   }
 }
 
 /** Single neurons: one scaled value adds a column of the output weights, and its gradient is the product with that column. */
 async function neuronsFromRows(
   model: SuffixModel,
-  setup: Setup,
-  neurons: readonly Neuron[],
-): Promise<NeuronIntegrated[]> {
-  const { target, of, at } = setup;
+  setups: readonly Setup[],
+  lists: readonly (readonly Neuron[])[],
+  told: Told,
+): Promise<NeuronIntegrated[][]> {
+  const [{ of: measure, points, rowsPerPass, replay }] = setups as [Setup];
+  const { path, plain } = rowPoints(points);
   const { sites } = model;
+  const all = lists.flat();
+  using suffix = Suffix.open(model, setups, {
+    of: measure,
+    capture: [...new Set(all.map(({ layer }) => layer))].flatMap((layer) =>
+      sites.map((site) => siteHook(layer, site)),
+    ),
+    gradients: [...new Set(all.map(({ layer, site }) => siteHook(layer, site)))],
+  });
+  const ways = await Promise.all(
+    lists.map((neurons, prompt) => wayOf(setups[prompt]!, suffix, { prompt, neurons, path, plain })),
+  );
+  const numbers = (prompt: number, layer: number, from: number, to: number) =>
+    ways[prompt]!.numbers(layer, from, to);
+  const begin = (
+    prompt: number,
+    layer: number,
+    { column, scale }: RunTensors<ReturnType<typeof numbers>>,
+  ): Beginning => {
+    const change = injectNeurons(model.outWeight(layer), column, scale);
+    const mark = add(suffix.joint(prompt, layer), change).requireGrad();
+    return { joint: mark, mark };
+  };
+  const runs = await suffix.run(
+    ways.map(({ counts }) => counts),
+    { numbers, begin },
+    {
+      ...{ of: measure, rowsPerPass, replay },
+      tokens: ways.map(({ target }, i) => ({ target, other: setups[i]!.other })),
+      onProgress: (done, rows) => told(Math.floor(done / setups.length), Math.ceil(rows / setups.length)),
+    },
+  );
+  try {
+    return await Promise.all(runs.map((run, prompt) => ways[prompt]!.results(run)));
+  } finally {
+    for (const { gradients } of runs) for (const t of gradients.values()) t.dispose();
+  }
+}
+
+/** The ways of one prompt's neurons: what its rows are made of, and what they say. */
+async function wayOf(
+  setup: Setup,
+  suffix: Suffix,
+  about: {
+    readonly prompt: number;
+    readonly neurons: readonly Neuron[];
+    readonly path: readonly PathPoint[];
+    /** Weight of alpha 1. */
+    readonly plain: number;
+  },
+) {
+  const { at } = setup;
+  const { prompt, neurons, path, plain } = about;
+  const { model } = suffix;
+  const of = quantityOf(setup.of);
   const feedForward = feedForwardOf(model.description);
   const { layers, width } = model.sizes;
-  const { path, plain } = rowPoints(setup.points);
-  const used = [...new Set(neurons.map(({ layer }) => layer))];
-  using suffix = Suffix.open(model, setup.probe, at, {
-    target,
-    of,
-    capture: used.flatMap((layer) => sites.map((site) => siteHook(layer, site))),
-    gradients: [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))],
-  });
-  const readAll = async (tensors: ReadonlyMap<string, Tensor>) =>
+  const { run: captured } = suffix.plain[prompt]!;
+  const readAll = async (tensors: ReadonlyMap<string, Tensor>, names: ReadonlySet<string>) =>
     new Map(
       await Promise.all(
-        [...tensors].map(async ([name, t]) => [name, neuronsAt(await t.read(), at, width)] as const),
+        [...tensors]
+          .filter(([name]) => names.has(name))
+          .map(async ([name, t]) => [name, neuronsAt(await t.read(), at, width)] as const),
       ),
     );
-  const captures = await readAll(suffix.plain.run.captures);
-  const gradients = await readAll(suffix.plain.run.gradients);
+  const used = [...new Set(neurons.map(({ layer }) => layer))];
+  const wanted = used.flatMap((layer) => model.sites.map((site) => siteHook(layer, site)));
+  const captures = await readAll(captured.captures, new Set(wanted));
+  const gradients = await readAll(
+    captured.gradients,
+    new Set(neurons.map(({ layer, site }) => siteHook(layer, site))),
+  );
+  const { target, values: whole, spread } = await suffix.target(prompt);
   const plainValues = neurons.map(({ layer, index, site }) => {
     const one = (which: Site): number | undefined => captures.get(siteHook(layer, which))?.[index];
     return {
@@ -671,10 +949,8 @@ async function neuronsFromRows(
     (_, layer) => jobs.filter(({ n }) => neurons[n]!.layer === layer).length,
   );
   const first = counts.map((_, layer) => counts.slice(0, layer).reduce((a, b) => a + b, 0));
-  const jobsOf = (layer: number, from: number, to: number) =>
-    jobs.slice(first[layer]! + from, first[layer]! + to);
   const numbers = (layer: number, from: number, to: number) => {
-    const some = jobsOf(layer, from, to);
+    const some = jobs.slice(first[layer]! + from, first[layer]! + to);
     return {
       column: Uint32Array.from(some, ({ n }) => neurons[n]!.index),
       scale: Float32Array.from(some, ({ n, alpha }) => {
@@ -683,13 +959,7 @@ async function neuronsFromRows(
       }),
     };
   };
-  const begin = (layer: number, { column, scale }: RunTensors<ReturnType<typeof numbers>>): Beginning => {
-    const change = injectNeurons(model.outWeight(layer), column, scale);
-    const mark = add(suffix.joint(layer), change).requireGrad();
-    return { joint: mark, mark };
-  };
-  const run = await suffix.run(counts, { numbers, begin }, setup);
-  try {
+  const results = async (run: SuffixRows): Promise<NeuronIntegrated[]> => {
     const alongColumn = new Map<number, Float32Array>();
     for (const [layer, gradient] of run.gradients) {
       using products = scope(() => {
@@ -699,7 +969,6 @@ async function neuronsFromRows(
       });
       alongColumn.set(layer, await products.read());
     }
-    const { values: whole, spread } = await suffix.target(target);
     const noises = new Map(
       [...gradients].map(([hook, gradient]) => {
         const { layer, site } = siteOfHook(hook);
@@ -713,7 +982,7 @@ async function neuronsFromRows(
         return [hook, gradientNoise(model, { gradient, factor, spread: of === 'logit' ? 0 : spread })];
       }),
     );
-    const results: NeuronIntegrated[] = [];
+    const found: NeuronIntegrated[] = [];
     for (const [place, n] of order.entries()) {
       const neuron = neurons[n]!;
       const { activation, gradient, pre, up } = plainValues[n]!;
@@ -736,10 +1005,10 @@ async function neuronsFromRows(
       const way = { mean, share, steepest, plain: noises.get(hook)![neuron.index]!, spread: widest };
       const noise = neuronNoise(setup, captures.get(hook)!, activation, way);
       const zero = run.values[start + path.findIndex(({ alpha }) => alpha === 0)]![of];
-      results[n] = { ...neuron, ig: activation * mean, noise, change: whole[of] - zero, zero };
+      const change = whole[of] - zero;
+      found[n] = { ...neuron, target, p: whole.prob, ig: activation * mean, noise, change, zero };
     }
-    return results;
-  } finally {
-    for (const t of run.gradients.values()) t.dispose();
-  }
+    return found;
+  };
+  return { target, counts, numbers, results };
 }

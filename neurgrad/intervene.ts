@@ -32,10 +32,10 @@ import {
 import { checkShift } from './grid.ts';
 import { checkLengths } from './lists.ts';
 import { formatNeuron, type Neuron, type NeuronOrName, neuronsOf, siteHook } from './neuron.ts';
+import { recordedPrompts } from './openedPrompts.ts';
 import { openPoints, POINT_ENGINES, type PointEngine, pointEngine } from './points.ts';
 import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
 import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
-import { roundingOf } from './rounding.ts';
 
 /** Neurons to shift together. */
 export interface NeuronSet {
@@ -184,13 +184,11 @@ export async function intervene(
   const record = given ?? own!;
   const base = record.hooks(names, of);
   const { target } = record;
-  const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
   const naive =
     options.rowsPerPass ??
     rowsThatFit(model.description, { tokens: probe.ids.length, keys: probe.ids.length, ...PASS });
-  const bundle = differences ? record.bundle : null;
-  const place = { probe, at, target, bundle, plain: base.target, rounding };
-  using source = await openPoints(model, engine, place, { asked: options.rowsPerPass, naive });
+  using opened = recordedPrompts(record, names, of, engine);
+  using source = await openPoints(model, engine, opened, { asked: options.rowsPerPass, naive });
   const found = await source.runSets(
     checked.map(({ neurons, shifts }) =>
       neurons.map((neuron, i) => {

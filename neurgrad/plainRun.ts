@@ -18,8 +18,8 @@ import {
 import { checkInput } from '../models/run.ts';
 import { runsLastAsync } from '../models/stream.ts';
 import { Transformer } from '../models/transformer.ts';
-import { conventionFields } from './conventions.ts';
-import { checkProbe, differentiated, type Probe, probeRows } from './predict.ts';
+import { conventionFields, type Measure } from './conventions.ts';
+import { checkProbe, objectiveOf, type Probe, probeRows, type Tokens } from './predict.ts';
 import {
   hooksOf,
   neuronsAt,
@@ -47,8 +47,8 @@ type Asked = Pick<RunOptions, 'capture'> & {
 
 /** The same where the last token runs alone: there is one position a row. */
 function ofLast({ grad, ...others }: Asked) {
-  const { of, target } = grad.of;
-  return { ...others, grad: { at: grad.at, of: { of, target } } };
+  const { position: _, ...of } = grad.of;
+  return { ...others, grad: { at: grad.at, of } };
 }
 
 /**
@@ -132,14 +132,14 @@ export async function runHooks(
   probe: Probe,
   at: number,
   hooks: ProbeHooks,
-  of: Quantity,
-  target: number,
+  of: Measure,
+  tokens: Tokens,
   prefix: Prefix | null = null,
 ): Promise<ReadHooks> {
   const { position } = probe;
   const options = {
     capture: hooks.captured,
-    grad: { at: hooks.names, of: { of: differentiated(of), target: [target], position: [position] } },
+    grad: { at: hooks.names, of: { ...objectiveOf(of, [tokens]), position: [position] } },
   };
   const plain = model instanceof Transformer ? plainRun(model, probe, at, options, prefix) : null;
   using run =
@@ -167,6 +167,17 @@ export async function probeHooks(
   checkValue('probeHooks', 'of', conventionFields.of, of);
   checkProbe('probeHooks', model, probe);
   checkValue('probeHooks', 'names', nameList, names);
-  const hooks = hooksOf(model, names, activations);
-  return probedHooks(model, hooks, of, target, await runHooks(model, probe, at, hooks, of, target));
+  return probeMeasure(model, probe, at, hooksOf(model, names, activations), of, { target });
+}
+
+/** The same of any measure, checked already. */
+export async function probeMeasure(
+  model: LanguageModel,
+  probe: Probe,
+  at: number,
+  hooks: ProbeHooks,
+  of: Measure,
+  tokens: Tokens,
+): Promise<ProbedHooks> {
+  return probedHooks(model, hooks, of, tokens, await runHooks(model, probe, at, hooks, of, tokens));
 }

@@ -6,9 +6,15 @@ import { UserError } from '../engine/errors.ts';
 import { checkValue, instance, like, list, nearest, show, whole } from '../engine/options.ts';
 import { checkLogits } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
-import { type LanguageModel, type ModelInput, type Quantity, runModel } from '../models/model.ts';
+import {
+  type LanguageModel,
+  type ModelInput,
+  type Objective,
+  type Quantity,
+  runModel,
+} from '../models/model.ts';
 import { Transformer } from '../models/transformer.ts';
-import { conventionFields } from './conventions.ts';
+import { type Measure, measureFields } from './conventions.ts';
 import { checkNumber, MODEL } from './lists.ts';
 
 /** Token ids and the one position that is read and patched (SPEC 1). */
@@ -105,12 +111,6 @@ export function targetValues(logits: Float32Array, target: number): Record<Quant
   return valuesOf(logits, target);
 }
 
-/** As {@link targetValues}, and NaN where a logit is none: one shift of many must not take the others with it. */
-export function targetValuesOrNaN(logits: Float32Array, target: number): Record<Quantity, number> {
-  if (logits.every(Number.isFinite)) return valuesOf(logits, target);
-  return { prob: Number.NaN, logprob: Number.NaN, logit: Number.NaN };
-}
-
 function valuesOf(logits: Float32Array, target: number): Record<Quantity, number> {
   // Of the others alone: 1 - p keeps its digits however near to 1 p is.
   let top = Number.NEGATIVE_INFINITY;
@@ -123,17 +123,67 @@ function valuesOf(logits: Float32Array, target: number): Record<Quantity, number
   return { prob: Math.exp(logprob), logprob, logit };
 }
 
-/** What a quantity's gradient is taken of on the device: of p and log p by their log odds, which float32 holds whatever p is. */
-export function differentiated(of: Quantity): 'logodds' | 'logit' {
-  checkValue('differentiated', 'of', conventionFields.of, of);
-  return of === 'logit' ? 'logit' : 'logodds';
+/** The tokens that a measure is of. */
+export interface Tokens {
+  /** Token id; undefined for the model's argmax, of equal ones the lowest id. */
+  readonly target: number | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
+}
+
+/** The quantity under whose name a measure's values, changes and noise stand: a logit's difference from another is a logit to all that comes after. */
+export const quantityOf = (of: Measure): Quantity => (of === 'logit_diff' ? 'logit' : of);
+
+/** As {@link targetValues}; where there is another token, `logit` is the difference from that one's. */
+export function measuredValues(
+  logits: Float32Array,
+  { target, other }: Tokens & { readonly target: number },
+): Record<Quantity, number> {
+  const values = targetValues(logits, target);
+  if (other === undefined) return values;
+  checkTarget(other, logits.length);
+  return { ...values, logit: values.logit - logits[other]! };
+}
+
+/** As {@link measuredValues}, and NaN where a logit is none: one shift of many must not take the others with it. */
+export function measuredValuesOrNaN(
+  logits: Float32Array,
+  tokens: Tokens & { readonly target: number },
+): Record<Quantity, number> {
+  if (logits.every(Number.isFinite)) return measuredValues(logits, tokens);
+  return { prob: Number.NaN, logprob: Number.NaN, logit: Number.NaN };
+}
+
+/** The target asked for, or the argmax of logits [V], of equal ones the lowest id. @throws UserError where a logit is not finite. */
+export function targetOf(logits: Float32Array, asked: number | undefined): number {
+  if (asked !== undefined) return asked;
+  checkLogits(logits);
+  let best = 0;
+  for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
+  return best;
+}
+
+/** What a measure's gradient is taken of on the device: of p and log p by their log odds, which float32 holds whatever p is. */
+export function differentiated(of: Measure): 'logodds' | 'logit' | 'logit_diff' {
+  checkValue('differentiated', 'of', measureFields.of, of);
+  return of === 'logit' || of === 'logit_diff' ? of : 'logodds';
+}
+
+/** The objective of rows, each of its tokens: of all the targets are given, or of none. */
+export function objectiveOf(of: Measure, rows: readonly Tokens[]): Omit<Objective, 'position'> {
+  const open = rows.every(({ target }) => target === undefined);
+  return {
+    of: differentiated(of),
+    target: open ? 'argmax' : rows.map(({ target }) => target!),
+    ...(of === 'logit_diff' ? { other: rows.map(({ other }) => other!) } : {}),
+  };
 }
 
 /** The factor from the gradient of {@link differentiated} to the quantity's own, in float64: p (1 - p) for p, 1 - p for log p. NaN where that is NaN. */
-export function gradientFactor(of: Quantity, values: Record<Quantity, number>): number {
+export function gradientFactor(of: Measure, values: Record<Quantity, number>): number {
   const { prob, logprob } = values ?? {};
-  checkValue('gradientFactor', 'of', conventionFields.of, of);
-  if (of === 'logit') return 1;
+  checkValue('gradientFactor', 'of', measureFields.of, of);
+  if (of === 'logit' || of === 'logit_diff') return 1;
   for (const [name, value] of Object.entries({ prob, logprob })) checkNumber('gradientFactor', name, value);
   return -Math.expm1(logprob) * (of === 'prob' ? prob : 1);
 }

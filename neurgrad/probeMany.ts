@@ -9,26 +9,26 @@
 import { concat, gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
 import { callback, checkValue, like, whole } from '../engine/options.ts';
 import { rowsThatFit } from '../models/cost.ts';
-import { checkLogits } from '../models/finite.ts';
 import type { Prefix } from '../models/kvCache.ts';
-import {
-  type LanguageModel,
-  type ModelInput,
-  type Quantity,
-  type RunResult,
-  runModel,
-} from '../models/model.ts';
+import { type LanguageModel, type ModelInput, type RunResult, runModel } from '../models/model.ts';
 import { keepsKeys, prefillAll, runsLastAsync, type StreamedModel } from '../models/stream.ts';
 import { Transformer } from '../models/transformer.ts';
-import { runHooks } from './plainRun.ts';
-import { checkProbe, differentiated, type Prediction, type Probe, topPredictions } from './predict.ts';
+import type { Measure } from './conventions.ts';
+import { probeMeasure } from './plainRun.ts';
+import {
+  checkProbe,
+  objectiveOf,
+  type Prediction,
+  type Probe,
+  type Tokens,
+  topPredictions,
+} from './predict.ts';
 import { hooksOf, type ProbedHooks, type ProbeHooks, probedHooks } from './probed.ts';
 
-/** A prompt, the position of its neurons, and its target. */
-export interface ProbeJob {
+/** A prompt, the position of its neurons, and its tokens. */
+export interface ProbeJob extends Tokens {
   readonly probe: Probe;
   readonly at: number;
-  readonly target: number;
 }
 
 /** Memory that one pass may take, and its rows at most. */
@@ -39,31 +39,28 @@ export async function probeMany(
   model: LanguageModel,
   jobs: readonly ProbeJob[],
   names: readonly string[],
-  of: Quantity,
+  of: Measure,
   onProgress?: (done: number, all: number) => void,
 ): Promise<ProbedHooks[]> {
   const hooks = hooksOf(model, names);
   const found = new Array<ProbedHooks>(jobs.length);
-  const behind = keepsKeys(model) ? [...jobs.keys()].filter((i) => isLast(jobs[i]!)) : [];
-  const cached = new Set(behind);
-  const passes: { readonly rows: readonly number[]; readonly cache: boolean }[] = [
-    ...cut(model, jobs, behind, true).map((rows) => ({ rows, cache: true })),
-    ...cut(
-      model,
-      jobs,
-      [...jobs.keys()].filter((i) => !cached.has(i)),
-      false,
-    ).map((rows) => ({
-      rows,
-      cache: false,
+  // Targets of a pass are given, or found by it.
+  const kinds = new Map<string, { readonly way: Way; readonly rows: number[] }>();
+  for (const [i, job] of jobs.entries()) {
+    const way = jobs.length === 1 ? 'alone' : wayOf(model, job);
+    const kind = `${way} ${job.target === undefined}`;
+    kinds.set(kind, { way, rows: [...(kinds.get(kind)?.rows ?? []), i] });
+  }
+  const passes = [...kinds.values()].flatMap(({ way, rows }) =>
+    (way === 'alone' ? rows.map((i) => [i]) : cut(model, jobs, rows, way === 'cache')).map((some) => ({
+      rows: some,
+      way,
     })),
-  ];
+  );
   let done = 0;
-  for (const { rows, cache } of passes) {
+  for (const { rows, way } of passes) {
     const some = rows.map((i) => jobs[i]!);
-    const read = await (cache
-      ? behindCaches(model as Transformer | StreamedModel, some, hooks, of)
-      : fullRows(model, some, hooks, of));
+    const read = await PASSES[way](model, some, hooks, of);
     for (const [k, i] of rows.entries()) found[i] = read[k]!;
     done += rows.length;
     onProgress?.(done, jobs.length);
@@ -71,8 +68,31 @@ export async function probeMany(
   return found;
 }
 
-const isLast = ({ probe, at }: ProbeJob): boolean =>
-  at === probe.position && at === probe.ids.length - 1 && !probe.tokenTypeIds;
+/** How jobs ride a pass: behind caches of their other tokens, as full rows, or by themselves. */
+type Way = 'cache' | 'rows' | 'alone';
+
+function wayOf(model: LanguageModel, { probe, at }: ProbeJob): Way {
+  const last = at === probe.position && at === probe.ids.length - 1 && !probe.tokenTypeIds;
+  if (last && keepsKeys(model)) return 'cache';
+  // Where other processes keep the caches, one prompt's last token is run behind its own.
+  return last && runsLastAsync(model) ? 'alone' : 'rows';
+}
+
+const PASSES: Readonly<
+  Record<
+    Way,
+    (
+      model: LanguageModel,
+      jobs: readonly ProbeJob[],
+      hooks: ProbeHooks,
+      of: Measure,
+    ) => Promise<ProbedHooks[]>
+  >
+> = {
+  cache: (model, ...rest) => behindCaches(model as Transformer | StreamedModel, ...rest),
+  rows: fullRows,
+  alone: async (model, [job], hooks, of) => [await probeMeasure(model, job!.probe, job!.at, hooks, of, job!)],
+};
 
 /** Jobs by length, cut into passes, full ones of one length each. */
 function cut(
@@ -113,24 +133,14 @@ async function fullRows(
   model: LanguageModel,
   jobs: readonly ProbeJob[],
   hooks: ProbeHooks,
-  of: Quantity,
+  of: Measure,
 ): Promise<ProbedHooks[]> {
-  // Where other processes keep the caches, one prompt's last token is run behind its own.
-  if (runsLastAsync(model) && !keepsKeys(model)) {
-    const found: ProbedHooks[] = [];
-    for (const { probe, at, target } of jobs) {
-      const read = await runHooks(model, probe, at, hooks, of, target);
-      found.push(probedHooks(model, hooks, of, target, read));
-    }
-    return found;
-  }
   const input = rowsOf(jobs);
   const position = jobs.map(({ probe }) => probe.position);
   const here = jobs.every(({ probe, at }) => probe.position === at);
-  const target = jobs.map((job) => job.target);
   using run = await runModel(model, input, {
     capture: hooks.captured,
-    grad: { at: hooks.names, of: { of: differentiated(of), target, position } },
+    grad: { at: hooks.names, of: { ...objectiveOf(of, jobs), position } },
     logits: position,
     lastLayer: model instanceof Transformer && !model.causal && here ? 'read' : 'all',
   });
@@ -141,7 +151,7 @@ async function behindCaches(
   model: Transformer | StreamedModel,
   jobs: readonly ProbeJob[],
   hooks: ProbeHooks,
-  of: Quantity,
+  of: Measure,
 ): Promise<ProbedHooks[]> {
   // Targets of one prompt are rows behind one cache.
   const byPrompt = new Map<Probe, ProbeJob[]>();
@@ -159,7 +169,7 @@ async function behindCaches(
     const rows = prompts.flatMap(([, own]) => own);
     const options = {
       capture: hooks.captured,
-      grad: { at: hooks.names, of: { of: differentiated(of), target: rows.map(({ target }) => target) } },
+      grad: { at: hooks.names, of: objectiveOf(of, rows) },
     };
     using run = await (model instanceof Transformer
       ? model.runRows(groups, options)
@@ -178,7 +188,7 @@ async function readRows(
   run: RunResult,
   jobs: readonly ProbeJob[],
   hooks: ProbeHooks,
-  of: Quantity,
+  of: Measure,
 ): Promise<ProbedHooks[]> {
   const { width, vocabulary } = model.sizes;
   const rows = jobs.length;
@@ -212,33 +222,13 @@ async function readRows(
         return [name, values.slice(from, from + width)];
       }),
     );
-  return jobs.map(({ target }, row) =>
-    probedHooks(model, hooks, of, target, {
+  return jobs.map((job, row) =>
+    probedHooks(model, hooks, of, job, {
       logits: logits.subarray(row * vocabulary, (row + 1) * vocabulary),
       activation: rowOf(hooks.captured, activation, row),
       gradient: rowOf(hooks.names, gradient, row),
     }),
   );
-}
-
-/** Logits [V] of each prompt at the position read, told row by row. */
-async function logitsOf(
-  model: LanguageModel,
-  probes: readonly Probe[],
-  read: (i: number, logits: Float32Array) => void,
-  onProgress?: (done: number, all: number) => void,
-): Promise<void> {
-  const jobs = probes.map((probe) => ({ probe }));
-  const { vocabulary } = model.sizes;
-  let done = 0;
-  for (const rows of cut(model, jobs, [...jobs.keys()], false, false)) {
-    const some = rows.map((i) => jobs[i]!);
-    using run = await runModel(model, rowsOf(some), { logits: some.map(({ probe }) => probe.position) });
-    const logits = await run.logits.read();
-    for (const [k, i] of rows.entries()) read(i, logits.subarray(k * vocabulary, (k + 1) * vocabulary));
-    done += rows.length;
-    onProgress?.(done, probes.length);
-  }
 }
 
 /**
@@ -265,25 +255,17 @@ export async function predictMany(
   checkValue('predictMany', 'top', whole(1), top);
   if (onProgress !== undefined) checkValue('predictMany', 'onProgress', callback(), onProgress);
   const found = new Array<Prediction[]>(probes.length);
-  await logitsOf(
-    model,
-    probes,
-    (i, logits) => {
-      found[i] = topPredictions(logits, top);
-    },
-    onProgress,
-  );
-  return found;
-}
-
-/** Each prompt's argmax, of equal ones the lower id. @throws UserError where a logit is not finite. */
-export async function answersOf(model: LanguageModel, probes: readonly Probe[]): Promise<number[]> {
-  const found = new Array<number>(probes.length);
-  await logitsOf(model, probes, (i, logits) => {
-    checkLogits(logits);
-    let best = 0;
-    for (let id = 1; id < logits.length; id++) if (logits[id]! > logits[best]!) best = id;
-    found[i] = best;
-  });
+  const jobs = probes.map((probe) => ({ probe }));
+  const { vocabulary } = model.sizes;
+  let done = 0;
+  for (const rows of cut(model, jobs, [...jobs.keys()], false, false)) {
+    const some = rows.map((i) => jobs[i]!);
+    using run = await runModel(model, rowsOf(some), { logits: some.map(({ probe }) => probe.position) });
+    const logits = await run.logits.read();
+    for (const [k, i] of rows.entries())
+      found[i] = topPredictions(logits.subarray(k * vocabulary, (k + 1) * vocabulary), top);
+    done += rows.length;
+    onProgress?.(done, probes.length);
+  }
   return found;
 }

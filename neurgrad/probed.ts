@@ -6,9 +6,10 @@
 import { feedForwardOf } from '../models/description.ts';
 import { checkFinite } from '../models/finite.ts';
 import type { LanguageModel, Quantity, Site } from '../models/model.ts';
+import type { Measure } from './conventions.ts';
 import { besideSite, outputDerivatives } from './difference/injection.ts';
 import { siteHook, siteOfHook } from './neuron.ts';
-import { gradientFactor, targetValues } from './predict.ts';
+import { gradientFactor, quantityOf, type Tokens, targetOf, targetValues } from './predict.ts';
 import { gradientNoise, spreadOf } from './rounding.ts';
 
 /** Activations, gradients and their noise [width] at the neurons' position for each hook name, and the target's values. */
@@ -19,6 +20,12 @@ export interface ProbedHooks {
   readonly beside: ReadonlyMap<string, Float32Array>;
   /** What of each gradient may be rounding. */
   readonly noise: ReadonlyMap<string, Float64Array>;
+  /** The target's id. */
+  readonly token: number;
+  /** Its own values, and those of the other token where there is one. */
+  readonly own: Record<Quantity, number>;
+  readonly other: Record<Quantity, number> | null;
+  /** The target's values; its `logit` less the other token's, where there is one. */
   readonly target: Record<Quantity, number>;
   /** Standard deviation of the logits where the target is read. */
   readonly spread: number;
@@ -61,11 +68,14 @@ export interface ReadHooks {
 export function probedHooks(
   model: LanguageModel,
   { names, captured, known }: ProbeHooks,
-  of: Quantity,
-  target: number,
+  of: Measure,
+  { target: asked, other }: Tokens,
   { logits, activation, gradient: device }: ReadHooks,
 ): ProbedHooks {
-  const values = targetValues(logits, target);
+  const token = targetOf(logits, asked);
+  const own = targetValues(logits, token);
+  const against = other === undefined ? null : targetValues(logits, other);
+  const values = against ? { ...own, logit: own.logit - against.logit } : own;
   for (const name of captured) checkFinite(activation.get(name)!, `the activations of ${name}`, 'neuron');
   for (const name of names) checkFinite(device.get(name)!, `the gradients at ${name}`, 'neuron');
   const factor = gradientFactor(of, values);
@@ -79,7 +89,7 @@ export function probedHooks(
       const about = {
         gradient: gradient.get(name)!,
         factor: outputDerivatives(feedForward, site, own, other),
-        spread: of === 'logit' ? 0 : spread,
+        spread: quantityOf(of) === 'logit' ? 0 : spread,
       };
       return [name, gradientNoise(model, about)];
     }),
@@ -87,7 +97,7 @@ export function probedHooks(
   const beside = new Map(
     known.flatMap(({ name, beside }) => (beside ? [[name, activation.get(beside)!] as const] : [])),
   );
-  return { activation, gradient, beside, noise, target: values, spread };
+  return { activation, gradient, beside, noise, token, own, other: against, target: values, spread };
 }
 
 /** One token's values [width] of all tokens', or of that token's alone. */

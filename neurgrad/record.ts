@@ -6,42 +6,47 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import type { Tensor } from '../engine/index.ts';
 import { checkOptions, checkValue, instance, list, one, optionsSchema, whole } from '../engine/options.ts';
-import type { LanguageModel, Quantity, Site } from '../models/model.ts';
-import { conventionFields } from './conventions.ts';
-import { type Bundle, carriesDifferences, keepRun, openBundle } from './difference/bundle.ts';
+import type { LanguageModel, Site } from '../models/model.ts';
+import { checkOther, type Target } from './answers.ts';
+import { type Measure, measureFields } from './conventions.ts';
+import { type Bundle, carriesDifferences } from './difference/bundle.ts';
+import { keepPrompts } from './keptPrompts.ts';
 import { resolveSite, SITES, siteHook } from './neuron.ts';
-import { plainPrefix, readHooks, runHooks } from './plainRun.ts';
+import { runHooks } from './plainRun.ts';
 import {
   checkProbe,
   checkTarget,
   differentiated,
   neuronPosition,
   type Probe,
-  targetOrArgmax,
+  type Tokens,
+  targetOf,
   tokenField,
 } from './predict.ts';
-import { hooksOf, type ProbedHooks, probedHooks } from './probed.ts';
+import { hooksOf, type ProbedHooks, probedHooks, type ReadHooks } from './probed.ts';
 
 /** What a record is of. */
 export interface RecordOptions {
   /** Token id; default the model's argmax. */
   readonly target?: number | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Token whose neurons are read and shifted; default the probe position. */
   readonly neuronPosition?: number | undefined;
   /** Sites whose gradients are wanted; default those that the model has. */
   readonly sites?: readonly (Site | 'paper')[];
-  /** Default `prob`, which serves `logprob` too; `logit` has a backward of its own. */
-  readonly of?: Quantity;
+  /** Default `prob`, which serves `logprob` too; `logit` and `logit_diff` have a backward of their own. */
+  readonly of?: Measure;
 }
 
 /** {@link RecordOptions} */
 export const recordOptions = optionsSchema<RecordOptions>({
   target: tokenField,
+  other: tokenField,
   neuronPosition: whole(),
   sites: list(one(SITES), 'a list of sites'),
-  of: conventionFields.of,
+  of: measureFields.of,
 });
 
 /** A prompt that was run. It holds memory of the device until it is disposed of. */
@@ -54,21 +59,23 @@ export class PromptRecord implements Disposable {
   readonly neuronPosition: number;
   /** Token id. */
   readonly target: number;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** The target's probability. */
   readonly p: number;
-  readonly #of: Quantity;
+  readonly #of: Measure;
   readonly #names: ReadonlySet<string>;
-  readonly #hooks: (of: Quantity) => ProbedHooks;
-  readonly #known = new Map<Quantity, ProbedHooks>();
+  readonly #hooks: (of: Measure) => ProbedHooks;
+  readonly #known = new Map<Measure, ProbedHooks>();
   readonly #bundle: Bundle | null;
   #open = true;
 
   /** @internal */
   constructor(
-    about: Pick<PromptRecord, 'model' | 'probe' | 'neuronPosition' | 'target'> & {
-      readonly of: Quantity;
+    about: Pick<PromptRecord, 'model' | 'probe' | 'neuronPosition' | 'target' | 'other'> & {
+      readonly of: Measure;
       readonly names: readonly string[];
-      readonly hooks: (of: Quantity) => ProbedHooks;
+      readonly hooks: (of: Measure) => ProbedHooks;
       readonly bundle: Bundle | null;
     },
   ) {
@@ -76,6 +83,7 @@ export class PromptRecord implements Disposable {
     this.probe = about.probe;
     this.neuronPosition = about.neuronPosition;
     this.target = about.target;
+    this.other = about.other;
     this.#of = about.of;
     this.#names = new Set(about.names);
     this.#hooks = about.hooks;
@@ -90,8 +98,8 @@ export class PromptRecord implements Disposable {
   }
 
   /** Activations, gradients of a quantity and their noise at hooks. @throws UserError where the record is not of them. @internal */
-  hooks(names: readonly string[], of: Quantity): ProbedHooks {
-    checkValue('hooks', 'of', conventionFields.of, of);
+  hooks(names: readonly string[], of: Measure): ProbedHooks {
+    checkValue('hooks', 'of', measureFields.of, of);
     this.checkOpen();
     if (differentiated(of) !== differentiated(this.#of))
       throw new UserError('record', `the record is of ${this.#of}; record the prompt with of: '${of}'`);
@@ -148,19 +156,21 @@ export async function recordPrompt(
 ): Promise<PromptRecord> {
   checkOptions('recordPrompt', recordOptions, options);
   checkProbe('recordPrompt', model, probe);
-  const { of = 'prob', sites = model.sites } = options;
+  const { of = 'prob', sites = model.sites, target, other } = options;
+  checkOther('recordPrompt', of, other);
   const at = neuronPosition(probe, options.neuronPosition);
   const { layers } = model.sizes;
   const names = [...new Set(sites.map((site) => resolveSite(site, model)))].flatMap((site) =>
     Array.from({ length: layers }, (_, layer) => siteHook(layer, site)),
   );
-  return openRecord(model, probe, { at, names, of, target: options.target, differences: true });
+  return openRecord(model, probe, { at, names, of, target, other, differences: true });
 }
 
 /** What a record is asked for, by functions that take one. */
 export interface AskedOfRecord {
   readonly record?: PromptRecord | undefined;
-  readonly target?: number | undefined;
+  readonly target?: Target | undefined;
+  readonly other?: number | undefined;
   readonly neuronPosition?: number | undefined;
 }
 
@@ -172,81 +182,64 @@ export function checkRecord(
   door: string,
   model: LanguageModel,
   probe: Probe,
-  { record, target, neuronPosition: at }: AskedOfRecord,
+  { record, target, other, neuronPosition: at }: AskedOfRecord,
 ): void {
   if (!record) return;
   record.checkOpen();
   const text = ({ ids, position, tokenTypeIds }: Probe): string =>
     JSON.stringify([ids, position, tokenTypeIds ?? null]);
-  const other =
+  const difference =
     record.model !== model
       ? 'another model'
       : text(record.probe) !== text(probe)
         ? 'another prompt'
-        : target !== undefined && target !== record.target
+        : target !== undefined && `${target}` !== `${record.target}`
           ? `target ${record.target}, not ${target}`
-          : at !== undefined && at !== record.neuronPosition
-            ? `neurons at position ${record.neuronPosition}, not ${at}`
-            : null;
-  if (other !== null) throw new UserError('record', `${door}: the record is of ${other}`);
+          : other !== undefined && other !== record.other
+            ? `the difference from ${record.other ?? 'no other token'}, not ${other}`
+            : at !== undefined && at !== record.neuronPosition
+              ? `neurons at position ${record.neuronPosition}, not ${at}`
+              : null;
+  if (difference !== null) throw new UserError('record', `${door}: the record is of ${difference}`);
 }
 
-/** The same for gradients at some hooks. `differences`: whether the values that they start from are kept, where the model carries them. */
+/** What a record's run is asked for. */
+export interface RecordedRun extends Tokens {
+  /** Position of the neurons. */
+  readonly at: number;
+  /** Hooks whose gradients are wanted. */
+  readonly names: readonly string[];
+  readonly of: Measure;
+  /** Whether the values that differences start from are kept, where the model carries them. */
+  readonly differences: boolean;
+}
+
+/** The same for gradients at some hooks. */
 export async function openRecord(
   model: LanguageModel,
   probe: Probe,
-  about: {
-    readonly at: number;
-    readonly names: readonly string[];
-    readonly of: Quantity;
-    readonly target: number | undefined;
-    readonly differences: boolean;
-  },
+  about: RecordedRun,
 ): Promise<PromptRecord> {
-  const { at, names, of } = about;
-  if (about.target !== undefined) checkTarget(about.target, model.sizes.vocabulary);
+  const { at, names, of, other } = about;
+  for (const id of [about.target, other]) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
   const asked = hooksOf(model, names);
   // A bundle keeps no token of a causal model after the one that is read: nothing there is heard.
   const kept = about.differences && carriesDifferences(model) && (!model.causal || at <= probe.position);
-  const record = (
-    target: number,
-    hooks: (of: Quantity) => ProbedHooks,
-    bundle: Bundle | null,
-  ): PromptRecord => new PromptRecord({ model, probe, neuronPosition: at, target, of, names, hooks, bundle });
-  if (!kept) {
-    using prefix = plainPrefix(model, probe, at);
-    const target = await targetOrArgmax(model, probe, about.target, prefix);
-    const readings = await runHooks(model, probe, at, asked, of, target, prefix);
-    return record(target, (quantity) => probedHooks(model, asked, quantity, target, readings), null);
-  }
-  const prefix = plainPrefix(model, probe, at);
-  const held: Tensor[] = [];
-  let run: ReturnType<typeof keepRun>;
-  let target: number;
+  const record = (readings: ReadHooks, bundle: Bundle | null): PromptRecord => {
+    const target = targetOf(readings.logits, about.target);
+    const hooks = (measure: Measure): ProbedHooks =>
+      probedHooks(model, asked, measure, { target, other }, readings);
+    return new PromptRecord({ model, probe, neuronPosition: at, target, other, of, names, hooks, bundle });
+  };
+  if (!kept) return record(await runHooks(model, probe, at, asked, of, about), null);
+  const read = (logits: Float32Array): number[] => [
+    targetOf(logits, about.target),
+    ...(other === undefined ? [] : [other]),
+  ];
+  const { target } = about;
+  const { readings, bundle } = await keepPrompts(model, [{ probe, at, of, target, other, read }], asked);
   try {
-    target = await targetOrArgmax(model, probe, about.target, prefix);
-    run = keepRun(
-      model,
-      { probe, at, prefix },
-      (t) => {
-        held.push(t);
-        return t;
-      },
-      {
-        capture: asked.captured,
-        grad: { at: names, of: { of: differentiated(of), target: [target], position: [probe.position] } },
-      },
-    );
-  } catch (error) {
-    for (const t of held) t.dispose();
-    prefix?.dispose();
-    throw error;
-  }
-  using plain = run.run;
-  const bundle = await openBundle(model, [{ probe, at, target, prefix }], [run]);
-  try {
-    const readings = await readHooks(model, plain, asked, at);
-    return record(target, (quantity) => probedHooks(model, asked, quantity, target, readings), bundle);
+    return record(readings[0]!, bundle);
   } catch (error) {
     bundle.dispose();
     throw error;

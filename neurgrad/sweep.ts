@@ -5,12 +5,14 @@
  * approximated. It is the measure that the faster engines of points.ts and curve/ are tested against.
  */
 
+import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
 import {
   between,
   callback,
   checkOptions,
   flag,
+  like,
   list,
   one,
   optionsSchema,
@@ -20,9 +22,19 @@ import {
 import { rowsThatFit } from '../models/cost.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
 import {
+  type Asked,
+  askedOf,
+  checkOther,
+  manyTargets,
+  type Target,
+  targetField,
+  tokensOf,
+} from './answers.ts';
+import {
   type Conventions,
-  conventionFields,
   type Direction,
+  type Measure,
+  measureFields,
   neurGrad,
   numbersOf,
   outwardSign,
@@ -34,12 +46,13 @@ import { growCurves } from './curve/sweep.ts';
 import type { Bundle } from './difference/bundle.ts';
 import type { ChangedTarget } from './difference/sweep.ts';
 import { curveSums } from './difference/wave.ts';
+import { eachOf, isListOfLists, oneOrEach } from './each.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
+import { type OpenedPrompts, openPrompts, recordedPrompts } from './openedPrompts.ts';
 import { openPoints, POINT_ENGINES, type PointEngine, type PointSource, pointEngine } from './points.ts';
-import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
-import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
-import { roundingOf } from './rounding.ts';
+import { checkProbe, neuronPosition, type Probe, quantityOf, tokenField } from './predict.ts';
+import { checkRecord, type PromptRecord, recordField } from './record.ts';
 import { type CurveFit, type FitOptions, fitCurve, fitOptions, fitSums, RANGE_SLACK } from './statistics.ts';
 
 /** Shifts but 0 from which on `auto` is `curve`: most curves of fewer are not known before half of them are run, from where on all are. */
@@ -56,16 +69,18 @@ export interface SweepOptions {
   readonly neurons: readonly NeuronOrName[];
   /** Shifts; 0 is added, order does not matter. Default the paper's -10, -9.8 … 10. */
   readonly shifts?: readonly number[];
-  /** Token id; default the model's argmax. */
-  readonly target?: number | undefined;
+  /** Token id, or those of an answer of several tokens (see {@link neuronGradients}); default the model's argmax. */
+  readonly target?: Target | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Token whose neurons are shifted; default the probe position. */
   readonly neuronPosition?: number | undefined;
   /** Default `outward`. */
   readonly direction?: Direction;
   /** Sign of NeurGrad; default `+`. */
   readonly sign?: Sign;
-  /** What the curve is of; default `prob`. */
-  readonly of?: Quantity;
+  /** What the curve is of; default `prob`. `logit_diff`: the target's logit less that of `other`. */
+  readonly of?: Measure;
   /** Slope and r; default: through the origin, |s| <= 2, s = 0 left out. */
   readonly fit?: FitOptions;
   /**
@@ -88,20 +103,57 @@ export interface SweepOptions {
   readonly onProgress?: (done: number, all: number) => void;
 }
 
-/** {@link SweepOptions} */
-export const sweepOptions = optionsSchema<SweepOptions>({
-  neurons: required(neuronList),
+/** {@link SweepOptions} of several prompts. */
+export interface ManySweepOptions
+  extends Omit<SweepOptions, 'neurons' | 'target' | 'other' | 'neuronPosition' | 'record'> {
+  /** Neurons or their names, the same ones of all prompts, or a list of lists, one a prompt. */
+  readonly neurons: readonly NeuronOrName[] | readonly (readonly NeuronOrName[])[];
+  /**
+   * One for all prompts, or a list of one a prompt, in which an answer of several tokens is a list. Several targets of a prompt: give it
+   * once for each; its neurons are shifted once for all of them.
+   */
+  readonly target?: number | undefined | readonly (Target | undefined)[];
+  /** As in {@link SweepOptions}, one for all or one a prompt. */
+  readonly other?: number | undefined | readonly (number | undefined)[];
+  /** As in {@link SweepOptions}, one for all or one a prompt. */
+  readonly neuronPosition?: number | undefined | readonly (number | undefined)[];
+}
+
+const sharedFields = {
   shifts: list(shiftField, 'a list of shifts'),
-  target: tokenField,
-  neuronPosition: whole(),
-  ...conventionFields,
+  ...measureFields,
   fit: fitOptions,
   engine: one(['auto', ...SWEEP_ENGINES]),
   tolerance: between(0, 1, 'a number above 0 and at most 1', false),
   points: flag,
   rowsPerPass: whole(1),
+  onProgress: callback<(done: number, all: number) => void>(),
+};
+
+/** {@link SweepOptions} */
+export const sweepOptions = optionsSchema<SweepOptions>({
+  ...sharedFields,
+  neurons: required(neuronList),
+  target: targetField,
+  other: tokenField,
+  neuronPosition: whole(),
   record: recordField,
-  onProgress: callback(),
+});
+
+const neuronsOfEach = like<ManySweepOptions['neurons']>(
+  (value) =>
+    Array.isArray(value) &&
+    (value.every(Array.isArray) ? value.every((own) => v.is(neuronList, own)) : v.is(neuronList, value)),
+  'a list of neurons or of their names, or a list of such lists, one a prompt',
+);
+
+/** {@link ManySweepOptions} */
+export const manySweepOptions = optionsSchema<ManySweepOptions>({
+  ...sharedFields,
+  neurons: required(neuronsOfEach),
+  target: manyTargets,
+  other: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
+  neuronPosition: oneOrEach(whole(), 'a position, or a list of one a prompt'),
 });
 
 /** One neuron's curve and what it says. */
@@ -155,10 +207,14 @@ export interface Sweep {
   /** Where the neurons are. */
   readonly neuronPosition: number;
   readonly target: number;
+  /** Of an answer of several tokens all of them; `target` is the first. */
+  readonly answer?: readonly number[];
+  /** What `logit_diff` subtracts. */
+  readonly other?: number;
   /** The target's probability, nothing shifted. */
   readonly p: number;
   readonly neurons: readonly NeuronCurve[];
-  /** Batch rows computed. */
+  /** Shifts run, and the plain prompt. */
   readonly rows: number;
   readonly conventions: Omit<Conventions, 'site'>;
   readonly fit: Required<FitOptions>;
@@ -192,7 +248,7 @@ interface Measured extends CurveFit {
 }
 
 /** A curve's fit and its points, which are all shifts'. */
-function measure(
+function measureCurve(
   shifts: readonly number[],
   points: readonly ChangedTarget[],
   of: Quantity,
@@ -224,6 +280,15 @@ function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]
 }
 
 /**
+ * Sweeps neurons of many prompts of any lengths: the shifts of all ride the same passes, to the same bits as one by one.
+ * @throws UserError as of one prompt, and where targets, positions or lists of neurons are not one a prompt.
+ */
+export function sweep(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  options: ManySweepOptions,
+): Promise<Sweep[]>;
+/**
  * Sweeps neurons of one prompt.
  * @throws UserError for an option, neuron, site, target or position that there is not, for shifts that are not finite or too large, where
  *   no shift but 0 lies within the fit's range, and where what the model gives is not finite: plain, or at every shift.
@@ -240,88 +305,228 @@ function checkMeasured(measured: readonly Measured[], neurons: readonly Neuron[]
  * model.device.destroy();
  * ```
  */
-export async function sweep(model: LanguageModel, probe: Probe, options: SweepOptions): Promise<Sweep> {
-  checkOptions('sweep', sweepOptions, options);
+export function sweep(model: LanguageModel, probe: Probe, options: SweepOptions): Promise<Sweep>;
+export async function sweep(
+  model: LanguageModel,
+  probes: Probe | readonly Probe[],
+  options: SweepOptions | ManySweepOptions,
+): Promise<Sweep | Sweep[]> {
+  if (isMany(probes)) return sweepMany(model, probes, options as ManySweepOptions);
+  const probe = probes;
+  const one = options as SweepOptions;
+  checkOptions('sweep', sweepOptions, one);
   checkProbe('sweep', model, probe);
-  const { direction = 'outward', sign = '+', of = 'prob' } = options;
+  const { record, target, of = 'prob' } = one;
+  const other = one.other ?? record?.other;
+  checkOther('sweep', of, other);
+  checkRecord('sweep', model, probe, one);
+  const neurons = neuronsOf('sweep', one.neurons, model);
+  const at = neuronPosition(probe, one.neuronPosition ?? record?.neuronPosition);
+  const asked = askedOf('sweep', model, probe, { at, of, target: target ?? record?.target, other });
+  const [found] = await sweepAll(model, [{ asked, neurons }], one, record ?? null);
+  return found!;
+}
+
+const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
+
+async function sweepMany(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  options: ManySweepOptions,
+): Promise<Sweep[]> {
+  checkOptions('sweep', manySweepOptions, options);
+  for (const probe of probes) checkProbe('sweep', model, probe);
+  const { of = 'prob' } = options;
+  const each = eachOf('sweep', probes);
+  const positions = each('positions', options.neuronPosition);
+  const targets = each('targets', options.target);
+  const others = each('others', options.other);
+  const lists: readonly (readonly NeuronOrName[])[] = isListOfLists(options.neurons)
+    ? each('lists of neurons', options.neurons)
+    : probes.map(() => options.neurons as readonly NeuronOrName[]);
+  const jobs = probes.map((probe, i): Job => {
+    checkOther('sweep', of, others[i]);
+    const at = neuronPosition(probe, positions[i]);
+    return {
+      asked: askedOf('sweep', model, probe, { at, of, target: targets[i], other: others[i] }),
+      neurons: neuronsOf('sweep', lists[i]!, model),
+    };
+  });
+  return sweepAll(model, jobs, options, null);
+}
+
+/** What is asked of a prompt, and its neurons. */
+interface Job {
+  readonly asked: Asked;
+  readonly neurons: readonly Neuron[];
+}
+
+/** What all prompts of a sweep have in common. */
+type Shared = Omit<SweepOptions, 'neurons' | 'target' | 'other' | 'neuronPosition' | 'record'>;
+
+/** Prompts as many at a time as fit, of one engine. */
+async function sweepAll(
+  model: LanguageModel,
+  jobs: readonly Job[],
+  options: Shared,
+  record: PromptRecord | null,
+): Promise<Sweep[]> {
   const { range = 2, includeZero = false, withIntercept = false } = options.fit ?? {};
   const fit = { range, includeZero, withIntercept };
   const shifts = ascendingWithZero(options.shifts ?? paperGrid());
-  const neurons = neuronsOf('sweep', options.neurons, model);
-  const rowsPerPass =
-    options.rowsPerPass ??
-    rowsThatFit(model.description, { tokens: probe.ids.length, keys: probe.ids.length, ...PASS });
-  if (neurons.length === 0) throw new UserError('neuron', 'no neurons to sweep');
   checkFitRange(shifts, fit.range);
-  const at = neuronPosition(probe, options.neuronPosition ?? options.record?.neuronPosition);
+  if (jobs.some(({ neurons }) => neurons.length === 0)) throw new UserError('neuron', 'no neurons to sweep');
   const moved = shifts.filter((shift) => shift !== 0);
-  const { engine: asked = 'auto' } = options;
+  const { engine: asked = 'auto', onProgress } = options;
   // Weights that are on disk are read anew for each round of curves.
   const curved =
     asked === 'curve' || (asked === 'auto' && moved.length >= CURVE_SHIFTS && model.running === 'resident');
-  const by = pointEngine(model, { probe, at }, asked === 'auto' || curved ? null : asked);
-  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
-  checkRecord('sweep', model, probe, options);
+  const engines = jobs.map((job) => engineOf(model, job, asked === 'auto' || curved ? null : asked));
+  const rows = jobs.reduce((sum, { neurons }) => sum + neurons.length * moved.length, 0);
+  const found = new Array<Sweep>(jobs.length);
+  let before = 0;
+  for (const by of new Set(engines)) {
+    const own = [...jobs.keys()].filter((i) => engines[i] === by);
+    for (const some of groupsOf(model, jobs, own)) {
+      const group = some.map((i) => jobs[i]!);
+      using opened = record
+        ? recordedPrompts(record, hooksOfNeurons(group[0]!.neurons), options.of ?? 'prob', by)
+        : await openPrompts(
+            model,
+            group.map((job) => job.asked),
+            hooksOfNeurons(group.flatMap(({ neurons }) => neurons)),
+            options.of ?? 'prob',
+            by,
+          );
+      const told = onProgress && ((done: number): void => onProgress(before + done, rows));
+      const swept = await sweepGroup(model, group, opened, { options, by, curved, shifts, moved, fit, told });
+      for (const [k, i] of some.entries()) found[i] = swept[k]!;
+      before += group.reduce((sum, { neurons }) => sum + neurons.length * moved.length, 0);
+    }
+  }
+  return found;
+}
 
-  const names = [...new Set(neurons.map((neuron) => siteHook(neuron.layer, neuron.site)))];
-  using own = options.record
-    ? null
-    : await openRecord(model, probe, {
-        at,
-        names,
-        of,
-        target: options.target,
-        differences: by === 'differences',
-      });
-  const record = options.record ?? own!;
-  const { target } = record;
-  const bundle = by === 'differences' ? record.bundle : null;
-  const base = record.hooks(names, of);
-  const rounding = roundingOf(model, { spread: base.spread, logprob: base.target.logprob });
-  const axis = (neuron: Neuron): 1 | -1 => {
-    const activation = base.activation.get(siteHook(neuron.layer, neuron.site))![neuron.index]!;
-    return direction === 'outward' ? outwardSign(activation) : 1;
-  };
-  const gradientOf = ({ layer, site, index }: Neuron): number =>
-    base.gradient.get(siteHook(layer, site))![index]!;
-  const place = { probe, at, target, bundle, plain: base.target, rounding };
+/** The engine of a question: that of its parts, or the plain one where they do not have the same. */
+function engineOf(model: LanguageModel, { asked }: Job, wanted: PointEngine | null): PointEngine {
+  const [first, ...others] = asked.parts.map((part) => pointEngine(model, part, wanted));
+  return others.every((other) => other === first) ? first! : 'naive';
+}
+
+const hooksOfNeurons = (neurons: readonly Neuron[]): string[] => [
+  ...new Set(neurons.map(({ layer, site }) => siteHook(layer, site))),
+];
+
+/** Questions whose prompts are held at a time; those of one prompt together. */
+function groupsOf(
+  { description }: LanguageModel,
+  jobs: readonly Job[],
+  some: readonly number[],
+): readonly (readonly number[])[] {
+  const length = (i: number): number => jobs[i]!.asked.parts.at(-1)!.probe.ids.length;
+  const groups: number[][] = [];
+  let [longest, held] = [0, 0];
+  for (const i of some) {
+    longest = Math.max(longest, length(i));
+    held += jobs[i]!.asked.parts.length;
+    const room = rowsThatFit(description, { tokens: longest, keys: longest, tape: true, ...HELD });
+    if (groups.length > 0 && held <= room) groups.at(-1)!.push(i);
+    else {
+      groups.push([i]);
+      [longest, held] = [length(i), jobs[i]!.asked.parts.length];
+    }
+  }
+  return groups;
+}
+
+/** Memory that the plain values of prompts swept together may take, about, and prompts at most. */
+const HELD = { bytes: 256 * 2 ** 20, most: 64 } as const;
+
+/** How a group is swept. */
+interface Plan {
+  readonly options: Shared;
+  readonly by: PointEngine;
+  readonly curved: boolean;
+  /** Ascending, with 0; and without. */
+  readonly shifts: readonly number[];
+  readonly moved: readonly number[];
+  readonly fit: Required<FitOptions>;
+  readonly told: ((done: number) => void) | undefined;
+}
+
+async function sweepGroup(
+  model: LanguageModel,
+  jobs: readonly Job[],
+  opened: OpenedPrompts,
+  { options, by, curved, shifts, moved, fit, told }: Plan,
+): Promise<Sweep[]> {
+  const { direction = 'outward', sign = '+', of: measure = 'prob' } = options;
+  const of = quantityOf(measure);
+  const hooks = opened.hooks;
+  /** Each neuron of each question, in their order. */
+  const curves = jobs.flatMap(({ neurons }, question) =>
+    neurons.map((neuron) => {
+      const name = siteHook(neuron.layer, neuron.site);
+      const read = hooks[question]!;
+      const activation = read.activation.get(name)![neuron.index]!;
+      return {
+        question,
+        neuron,
+        activation,
+        along: direction === 'outward' ? outwardSign(activation) : (1 as const),
+        gradient: read.gradient.get(name)![neuron.index]!,
+        gradientNoise: read.noise.get(name)![neuron.index]!,
+      };
+    }),
+  );
   const whole = { ran: moved.length, bound: 0, response: null };
-  let rows = neurons.length * moved.length;
+  const ranOf = jobs.map(({ neurons }) => neurons.length * moved.length);
 
   /** Slope and r by sums made on the device; no point is read. */
   const bySums = async (base: Bundle): Promise<Measured[]> => {
-    const along = neurons.map(axis);
-    const { includeZero } = fit;
-    const curves = { neurons, along, shifts: moved, of, rounding, range: fit.range, includeZero };
-    const passes = { rowsPerPass: options.rowsPerPass, onProgress: options.onProgress };
-    return (await curveSums(base, curves, passes)).map((sums) => {
-      // Sums of p are for a plain p of 1, which float32 may not hold.
-      const scale = of === 'prob' ? record.p : 1;
-      const line = fitSums(shifts, sums, fit);
-      return {
-        ...line,
-        slope: scale * line.slope,
-        intercept: scale * line.intercept,
-        noise: scale * line.noise,
-        valueNoise: [],
-        changes: [],
-        p: [],
-        values: [],
-        ...whole,
+    const found: Measured[] = [];
+    for (const [question, { neurons }] of jobs.entries()) {
+      const own = curves.filter((curve) => curve.question === question);
+      const part = opened.questions[question]!.parts[0]!;
+      const { rounding } = opened.cases[part.case]!.reads[part.read]!;
+      const asked = {
+        ...{ case: part.case, neurons, along: own.map(({ along }) => along), shifts: moved, of, rounding },
+        ...{ range: fit.range, includeZero: fit.includeZero },
       };
-    });
+      const before = found.length * moved.length;
+      const onProgress = told && ((done: number): void => told(before + done));
+      // Sums of p are for a plain p of 1, which float32 may not hold.
+      const scale = of === 'prob' ? hooks[question]!.target.prob : 1;
+      for (const sums of await curveSums(base, asked, { rowsPerPass: options.rowsPerPass, onProgress })) {
+        const line = fitSums(shifts, sums, fit);
+        found.push({
+          ...line,
+          slope: scale * line.slope,
+          intercept: scale * line.intercept,
+          noise: scale * line.noise,
+          ...{ valueNoise: [], changes: [], p: [], values: [] },
+          ...whole,
+        });
+      }
+    }
+    return found;
   };
 
   /** Every shift is run. */
   const byPoints = async (source: PointSource): Promise<Measured[]> => {
-    const points = neurons.flatMap((neuron) => moved.map((s) => ({ neuron, shift: s * axis(neuron) })));
-    const read = await source.run(points, options.onProgress);
+    const points = curves.flatMap(({ question, neuron, along }) =>
+      moved.map((s) => ({ question, neuron, shift: s * along })),
+    );
+    const read = await source.run(
+      points,
+      told && ((done, all) => told(Math.floor((done / all) * points.length))),
+    );
     const zero = shifts.indexOf(0);
-    const still = { values: base.target, changes: NOTHING, noise: NOTHING };
-    return neurons.map((_, n) => {
+    return curves.map(({ question }, n) => {
+      const still = { values: hooks[question]!.target, changes: NOTHING, noise: NOTHING };
       const curve = read.slice(n * moved.length, (n + 1) * moved.length);
       return {
-        ...measure(shifts, [...curve.slice(0, zero), still, ...curve.slice(zero)], of, fit),
+        ...measureCurve(shifts, [...curve.slice(0, zero), still, ...curve.slice(zero)], of, fit),
         ...whole,
       };
     });
@@ -329,65 +534,83 @@ export async function sweep(model: LanguageModel, probe: Probe, options: SweepOp
 
   /** As many shifts are run as make each curve known. */
   const byCurves = async (source: PointSource): Promise<Measured[]> => {
-    const questions = neurons.map((neuron) => {
-      const along = axis(neuron);
-      const slope = along * gradientOf(neuron);
-      return { neuron, along, slope, plain: base.target, of, tolerance: options.tolerance };
+    const asked = curves.map(({ question, neuron, along, gradient }) => {
+      const plain = hooks[question]!.target;
+      return { question, neuron, along, slope: along * gradient, plain, of, tolerance: options.tolerance };
     });
-    const grown = await growCurves(new Ladder(shifts, fit.range), questions, source, options.onProgress);
-    rows = grown.rows;
-    return grown.curves.map(({ points, ...known }) => ({ ...measure(shifts, points, of, fit), ...known }));
+    const grown = await growCurves(new Ladder(shifts, fit.range), asked, source, told);
+    for (const question of jobs.keys()) ranOf[question] = 0;
+    for (const [n, { ran }] of grown.curves.entries()) ranOf[curves[n]!.question]! += ran;
+    return grown.curves.map(({ points, ...known }) => ({
+      ...measureCurve(shifts, points, of, fit),
+      ...known,
+    }));
   };
 
   let measured: Measured[];
-  if (!curved && options.points === false && bundle) {
-    measured = await bySums(bundle);
-  } else {
-    using source = await openPoints(model, by, place, { asked: options.rowsPerPass, naive: rowsPerPass });
+  // Sums are of one token's rows.
+  const summed =
+    !curved && options.points === false && opened.bundle && opened.bundle.cases[0]!.tokens.length === 1;
+  if (summed && jobs.every(({ asked }) => asked.parts.length === 1)) measured = await bySums(opened.bundle!);
+  else {
+    const { ids } = jobs.reduce(
+      (long, { asked }) =>
+        asked.parts.at(-1)!.probe.ids.length > long.ids.length ? asked.parts.at(-1)!.probe : long,
+      jobs[0]!.asked.probe,
+    );
+    const naive =
+      options.rowsPerPass ??
+      rowsThatFit(model.description, { tokens: ids.length, keys: ids.length, ...PASS });
+    using source = await openPoints(model, by, opened, { asked: options.rowsPerPass, naive });
     measured = await (curved ? byCurves(source) : byPoints(source));
   }
 
-  checkMeasured(measured, neurons);
-  const curves = neurons.map((neuron, n): NeuronCurve => {
-    const name = siteHook(neuron.layer, neuron.site);
-    const activation = base.activation.get(name)![neuron.index]!;
-    const gradient = gradientOf(neuron);
-    const { slope, intercept, r, flat, linear, noise, valueNoise, changes, p, values } = measured[n]!;
-    const { ran, bound, response } = measured[n]!;
-    const points = options.points !== false;
+  return jobs.map(({ asked, neurons }, question): Sweep => {
+    const own = [...curves.keys()].filter((n) => curves[n]!.question === question);
+    checkMeasured(
+      own.map((n) => measured[n]!),
+      neurons,
+    );
+    const read = hooks[question]!;
     return {
-      ...neuron,
-      activation,
-      gradient,
-      gradientNoise: base.noise.get(name)![neuron.index]!,
-      neurgrad: neurGrad(activation, gradient, { direction, sign }),
-      slope,
-      intercept,
-      r,
-      polarity: flat ? 0 : slope > 0 ? 1 : slope < 0 ? -1 : 0,
-      linear,
-      flat,
-      noise,
-      valueNoise: points ? valueNoise : [],
-      changes: points ? changes : [],
-      shifts,
-      p: points ? p : [],
-      values: points ? values : [],
-      ran,
-      bound,
-      response,
+      engine: curved ? 'curve' : by,
+      by,
+      position: asked.probe.position,
+      neuronPosition: asked.at,
+      target: read.token,
+      ...tokensOf(asked.parts),
+      p: read.target.prob,
+      neurons: own.map((n): NeuronCurve => {
+        const { neuron, activation, gradient, gradientNoise } = curves[n]!;
+        const { slope, intercept, r, flat, linear, noise, valueNoise, changes, p, values } = measured[n]!;
+        const { ran, bound, response } = measured[n]!;
+        const points = options.points !== false;
+        return {
+          ...neuron,
+          activation,
+          gradient,
+          gradientNoise,
+          neurgrad: neurGrad(activation, gradient, { direction, sign }),
+          slope,
+          intercept,
+          r,
+          polarity: flat ? 0 : slope > 0 ? 1 : slope < 0 ? -1 : 0,
+          linear,
+          flat,
+          noise,
+          valueNoise: points ? valueNoise : [],
+          changes: points ? changes : [],
+          shifts,
+          p: points ? p : [],
+          values: points ? values : [],
+          ran,
+          bound,
+          response,
+        };
+      }),
+      rows: ranOf[question]! + 1,
+      conventions: { of: measure, direction, sign, dtype: numbersOf(model) },
+      fit,
     };
   });
-  return {
-    engine: curved ? 'curve' : by,
-    by,
-    position: probe.position,
-    neuronPosition: at,
-    target,
-    p: base.target.prob,
-    neurons: curves,
-    rows: rows + 1,
-    conventions: { of, direction, sign, dtype: numbersOf(model) },
-    fit,
-  };
 }

@@ -9,7 +9,7 @@
 import { gatherRows, reshape, scope, type Tensor } from '../engine/index.ts';
 import { checkMembers, checkValue, one, optionsSchema, required } from '../engine/options.ts';
 import type { Prefix } from '../models/kvCache.ts';
-import { type RunResult, runModel } from '../models/model.ts';
+import { type Quantity, type RunResult, runModel } from '../models/model.ts';
 import { keepsKeys, prefillAll, type StreamedModel } from '../models/stream.ts';
 import { Transformer } from '../models/transformer.ts';
 import {
@@ -41,7 +41,7 @@ export interface Reading {
 }
 
 /** What a prober's gradients are of; see {@link Conventions}. */
-export type ReadingConventions = Pick<Conventions, 'site' | 'of' | 'direction' | 'sign'>;
+export type ReadingConventions = Pick<Conventions, 'site' | 'direction' | 'sign'> & { readonly of: Quantity };
 
 /** What conventions are made of. */
 export const readingFields = {

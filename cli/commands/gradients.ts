@@ -16,9 +16,9 @@ import {
 } from '../../neurgrad/index.ts';
 import { readSelection } from '../neurons.ts';
 import {
-  type ConventionOptions,
-  conventionOptions,
   integer,
+  type MeasureOptions,
+  measureConventionOptions,
   modelOptions,
   neuronsOption,
   positionOption,
@@ -35,8 +35,11 @@ import {
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
+  type ShownTokens,
+  shownTokens,
   TARGET_COLUMNS,
   targetCells,
+  targetWords,
 } from '../perPrompt.ts';
 import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
@@ -45,7 +48,7 @@ import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import type { TargetOptions } from '../target.ts';
 
-interface Options extends PromptOptions, TargetOptions, ConventionOptions, ResultOptions, WeightsOptions {
+interface Options extends PromptOptions, TargetOptions, MeasureOptions, ResultOptions, WeightsOptions {
   readonly model: string;
   readonly neurons?: string;
   readonly position?: string;
@@ -78,7 +81,7 @@ export function addGradients(program: Command): void {
     ...targetOptions(),
     neuronsOption('all in a file, the strongest on the terminal'),
     positionOption(),
-    ...conventionOptions(),
+    ...measureConventionOptions(),
     seedOption(),
     new Option('--top <n>', 'strongest neurons to list, of either sign').argParser(integer(1)).default(10),
     ...resultOptions(', or .safetensors of one prompt'),
@@ -91,6 +94,7 @@ Examples:
   neurgrad gradients --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --target paris
   neurgrad gradients --model examples/models/stories260k --prompt "Once upon a time" --of logprob --top 20 --json
   neurgrad gradients --model examples/models/facts-bert --prompt "Rome is in [MASK]." --out rome.safetensors
+  neurgrad gradients --model examples/models/facts-bert --prompt "Rome is in [MASK]." --target italy --of logit_diff --other france
   neurgrad gradients --model examples/models/facts-bert --prompts prompts.jsonl --neurons top:20,bottom:20 --out rows.parquet
 
 Noise is what of G_C, and so of NeurGrad, may be rounding: a value no larger is marked, and says nothing, not even by its sign.
@@ -139,6 +143,7 @@ async function runGradients(options: Options): Promise<void> {
           some.map(({ prompt }) => prompt),
           {
             target,
+            other: some.map(({ other }) => other),
             neuronPosition: some.map(({ at }) => at),
             ...{ site: where, of, direction, sign },
             ...(told ? { onProgress: told } : {}),
@@ -171,7 +176,7 @@ async function runGradients(options: Options): Promise<void> {
           );
         return some.flatMap((one, i) => {
           const at = (neuron: Neuron): NeuronGradients => bySite.get(neuron.site)![i]!;
-          const token = tokenText(tokenizer, found[i]!.target);
+          const token = shownTokens(tokenizer, found[i]!);
           const summary = summaryOf(options, one, found[i]!, token, chosen[i] ?? null, at);
           if (!sink || output.json) summaries.push(summary);
           if (!sink && !output.json && chosen[i]) lists.push(listOf(summary, chosen[i], at, model.paperSite));
@@ -230,7 +235,7 @@ function summaryOf(
   { top }: Options,
   { id, prompt, answer }: Case,
   found: NeuronGradients,
-  token: TokenText,
+  { target, other }: ShownTokens,
   chosen: readonly Neuron[] | null,
   at: (neuron: Neuron) => NeuronGradients,
 ) {
@@ -242,7 +247,8 @@ function summaryOf(
     ...describePrompt(prompt),
     neuronPosition: found.neuronPosition,
     ...(answer === null ? {} : { answer }),
-    target: { ...token, p: found.p },
+    target: { ...target, p: found.p },
+    ...(other ? { other } : {}),
     conventions: found.conventions,
     layers: found.layers,
     width: found.width,
@@ -254,8 +260,8 @@ function summaryOf(
   };
 }
 
-const headOf = ({ target, position, layers, width, zeros, belowNoise }: Summary): string =>
-  `p(${showToken(target)}) = ${figure(target.p)} at position ${position}; ${layers * width} neurons, ${zeros.activation} with activation 0, ${zeros.gradient} with gradient 0, ${belowNoise} with a gradient no larger than its noise`;
+const headOf = ({ target, other, position, layers, width, zeros, belowNoise }: Summary): string =>
+  `${targetWords(target, other ?? null)} at position ${position}; ${layers * width} neurons, ${zeros.activation} with activation 0, ${zeros.gradient} with gradient 0, ${belowNoise} with a gradient no larger than its noise`;
 
 const neuronTable = (neurons: readonly Described[], paperSite: Site): string =>
   table(
@@ -301,7 +307,7 @@ const overview = (summaries: readonly Summary[], paperSite: Site): string =>
 function blocksOf(
   model: string,
   one: Case,
-  token: TokenText,
+  tokens: ShownTokens,
   neurons: readonly Neuron[],
   at: (neuron: Neuron) => NeuronGradients,
 ): RowBlock[] {
@@ -315,7 +321,7 @@ function blocksOf(
       count: own.length,
       same: {
         ...promptCells(model, one),
-        ...targetCells(token, found),
+        ...targetCells(tokens, found),
       },
       each: {
         layer: own.map(({ layer }) => layer),
@@ -361,6 +367,7 @@ async function writeGradients(
       target_token: target.token,
       target_text: target.text,
       target_p: String(found.p),
+      ...(found.other === undefined ? {} : { other_id: String(found.other) }),
       ...found.conventions,
     },
   );

@@ -1,29 +1,25 @@
 /** `neurgrad integrated`: integrated gradients of neurons, the baseline that NeurGrad is measured against. */
 
 import { type Command, Option } from 'commander';
-import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
 import {
   ENDPOINTS,
   type Endpoints,
   formatNeuron,
   integrateLayers,
   integrateNeurons,
+  type Measure,
   type Neuron,
   neuronGradients,
   numbersOf,
   pathPoints,
-  type Quantity,
   resolveSite,
-  targetOrArgmax,
-  targetValues,
 } from '../../neurgrad/index.ts';
-import { probeLogits } from '../../neurgrad/predict.ts';
 import { readSelection } from '../neurons.ts';
 import {
   integer,
+  measureOptions,
   modelOptions,
   neuronsOption,
-  ofOption,
   positionOption,
   promptsOptions,
   resultOptions,
@@ -34,7 +30,16 @@ import {
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { inUnits, PROMPT_COLUMNS, promptCells, questionOf } from '../perPrompt.ts';
+import {
+  inUnits,
+  otherCells,
+  PROMPT_COLUMNS,
+  promptCells,
+  questionOf,
+  type ShownTokens,
+  shownTokens,
+  targetWords,
+} from '../perPrompt.ts';
 import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
@@ -47,7 +52,8 @@ interface Options extends PromptOptions, TargetOptions, ResultOptions, WeightsOp
   readonly neurons: string;
   readonly position?: string;
   readonly site: string;
-  readonly of: Quantity;
+  readonly of: Measure;
+  readonly other?: string;
   readonly seed: number;
   readonly path: 'layer' | 'neuron';
   readonly steps: number;
@@ -67,6 +73,8 @@ export const INTEGRATED_ROWS: RowSchema = {
     site: 'text',
     of: 'text',
     dtype: 'text',
+    other: 'text',
+    other_id: 'whole',
     path: 'text',
     steps: 'whole',
     endpoints: 'text',
@@ -90,7 +98,7 @@ export function addIntegrated(program: Command): void {
     neuronsOption('all').default('all'),
     positionOption(),
     siteOption(),
-    ofOption(),
+    ...measureOptions(),
     seedOption(),
     new Option('--path <name>', 'what goes from 0 to its activation: the layer (Dai et al.), or one neuron')
       .choices(['layer', 'neuron'])
@@ -119,6 +127,9 @@ Rows are one a (model, prompt, neuron): docs/tables.md.`,
 
 /** One neuron's, and what its path says of completeness. */
 interface Found extends Neuron {
+  readonly target: number;
+  /** The target's probability. */
+  readonly p: number;
   readonly ig: number;
   readonly noise: number;
   readonly pathSum: number;
@@ -144,46 +155,77 @@ async function runIntegrated(options: Options): Promise<void> {
         ...{ of, site, seed, neurons: options.neurons, path, steps, endpoints },
       }));
 
-      const integrate = async ({ prompt, at }: Case, target: number, chosen: readonly Neuron[]) => {
-        const asked = { target, neuronPosition: at, steps, endpoints, of };
+      /** Of each case its neurons'. */
+      const integrate = async (
+        some: readonly Case[],
+        targets: readonly (number | undefined)[],
+        chosen: readonly (readonly Neuron[])[],
+        told: ((done: number, all: number) => void) | undefined,
+      ): Promise<Found[][]> => {
+        const asked = (which: readonly number[]) => ({
+          target: which.map((i) => targets[i]),
+          other: which.map((i) => some[i]!.other),
+          neuronPosition: which.map((i) => some[i]!.at),
+          ...{ steps, endpoints, of },
+          ...(told ? { onProgress: told } : {}),
+        });
+        const every = [...some.keys()];
+        const prompts = (which: readonly number[]) => which.map((i) => some[i]!.prompt);
         if (path === 'neuron')
-          return (await integrateNeurons(model, prompt, chosen, asked)).map(
-            ({ ig, change, ...neuron }): Found => ({ ...neuron, ig, pathSum: ig, pathChange: change }),
+          return (await integrateNeurons(model, prompts(every), chosen, asked(every))).map((own) =>
+            own.map(
+              ({ ig, change, ...neuron }): Found => ({ ...neuron, ig, pathSum: ig, pathChange: change }),
+            ),
           );
-        const found = new Map<string, Found>();
-        for (const own of new Set(chosen.map((neuron) => neuron.site))) {
-          const ofSite = chosen.filter((neuron) => neuron.site === own);
-          const layers = [...new Set(ofSite.map(({ layer }) => layer))].sort((a, b) => a - b);
-          const results = await integrateLayers(model, prompt, { ...asked, site: own, layers });
-          for (const { layer, index } of ofSite) {
-            const one = results[layers.indexOf(layer)]!;
-            const [ig, noise] = [one.ig[index]!, one.noise[index]!];
-            found.set(formatNeuron({ layer, index, site: own }), {
-              ...{ layer, index, site: own, ig, noise },
-              pathSum: one.sum,
-              pathChange: one.change,
-            });
-          }
+        const found = some.map(() => new Map<string, Found>());
+        for (const own of new Set(chosen.flat().map((neuron) => neuron.site))) {
+          const which = every.filter((i) => chosen[i]!.some(({ site }) => site === own));
+          const ofSite = which.map((i) => chosen[i]!.filter((neuron) => neuron.site === own));
+          const layers = [...new Set(ofSite.flat().map(({ layer }) => layer))].sort((a, b) => a - b);
+          const results = await integrateLayers(model, prompts(which), {
+            ...asked(which),
+            site: own,
+            layers,
+          });
+          for (const [k, i] of which.entries())
+            for (const { layer, index } of ofSite[k]!) {
+              const { target, p, ...one } = results[k]![layers.indexOf(layer)]!;
+              found[i]!.set(formatNeuron({ layer, index, site: own }), {
+                ...{ layer, index, site: own, target, p, ig: one.ig[index]!, noise: one.noise[index]! },
+                pathSum: one.sum,
+                pathChange: one.change,
+              });
+            }
         }
-        return chosen.map((neuron) => found.get(formatNeuron(neuron))!);
+        return chosen.map((own, i) => own.map((neuron) => found[i]!.get(formatNeuron(neuron))!));
       };
 
       const summaries: ReturnType<typeof summaryOf>[] = [];
       await inUnits('integrated', cases, sink, async (some, told) => {
-        const blocks: RowBlock[] = [];
-        for (const [i, one] of some.entries()) {
-          const target = await targetOrArgmax(model, one.prompt, one.target);
-          const { prob: p } = targetValues(await probeLogits(model, one.prompt), target);
-          const ranked = selection.ranked
-            ? await neuronGradients(model, one.prompt, { target, neuronPosition: one.at, site, of })
-            : null;
-          const found = await integrate(one, target, selection.neurons(ranked?.neurgrad));
-          const token = tokenText(tokenizer, target);
-          if (sink) blocks.push(...blocksOf(options, one, found, token, p, numbersOf(model)));
-          if (!sink || output.json) summaries.push(summaryOf(options, one, found, token, p));
-          if (cases.length > 1) told(i + 1);
-        }
-        return blocks;
+        const ranked = selection.ranked
+          ? await neuronGradients(
+              model,
+              some.map(({ prompt }) => prompt),
+              {
+                target: some.map(({ target }) => target),
+                other: some.map(({ other }) => other),
+                neuronPosition: some.map(({ at }) => at),
+                ...{ site, of },
+              },
+            )
+          : null;
+        const found = await integrate(
+          some,
+          some.map(({ target }, i) => ranked?.[i]?.target ?? target),
+          some.map((_, i) => selection.neurons(ranked?.[i]?.neurgrad)),
+          cases.length > 1 ? (done, all) => told(Math.floor((done / all) * some.length)) : undefined,
+        );
+        return some.flatMap((one, i) => {
+          const [{ target, p }] = found[i] as [Found];
+          const tokens = shownTokens(tokenizer, { target, other: one.other });
+          if (!sink || output.json) summaries.push(summaryOf(options, one, found[i]!, tokens, p));
+          return sink ? blocksOf(options, one, found[i]!, tokens, p, numbersOf(model)) : [];
+        });
       });
       const written = sink?.end();
       if (destination.kind === 'output') return;
@@ -192,9 +234,9 @@ async function runIntegrated(options: Options): Promise<void> {
         : { model: options.model, ...summaries[0]! };
       output.result(written === undefined ? whole : { ...whole, file: written }, () =>
         [
-          ...summaries.flatMap(({ prompt, target, neurons }) => [
+          ...summaries.flatMap(({ prompt, target, other, neurons }) => [
             ...(many ? [prompt] : []),
-            `p(${showToken(target)}) = ${figure(target.p)}; integrated gradients of ${of} along the path of the ${path}, ${steps} points (${endpoints})`,
+            `${targetWords(target, other ?? null)}; integrated gradients of ${of} along the path of the ${path}, ${steps} points (${endpoints})`,
             table(
               ['neuron', 'IG', '± noise', 'path: sum', 'change'],
               strongestOf(neurons, top).map((neuron) => [
@@ -214,7 +256,10 @@ async function runIntegrated(options: Options): Promise<void> {
   );
 }
 
-const strongestOf = (neurons: readonly Found[], top: number): readonly Found[] => {
+const strongestOf = <One extends { readonly ig: number }>(
+  neurons: readonly One[],
+  top: number,
+): readonly One[] => {
   if (neurons.length <= 2 * top) return neurons;
   const order = [...neurons].sort((a, b) => b.ig - a.ig);
   return [...order.slice(0, top), ...order.slice(-top)];
@@ -224,22 +269,23 @@ const summaryOf = (
   { of, path, steps, endpoints }: Options,
   { id, prompt, answer }: Case,
   neurons: readonly Found[],
-  token: TokenText,
+  { target, other }: ShownTokens,
   p: number,
 ) => ({
   id,
   ...describePrompt(prompt),
   ...(answer === null ? {} : { answer }),
-  target: { ...token, p },
+  target: { ...target, p },
+  ...(other ? { other } : {}),
   ...{ of, path, steps, endpoints },
-  neurons,
+  neurons: neurons.map(({ target: _, p: __, ...neuron }) => neuron),
 });
 
 const blocksOf = (
   { model, of, path, steps, endpoints }: Options,
   one: Case,
   found: readonly Found[],
-  token: TokenText,
+  tokens: ShownTokens,
   p: number,
   dtype: string,
 ): RowBlock[] => [
@@ -247,8 +293,9 @@ const blocksOf = (
     count: found.length,
     same: {
       ...promptCells(model, one),
-      target: token.text,
-      target_id: token.id,
+      target: tokens.target.text,
+      target_id: tokens.target.id,
+      ...otherCells(tokens),
       ...{ p, of, dtype, path, steps, endpoints },
       position: one.at ?? one.prompt.position,
     },

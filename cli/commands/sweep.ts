@@ -2,7 +2,6 @@
 
 import { type Command, Option } from 'commander';
 import { writeWhole } from '../../engine/disk.ts';
-import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
 import {
   formatNeuron,
   LINEAR_POINTS,
@@ -19,8 +18,8 @@ import { checkFitRange } from '../../neurgrad/sweep.ts';
 import { engineOf } from '../engineWords.ts';
 import { readSelection } from '../neurons.ts';
 import {
-  type ConventionOptions,
-  conventionOptions,
+  type MeasureOptions,
+  measureConventionOptions,
   modelOptions,
   neuronsOption,
   positionOption,
@@ -40,8 +39,11 @@ import {
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
+  type ShownTokens,
+  shownTokens,
   TARGET_COLUMNS,
   targetCells,
+  targetWords,
 } from '../perPrompt.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
@@ -51,7 +53,7 @@ import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import type { TargetOptions } from '../target.ts';
 
-interface Options extends PromptOptions, TargetOptions, ConventionOptions, ResultOptions, WeightsOptions {
+interface Options extends PromptOptions, TargetOptions, MeasureOptions, ResultOptions, WeightsOptions {
   readonly model: string;
   readonly neurons: string;
   readonly position?: string;
@@ -100,7 +102,7 @@ export function addSweep(program: Command): void {
     ...targetOptions(),
     neuronsOption('none').makeOptionMandatory(),
     positionOption(),
-    ...conventionOptions(),
+    ...measureConventionOptions(),
     seedOption(),
     new Option('--range <from:to:step>', 'shifts; 0 is always among them')
       .argParser(range)
@@ -131,6 +133,7 @@ Examples:
   neurgrad sweep --model examples/models/facts-bert --prompt "The capital of France is [MASK]." --neurons L3.N40 \\
     --range=-10:10:0.2 --direction plain --target paris --json
   neurgrad sweep --model examples/models/stories260k --prompt "Once upon a time" --neurons L2.N9@post --out curve.json
+  neurgrad sweep --model examples/models/facts-bert --prompt "Rome is in [MASK]." --neurons top:5 --of logit_diff --other france
   neurgrad sweep --model examples/models/facts-bert --prompts prompts.jsonl --neurons top:10,random:20 --out curves.parquet
 
 Rows are one a (model, prompt, neuron, shift): docs/tables.md.
@@ -170,7 +173,7 @@ async function runSweep(options: Options): Promise<void> {
             ...{ of, direction, sign, site, seed, neurons: options.neurons, shifts, fit, engine },
             tolerance: tolerance ?? null,
           }));
-      const found: { one: Case; swept: Sweep; token: TokenText }[] = [];
+      const found: { one: Case; swept: Sweep; token: ShownTokens }[] = [];
       await inUnits('sweep', cases, sink, async (some, told) => {
         const blocks: RowBlock[] = [];
         const ranked = selection.ranked
@@ -179,21 +182,32 @@ async function runSweep(options: Options): Promise<void> {
               some.map(({ prompt }) => prompt),
               {
                 target: some.map(({ target }) => target),
+                other: some.map(({ other }) => other),
                 neuronPosition: some.map(({ at }) => at),
                 ...{ site, of, direction, sign },
               },
             )
           : null;
-        for (const [i, one] of some.entries()) {
-          const progress = cases.length === 1 ? startProgress('sweep', 'rows') : null;
-          const swept = await sweep(model, one.prompt, {
-            neurons: selection.neurons(ranked?.[i]?.neurgrad),
-            target: ranked?.[i]?.target ?? one.target,
-            neuronPosition: one.at,
+        const single = cases.length === 1 ? startProgress('sweep', 'rows') : null;
+        const several = cases.length > 1;
+        const onProgress =
+          single?.update ??
+          (several ? (done: number, all: number) => told(Math.floor((done / all) * some.length)) : undefined);
+        const sweeps = await sweep(
+          model,
+          some.map(({ prompt }) => prompt),
+          {
+            neurons: some.map((_, i) => selection.neurons(ranked?.[i]?.neurgrad)),
+            target: some.map(({ target }, i) => ranked?.[i]?.target ?? target),
+            other: some.map(({ other }) => other),
+            neuronPosition: some.map(({ at }) => at),
             ...{ shifts, of, direction, sign, engine, fit },
             ...(tolerance === undefined ? {} : { tolerance }),
-            ...(progress ? { onProgress: progress.update } : {}),
-          }).finally(() => progress?.stop());
+            ...(onProgress ? { onProgress } : {}),
+          },
+        ).finally(() => single?.stop());
+        for (const [i, one] of some.entries()) {
+          const swept = sweeps[i]!;
           for (const neuron of swept.neurons) {
             const lost = neuron.shifts.filter((_, k) => !Number.isFinite(neuron.p[k]));
             if (lost.length > 0)
@@ -201,10 +215,9 @@ async function runSweep(options: Options): Promise<void> {
                 `${formatNeuron(neuron, model.paperSite)}: the logits at shift ${lost.join(', ')} are not finite in float32; shift less`,
               );
           }
-          const token = tokenText(tokenizer, swept.target);
+          const token = shownTokens(tokenizer, swept);
           if (!sink || output.json) found.push({ one, swept, token });
           if (sink) blocks.push(...blocksOf(options.model, one, swept, token));
-          if (cases.length > 1) told(i + 1);
         }
         return blocks;
       });
@@ -227,8 +240,13 @@ async function runSweep(options: Options): Promise<void> {
   );
 }
 
-function documentOf(options: Options, { id, prompt, answer }: Case, found: Sweep, token: TokenText) {
-  const { p, target: _, ...rest } = found;
+function documentOf(
+  options: Options,
+  { id, prompt, answer }: Case,
+  found: Sweep,
+  { target, other }: ShownTokens,
+) {
+  const { p, target: _, other: __, ...rest } = found;
   return {
     id,
     ...describePrompt(prompt),
@@ -238,7 +256,8 @@ function documentOf(options: Options, { id, prompt, answer }: Case, found: Sweep
     neurons: found.neurons.map(({ values, ...curve }) =>
       options.of === 'prob' ? curve : { ...curve, values },
     ),
-    target: { ...token, p },
+    target: { ...target, p },
+    ...(other ? { other } : {}),
   };
 }
 
@@ -249,13 +268,13 @@ function textOf(
   _: Options,
   { prompt }: Case,
   found: Sweep,
-  token: TokenText,
+  token: ShownTokens,
   paperSite: Site,
   many: boolean,
 ): string {
   return [
     ...(many ? [prompt.text] : []),
-    `p(${showToken(token)}) = ${figure(found.p)} at position ${found.position}; ${found.rows} rows, engine ${engineOf(found)}`,
+    `${targetWords({ ...token.target, p: found.p }, token.other)} at position ${found.position}; ${found.rows} rows, engine ${engineOf(found)}`,
     table(
       ['neuron', 'activation', 'NeurGrad', 'G_E', 'r', 'polarity', 'linear'],
       found.neurons.map((neuron) => [
@@ -287,7 +306,7 @@ function fitWords({ of, direction, sign, fitRange, range: shifts, withZero }: Op
 }
 
 /** A block a neuron. */
-const blocksOf = (model: string, one: Case, found: Sweep, token: TokenText): RowBlock[] =>
+const blocksOf = (model: string, one: Case, found: Sweep, token: ShownTokens): RowBlock[] =>
   found.neurons.map((neuron) => ({
     count: neuron.shifts.length,
     same: {

@@ -24,12 +24,12 @@ import {
   oneDevice,
   operation,
   showShape,
-  type Tensor,
+  Tensor,
   tensorField,
 } from '../tensor.ts';
 import { add, affine, exp, greater, mul, sub } from './elementwise.ts';
 import { sum } from './reduce.ts';
-import { unpickAt } from './rows.ts';
+import { checkIndices, unpickAt } from './rows.ts';
 import { reshape } from './shape.ts';
 import { throughTwin } from './twin.ts';
 import { type KeyWindow, keyWindow, misplaced, seenKeys } from './window.ts';
@@ -196,18 +196,33 @@ export function softmaxBackwardTwin(
   return affine(add(mul(plain, unsure), mul(closed, sure)), scale, 0);
 }
 
-const labelsField = like<ArrayLike<number>>(
-  (value) => Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView)),
+/** A label a row: integers, or u32 on the device. */
+type Labels = ArrayLike<number> | Tensor;
+const labelsField = like<Labels>(
+  (value) =>
+    Array.isArray(value) ||
+    value instanceof Tensor ||
+    (ArrayBuffer.isView(value) && !(value instanceof DataView)),
   'a list of integers, a label a row',
 );
 
 /** The label of rows that are not counted, as in PyTorch. */
 const NOT_COUNTED = -100;
 
-/** @throws ShapeError unless there is a label a row, each -100 or a class. */
-function checkLabels(op: string, logits: Tensor, labels: ArrayLike<number>): void {
+/**
+ * @throws ShapeError unless there is a label a row, each -100 or a class; where only the device knows them, the next readback does.
+ */
+function checkLabels(op: string, logits: Tensor, labels: Labels): void {
   checkTensor(op, 'logits', logits);
   checkValue(op, 'labels', labelsField, labels);
+  if (labels instanceof Tensor) {
+    oneDevice(op, logits, labels);
+    if (labels.dtype !== 'u32') throw new ShapeError(op, `labels of dtype ${labels.dtype}`);
+    if (logits.rank !== 2 || labels.size !== logits.dim(0))
+      throw new ShapeError(op, `labels ${showShape(labels)} for logits ${showShape(logits)}`);
+    checkIndices(op, labels, logits.dim(1));
+    return;
+  }
   if (logits.rank !== 2 || labels.length !== logits.dim(0))
     throw new ShapeError(op, `${labels.length} labels for logits ${showShape(logits)}`);
   const classes = logits.dim(1);
@@ -223,17 +238,17 @@ function checkLabels(op: string, logits: Tensor, labels: ArrayLike<number>): voi
 }
 
 /**
- * Cross-entropy of each row of logits [R, V] with an integer label; rows labelled -100 give 0. Result [R]: -log p, whose gradient
+ * Cross-entropy of each row of logits [R, V] with an integer label, also one on the device (u32 [R], such as argmax gives); rows labelled -100 give 0. Result [R]: -log p, whose gradient
  * keeps its digits however near to 1 or 0 p is.
  * @throws ShapeError for any other label that is no class
  */
-export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Tensor {
+export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number> | Tensor): Tensor {
   return labelled('crossEntropyRows', 'crossEntropy', logits, labels);
 }
 
 /**
  * Log odds of each row's label, log p / (1 - p): its logit less the logsumexp of all others, of logits [R, V]; rows labelled -100 give
- * 0. Result [R]. Its gradient is 1 at the label and minus the softmax of the others there, of ordinary size whatever p is:
+ * 0. Labels may be on the device, u32 [R]. Result [R]. Its gradient is 1 at the label and minus the softmax of the others there, of ordinary size whatever p is:
  * dp = p (1 - p) times it, dlog p = (1 - p) times it, where p and 1 - p may be too small for a float32.
  * @example
  * ```ts
@@ -245,14 +260,14 @@ export function crossEntropyRows(logits: Tensor, labels: ArrayLike<number>): Ten
  * device.destroy();
  * ```
  */
-export function logOdds(logits: Tensor, labels: ArrayLike<number>): Tensor {
+export function logOdds(logits: Tensor, labels: ArrayLike<number> | Tensor): Tensor {
   return affine(labelled('logOdds', 'oddsAgainst', logits, labels), -1, 0);
 }
 
-function labelled(door: string, op: Labelled, logits: Tensor, labels: ArrayLike<number>): Tensor {
+function labelled(door: string, op: Labelled, logits: Tensor, labels: Labels): Tensor {
   const { rows, length } = checkRows(door, logits);
   checkLabels(door, logits, labels);
-  const label = integers(logits.device, labels);
+  const label = labels instanceof Tensor ? labels.detach() : integers(logits.device, labels);
   const y = empty(logits.device, [rows]);
   const stats = empty(logits.device, [rows, 3]);
   const operands = [
@@ -343,10 +358,11 @@ export function oddsAgainstBackwardTwin(logits: Tensor, dloss: Tensor, label: Te
  * device.destroy();
  * ```
  */
-export function crossEntropy(logits: Tensor, labels: ArrayLike<number>): Tensor {
+export function crossEntropy(logits: Tensor, labels: ArrayLike<number> | Tensor): Tensor {
   checkLabels('crossEntropy', logits, labels);
-  let counted = 0;
-  for (let i = 0; i < labels.length; i++) if (labels[i] !== NOT_COUNTED) counted++;
+  let counted = labels instanceof Tensor ? labels.size : 0;
+  if (!(labels instanceof Tensor))
+    for (let i = 0; i < labels.length; i++) if (labels[i] !== NOT_COUNTED) counted++;
   if (counted === 0) throw new ShapeError('crossEntropy', 'no row has a label, all are -100');
   return affine(sum(crossEntropyRows(logits, labels)), 1 / counted, 0);
 }

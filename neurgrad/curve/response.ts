@@ -8,7 +8,9 @@
 
 import { checkMembers, checkValue, like, list, one, optionsSchema, required } from '../../engine/options.ts';
 import { QUANTITIES, type Quantity } from '../../models/model.ts';
+import { MEASURES, type Measure } from '../conventions.ts';
 import { checkNumber } from '../lists.ts';
+import { quantityOf } from '../predict.ts';
 
 /** What a polynomial is of. */
 export type Smooth = Quantity | 'logodds';
@@ -109,12 +111,13 @@ export function polynomial(response: Response, s: number): number {
 
 /**
  * Change of a quantity at a shift, of the curve that a sweep by curves keeps.
- * @returns NaN for what does not follow: of a polynomial of p, log p or log odds p and log p do, of one of the logit that alone.
+ * @returns NaN for what does not follow: of a polynomial of p, log p or log odds p and log p do, of one of the logit that alone,
+ * under either name where the sweep was of `logit_diff`.
  * @throws UserError for what is no response, no number or no quantity.
  */
-export function responseAt(response: Response, s: number, of: Quantity): number {
-  checkValue('responseAt', 'of', one(QUANTITIES), of);
+export function responseAt(response: Response, s: number, of: Measure): number {
+  checkValue('responseAt', 'of', one(MEASURES), of);
   checkResponse('responseAt', response);
   checkNumber('responseAt', 's', s);
-  return changeOf(response.plain, response.of, polynomial(response, s), of);
+  return changeOf(response.plain, response.of, polynomial(response, s), quantityOf(of));
 }

@@ -11,6 +11,8 @@ import { type CurveQuestion, GrowingCurve, type KnownCurve, type Ladder } from '
 export interface NeuronQuestion extends CurveQuestion {
   readonly neuron: Neuron;
   readonly along: 1 | -1;
+  /** Of the source's, where it has several. */
+  readonly question?: number;
 }
 
 /** Curves that grow at a time: a point of each fills the waves that a device runs. */
@@ -44,8 +46,8 @@ export async function growCurves(
     const asked = growing.flatMap(({ n, curve }) => curve.next(ahead).map((place) => ({ n, curve, place })));
     const found = await source.run(
       asked.map(({ n, place }) => {
-        const { neuron, along } = questions[n]!;
-        return { neuron, shift: along * ladder.shifts[place]! };
+        const { neuron, along, question = 0 } = questions[n]!;
+        return { question, neuron, shift: along * ladder.shifts[place]! };
       }),
     );
     for (const [i, { curve }] of asked.entries()) curve.add(found[i]!);

@@ -42,6 +42,8 @@ export interface SweepCase {
   /** Position whose neurons are shifted. */
   readonly at: number;
   readonly target: number;
+  /** More tokens that the same rows are read of. */
+  readonly others?: readonly number[];
   /** The cache of all tokens before the one that is read, where that has the neurons and is the last: they are not run again. The bundle takes it over. */
   readonly prefix?: Prefix | null;
 }
@@ -50,7 +52,8 @@ export interface SweepCase {
 export interface CasePlace {
   readonly at: number;
   readonly read: number;
-  readonly target: number;
+  /** What rows are read of: of each case as many as of any, the first once more where it has fewer. */
+  readonly tokens: readonly number[];
   /** Positions whose values can change: [low, high). */
   readonly low: number;
   readonly high: number;
@@ -132,7 +135,7 @@ function reachOf({ causal }: DifferenceModel, { probe, at }: Pick<SweepCase, 'pr
 /** Runs a prompt plain, and where that is asked for back. @param hold is told of each tensor kept. */
 export function keepRun(
   model: DifferenceModel,
-  { probe, at, prefix }: Omit<SweepCase, 'target'>,
+  { probe, at, prefix }: Pick<SweepCase, 'probe' | 'at' | 'prefix'>,
   hold: (made: Tensor) => Tensor,
   asked: Pick<RunOptions, 'capture'> & { readonly grad?: { at: readonly string[]; of: Objective } } = {},
 ): KeptRun {
@@ -164,7 +167,7 @@ export function keepRun(
           [{ prefix: past, ids: [probe.ids[read]!] }],
           {
             ...others,
-            ...(grad ? { grad: { at: grad.at, of: { of: grad.of.of, target: grad.of.target } } } : {}),
+            ...(grad ? { grad: { at: grad.at, of: withoutPosition(grad.of) } } : {}),
           },
           keep,
         )
@@ -176,6 +179,8 @@ export function keepRun(
         );
   return { run: grad ? run() : noGrad(run), kept };
 }
+
+const withoutPosition = ({ position: _, ...of }: Objective): Omit<Objective, 'position'> => of;
 
 async function makeBundle(
   model: DifferenceModel,
@@ -189,10 +194,13 @@ async function makeBundle(
   const parts: (readonly Map<string, Tensor>[])[] = [];
   const logitRows: Tensor[] = [];
   let [queryStart, keyStart, patternStart] = [0, 0, 0];
+  const most = Math.max(...cases.map(({ others = [] }) => 1 + others.length));
+  const tokensOf = ({ target, others = [] }: SweepCase): number[] =>
+    Array.from({ length: most }, (_, t) => [target, ...others][t] ?? target);
   for (const [number, one] of cases.entries()) {
     const { read, keys, low, high } = reachOf(model, one);
     places.push({
-      ...{ at: one.at, read, target: one.target, low, high, keys },
+      ...{ at: one.at, read, tokens: tokensOf(one), low, high, keys },
       queryStart,
       keyStart,
       patternStart,

@@ -3,7 +3,7 @@
  * so that changes of x along a column of the output weights are lines, and all shifts of a neuron share its products.
  */
 
-import { full, integers, linear, mul, scope, type Tensor } from '../../engine/index.ts';
+import { concat, full, integers, linear, mul, scope, type Tensor } from '../../engine/index.ts';
 import type { NormSpec } from '../../models/block.ts';
 import type { Transformer } from '../../models/transformer.ts';
 import type { Bundle } from './bundle.ts';
@@ -17,12 +17,12 @@ export function lineNorm({ description }: Pick<Transformer, 'description'>): Nor
   return norm?.kind === 'rms' && others.every((other) => other === undefined) ? norm : null;
 }
 
-/** What rows of the last layer do to their targets, [rows, TARGET_FIELDS]; `line` counts `neurons`. */
+/** What rows of the last layer do to their tokens, [rows, tokens * TARGET_FIELDS]; `rows` a list a token, whose `line` counts `neurons`. */
 export function runLines(
   { model, layers, logprobs, logits }: Bundle,
   { weight, hook, eps }: NormSpec,
   neurons: readonly number[],
-  rows: readonly LineRow[],
+  rows: readonly (readonly LineRow[])[],
 ): Tensor {
   const { device, sizes, parameters, description } = model;
   return scope(() => {
@@ -34,6 +34,7 @@ export function runLines(
     const decoder = parameters.get(description.head.decoder.weight)!;
     const products = linear(mul(columns, parameters.get(weight)!), decoder);
     const final = layers[sizes.layers]!.get(hook)!;
-    return lineDifference({ logprobs, logits, final }, columns, products, rows, eps);
+    const read = rows.map((own) => lineDifference({ logprobs, logits, final }, columns, products, own, eps));
+    return read.length === 1 ? read[0]! : concat(read, 1);
   });
 }

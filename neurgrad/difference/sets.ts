@@ -51,7 +51,7 @@ export interface ShiftedSet extends CaseRow {
   readonly shifts: readonly { readonly neuron: Neuron; readonly shift: number }[];
 }
 
-/** Changes of the targets for any number of sets, each as if it were alone: waves hold sets that begin in the same layer. */
+/** Changes of the targets, in a bundle of one token a case, for any number of sets, each as if it were alone: waves hold sets that begin in the same layer. */
 export async function setChanges(
   bundle: Bundle,
   sets: readonly ShiftedSet[],
@@ -191,7 +191,7 @@ function targetOf(bundle: Bundle, set: ShiftedSet) {
   }
   return {
     base: set.case,
-    target: bundle.cases[set.case]!.target,
+    target: bundle.cases[set.case]!.tokens[0]!,
     condition: whole === 0 ? 0 : Math.sqrt(uncertain / whole),
   };
 }

@@ -50,7 +50,10 @@ export interface ShiftedRow {
   readonly shift: number;
 }
 
-/** What each row says of its target, a number a row under each of TARGET_FIELDS, in the order of the rows given. */
+/**
+ * What each row says of its tokens, a number a (row, token) under each of TARGET_FIELDS, in the order of the rows given: of a bundle of
+ * one token a case a number a row.
+ */
 export type RowChanges = Readonly<Record<(typeof TARGET_FIELDS)[number], Float32Array>>;
 
 /** How rows are run. */
@@ -91,12 +94,15 @@ export async function rowChanges(
   rows: readonly ShiftedRow[],
   options: RowOptions = {},
 ): Promise<RowChanges> {
-  const fields = TARGET_FIELDS.map((name) => [name, new Float32Array(rows.length)] as const);
+  const tokens = tokensRead(bundle);
+  const fields = TARGET_FIELDS.map((name) => [name, new Float32Array(rows.length * tokens)] as const);
   await forEachWave(bundle, rows, options, async (moved, chosen) => {
     try {
       const read = await moved.read();
       for (const [k, i] of chosen.entries())
-        for (const [at, [, field]] of fields.entries()) field[i] = read[TARGET_FIELDS.length * k + at]!;
+        for (const [at, [, field]] of fields.entries())
+          for (let t = 0; t < tokens; t++)
+            field[i * tokens + t] = read[TARGET_FIELDS.length * (k * tokens + t) + at]!;
     } finally {
       moved.dispose();
     }
@@ -106,6 +112,8 @@ export async function rowChanges(
 
 /** The neurons of {@link curveSums}: of one case, all over the same shifts. */
 export interface Curves {
+  /** Default the first. */
+  readonly case?: number;
   readonly neurons: readonly Neuron[];
   /** 1 or -1 a neuron: its shifts are these times those given. */
   readonly along: readonly number[];
@@ -118,7 +126,7 @@ export interface Curves {
 }
 
 /**
- * The sums of {@link CURVE_FIELDS} for each neuron of the bundle's only case, made on the device, of p for a plain p of 1; nothing else is read back.
+ * The sums of {@link CURVE_FIELDS} for each neuron of a case, in a bundle of one token a case, made on the device, of p for a plain p of 1; nothing else is read back.
  * The same from the points themselves: `fitCurve`.
  */
 export async function curveSums(
@@ -130,7 +138,7 @@ export async function curveSums(
   const { neurons, shifts } = curves;
   const points = shifts.length;
   const rows = neurons.flatMap((neuron, n) =>
-    shifts.map((shift): ShiftedRow => ({ case: 0, neuron, shift: curves.along[n]! * shift })),
+    shifts.map((shift): ShiftedRow => ({ case: curves.case ?? 0, neuron, shift: curves.along[n]! * shift })),
   );
   const first = new Uint32Array(neurons.length).fill(NONE);
   const waves: Tensor[] = [];
@@ -218,15 +226,22 @@ async function forEachWave(
 }
 
 /** The neurons of some rows, and each row along the line of its own. */
-function linesOf(bundle: Bundle, rows: readonly ShiftedRow[]): [neurons: number[], rows: LineRow[]] {
+function linesOf(bundle: Bundle, rows: readonly ShiftedRow[]): [neurons: number[], rows: LineRow[][]] {
   const neurons = [...new Set(rows.map(({ neuron }) => neuron.index))];
   const lineOf = new Map(neurons.map((index, line) => [index, line]));
-  const along = rows.map((row): LineRow => {
-    const { base, target, condition } = targetRow(bundle, row);
-    return { base, target, condition, line: lineOf.get(row.neuron.index)!, scale: injectedBy(bundle, row) };
+  const along = (row: ShiftedRow, token: number): LineRow => ({
+    ...targetRow(bundle, row, token),
+    line: lineOf.get(row.neuron.index)!,
+    scale: injectedBy(bundle, row),
   });
-  return [neurons, along];
+  return [neurons, eachToken(bundle, (token) => rows.map((row) => along(row, token)))];
 }
+
+/** Tokens that every row is read of. */
+const tokensRead = ({ cases }: Bundle): number => cases[0]!.tokens.length;
+
+const eachToken = <Result>(bundle: Bundle, of: (token: number) => Result): Result[] =>
+  Array.from({ length: tokensRead(bundle) }, (_, token) => of(token));
 
 /** The same of waves whose rows differ in neurons of their layers and shifts alone. */
 function shapeOf(rows: readonly ShiftedRow[]): string {
@@ -240,14 +255,16 @@ function shapeOf(rows: readonly ShiftedRow[]): string {
   return runs.join(' ');
 }
 
-/** What waves of one shape differ in, a row each: columns of the output weights, how much of each, and a target record. */
+/** What waves of one shape differ in, a row each: columns of the output weights, how much of each, and a target record a token. */
 const rowNumbers = (bundle: Bundle, rows: readonly ShiftedRow[]) => ({
   column: Uint32Array.from(rows, ({ neuron }) => neuron.index),
   scale: Float32Array.from(rows, (row) => injectedBy(bundle, row)),
-  target: Uint32Array.from(rows.flatMap((row) => targetRecord(targetRow(bundle, row)))),
+  target: Uint32Array.from(
+    eachToken(bundle, (token) => rows.flatMap((row) => targetRecord(targetRow(bundle, row, token)))).flat(),
+  ),
 });
 
-/** What rows sorted by layer do to their targets, [rows, fields]. */
+/** What rows sorted by layer do to their tokens, [rows, tokens * fields]. */
 function runWave(
   bundle: Bundle,
   rows: readonly ShiftedRow[],
@@ -300,9 +317,9 @@ function runWave(
 }
 
 /**
- * From the changes after the last layer to what they do to the targets, [rows, fields]. Every row is now one token, the one that is read; rows
+ * From the changes after the last layer to what they do to the tokens, [rows, tokens * fields]. Every row is now one token, the one that is read; rows
  * left the layers in their order.
- * @param target a target record a row.
+ * @param target a target record a row, of the first token, then of the others.
  */
 export function wentThrough(
   bundle: Bundle,
@@ -318,7 +335,13 @@ export function wentThrough(
     const change = finish(words, description.head, new Change(dx, read));
     return words.made(decode(words, description.head, change)).x!;
   });
-  return targetDifference(bundle.logprobs, reshape(target, [rows.length, -1]), logits);
+  const tokens = tokensRead(bundle);
+  const size = target.size / tokens;
+  const told = eachToken(bundle, (token) => {
+    const records = tokens === 1 ? target : slice(target, [token * size], [(token + 1) * size]);
+    return targetDifference(bundle.logprobs, reshape(records, [rows.length, -1]), logits);
+  });
+  return tokens === 1 ? told[0]! : concat(told, 1);
 }
 
 /** Tokens that go to the device where somebody asks for them. */
@@ -395,11 +418,11 @@ function injectedBy(bundle: Bundle, row: ShiftedRow): number {
   return injection(bundle.feedForward, row.neuron.site, at.pre, at.up, row.shift);
 }
 
-function targetRow(bundle: Bundle, row: ShiftedRow): TargetRow {
+function targetRow(bundle: Bundle, row: ShiftedRow, token: number): TargetRow {
   const { at, scale } = plainValues(bundle, row);
   return {
     base: row.case,
-    target: caseOf(bundle, row).target,
+    target: caseOf(bundle, row).tokens[token]!,
     condition: injectionCondition(bundle.feedForward, row.neuron.site, at, scale, row.shift),
   };
 }

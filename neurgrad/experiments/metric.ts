@@ -8,12 +8,13 @@ import { pick, sub, sum, type Tensor } from '../../engine/index.ts';
 import { either, list, one } from '../../engine/options.ts';
 import type { Quantity } from '../../models/model.ts';
 import { objectiveValue } from '../../models/run.ts';
+import type { Measure } from '../conventions.ts';
 import { gradientFactor, targetValues } from '../predict.ts';
 
 /** What an experiment measures. The default comes first. */
-export const METRICS = ['logit_diff', 'logit', 'logprob', 'prob'] as const;
+export const METRICS = ['logit_diff', 'logit', 'logprob', 'prob'] as const satisfies readonly Measure[];
 /** One of {@link METRICS}. */
-export type Metric = (typeof METRICS)[number];
+export type Metric = Measure;
 /** A value for each metric; `logit_diff` is NaN where there is no other token. */
 export type MetricValues = Readonly<Record<Metric, number>>;
 /** One metric or several, as a field of options. */

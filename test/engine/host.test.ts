@@ -173,6 +173,32 @@ describe('labels', () => {
   });
 });
 
+describe('labels on the device', () => {
+  it('give what the same ones on the host give, there and back', async () => {
+    const values = [
+      [1, 3, 3, -2],
+      [0.5, -1, 2, 0],
+    ];
+    for (const of of [engine.crossEntropyRows, engine.logOdds, engine.crossEntropy]) {
+      const found = [(x: Tensor) => engine.argmax(x), () => [1, 2]].map((labels) => {
+        const x = engine.tensor(device, values).requireGrad();
+        const y = engine.sum(of(x, labels(x)));
+        return [y, ...engine.grad(y, [x])];
+      });
+      const [onDevice, onHost] = await Promise.all(found.map((all) => Promise.all(all.map((t) => t.read()))));
+      expect(onDevice).toEqual(onHost);
+      for (const t of found.flat()) t.dispose();
+    }
+  });
+
+  it('are u32, one a row', () => {
+    const call = (labels: Tensor) => () =>
+      engine.scope(() => engine.logOdds(engine.zeros(device, [2, 3]), labels));
+    expect(call(engine.zeros(device, [2]))).toThrow('labels of dtype f32');
+    expect(call(engine.integers(device, [0]))).toThrow('for logits');
+  });
+});
+
 describe('indices outside their table', () => {
   const rows = (): Tensor =>
     engine.tensor(device, [

@@ -1,10 +1,13 @@
 /** Many prompts in one call: the numbers of each alone, whatever rides beside it. */
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel, localFolder, streamModel } from '../../models/index.ts';
+import { Transformer } from '../../models/transformer.ts';
 import {
   encodePrompt,
+  integrateLayers,
+  integrateNeurons,
   type LanguageModel,
   type NeuronGradients,
   neuronGradients,
@@ -79,6 +82,43 @@ describe.each([
       /1 targets for \d prompts/,
     );
     await expect(neuronGradients(model, prompts, { target: 1e9 })).rejects.toThrow('the vocabulary has ids');
+  });
+
+  it('finds the answers in the runs that are made anyway', async () => {
+    const embedded = vi.spyOn(Transformer.prototype, 'embed');
+    try {
+      const [one, two] = prompts as [Prompt, Prompt];
+      await neuronGradients(model, [one, two]);
+      const open = embedded.mock.calls.length;
+      await neuronGradients(model, [one, two], { target: 7 });
+      expect(embedded.mock.calls.length).toBe(2 * open);
+    } finally {
+      embedded.mockRestore();
+    }
+  });
+
+  it('integrates each prompt to the bits of it alone', async () => {
+    const layer = model.sizes.layers - 1;
+    const told: number[][] = [];
+    const options = { layers: [1, layer], steps: 3 };
+    const layers = await integrateLayers(model, prompts, {
+      ...options,
+      onProgress: (...done) => told.push(done),
+    });
+    expect(told.at(-1)).toEqual([prompts.length * 2, prompts.length * 2]);
+    const lists = prompts.map((_, i) => [{ layer: i % 2 ? layer : 0, index: 3 + i, site: model.paperSite }]);
+    const asked = { steps: 3, of: 'logit_diff', other: 11 } as const;
+    const neurons = await integrateNeurons(model, prompts, lists, asked);
+    for (const i of [0, 3]) {
+      expect(layers[i]).toEqual(await integrateLayers(model, prompts[i]!, options));
+      expect(neurons[i]).toEqual(await integrateNeurons(model, prompts[i]!, lists[i]!, asked));
+    }
+    const [ofLogits] = neurons[0]!;
+    const naive = await integrateNeurons(model, prompts[0]!, lists[0]!, { ...asked, engine: 'naive' });
+    expect(Math.abs(ofLogits!.ig - naive[0]!.ig)).toBeLessThan(ofLogits!.noise + naive[0]!.noise);
+    // Its value at 0 and the plain one: the difference of the two logits.
+    expect(ofLogits!.change).toBeCloseTo(naive[0]!.change, 4);
+    await expect(integrateLayers(model, prompts, { target: [1] })).rejects.toThrow('1 targets for');
   });
 
   it('reads neurons at another position', async () => {

@@ -58,7 +58,7 @@ export function toyModel(
       );
     const rows = inside.map(bend.value);
     const p = 1 / (1 + 3 * Math.exp(-rows[0]!));
-    const scale = { prob: p * (1 - p), logprob: 1 - p, logit: 1, logodds: 1 };
+    const scale = { prob: p * (1 - p), logprob: 1 - p, logit: 1, logit_diff: 1, logodds: 1 };
     const objective = options.grad?.of;
     const slope =
       objective && typeof objective === 'object' ? scale[objective.of] * bend.slope(inside[0]!) : 0;

@@ -69,7 +69,7 @@ it('prompts are encoded first, neurons may have names', async () => {
     'expected a model: the `model`',
   );
   await expect(neuronGradients(model, prompt, { of: 'logits' as never })).rejects.toThrow(
-    "neuronGradients: of is 'logits', expected 'prob', 'logprob' or 'logit'",
+    "neuronGradients: of is 'logits', expected 'prob', 'logprob', 'logit' or 'logit_diff'",
   );
   const named = await sweep(model, prompt, { neurons: ['L3.N327'], shifts: [-1, 1, 2] });
   const same = await sweep(model, prompt, {
