@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { UserError } from '../engine/errors.ts';
 import { isUrl } from '../models/index.ts';
 import { checkUtf8 } from './arguments.ts';
+import { addAdditivity } from './commands/additivity.ts';
 import { addAtlas } from './commands/atlas.ts';
 import { addData } from './commands/data.ts';
 import { addDemo } from './commands/demo.ts';
@@ -57,6 +58,7 @@ Exit codes: 0 done, 2 a mistake in options or files, 1 a check that failed (veri
     addSweep,
     addIntegrated,
     addAtlas,
+    addAdditivity,
     addModels,
     addPlan,
     addSynth,

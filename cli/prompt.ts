@@ -15,9 +15,8 @@ import {
   resolveTarget,
   unknownRemark,
 } from '../neurgrad/index.ts';
-import { seededRandom } from '../neurgrad/random.ts';
+import { seededRandom, shuffled } from '../neurgrad/random.ts';
 import { type OpenQuestion, readOpenQuestions } from '../neurgrad/study/prompts.ts';
-import { shuffled } from '../neurgrad/study/select.ts';
 import { readTextFile } from '../neurgrad/study/textFile.ts';
 import type { Output } from './output.ts';
 import type { ModelCard } from './session.ts';

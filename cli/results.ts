@@ -10,6 +10,7 @@ import { UserError } from '../engine/errors.ts';
 import { Lock } from '../engine/lock.ts';
 import { DamagedFile, digestOf, seal } from '../models/seal.ts';
 import { partMetadata, readPart } from '../neurgrad/study/part.ts';
+import { readTable } from '../neurgrad/study/tableFile.ts';
 import { checkOutFile, note, terminalText } from './output.ts';
 import {
   formatOf,
@@ -92,6 +93,8 @@ export interface RowSink extends Disposable {
   /** Whether the rows of these prompts are there from before. */
   has(unit: number): Promise<boolean>;
   put(unit: number, blocks: readonly RowBlock[]): void;
+  /** The rows of prompts that {@link has} them from before. */
+  read(unit: number): Readonly<Record<string, unknown>>[];
   /** All is there. @returns where, for people; undefined on standard output. */
   end(): string | undefined;
 }
@@ -126,6 +129,7 @@ const toOutput = (part: string | Uint8Array): void =>
 const streamOfRows = (writer: RowWriter): RowSink => ({
   has: async () => false,
   put: (_, blocks) => writer.write(blocks),
+  read: () => [],
   end() {
     writer.end();
     return undefined;
@@ -163,6 +167,7 @@ function folderOfRows(path: string, schema: RowSchema, about: string): RowSink {
       writer.end();
       writeWhole(file(unit), seal(Buffer.concat(parts), 'last'));
     },
+    read: (unit) => readTable(file(unit)).map(({ row }) => row),
     end: () => join(path, '*.parquet'),
     [Symbol.dispose]: () => lock[Symbol.dispose](),
   };

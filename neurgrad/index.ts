@@ -14,6 +14,7 @@ export type {
   RunResult,
   Site,
 } from '../models/model.ts';
+export * from './additivity.ts';
 export type { Target } from './answers.ts';
 export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atlas.ts';
 export * from './conventions.ts';

@@ -47,3 +47,23 @@ export function drawWithoutReplacement(count: number, below: number, random: () 
   }
   return [...drawn];
 }
+
+/**
+ * Numbers 0 to `count` - 1 in a random order (Fisher-Yates). @throws UserError for a count that is no whole number.
+ * @example
+ * ```ts
+ * import { seededRandom, shuffled } from 'neurgrad';
+ *
+ * console.log([...shuffled(3, seededRandom(1))].sort()); // → [ 0, 1, 2 ]
+ * ```
+ */
+export function shuffled(count: number, random: () => number): Uint32Array {
+  checkValue('shuffled', 'count', natural, count);
+  checkValue('shuffled', 'random', callback(), random);
+  const order = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}

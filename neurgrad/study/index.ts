@@ -1,5 +1,6 @@
 /** The linearity study for programs, in Node alone: a plan, a folder that can be taken up again, a summary. `neurgrad/study` */
 
+export * from './additivity.ts';
 export * from './agreement.ts';
 export * from './cost.ts';
 export * from './estimate.ts';

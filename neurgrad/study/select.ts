@@ -13,7 +13,7 @@ import { type NeuronSpace, neuronAt, resolveSite, SITES } from '../neuron.ts';
 import { type NeuronSelection, selectNeurons } from '../neuronSelection.ts';
 import type { Probe } from '../predict.ts';
 import { encodePrompt, type Prompt, resolveTarget } from '../prompt.ts';
-import { drawWithoutReplacement, seededRandom } from '../random.ts';
+import { drawWithoutReplacement, seededRandom, shuffled } from '../random.ts';
 import type { ModelPlan, NeuronsPlan, Plan, PromptsPlan } from './plan.ts';
 import type { Questions } from './prompts.ts';
 
@@ -169,16 +169,6 @@ function groupBy<Value, Key>(values: readonly Value[], key: (value: Value) => Ke
   const groups = new Map<Key, Value[]>();
   for (const value of values) groups.set(key(value), [...(groups.get(key(value)) ?? []), value]);
   return groups;
-}
-
-/** Numbers 0 to count - 1 in seeded order (Fisher-Yates). */
-export function shuffled(count: number, random: () => number): Uint32Array {
-  const order = Uint32Array.from({ length: count }, (_, i) => i);
-  for (let i = count - 1; i > 0; i--) {
-    const j = Math.floor(random() * (i + 1));
-    [order[i], order[j]] = [order[j]!, order[i]!];
-  }
-  return order;
 }
 
 /** @throws UserError, naming the model, where it has fewer neurons than a plan draws, or not those that it names. */

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parquetMetadata, parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ADDITIVITY_ROWS } from '../../cli/commands/additivity.ts';
 import { GRADIENT_ROWS } from '../../cli/commands/gradients.ts';
 import { INTEGRATED_ROWS } from '../../cli/commands/integrated.ts';
 import { PREDICTION_ROWS } from '../../cli/commands/predict.ts';
@@ -204,6 +205,7 @@ it('docs/tables.md has the columns', () => {
     integrated: INTEGRATED_ROWS,
     predictions: PREDICTION_ROWS,
     steering: STEERING_ROWS,
+    additivity: ADDITIVITY_ROWS,
     'study neurons': STUDY_NEURON_ROWS,
     'study curves': STUDY_CURVE_ROWS,
   };

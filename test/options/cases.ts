@@ -216,6 +216,7 @@ export function optionsCases(tokenizer: models.Tokenizer): Record<string, Option
     attributionPatchingEstimator: { call: (o) => neurgrad.attributionPatchingEstimator(o) },
     conductanceEstimator: { call: (o) => neurgrad.conductanceEstimator(o) },
     randomEstimator: { call: (o) => neurgrad.randomEstimator(o) },
+    additivity: { call: (o) => neurgrad.additivity(none, none, o) },
     intervene: { call: (o) => neurgrad.intervene(none, none, none, o) },
     recordPrompt: { call: (o) => neurgrad.recordPrompt(none, none, o) },
     verifyConventions: { call: (o) => neurgrad.verifyConventions(none, [], o) },

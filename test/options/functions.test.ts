@@ -152,6 +152,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   unknownRemark: [tokenizer, [prompt]],
   seededRandom: [1],
   drawWithoutReplacement: [1, 3, random],
+  shuffled: [3, random],
   pearson: [
     [1, 2],
     [2, 3],
@@ -183,6 +184,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   fitCurve: [[-1, 0, 1], [1, 2, 3], maybe({}), maybe([0, 0, 0])],
   fitSums: [[-1, 0, 1], line],
   steer: [model, prompt, { target: 1, to: 0.5 }],
+  additivity: [model, prompt],
   intervene: [model, prompt, [{ neurons: ['L0.N0'], shift: 1 }]],
   sweep: [model, prompt, { neurons: ['L0.N0'] }],
   atlas: [model, prompt],
@@ -210,6 +212,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   readPart: ['nowhere', 's', 'u'],
   readWholePart: ['nowhere', 's', 'u'],
   parsePlan: [plan],
+  summariseAdditivity: [[[{ kind: 'top', size: 1, shift: 1, predicted: 1, reached: 1, noise: 0 }]]],
   planHash: [plan],
   modelPlans: [plan],
   estimatorsOf: [plan],
