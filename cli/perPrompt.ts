@@ -32,9 +32,13 @@ export const TARGET_COLUMNS = {
   sign: 'text',
   of: 'text',
   dtype: 'text',
-  other: 'text',
-  other_id: 'whole',
 } as const satisfies Record<string, ColumnKind>;
+
+/** Columns of what logit_diff subtracts. */
+export const OTHER_COLUMNS = { other: 'text', other_id: 'whole' } as const satisfies Record<
+  string,
+  ColumnKind
+>;
 
 /** The cells of {@link PROMPT_COLUMNS}. @param model as it was named. */
 export const promptCells = (model: string, { id, prompt, answer }: Case) => ({
@@ -64,13 +68,13 @@ export const shownTokens = (
 export const targetWords = (target: TokenText & { readonly p: number }, other: TokenText | null): string =>
   `p(${showToken(target)}) = ${figure(target.p)}${other ? `, logit less that of ${showToken(other)},` : ''}`;
 
-/** The cells of other and other_id. */
+/** The cells of {@link OTHER_COLUMNS}. */
 export const otherCells = ({ other }: ShownTokens) => ({
   other: other?.text ?? null,
   other_id: other?.id ?? null,
 });
 
-/** The cells of {@link TARGET_COLUMNS}; a sweep's neurons bring a site each. */
+/** The cells of {@link TARGET_COLUMNS} and {@link OTHER_COLUMNS}; a sweep's neurons bring a site each. */
 export const targetCells = (
   tokens: ShownTokens,
   {

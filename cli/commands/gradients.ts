@@ -32,6 +32,7 @@ import {
 import { openOutput } from '../output.ts';
 import {
   inUnits,
+  OTHER_COLUMNS,
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
@@ -62,6 +63,7 @@ export const GRADIENT_ROWS: RowSchema = {
   columns: {
     ...PROMPT_COLUMNS,
     ...TARGET_COLUMNS,
+    ...OTHER_COLUMNS,
     layer: 'whole',
     neuron: 'whole',
     activation: 'number',

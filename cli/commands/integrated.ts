@@ -32,6 +32,7 @@ import {
 import { openOutput } from '../output.ts';
 import {
   inUnits,
+  OTHER_COLUMNS,
   otherCells,
   PROMPT_COLUMNS,
   promptCells,
@@ -73,8 +74,7 @@ export const INTEGRATED_ROWS: RowSchema = {
     site: 'text',
     of: 'text',
     dtype: 'text',
-    other: 'text',
-    other_id: 'whole',
+    ...OTHER_COLUMNS,
     path: 'text',
     steps: 'whole',
     endpoints: 'text',

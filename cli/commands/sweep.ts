@@ -36,6 +36,7 @@ import {
 import { openOutput, toJson } from '../output.ts';
 import {
   inUnits,
+  OTHER_COLUMNS,
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
@@ -72,6 +73,7 @@ export const SWEEP_ROWS: RowSchema = {
   columns: {
     ...PROMPT_COLUMNS,
     ...TARGET_COLUMNS,
+    ...OTHER_COLUMNS,
     layer: 'whole',
     neuron: 'whole',
     activation: 'number',
