@@ -263,12 +263,12 @@ export function propertySections(all: readonly TaskProperties[], table: (of: Tex
 <div class="pair">
 <figure>${efficiencyFigure(found)}<figcaption>Efficiency. Bands: 95% over ${counted(found.prompts.test, 'test prompt')}; grey: permuted labels.</figcaption></figure>
 <figure>${setsFigure(found, 'flexibility', 'disjoint sets')}<figcaption>Flexibility: disjoint sets with 95%; grey: random sets.</figcaption></figure>
-</div>
 ${
   found.rows.some(({ property }) => property === 'robustness')
     ? html`<figure>${setsFigure(found, 'robustness', 'other demonstrations and instructions')}<figcaption>Robustness with 95%; grey: permuted labels.</figcaption></figure>`
     : raw('')
 }
+</div>
 ${PROPERTIES.map((property) => {
   const of = propertyTable(found, property);
   return of.rows.length === 0

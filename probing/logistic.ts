@@ -95,11 +95,15 @@ function minimise(size: number, f: (w: Float64Array, slope: Float64Array) => num
     }
     const descent = dot(slope, direction);
     let found: [Float64Array, Float64Array, number] | undefined;
-    for (let far = 1; far > 1e-12 && !found; far /= 2) {
+    for (let far = 1; far > 1e-6 && !found; far /= 2) {
       const there = w.map((part, i) => part + far * direction[i]!);
       const slopeThere = new Float64Array(size);
       const valueThere = f(there, slopeThere);
-      if (valueThere <= value + 1e-4 * far * descent) found = [there, slopeThere, valueThere];
+      const goesDown = valueThere <= value + 1e-4 * far * descent;
+      // Where the sum's rounding hides that, the slope along the way must have become less (Hager and Zhang 2005, approximate Wolfe).
+      const level = Math.abs(valueThere - value) <= 1e-12 * Math.abs(value);
+      const flatter = level && Math.abs(dot(slopeThere, direction)) <= 0.99 * Math.abs(descent);
+      if (level ? flatter : goesDown) found = [there, slopeThere, valueThere];
     }
     // No shorter step goes down: what is left is the rounding of the sum.
     if (!found) break;
