@@ -496,6 +496,13 @@ export class Device {
     const { submissions } = this.queue;
     const sources = new Set(windows.map(({ buffer }) => buffer.writtenBy));
     const copies = new Set<number>();
+    /** Throws what is wrong with what is read, before what is wrong with reading it. */
+    const demandAll = async (): Promise<void> => {
+      await this.queue.verdicts();
+      this.check();
+      for (const number of sources) await submissions.demand(number);
+      for (const number of copies) await submissions.demand(number, true);
+    };
     try {
       for (const window of faults ? [...windows, faults] : windows)
         for (let begin = 0; begin < window.size; begin += STAGED_BYTES) {
@@ -506,7 +513,8 @@ export class Device {
             { buffer: window.buffer, offset: window.offset + begin, size },
             { buffer: staging, offset: 0, size },
           );
-          copies.add(staging.writtenBy).add(staging.madeBy);
+          // A buffer that could not be made is refused wherever it is used: why is told with the making.
+          copies.add(staging.madeBy).add(staging.writtenBy);
         }
       this.queue.flush();
       const result = new Uint8Array(total + (faults?.size ?? 0));
@@ -521,9 +529,7 @@ export class Device {
           staging.buffer.unmap();
         } catch (cause) {
           if (cause instanceof DriverTimeoutError) throw cause;
-          await this.queue.verdicts();
-          this.check();
-          for (const number of copies) await submissions.demand(number, true);
+          await demandAll();
           throw await this.failureOf(
             cause,
             (reason) => new DeviceLostError(`reading back from the GPU failed: ${reason}`, { cause }),
@@ -532,10 +538,7 @@ export class Device {
         staging.lastUse = 0; // The map has waited for the fence.
         done += size;
       }
-      await this.queue.verdicts();
-      this.check();
-      for (const number of sources) await submissions.demand(number);
-      for (const number of copies) await submissions.demand(number, true);
+      await demandAll();
       if (!faults) return result;
       this.indexFaults.report(result.slice(total));
       return result.slice(0, total);
