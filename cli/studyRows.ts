@@ -95,9 +95,6 @@ function neuronBlock({ manifest }: MeasuredStudy, model: MeasuredModel, unit: Do
       // As conventions say it.
       dtype: plan.dtype === 'f32' ? 'float32' : `float32 with ${plan.dtype} weights`,
       fit_range: plan.fit.range,
-      // A plan has no quantity of two tokens.
-      other: null,
-      other_id: null,
     },
     each: {
       // Parts of before say of neither more than the plan and the curve do.
