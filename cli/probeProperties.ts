@@ -13,12 +13,12 @@ import { PROPERTIES, type Property, type PropertyRow } from '../probing/index.ts
 import { type Html, html, raw } from './html.ts';
 import { toJson } from './output.ts';
 import { draw } from './plots.ts';
-import { between, chance, counted, share, type TextTable } from './probeTable.ts';
+import { between, chance, counted, share, type TaskProperties, type TextTable } from './probeTable.ts';
 import { destinationOf, openRows } from './results.ts';
 import type { RowSchema } from './rows.ts';
 import { figure } from './table.ts';
 
-const FORMAT = 'neurgrad probe properties 1';
+const FORMAT: TaskProperties['format'] = 'neurgrad probe properties 1';
 
 const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const interval = v.nullable(v.tuple([v.number(), v.number()]));
@@ -46,23 +46,6 @@ const document = v.object({
   rand: v.number(),
   rows: v.array(row),
 });
-
-/** What was measured of a task's skill neurons. */
-export interface TaskProperties {
-  readonly format: typeof FORMAT;
-  /** Digest of the run's manifest. */
-  readonly run: string;
-  readonly task: string;
-  /** Neurons looked at, and the words that they were chosen by. */
-  readonly neurons: number;
-  readonly chosen: string;
-  readonly prompts: Readonly<Record<'train' | 'valid' | 'test', number>>;
-  readonly permutations: number;
-  readonly draws: number;
-  /** Accuracy of guessing. */
-  readonly rand: number;
-  readonly rows: readonly PropertyRow[];
-}
 
 const SCHEMA: RowSchema = {
   format: FORMAT,

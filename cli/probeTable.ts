@@ -7,13 +7,13 @@ import {
   PAPER_MACRO,
   type ProberAbout,
   type ProbeSettings,
+  type PropertyRow,
   permutationsFor,
   SPLITS,
   type TaskMeans,
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
-import type { TaskProperties } from './probeProperties.ts';
 import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
@@ -36,6 +36,23 @@ export interface ProbeManifest {
   };
   readonly tasks: readonly TaskRecord[];
   readonly skipped: readonly { readonly task: string; readonly reason: string }[];
+}
+
+/** What was measured of a task's skill neurons. */
+export interface TaskProperties {
+  readonly format: 'neurgrad probe properties 1';
+  /** Digest of the run's manifest. */
+  readonly run: string;
+  readonly task: string;
+  /** Neurons looked at, and the words that they were chosen by. */
+  readonly neurons: number;
+  readonly chosen: string;
+  readonly prompts: Readonly<Record<'train' | 'valid' | 'test', number>>;
+  readonly permutations: number;
+  readonly draws: number;
+  /** Accuracy of guessing. */
+  readonly rand: number;
+  readonly rows: readonly PropertyRow[];
 }
 
 export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {

@@ -22,8 +22,9 @@ import { integer, jsonOption, weightsOptions, withOptions } from '../options.ts'
 import { openOutput } from '../output.ts';
 import { neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
 import { runDigest } from '../probeFiles.ts';
-import { propertiesRemark, propertyTable, type TaskProperties, writeProperties } from '../probeProperties.ts';
+import { propertiesRemark, propertyTable, writeProperties } from '../probeProperties.ts';
 import { finishRun, lockReport } from '../probeRun.ts';
+import type { TaskProperties } from '../probeTable.ts';
 import { startProgress } from '../progress.ts';
 import { opened, reopened, type WeightsOptions, withModel } from '../session.ts';
 import { table } from '../table.ts';
