@@ -688,9 +688,9 @@ describe.each(MODELS)('%s', (name, texts) => {
     await neuronGradients(model, probe);
     const tokens = embedded.mock.calls.map(([{ rows, length }]) => rows * length);
     embedded.mockRestore();
-    // All but the last; the last one for the target, and for the gradients and the bundle together.
+    // All but the last; the last one for the target, the gradients and the bundle together.
     const rest = ids.length - 1;
-    expect(tokens).toEqual([rest, 1, 1, rest, 1, 1]);
+    expect(tokens).toEqual([rest, 1, rest, 1]);
     expect(device.memory.total - device.memory.pooled).toBe(before.total - before.pooled);
     const rows = neurons.flatMap((neuron) => shifts.map((shift) => ({ case: 0, neuron, shift })));
     const one = { probe, at: position, target: 300 };
