@@ -102,10 +102,8 @@ interface Operand {
   /** Statements that say where those go, from the invocation's number `lane`, and statements that put them there. */
   readonly place: string[];
   readonly store: string[];
-  /** Statement that puts zeros there instead, of what lies behind K in the slab at `k0`. */
-  readonly zero: string;
-  /** Expression of the i-th quad of an invocation's tile at step `s` of the 4 at `d`, which is a number or WGSL. */
-  readonly quad: (i: number, d: number | string, s: number) => string;
+  /** Expression of the i-th quad of an invocation's tile at `step`, one of the 4 at `d`, which is a number or WGSL. */
+  readonly quad: (i: number, d: number | string, step: string) => string;
 }
 
 /** What is loaded are four numbers. */
@@ -123,13 +121,9 @@ function operand(o: OperandOptions): Operand {
   const registers = fetched.map((u) => `${x}v${u}`);
   const quadOf = (i: number): string => `${o.tile} + ${i * o.tiles}u`;
   const at = (step: string, quad: string): string => `${x}_slab[${step} * ${across}u + ${quad}]`;
-  const stepAt = (d: number | string, s: number): string =>
-    typeof d === 'number' ? `${4 * d + s}u` : `(4u * ${d} + ${s}u)`;
 
   if (!o.alongK) {
-    // A quad as it lies. Rows beyond K are read, wherever that is, and put to zero.
-    const step = (u: number, lane = 'at'): string => `${lane} / ${across}u + ${(u * invocations) / across}u`;
-    const to = (u: number): string => at(`(${step(u, 'lane')})`, `lane % ${across}u`);
+    // A quad as it lies. Rows beyond K are read, wherever that is, and not multiplied.
     return {
       place: [],
       setup: [
@@ -142,9 +136,8 @@ function operand(o: OperandOptions): Operand {
           (u) =>
             `${x}v${u} = ${o.read(`${x}_at + (${k0} + ${(u * invocations) / across}u) * ${x}_line`, u, 0)};`,
         ),
-      store: fetched.map((u) => `${to(u)} = ${x}v${u};`),
-      zero: fetched.map((u) => `if (k0 + ${step(u)} >= p.k) { ${to(u)} = vec4f(0.0); }`).join(' '),
-      quad: (i, d, s) => at(stepAt(d, s), quadOf(i)),
+      store: fetched.map((u) => `${x}_slab[lane + ${u * invocations}u] = ${x}v${u};`),
+      quad: (i, _, step) => at(step, quadOf(i)),
     };
   }
 
@@ -195,12 +188,8 @@ function operand(o: OperandOptions): Operand {
           : `${to(u, s)}[${x}_in] = ${x}v${u}.${member};`;
       }),
     ),
-    zero: `if (k0 + 4u * ${place} >= p.k) { ${stores.flatMap((u) => FOUR.map((s) => (lines === 4 ? `${to(u, s)} = vec4f(0.0);` : `${to(u, s)}[${x}_in] = 0.0;`))).join(' ')} }`,
-    quad: (i, d, s) =>
-      at(
-        stepAt(d, s),
-        `${i * o.tiles}u + ${typeof d === 'number' ? `${x}_from${d}` : swizzle(o.tile, d, o.tiles)}`,
-      ),
+    quad: (i, d, step) =>
+      at(step, `${i * o.tiles}u + ${typeof d === 'number' ? `${x}_from${d}` : swizzle(o.tile, d, o.tiles)}`),
   };
 }
 
@@ -246,17 +235,17 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
     read: reader.quad,
   });
   const load = (k0: string): string => [...a.load(k0), ...b.load(k0)].join('\n      ');
-  /** Four steps. */
-  const multiply = (d: number | string): string =>
-    FOUR.flatMap((s) => [
+  /** One step, of the four at `d`. */
+  const multiply = (d: number | string, step: string): string =>
+    [
       '{',
-      ...rowQuads.map((i) => `let a${i} = ${a.quad(i, d, s)};`),
-      ...columnQuads.map((i) => `let b${i} = ${b.quad(i, d, s)};`),
+      ...rowQuads.map((i) => `let a${i} = ${a.quad(i, d, step)};`),
+      ...columnQuads.map((i) => `let b${i} = ${b.quad(i, d, step)};`),
       ...tile.rows.flatMap((_, m) =>
         columnQuads.map((q) => `c${m}_${q} = fma(vec4f(a${m >> 2}.${'xyzw'[m & 3]}), b${q}, c${m}_${q});`),
       ),
       '}',
-    ]).join('\n      ');
+    ].join('\n      ');
   /**
    * The number of the invocation, which compilers take for one that `changing` changes: what is made of it is made where it is needed,
    * and takes no registers before.
@@ -270,9 +259,24 @@ function makeMatmulBlock(v: MatmulBlockVariant): Kernel {
     ? `for (var i = 0u; i < 65536u; i++) {
       if (i >= ${turns}u + p.zero) { break; }
       let d = i % ${turns}u;
-      ${multiply('d')}
+      ${FOUR.map((s) => multiply('d', `(4u * d + ${s}u)`)).join('\n      ')}
     }`
-    : range(turns).map(multiply).join('\n      ');
+    : range(blockK)
+        .map((step) => multiply(step >> 2, `${step}u`))
+        .join('\n      ');
+  const rest = `for (var i = 0u; i < 65536u; i++) {
+      if (i >= end - k0) { break; }
+      let step = i % ${blockK}u;
+      ${multiply('(step / 4u)', 'step')}
+    }`;
+  const loadNow = `{ ${load('k0')} }`;
+  /** Stores the slab that is loaded and multiplies it by `steps`, in an iteration of the loop over `counter`. */
+  const slab = (counter: string, steps: string): string => `
+      ${lane(counter)} ${fewRegisters ? place : ''}
+      ${[...a.store, ...b.store].join('\n      ')}
+      workgroupBarrier();
+      ${steps}
+      workgroupBarrier();`;
   const own = `let row0 = first_row + 4u * (lane / ${across}u); let col0 = first_column + 4u * (lane % ${across}u);`;
   return {
     name: name(v),
@@ -300,17 +304,15 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(local_invocation_index) at: 
   ${inChunks(
     tileSums(tile),
     'vec4f',
+    // What is left of K behind its whole slabs has a loop of its own: the one that all the time goes to stays free of it.
     `for (var slab = 0u; slab < ${CHUNK / blockK}u; slab++) {
       let k0 = first + slab * ${blockK}u;
-      if (k0 >= p.k) { break; }
-      ${fewRegisters ? `{ ${load('k0')} }` : ''}
-      ${lane('slab')} ${fewRegisters ? place : ''}
-      ${[...a.store, ...b.store].join('\n      ')}
-      if (k0 + ${blockK}u > p.k) { ${a.zero} ${b.zero} }
-      workgroupBarrier();
-      ${fewRegisters ? '' : `{ ${load(`(k0 + ${blockK}u)`)} }`}
-      ${steps}
-      workgroupBarrier();
+      if (k0 + ${blockK}u > p.k) { break; }
+      ${fewRegisters ? loadNow : ''} ${slab('slab', fewRegisters ? steps : `{ ${load(`(k0 + ${blockK}u)`)} } ${steps}`)}
+    }
+    if (end % ${blockK}u != 0u) {
+      let k0 = end / ${blockK}u * ${blockK}u;
+      ${loadNow} ${slab('turn', rest)}
     }
     ${lane('turn')}`,
   )}
