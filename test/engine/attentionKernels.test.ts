@@ -160,6 +160,54 @@ describe.each(Object.entries(DEVICES))('with workgroup memory of %s', (_, mask) 
   );
 });
 
+describe('of few rows, written out as for a GPU', () => {
+  const devices: Device[] = [];
+  beforeAll(async () => {
+    for (const software of [true, false]) {
+      const device = await open({ mask: WIDE });
+      devices.push(Object.assign(device, { info: { ...device.info, software } }));
+    }
+  });
+  afterAll(() => {
+    for (const device of devices) device.destroy();
+  });
+
+  // Eight quads of a head at once, and one; keys in two chunks, the last one not full.
+  it.each<[Sizes, Options]>([
+    [{ batch: 1, queries: 1, keys: 290, heads: 2, keyHeads: 1, size: 64 }, { cap: 1.3 }],
+    [
+      { batch: 2, queries: 2, keys: 301, heads: 2, keyHeads: 1, size: 20 },
+      { causal: true, window: { before: 270 } },
+    ],
+  ])('%j %j', async (sizes, options) => {
+    const run = async (device: Device) => {
+      device.startProfiling();
+      const results = await compute(() => {
+        const [q, k, v, dy] = inputsOf(sizes).map((x) => upload(device, x)) as [
+          Tensor,
+          Tensor,
+          Tensor,
+          Tensor,
+        ];
+        for (const t of [q, k, v]) t.requireGrad();
+        const y = attention(q, k, v, { ...options, fused: true });
+        return [y.detach(), ...grad(y, [q, k, v], { cotangent: dy })];
+      });
+      const kernels = (await device.stopProfiling()).map(({ kernel }) => kernel);
+      return { results, kernels: kernels.filter((name) => name.includes('.rows')) };
+    };
+    const [rolled, unrolled] = [await run(devices[0]!), await run(devices[1]!)];
+    expect(rolled.kernels.length).toBe(4);
+    expect(unrolled.kernels).toEqual(rolled.kernels.map((name) => name.replace('.rolled', '')));
+    expect(unrolled.kernels).not.toEqual(rolled.kernels);
+    naive(sizes, null, options).forEach((want, i) => {
+      const got = unrolled.results[i]!.data;
+      expectClose(got, want, { ulps: 64, floor: 1 }, ['y', 'dq', 'dk', 'dv'][i]!);
+      expect([...got]).toEqual([...rolled.results[i]!.data]);
+    });
+  });
+});
+
 describe('in the table of operations', () => {
   let device: Device;
   beforeAll(async () => {
