@@ -118,6 +118,8 @@ async function products(
 
 const FORMATS = ['f32', 'f16', 'bf16', 'int8', 'int4'] as const;
 const SIDE = 1024;
+/** A K that many lanes share, as in large models: few rows of it have kernels of their own. */
+const DEEP = 4096;
 
 /** A product, and the kernels that may compute it, all with the same bits. */
 export interface Contest {
@@ -127,13 +129,18 @@ export interface Contest {
   readonly choices: readonly Choice[];
 }
 
-/** Products of so many rows and `side` columns, in all layouts where B is f32, both where it is stored otherwise. */
-function* productsOf(weights: readonly OperandLayout['weight'][], side: number, rows: readonly number[]) {
+/** Products of so many rows, `side` columns and a K of `deep`, in all layouts where B is f32, both where it is stored otherwise. */
+function* productsOf(
+  weights: readonly OperandLayout['weight'][],
+  side: number,
+  rows: readonly number[],
+  deep = side,
+) {
   for (const weight of weights)
     for (const transA of weight === 'f32' ? [false, true] : [false])
       for (const transB of [true, false])
         for (const m of rows)
-          yield { layout: evenLayout(m, transA, transB, weight), shape: { m, n: side, k: side } };
+          yield { layout: evenLayout(m, transA, transB, weight), shape: { m, n: side, k: deep } };
 }
 
 /** Every kernel that may compute a product, whatever is chosen. */
@@ -141,8 +148,9 @@ export function* contests(
   { capabilities }: Device,
   side: number,
   rows: readonly number[],
+  deep = side,
 ): Generator<Contest> {
-  for (const { layout, shape } of productsOf(FORMATS, side, rows))
+  for (const { layout, shape } of productsOf(FORMATS, side, rows, deep))
     yield { name: layoutName(layout), layout, shape, choices: candidates(shape, layout, capabilities) };
 }
 
@@ -244,7 +252,10 @@ export const WORKLOADS = {
     await products(bench, [512, 3072, 768], 'f32');
     await products(bench, [4096, 4096, 4096], 'f32');
   },
-  products: (bench) => run(bench, contests(bench.device, SIDE, [1, 2, 4, 16, 64, 512])),
+  products: async (bench) => {
+    await run(bench, contests(bench.device, SIDE, [1, 2, 4, 16, 64, 512]));
+    await run(bench, contests(bench.device, SIDE, [1, 2, 4, 16], DEEP));
+  },
   attention: attentions,
   // The model knows no rate of theirs: no phases.
   units: (bench) => run(bench, unitsContests(bench.device, SIDE, [SIDE])),
