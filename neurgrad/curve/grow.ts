@@ -6,7 +6,8 @@
  * for nothing. Before each, the interpolants say what they expect: of three quantities (p, log p, log odds), each in the shift itself
  * and in two angles (response.ts). An error seen there, where it is about largest, is a *surprise*. A curve is known once
  *
- * - the last two surprises of the best interpolant are below a quarter of the tolerance, and
+ * - the last two surprises of the best interpolant are below a quarter of the tolerance, and the one before them below three tolerances: two
+ *   may be small by luck, and
  * - so is its difference, at every asked shift, from the best interpolant along another axis.
  *
  * The bound that is stated is twice the tolerance. A curve that half of the asked shifts do not make known, and one with a value
@@ -27,8 +28,8 @@ import {
   slopeOf,
 } from './response.ts';
 
-/** Share of the tolerance that surprises and disagreement stay below, and so many surprises. */
-const RULE = { share: 0.25, surprises: 2 } as const;
+/** Share of the tolerance that surprises and disagreement stay below; so many surprises; and what the one before them counts. */
+const RULE = { share: 0.25, surprises: 2, before: 1 / 12 } as const;
 /** Share of the asked shifts from which on running all is as good. */
 const GIVE_UP = 0.5;
 /** What is stated as the error's bound, in tolerances. */
@@ -342,7 +343,8 @@ const still = (plain: PlainTarget): ChangedTarget => ({ values: plain, changes: 
 function leastSurprised(candidates: readonly Candidate[], enough: number = RULE.share): Candidate | null {
   let [best, least]: [Candidate | null, number] = [null, enough];
   for (const candidate of candidates) {
-    const last = Math.max(...candidate.surprises.slice(-RULE.surprises));
+    const before = candidate.surprises.at(-1 - RULE.surprises) ?? 0;
+    const last = Math.max(RULE.before * before, ...candidate.surprises.slice(-RULE.surprises));
     // NaN never.
     if (last < least) [best, least] = [candidate, last];
   }

@@ -185,6 +185,28 @@ describe('curves that no few points know', () => {
       expect(result).toMatchObject({ ran: 20, bound: 0, response: null });
     }
   });
+  it('two small surprises in a row may be luck: facts-bert’s L1.N256 of "The capital of Cuba is [MASK]."', () => {
+    const changes = [
+      -8.763180736577e-4, -7.135881394826e-4, -5.674665211114e-4, -4.380069043978e-4, -3.252490774912e-4,
+      -2.292204743406e-4, -1.499302541408e-4, -8.737559469295e-5, -4.154901403325e-5, -1.24277210991257e-5, 0,
+      -4.248347255169e-6, -2.516058636907e-5, -6.273198823472e-5, -1.169658427927e-4, -1.878823693522e-4,
+      -2.755177450324e-4, -3.799171930395e-4, -5.011711022555e-4, -6.393672274575e-4, -7.946249517366e-4,
+    ];
+    const plain = { prob: 0.8253325987884688, logprob: -0.1919688238439725, logit: 0 };
+    const shifts = shiftGrid(-2, 2, 0.2);
+    const points = changes.map((prob): ChangedTarget => {
+      const logprob = Math.log1p(prob / plain.prob);
+      const values = { prob: plain.prob + prob, logprob: plain.logprob + logprob, logit: 0 };
+      const noise = { prob: 1.8e-7, logprob: 2.1e-7, logit: 2.3e-6 };
+      return { values, changes: { prob, logprob, logit: 0 }, noise };
+    });
+    const curve = new GrowingCurve(new Ladder(shifts, 2), { plain, of: 'prob', slope: 2.0430703315081e-5 });
+    while (!curve.done) for (const place of curve.next()) curve.add(points[place]!);
+    const { points: got, bound } = curve.result();
+    const worst = Math.max(...got.map((point, i) => Math.abs(point.changes.prob - changes[i]!)));
+    expect(bound).toBeGreaterThan(0);
+    expect(worst).toBeLessThan(bound);
+  });
   it('with a value that is none', () => {
     const { result } = grown((s) => (s > 1 ? Number.NaN : s));
     expect(result.ran).toBe(20);
