@@ -91,7 +91,7 @@ function partsOf(text: string): Part[] {
   });
 }
 
-const given = withOptions(
+const command = withOptions(
   new Command('results').description('measures models as the paper does, and writes docs/results.md'),
   new Option('--model <dir...>', 'folders, GGUF files or Hugging Face ids').default([]),
   new Option('--data <dir>', 'folder of MCEval8K, or a Hub data set; without it nothing is probed'),
@@ -121,9 +121,7 @@ const given = withOptions(
   new Option('--out <dir>', 'folder of the runs').default('runs/results'),
   new Option('--docs <dir>', 'where results.md and results/ are written').default(join(packageRoot, 'docs')),
   new Option('--page', 'measure nothing, write the page from what is there'),
-)
-  .parse()
-  .opts<Options>();
+);
 
 /** Runs a command of ours, seen by the user; ended at the deadline. @returns whether it came to its end. */
 async function neurgrad(deadline: number, ...args: string[]): Promise<boolean> {
@@ -259,6 +257,7 @@ function writePage(docs: string): void {
 }
 
 await runProgram(async () => {
+  const given = command.parse().opts<Options>();
   const options = given.paper ? { ...given, ...PAPER } : given;
   const deadline =
     options.minutes === undefined ? Number.POSITIVE_INFINITY : Date.now() + options.minutes * 60_000;
