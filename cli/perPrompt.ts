@@ -34,6 +34,23 @@ export const TARGET_COLUMNS = {
   dtype: 'text',
 } as const satisfies Record<string, ColumnKind>;
 
+/** Columns of a neuron that was swept: what was foretold, and what was measured. */
+export const MEASURED_COLUMNS = {
+  layer: 'whole',
+  neuron: 'whole',
+  activation: 'number',
+  g_c: 'number',
+  neurgrad: 'number',
+  g_c_noise: 'number',
+  g_e: 'number',
+  intercept: 'number',
+  r: 'number',
+  noise: 'number',
+  flat: 'flag',
+  linear: 'flag',
+  fit_range: 'number',
+} as const satisfies Record<string, ColumnKind>;
+
 /** Columns of what logit_diff subtracts. */
 export const OTHER_COLUMNS = { other: 'text', other_id: 'whole' } as const satisfies Record<
   string,

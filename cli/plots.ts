@@ -28,6 +28,21 @@ export function draw(label: string, options: Plot.PlotOptions): Html {
   return raw(figure.outerHTML);
 }
 
+/** Accuracy by the number of skill neurons, with the line of guessing below the marks. */
+export const accuracyBySize = (label: string, guessing: number, marks: readonly Plot.Markish[]): Html =>
+  draw(label, {
+    width: 480,
+    height: 300,
+    marginLeft: 48,
+    marginBottom: 40,
+    x: { type: 'log', base: 2, label: '|N_s|', ticks: 9, tickFormat: (size: number) => String(size) },
+    y: { label: 'accuracy', domain: [0, 1], grid: true, ticks: 5 },
+    marks: [
+      Plot.ruleY([guessing], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '1 4' }),
+      ...marks,
+    ],
+  });
+
 /** The dashed line on which estimate and measurement are equal. */
 export const diagonal = (domain: readonly number[]): Plot.Markish =>
   Plot.line(domain, {

@@ -12,7 +12,7 @@ import { listFolder } from '../neurgrad/study/textFile.ts';
 import { PROPERTIES, type Property, type PropertyRow } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { toJson } from './output.ts';
-import { draw } from './plots.ts';
+import { accuracyBySize, draw } from './plots.ts';
 import { between, chance, counted, share, type TaskProperties, type TextTable } from './probeTable.ts';
 import { destinationOf, openRows } from './results.ts';
 import type { RowSchema } from './rows.ts';
@@ -153,34 +153,25 @@ function efficiencyFigure({ task, rows, rand }: TaskProperties): Html {
   const colourOf = (prober: string): string => COLOURS[probers.indexOf(prober) % COLOURS.length]!;
   const bands = (of: 'interval' | 'chance') =>
     found.flatMap((each) => (each[of] ? [{ ...each, low: each[of][0], high: each[of][1] }] : []));
-  return draw(`${task}: accuracy by the number of skill neurons, beside chance`, {
-    width: 480,
-    height: 300,
-    marginLeft: 48,
-    marginBottom: 40,
-    x: { type: 'log', base: 2, label: '|N_s|', ticks: 9, tickFormat: (size: number) => String(size) },
-    y: { label: 'accuracy', domain: [0, 1], grid: true, ticks: 5 },
-    marks: [
-      Plot.ruleY([rand], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '1 4' }),
-      ...probers.flatMap((prober) => [
-        Plot.areaY(
-          bands('chance').filter((each) => each.prober === prober),
-          { x: 'size', y1: 'low', y2: 'high', fill: 'var(--ink)', fillOpacity: 0.07 },
-        ),
-        Plot.areaY(
-          bands('interval').filter((each) => each.prober === prober),
-          { x: 'size', y1: 'low', y2: 'high', fill: colourOf(prober), fillOpacity: 0.13 },
-        ),
-        Plot.line(
-          found.filter((each) => each.prober === prober),
-          { x: 'size', y: 'value', stroke: colourOf(prober), strokeWidth: 2 },
-        ),
-        Plot.text(found.filter((each) => each.prober === prober).slice(-1), {
-          ...{ x: 'size', y: 'value', text: 'prober', dy: -8, textAnchor: 'end', fill: colourOf(prober) },
-        }),
-      ]),
-    ],
-  });
+  return accuracyBySize(`${task}: accuracy by the number of skill neurons, beside chance`, rand, [
+    ...probers.flatMap((prober) => [
+      Plot.areaY(
+        bands('chance').filter((each) => each.prober === prober),
+        { x: 'size', y1: 'low', y2: 'high', fill: 'var(--ink)', fillOpacity: 0.07 },
+      ),
+      Plot.areaY(
+        bands('interval').filter((each) => each.prober === prober),
+        { x: 'size', y1: 'low', y2: 'high', fill: colourOf(prober), fillOpacity: 0.13 },
+      ),
+      Plot.line(
+        found.filter((each) => each.prober === prober),
+        { x: 'size', y: 'value', stroke: colourOf(prober), strokeWidth: 2 },
+      ),
+      Plot.text(found.filter((each) => each.prober === prober).slice(-1), {
+        ...{ x: 'size', y: 'value', text: 'prober', dy: -8, textAnchor: 'end', fill: colourOf(prober) },
+      }),
+    ]),
+  ]);
 }
 
 /** Values of a property with their intervals, one after the other, chance behind them. */

@@ -5,7 +5,7 @@ import { showToken } from '../models/tokenText.ts';
 import { INTERVAL_PARTS } from '../neurgrad/index.ts';
 import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
-import { draw } from './plots.ts';
+import { accuracyBySize, draw } from './plots.ts';
 import { propertySections } from './probeProperties.ts';
 import {
   between,
@@ -146,35 +146,26 @@ function curveFigure(task: TaskReport): Html {
     size: task[name].size,
     accuracy: task[name].accuracy,
   }));
-  return draw(`${task.task}: test accuracy against the number of neurons`, {
-    width: 480,
-    height: 300,
-    marginLeft: 48,
-    marginBottom: 40,
-    x: { type: 'log', base: 2, label: '|N_s|', ticks: 9, tickFormat: (size: number) => String(size) },
-    y: { label: 'accuracy', domain: [0, 1], grid: true, ticks: 5 },
-    marks: [
-      Plot.ruleY([task.rand], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '1 4' }),
-      Plot.ruleY([task.lmProb.accuracy], {
-        stroke: 'var(--ink)',
-        strokeOpacity: 0.6,
-        strokeDasharray: '5 4',
-      }),
-      ...METHODS.map(({ name, colour }) =>
-        Plot.areaY(
-          points.filter((point) => point.name === name && point.low !== undefined),
-          { x: 'size', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.13 },
-        ),
+  return accuracyBySize(`${task.task}: test accuracy against the number of neurons`, task.rand, [
+    Plot.ruleY([task.lmProb.accuracy], {
+      stroke: 'var(--ink)',
+      strokeOpacity: 0.6,
+      strokeDasharray: '5 4',
+    }),
+    ...METHODS.map(({ name, colour }) =>
+      Plot.areaY(
+        points.filter((point) => point.name === name && point.low !== undefined),
+        { x: 'size', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.13 },
       ),
-      ...METHODS.map(({ name, colour }) =>
-        Plot.line(
-          points.filter((point) => point.name === name),
-          { x: 'size', y: 'accuracy', stroke: colour, strokeWidth: 2 },
-        ),
+    ),
+    ...METHODS.map(({ name, colour }) =>
+      Plot.line(
+        points.filter((point) => point.name === name),
+        { x: 'size', y: 'accuracy', stroke: colour, strokeWidth: 2 },
       ),
-      Plot.dot(chosen, { x: 'size', y: 'accuracy', fill: 'colour', r: 4 }),
-    ],
-  });
+    ),
+    Plot.dot(chosen, { x: 'size', y: 'accuracy', fill: 'colour', r: 4 }),
+  ]);
 }
 
 function layerFigure(task: TaskReport): Html {

@@ -8,7 +8,7 @@ import type { Plan } from '../neurgrad/study/plan.ts';
 import { type DoneUnit, type MeasuredModel, type MeasuredStudy, promptOf } from '../neurgrad/study/read.ts';
 import { otherEstimates } from '../neurgrad/study/run.ts';
 import { shiftsOf } from '../neurgrad/study/summary.ts';
-import { PROMPT_COLUMNS, TARGET_COLUMNS } from './perPrompt.ts';
+import { MEASURED_COLUMNS, PROMPT_COLUMNS, TARGET_COLUMNS } from './perPrompt.ts';
 import { openRows } from './results.ts';
 import type { Cell, RowBlock, RowSchema } from './rows.ts';
 
@@ -22,19 +22,7 @@ export const STUDY_NEURON_ROWS: RowSchema = {
     ...PROMPT_COLUMNS,
     prompts: 'text',
     ...TARGET_COLUMNS,
-    layer: 'whole',
-    neuron: 'whole',
-    activation: 'number',
-    g_c: 'number',
-    neurgrad: 'number',
-    g_c_noise: 'number',
-    g_e: 'number',
-    intercept: 'number',
-    r: 'number',
-    noise: 'number',
-    flat: 'flag',
-    linear: 'flag',
-    fit_range: 'number',
+    ...MEASURED_COLUMNS,
     ran: 'whole',
     bound: 'number',
     ig: 'number',

@@ -29,6 +29,7 @@ import {
   based,
   type CaseRow,
   layerTokens,
+  NOWHERE,
   outputs,
   plainValues,
   type RowChanges,
@@ -263,21 +264,9 @@ class InjectingWords extends DifferenceWords {
     const { device, sizes } = this.#bundle.model;
     const own = this.#ownTokens(of);
     const ofToken = new Map(own.map((token, row) => [token, row]));
-    const records = of.places.map((_, i) => ({ ...NO_RECORD, own: ofToken.get(i) ?? NONE }));
+    const records = of.places.map((_, i) => ({ ...NOWHERE, own: ofToken.get(i) ?? NONE }));
     if (records.every((record) => record.own === NONE)) return value;
     const x = value.x ?? zeros(device, [records.length, sizes.width]);
     return new Change(addOwnChange(x, tokenTensor(device, records), shifts, 'own'), of);
   }
 }
-
-const NO_RECORD = {
-  base: 0,
-  own: NONE,
-  query: NONE,
-  first: 0,
-  count: 0,
-  keyFirst: 0,
-  keys: 0,
-  keyStart: 0,
-  pattern: 0,
-};

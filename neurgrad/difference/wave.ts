@@ -427,7 +427,8 @@ function targetRow(bundle: Bundle, row: ShiftedRow, token: number): TargetRow {
   };
 }
 
-const NOWHERE: TokenRecord = {
+/** A token that no record tells of. */
+export const NOWHERE: TokenRecord = {
   base: 0,
   own: NONE,
   query: NONE,
