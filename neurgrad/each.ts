@@ -3,6 +3,7 @@
 import * as v from 'valibot';
 import { UserError } from '../engine/errors.ts';
 import { type Field, like } from '../engine/options.ts';
+import type { Probe } from './predict.ts';
 
 /** One value for all prompts, or one a prompt. */
 export type OneOrEach<Value> = Value | readonly Value[];
@@ -38,3 +39,6 @@ const isList = <Value>(value: OneOrEach<Value>): value is readonly Value[] => Ar
 export const isListOfLists = <Value>(
   given: readonly Value[] | readonly (readonly Value[])[],
 ): given is readonly (readonly Value[])[] => given.length > 0 && given.every(Array.isArray);
+
+/** Whether many prompts were given, or one. */
+export const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);

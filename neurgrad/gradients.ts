@@ -27,7 +27,7 @@ import {
   numbersOf,
   type Sign,
 } from './conventions.ts';
-import { eachOf, oneOrEach } from './each.ts';
+import { eachOf, isMany, oneOrEach } from './each.ts';
 import { resolveSite, SITES, siteHook } from './neuron.ts';
 import { checkProbe, neuronPosition, type Probe, tokenField } from './predict.ts';
 import type { ProbedHooks } from './probed.ts';
@@ -175,8 +175,6 @@ export async function neuronGradients(
   const part = { probe, at, target, other: given.other };
   return gradientsOf(model, { probe, at, parts: [part] }, read, names, conventions);
 }
-
-const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
 
 async function gradientsOfMany(
   model: LanguageModel,

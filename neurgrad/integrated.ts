@@ -46,7 +46,7 @@ import { checkOther } from './answers.ts';
 import { type Measure, measureFields } from './conventions.ts';
 import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
-import { eachOf, isListOfLists, oneOrEach } from './each.ts';
+import { eachOf, isListOfLists, isMany, oneOrEach } from './each.ts';
 import {
   checkNeuron,
   type Neuron,
@@ -401,8 +401,6 @@ async function ofAll<Result>(
 
 /** Told how much of one prompt's share, or of each of a group's, is done. */
 type Told = (done: number, all: number) => void;
-
-const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
 
 /**
  * The same of many prompts, the rows of as many as can ride together in the same passes: those of causal models whose neurons are at the

@@ -46,7 +46,7 @@ import { growCurves } from './curve/sweep.ts';
 import type { Bundle } from './difference/bundle.ts';
 import type { ChangedTarget } from './difference/sweep.ts';
 import { curveSums } from './difference/wave.ts';
-import { eachOf, isListOfLists, oneOrEach } from './each.ts';
+import { eachOf, isListOfLists, isMany, oneOrEach } from './each.ts';
 import { checkShift, paperGrid, shiftField } from './grid.ts';
 import { type Neuron, type NeuronOrName, neuronList, neuronsOf, siteHook } from './neuron.ts';
 import { type OpenedPrompts, openPrompts, recordedPrompts } from './openedPrompts.ts';
@@ -326,8 +326,6 @@ export async function sweep(
   const [found] = await sweepAll(model, [{ asked, neurons }], one, record ?? null);
   return found!;
 }
-
-const isMany = (probes: Probe | readonly Probe[]): probes is readonly Probe[] => Array.isArray(probes);
 
 async function sweepMany(
   model: LanguageModel,
