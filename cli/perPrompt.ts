@@ -1,7 +1,14 @@
 /** Work on prompts, some at a time: what is there already is not done again, and each unit's rows are written as they are finished. */
 
 import { showToken, type TokenText, tokenText } from '../models/tokenText.ts';
-import { type NeuronGradients, numbersOf, type Sweep } from '../neurgrad/index.ts';
+import {
+  type LanguageModel,
+  type ManyGradientOptions,
+  type NeuronGradients,
+  neuronGradients,
+  numbersOf,
+  type Sweep,
+} from '../neurgrad/index.ts';
 import { stampModel } from '../neurgrad/study/folder.ts';
 import { startProgress } from './progress.ts';
 import type { Case } from './prompt.ts';
@@ -160,3 +167,20 @@ export async function inUnits(
     progress.stop();
   }
 }
+
+/** Gradients that a unit's neurons are ranked by. */
+export const rankedBy = (
+  model: LanguageModel,
+  some: readonly Case[],
+  options: ManyGradientOptions,
+): Promise<NeuronGradients[]> =>
+  neuronGradients(
+    model,
+    some.map(({ prompt }) => prompt),
+    {
+      ...options,
+      target: some.map(({ target }) => target),
+      other: some.map(({ other }) => other),
+      neuronPosition: some.map(({ at }) => at),
+    },
+  );

@@ -9,7 +9,6 @@ import {
   integrateNeurons,
   type Measure,
   type Neuron,
-  neuronGradients,
   numbersOf,
   pathPoints,
   resolveSite,
@@ -37,6 +36,7 @@ import {
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
+  rankedBy,
   type ShownTokens,
   shownTokens,
   targetWords,
@@ -202,18 +202,7 @@ async function runIntegrated(options: Options): Promise<void> {
 
       const summaries: ReturnType<typeof summaryOf>[] = [];
       await inUnits('integrated', cases, sink, async (some, told) => {
-        const ranked = selection.ranked
-          ? await neuronGradients(
-              model,
-              some.map(({ prompt }) => prompt),
-              {
-                target: some.map(({ target }) => target),
-                other: some.map(({ other }) => other),
-                neuronPosition: some.map(({ at }) => at),
-                ...{ site, of },
-              },
-            )
-          : null;
+        const ranked = selection.ranked ? await rankedBy(model, some, { site, of }) : null;
         const found = await integrate(
           some,
           some.map(({ target }, i) => ranked?.[i]?.target ?? target),

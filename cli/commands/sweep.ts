@@ -5,7 +5,6 @@ import { writeWhole } from '../../engine/disk.ts';
 import {
   formatNeuron,
   LINEAR_POINTS,
-  neuronGradients,
   RANGE_SLACK,
   resolveSite,
   type Site,
@@ -41,6 +40,7 @@ import {
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
+  rankedBy,
   type ShownTokens,
   shownTokens,
   TARGET_COLUMNS,
@@ -167,18 +167,7 @@ async function runSweep(options: Options): Promise<void> {
       const found: { one: Case; swept: Sweep; token: ShownTokens }[] = [];
       await inUnits('sweep', cases, sink, async (some, told) => {
         const blocks: RowBlock[] = [];
-        const ranked = selection.ranked
-          ? await neuronGradients(
-              model,
-              some.map(({ prompt }) => prompt),
-              {
-                target: some.map(({ target }) => target),
-                other: some.map(({ other }) => other),
-                neuronPosition: some.map(({ at }) => at),
-                ...{ site, of, direction, sign },
-              },
-            )
-          : null;
+        const ranked = selection.ranked ? await rankedBy(model, some, { site, of, direction, sign }) : null;
         const single = cases.length === 1 ? startProgress('sweep', 'rows') : null;
         const several = cases.length > 1;
         const onProgress =
