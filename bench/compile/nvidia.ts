@@ -21,7 +21,12 @@ async function compileOne({ nvcc, nvdisasm }: Nvcc, family: string, base: string
   const { stderr } = await execute(nvcc, [
     ...['-std=c++17', `-arch=${family}`, '-cubin', '-use_fast_math', '-diag-suppress', '128,177,550'],
     ...['-I', sourceFolder, '-Xptxas', '-v', '-o', `${base}.cubin`, `${base}.cu`],
-  ]);
+  ]).catch((failure: Error & { stderr?: string }) => {
+    // The failure's own text is the command line, which hides what is wrong behind its length.
+    const lines = (failure.stderr ?? '').split('\n').filter((line) => line.trim() !== '');
+    const reason = lines.find((line) => /error/i.test(line)) ?? lines[0];
+    throw reason === undefined ? failure : new Error(`nvcc: ${reason.trim()}`);
+  });
   const { stdout } = await execute(nvdisasm, ['-c', `${base}.cubin`], { maxBuffer: 2 ** 28 });
   writeFileSync(`${base}.sass`, stdout);
   const number = (pattern: RegExp): number => Number(pattern.exec(stderr)?.[1] ?? 0);
