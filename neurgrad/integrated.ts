@@ -5,7 +5,8 @@
  * position is scaled at once (Dai et al. 2022, "Knowledge Neurons"), or one neuron alone. Points of the way are batch
  * rows of one forward and one backward.
  *
- * Engine `naive` runs them as they stand. `auto` begins each point's row after the feed-forward of the layer scaled.
+ * Engine `naive` runs them as they stand. `auto` begins each point's row after the feed-forward of the layer scaled; an answer of
+ * several tokens is run as it stands by both: its p at a point is known when all its tokens' runs are.
  *
  * Scaling u or silu(g) in SwiGLU scales their product too, so that those sites need no care of their own.
  */
@@ -42,7 +43,16 @@ import {
 } from '../engine/options.ts';
 import { feedForwardOf } from '../models/description.ts';
 import { type LanguageModel, type Quantity, runModel, type Site } from '../models/model.ts';
-import { checkOther } from './answers.ts';
+import {
+  askedOf,
+  checkOther,
+  manyTargets,
+  partMeasure,
+  productOf,
+  type Target,
+  targetField,
+  tokensOf,
+} from './answers.ts';
 import { type Measure, measureFields } from './conventions.ts';
 import { besideSite, injection, outputDerivative, outputDerivatives } from './difference/injection.ts';
 import { injectNeurons } from './difference/ops.ts';
@@ -60,7 +70,6 @@ import {
 import { probeMeasure } from './plainRun.ts';
 import {
   checkProbe,
-  checkTarget,
   gradientFactor,
   measuredValues,
   neuronPosition,
@@ -150,8 +159,8 @@ function gaussLegendre(n: number): PathPoint[] {
 
 /** What is integrated, along which points. */
 export interface IntegratedOptions {
-  /** Token id; default the model's argmax. */
-  readonly target?: number | undefined;
+  /** Token id, or those of an answer of several tokens (see {@link neuronGradients}), by full passes; default the model's argmax. */
+  readonly target?: Target | undefined;
   /** Token id that `logit_diff` subtracts. */
   readonly other?: number | undefined;
   /** Default the probe position. */
@@ -182,7 +191,8 @@ export interface LayerOptions extends IntegratedOptions {
 
 /** Options that differ between prompts: one for all, or a list of one a prompt. */
 interface EachOptions {
-  readonly target?: number | undefined | readonly (number | undefined)[];
+  /** A list is one a prompt, in which an answer of several tokens is a list. */
+  readonly target?: number | undefined | readonly (Target | undefined)[];
   readonly other?: number | undefined | readonly (number | undefined)[];
   readonly neuronPosition?: number | undefined | readonly (number | undefined)[];
 }
@@ -194,14 +204,14 @@ export interface ManyIntegratedOptions extends Omit<IntegratedOptions, keyof Eac
 export interface ManyLayerOptions extends Omit<LayerOptions, keyof EachOptions>, EachOptions {}
 
 const eachFields = {
-  target: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
+  target: manyTargets,
   other: oneOrEach(tokenField, "a token's id, or a list of one a prompt"),
   neuronPosition: oneOrEach(whole(), 'a position, or a list of one a prompt'),
 };
 
 /** {@link IntegratedOptions} */
 export const integratedOptions = optionsSchema<IntegratedOptions>({
-  target: tokenField,
+  target: targetField,
   other: tokenField,
   neuronPosition: whole(),
   steps: whole(1),
@@ -237,6 +247,8 @@ export interface LayerIntegrated {
   readonly layer: number;
   /** Token id. */
   readonly target: number;
+  /** Of an answer of several tokens all of them; `target` is the first. */
+  readonly answer?: readonly number[];
   /** The target's probability, nothing scaled. */
   readonly p: number;
   /** [width] */
@@ -256,6 +268,8 @@ export interface LayerIntegrated {
 export interface NeuronIntegrated extends Neuron {
   /** Token id. */
   readonly target: number;
+  /** Of an answer of several tokens all of them; `target` is the first. */
+  readonly answer?: readonly number[];
   /** The target's probability, nothing scaled. */
   readonly p: number;
   readonly ig: number;
@@ -268,8 +282,6 @@ export interface NeuronIntegrated extends Neuron {
 }
 
 type Setup = ReturnType<typeof prepare>;
-/** With the target found. */
-type Known = Setup & { readonly target: number };
 
 function prepare(door: string, model: LanguageModel, probe: Probe, options: IntegratedOptions) {
   const { target, other } = options;
@@ -278,8 +290,9 @@ function prepare(door: string, model: LanguageModel, probe: Probe, options: Inte
   const points = pathPoints(steps, endpoints);
   const at = neuronPosition(probe, options.neuronPosition);
   checkOther(door, of, other);
-  for (const id of [target, other]) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
-  return { model, probe, at, target, other, of, points, rowsPerPass, replay, engine, onProgress };
+  const { parts } = askedOf(door, model, probe, { at, of, target, other });
+  const about = { model, probe, at, parts, target: parts[0]!.target, other, of };
+  return { ...about, points, rowsPerPass, replay, engine, onProgress };
 }
 
 /** Rows of one full pass. */
@@ -291,14 +304,44 @@ interface Scaled {
   readonly alpha: number;
 }
 
-/** Gradients at the site of one layer, of what {@link differentiated} says, and the target's values, of each row. */
+/** A token of the answer, behind the prompt and the tokens before it. */
+interface Token {
+  readonly probe: Probe;
+  readonly target: number;
+  readonly other: number | undefined;
+}
+
+/** The plain run of each token of the answer, and the values of the whole. */
+async function plainTokens(setup: Setup, hooks: readonly string[]) {
+  const { model, at, parts, of } = setup;
+  const runs: ProbedHooks[] = [];
+  for (const part of parts)
+    runs.push(
+      await probeMeasure(model, part.probe, at, hooksOf(model, hooks), partMeasure(of, { parts }), part),
+    );
+  const tokens = parts.map(({ probe, other }, k): Token => ({ probe, target: runs[k]!.token, other }));
+  const whole = productOf(runs.map(({ target }) => target));
+  return { runs, tokens, whole, answer: tokensOf(parts).answer };
+}
+
+/** What makes the gradient of a token's run, of {@link differentiated}, that of the answer's quantity. */
+const shareOf = (
+  { of, parts }: Setup,
+  token: Record<Quantity, number>,
+  whole: Record<Quantity, number>,
+): number =>
+  gradientFactor(partMeasure(of, { parts }), token) * (parts.length > 1 && of === 'prob' ? whole.prob : 1);
+
+/** Gradients at the site of one layer, of what {@link differentiated} says, and the token's values, of each row. */
 async function scaledRows(
-  setup: Known,
+  setup: Setup,
+  { probe, target, other }: Token,
   hook: string,
   rows: readonly Scaled[],
   read: (gradient: Tensor) => Tensor,
 ): Promise<{ gradients: Float32Array; values: Record<Quantity, number>[] }> {
-  const { model, probe, at, target, other, of } = setup;
+  const { model, at } = setup;
+  const of = partMeasure(setup.of, setup);
   const { width, vocabulary } = model.sizes;
   const length = probe.ids.length;
   // Functions cannot be sent to other processes; a patch of every neuron says the same, at more length.
@@ -343,6 +386,11 @@ async function scaledRows(
   }
 }
 
+function prepareOne(door: string, model: LanguageModel, probe: Probe, options: IntegratedOptions): Setup {
+  checkProbe(door, model, probe);
+  return prepare(door, model, probe, options);
+}
+
 /** A setup a prompt. */
 function prepareMany(
   door: string,
@@ -375,7 +423,7 @@ async function ofAll<Result>(
   const riding = new Map<SuffixModel, number[]>();
   for (const [i, setup] of setups.entries()) {
     const { model, probe, at } = setup;
-    if (setup.engine === 'auto' && beginsRows(model, probe, at)) {
+    if (setup.engine === 'auto' && setup.parts.length === 1 && beginsRows(model, probe, at)) {
       riding.set(model, [...(riding.get(model) ?? []), i]);
       continue;
     }
@@ -441,7 +489,9 @@ export async function integrateLayers(
   if (many) checkOptions('integrateLayers', manyLayerOptions, options);
   else checkOptions('integrateLayers', layerOptions, options as LayerOptions);
   const { site: named = 'paper', layers: asked, ...shared } = options;
-  const setups = prepareMany('integrateLayers', model, many ? probes : [probes], shared);
+  const setups = many
+    ? prepareMany('integrateLayers', model, probes, shared as ManyIntegratedOptions)
+    : [prepareOne('integrateLayers', model, probes, shared as IntegratedOptions)];
   const site = resolveSite(named, model);
   const layers = asked ?? Array.from({ length: model.sizes.layers }, (_, layer) => layer);
   for (const layer of layers) checkNeuron({ layer, index: 0, site }, model);
@@ -459,14 +509,13 @@ async function layersFromPasses(
   layers: readonly number[],
   told: Told,
 ): Promise<LayerIntegrated[]> {
-  const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
+  const { model, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
   const feedForward = feedForwardOf(model.description);
   const hooks = layers.map((layer) => siteHook(layer, site));
-  const base = await probeMeasure(model, probe, at, hooksOf(model, hooks), setup.of, setup);
-  const known = { ...setup, target: base.token };
+  const plain = await plainTokens(setup, hooks);
+  const [base] = plain.runs as [ProbedHooks];
   const of = quantityOf(setup.of);
-  const spread = of === 'logit' ? 0 : base.spread;
   // The point 0 rides along without weight, for completeness.
   const path = [...points, { alpha: 0, weight: 0 }];
   const found: LayerIntegrated[] = [];
@@ -479,26 +528,34 @@ async function layersFromPasses(
     for (let start = 0; start < path.length; start += rowsPerPass) {
       const part = path.slice(start, start + rowsPerPass);
       const rows = part.map(({ alpha }) => ({ index: null, alpha }));
-      const { gradients, values } = await scaledRows(known, hook, rows, (gradient) =>
-        gatherRows(
-          reshape(gradient, [gradient.size / width, width]),
-          part.map((_, row) => row * probe.ids.length + at),
-        ),
-      );
-      for (const [row, { alpha, weight }] of part.entries()) {
-        const share = weight * gradientFactor(setup.of, values[row]!);
-        const gradient = gradients.subarray(row * width, (row + 1) * width);
-        const factor = outputDerivatives(feedForward, site, activation, base.beside.get(hook), alpha);
-        const rounding = gradientNoise(model, { gradient, factor, spread });
-        for (let i = 0; i < width; i++) {
-          ig[i]! += share * gradient[i]!;
-          noise[i]! += Math.abs(share) * rounding[i]!;
+      const runs: Awaited<ReturnType<typeof scaledRows>>[] = [];
+      for (const token of plain.tokens)
+        runs.push(
+          await scaledRows(setup, token, hook, rows, (gradient) =>
+            gatherRows(
+              reshape(gradient, [gradient.size / width, width]),
+              part.map((_, row) => row * token.probe.ids.length + at),
+            ),
+          ),
+        );
+      const wholes = part.map((_, row) => productOf(runs.map(({ values }) => values[row]!)));
+      for (const [k, { gradients, values }] of runs.entries())
+        for (const [row, { alpha, weight }] of part.entries()) {
+          const share = weight * shareOf(setup, values[row]!, wholes[row]!);
+          const gradient = gradients.subarray(row * width, (row + 1) * width);
+          const factor = outputDerivatives(feedForward, site, activation, base.beside.get(hook), alpha);
+          const spread = of === 'logit' ? 0 : plain.runs[k]!.spread;
+          const rounding = gradientNoise(model, { gradient, factor, spread });
+          for (let i = 0; i < width; i++) {
+            ig[i]! += share * gradient[i]!;
+            noise[i]! += Math.abs(share) * rounding[i]!;
+          }
         }
-      }
-      if (start + part.length === path.length) zero = values.at(-1)![of];
+      if (start + part.length === path.length) zero = wholes.at(-1)![of];
     }
     scaleByActivation(model, activation, ig, noise);
-    found.push(layerResult(layer, base, ig, noise, base.target[of] - zero));
+    const about = { token: base.token, target: plain.whole, answer: plain.answer };
+    found.push(layerResult(layer, about, ig, noise, plain.whole[of] - zero));
     told(done + 1, layers.length);
   }
   return found;
@@ -520,13 +577,18 @@ function scaleByActivation(
 
 const layerResult = (
   layer: number,
-  { token, target }: Pick<ProbedHooks, 'token' | 'target'>,
+  {
+    token,
+    target,
+    answer,
+  }: Pick<ProbedHooks, 'token' | 'target'> & { readonly answer?: readonly number[] | undefined },
   ig: Float64Array,
   noise: Float64Array,
   change: number,
 ): LayerIntegrated => ({
   layer,
   target: token,
+  ...(answer && { answer }),
   p: target.prob,
   ig,
   noise,
@@ -575,7 +637,9 @@ export async function integrateNeurons(
   if (many) checkOptions('integrateNeurons', manyIntegratedOptions, options);
   else checkOptions('integrateNeurons', integratedOptions, options as IntegratedOptions);
   const all = many ? probes : [probes];
-  const setups = prepareMany('integrateNeurons', model, all, options);
+  const setups = many
+    ? prepareMany('integrateNeurons', model, all, options as ManyIntegratedOptions)
+    : [prepareOne('integrateNeurons', model, probes, options as IntegratedOptions)];
   const lists: readonly (readonly NeuronOrName[])[] =
     many && isListOfLists(neurons)
       ? eachOf('integrateNeurons', all)('lists of neurons', neurons)
@@ -602,15 +666,14 @@ async function neuronsFromPasses(
   neurons: readonly Neuron[],
   told: Told,
 ): Promise<NeuronIntegrated[]> {
-  const { model, probe, at, points, rowsPerPass = NAIVE_ROWS } = setup;
+  const { model, at, points, rowsPerPass = NAIVE_ROWS } = setup;
   const { width } = model.sizes;
   const hooks = [...new Set(neurons.map(({ layer, site }) => siteHook(layer, site)))];
-  const base = await probeMeasure(model, probe, at, hooksOf(model, hooks), setup.of, setup);
-  const known = { ...setup, target: base.token };
+  const plain = await plainTokens(setup, hooks);
+  const [base] = plain.runs as [ProbedHooks];
   const of = quantityOf(setup.of);
-  const sums = neurons.map(() => 0);
-  const shares = neurons.map(() => 0);
-  const steepest = neurons.map(() => 0);
+  /** Of each neuron and token of the answer. */
+  const ways = neurons.map(() => plain.tokens.map(() => ({ mean: 0, share: 0, steepest: 0 })));
   const zeros = neurons.map(() => 0);
   let done = 0;
   for (const hook of hooks) {
@@ -621,41 +684,48 @@ async function neuronsFromPasses(
     );
     for (let start = 0; start < jobs.length; start += rowsPerPass) {
       const part = jobs.slice(start, start + rowsPerPass);
-      const { gradients, values } = await scaledRows(known, hook, part, (gradient) =>
-        gatherRows(
-          gradient,
-          part.map(({ index }, row) => (row * probe.ids.length + at) * width + index),
-        ),
-      );
+      const runs: Awaited<ReturnType<typeof scaledRows>>[] = [];
+      for (const token of plain.tokens)
+        runs.push(
+          await scaledRows(setup, token, hook, part, (gradient) =>
+            gatherRows(
+              gradient,
+              part.map(({ index }, row) => (row * token.probe.ids.length + at) * width + index),
+            ),
+          ),
+        );
       for (const [row, { n, k, weight }] of part.entries()) {
-        const share = weight * gradientFactor(setup.of, values[row]!);
-        sums[n]! += share * gradients[row]!;
-        shares[n]! += Math.abs(share);
-        steepest[n] = Math.max(steepest[n]!, Math.abs(gradients[row]!));
-        if (k === points.length) zeros[n] = values[row]![of];
+        const whole = productOf(runs.map(({ values }) => values[row]!));
+        for (const [t, { gradients, values }] of runs.entries()) {
+          const way = ways[n]![t]!;
+          const share = weight * shareOf(setup, values[row]!, whole);
+          way.mean += share * gradients[row]!;
+          way.share += Math.abs(share);
+          way.steepest = Math.max(way.steepest, Math.abs(gradients[row]!));
+        }
+        if (k === points.length) zeros[n] = whole[of];
       }
       done += part.length;
       told(done, neurons.length * (points.length + 1));
     }
   }
-  const plainFactor = gradientFactor(setup.of, base.target);
   return neurons.map((neuron, n) => {
     const hook = siteHook(neuron.layer, neuron.site);
     const activation = base.activation.get(hook)!;
     const a = activation[neuron.index]!;
+    const noises = plain.runs.map(({ target, noise, spread }, t) => {
+      const factor = gradientFactor(partMeasure(setup.of, setup), target);
+      const own = factor === 0 ? 0 : noise.get(hook)![neuron.index]! / factor;
+      return neuronNoise(setup, activation, a, { ...ways[n]![t]!, plain: own, spread });
+    });
     return {
       ...neuron,
       target: base.token,
-      p: base.target.prob,
-      ig: a * sums[n]!,
-      noise: neuronNoise(setup, activation, a, {
-        mean: sums[n]!,
-        share: shares[n]!,
-        steepest: steepest[n]!,
-        plain: plainFactor === 0 ? 0 : base.noise.get(hook)![neuron.index]! / plainFactor,
-        spread: base.spread,
-      }),
-      change: base.target[of] - zeros[n]!,
+      ...(plain.answer && { answer: plain.answer }),
+      p: plain.whole.prob,
+      ig: a * ways[n]!.reduce((sum, { mean }) => sum + mean, 0),
+      noise: noises.reduce((sum, own) => sum + own, 0),
+      change: plain.whole[of] - zeros[n]!,
       zero: zeros[n]!,
     };
   });

@@ -8,10 +8,13 @@ import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import {
   encodePrompt,
+  integrateLayers,
+  integrateNeurons,
   type LanguageModel,
   type Neuron,
   neuronGradients,
   type Prompt,
+  pathPoints,
   type Sweep,
   sweep,
 } from '../../neurgrad/index.ts';
@@ -128,6 +131,54 @@ describe.each([
     }
   });
 
+  /** Integrated gradients of an answer: the path's slopes in float64, those of its tokens, and the change that they sum to. */
+  async function expectIntegrated(
+    probe: Prompt,
+    answer: readonly number[],
+    want: (neuron: Neuron, by: number) => number,
+    p: number,
+  ): Promise<void> {
+    const path = { steps: 3, endpoints: 'gauss' } as const;
+    const points = pathPoints(path.steps, path.endpoints);
+    for (const of of ['prob', 'logprob'] as const) {
+      const value = (neuron: Neuron, by: number): number =>
+        of === 'prob' ? p * Math.exp(want(neuron, by)) : want(neuron, by);
+      for (const found of await integrateNeurons(model, probe, neurons, { target: answer, of, ...path })) {
+        const a = (await neuronGradients(model, probe)).activation[
+          found.layer * model.sizes.width + found.index
+        ]!;
+        const slope = (by: number): number => (value(found, by + 1e-4) - value(found, by - 1e-4)) / 2e-4;
+        const ig = a * points.reduce((sum, { alpha, weight }) => sum + weight * slope((alpha - 1) * a), 0);
+        expect(found).toMatchObject({ target: answer[0], answer });
+        expect(Math.abs(found.ig - ig)).toBeLessThan(found.noise + 1e-7 * Math.abs(ig));
+        expect(Math.abs(found.change - (value(found, 0) - value(found, -a)))).toBeLessThan(
+          1e-4 * (of === 'prob' ? p : 1),
+        );
+      }
+    }
+    const about = { layers: [1], of: 'logprob', neuronPosition: probe.position, ...path } as const;
+    const [layer] = await integrateLayers(model, probe, { ...about, target: answer });
+    const tokens = await Promise.all(
+      answer.map((target, k) => {
+        const ids = [...probe.ids, ...answer.slice(0, k)];
+        const own = { ids, position: probe.position + k };
+        return integrateLayers(model, own, { ...about, target });
+      }),
+    );
+    for (const [i, ig] of layer!.ig.entries()) {
+      const sum = tokens.reduce((total, [one]) => total + one!.ig[i]!, 0);
+      const noise = tokens.reduce((total, [one]) => total + one!.noise[i]!, layer!.noise[i]!);
+      expect(Math.abs(ig - sum)).toBeLessThanOrEqual(noise);
+    }
+    const [whole, one] = await integrateLayers(model, [probe, probe], {
+      ...{ layers: [1], steps: 12, endpoints: 'gauss' },
+      target: [answer, 7],
+    });
+    expect(Math.abs(whole![0]!.sum / whole![0]!.change - 1)).toBeLessThan(1e-3);
+    expect(whole![0]!).toMatchObject({ answer });
+    expect(one![0]!.answer).toBeUndefined();
+  }
+
   it('has answers of several tokens by the product of their probabilities, of causal models', async () => {
     const [probe] = prompts as [Prompt];
     const answer = [5, 9, 300];
@@ -136,6 +187,7 @@ describe.each([
       const refused = 'an answer of 3 tokens: a masked model fills in one';
       await expect(sweep(model, probe, options)).rejects.toThrow(refused);
       await expect(neuronGradients(model, probe, { target: answer })).rejects.toThrow(refused);
+      await expect(integrateLayers(model, probe, { target: answer })).rejects.toThrow(refused);
       return;
     }
     const at = probe.position;
@@ -170,6 +222,7 @@ describe.each([
       const slope = (Math.exp(plain) * (4 * central(5e-4) - central(1e-3))) / 3;
       expect(Math.abs(one!.gradient[flat]! - slope)).toBeLessThan(one!.noise[flat]! + 1e-12);
     }
+    await expectIntegrated(probe, answer, want, Math.exp(plain));
     await expect(sweep(model, probe, { ...options, of: 'logit' })).rejects.toThrow('has no logit');
     const early = { ...probe, position: 0 };
     await expect(sweep(model, early, options)).rejects.toThrow("follows a prompt's last token");
