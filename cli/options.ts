@@ -106,6 +106,12 @@ const formatOption = () =>
   ).choices(ROW_FORMATS);
 export const targetOption = () =>
   new Option('--target <word>', "target word, one token; default the model's answer");
+/** The same where it may be several tokens. */
+const answerOption = () =>
+  new Option(
+    '--target <text>',
+    "target word, of causal models also of several tokens, whose p is the product of theirs; default the model's answer",
+  );
 export const targetIdOption = () =>
   new Option('--target-id <n>', 'target token by its id').argParser(integer(0)).conflicts('target');
 export const siteOption = () =>
@@ -224,6 +230,7 @@ export function withOptions(command: Command, ...options: readonly Option[]): Co
 }
 
 export const targetOptions = () => [targetOption(), targetIdOption()];
+export const answerOptions = () => [answerOption(), targetIdOption()];
 
 /** What a number of neurons means. */
 export interface ConventionOptions {

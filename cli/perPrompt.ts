@@ -1,6 +1,7 @@
 /** Work on prompts, some at a time: what is there already is not done again, and each unit's rows are written as they are finished. */
 
 import { showToken, type TokenText, tokenText } from '../models/tokenText.ts';
+import type { Target } from '../neurgrad/answers.ts';
 import {
   type LanguageModel,
   type ManyGradientOptions,
@@ -58,23 +59,29 @@ export const MEASURED_COLUMNS = {
   fit_range: 'number',
 } as const satisfies Record<string, ColumnKind>;
 
-/** Columns of what logit_diff subtracts. */
-export const OTHER_COLUMNS = { other: 'text', other_id: 'whole' } as const satisfies Record<
-  string,
-  ColumnKind
->;
+/** Columns of the tokens beside the target: of an answer of several tokens all of them, and what logit_diff subtracts. */
+export const OTHER_COLUMNS = {
+  target_ids: 'text',
+  other: 'text',
+  other_id: 'whole',
+} as const satisfies Record<string, ColumnKind>;
 
 /** The cells of {@link PROMPT_COLUMNS}. @param model as it was named. */
-export const promptCells = (model: string, { id, prompt, answer }: Case) => ({
+export const promptCells = (model: string, { id, prompt, answer }: Case<Target>) => ({
   model,
   prompt_id: id,
   prompt: prompt.text,
   answer,
 });
 
+/** A target as results hold it: of several tokens the text is of all, and `id` the first one's. */
+export interface TargetText extends TokenText {
+  readonly ids?: readonly number[];
+}
+
 /** A question's tokens, as they are shown. */
 export interface ShownTokens {
-  readonly target: TokenText;
+  readonly target: TargetText;
   /** What logit_diff subtracts. */
   readonly other: TokenText | null;
 }
@@ -82,18 +89,33 @@ export interface ShownTokens {
 /** The tokens of a result. */
 export const shownTokens = (
   tokenizer: Parameters<typeof tokenText>[0],
-  { target, other }: { readonly target: number; readonly other?: number | undefined },
+  {
+    target,
+    answer,
+    other,
+  }: {
+    readonly target: number;
+    readonly answer?: readonly number[] | undefined;
+    readonly other?: number | undefined;
+  },
 ): ShownTokens => ({
-  target: tokenText(tokenizer, target),
+  target: answer ? answerText(tokenizer, answer) : tokenText(tokenizer, target),
   other: other === undefined ? null : tokenText(tokenizer, other),
 });
+
+function answerText(tokenizer: Parameters<typeof tokenText>[0], ids: readonly number[]): TargetText {
+  const tokens = ids.map((id) => tokenText(tokenizer, id));
+  const joined = (of: 'token' | 'text'): string => tokens.map((one) => one[of]).join('');
+  return { id: ids[0]!, token: joined('token'), text: joined('text'), ids };
+}
 
 /** For people: `p(paris) = 0.98`, and what is subtracted. */
 export const targetWords = (target: TokenText & { readonly p: number }, other: TokenText | null): string =>
   `p(${showToken(target)}) = ${figure(target.p)}${other ? `, logit less that of ${showToken(other)},` : ''}`;
 
 /** The cells of {@link OTHER_COLUMNS}. */
-export const otherCells = ({ other }: ShownTokens) => ({
+export const otherCells = ({ target, other }: ShownTokens) => ({
+  target_ids: target.ids?.join(' ') ?? null,
   other: other?.text ?? null,
   other_id: other?.id ?? null,
 });
@@ -123,7 +145,7 @@ export const questionOf = (
   name: string,
   card: ModelCard,
   { model, folder, placement }: Session,
-  cases: readonly Case[],
+  cases: readonly Case<Target>[],
 ) => ({
   files: stampModel(name, folder, card).files,
   name,
@@ -145,11 +167,11 @@ export const questionOf = (
  * @param work on the cases of a unit; tells how many of them are done meanwhile.
  * @param size of a unit; default {@link UNIT}.
  */
-export async function inUnits(
+export async function inUnits<Asked extends Case<Target>>(
   label: string,
-  cases: readonly Case[],
+  cases: readonly Asked[],
   sink: RowSink | null,
-  work: (some: readonly Case[], told: (done: number) => void) => Promise<readonly RowBlock[]>,
+  work: (some: readonly Asked[], told: (done: number) => void) => Promise<readonly RowBlock[]>,
   size = UNIT,
 ): Promise<void> {
   const progress = startProgress(label, 'prompts');
@@ -168,10 +190,14 @@ export async function inUnits(
   }
 }
 
+/** What was asked for, or else the model's own answer, as what is asked for next. */
+export const askedAgain = ({ target, answer }: Pick<NeuronGradients, 'target' | 'answer'>): Target =>
+  answer ?? target;
+
 /** Gradients that a unit's neurons are ranked by. */
 export const rankedBy = (
   model: LanguageModel,
-  some: readonly Case[],
+  some: readonly Case<Target>[],
   options: ManyGradientOptions,
 ): Promise<NeuronGradients[]> =>
   neuronGradients(

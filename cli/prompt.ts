@@ -5,6 +5,7 @@
 
 import { UserError } from '../engine/errors.ts';
 import { type ChatTemplate, readChatTemplate } from '../models/index.ts';
+import type { Target } from '../neurgrad/answers.ts';
 import {
   encodeChat,
   encodePrompt,
@@ -22,6 +23,7 @@ import type { Output } from './output.ts';
 import type { ModelCard } from './session.ts';
 import {
   checkOtherOption,
+  chooseAnswer,
   chooseOther,
   chooseTarget,
   type OtherOptions,
@@ -40,14 +42,14 @@ export interface PromptOptions {
 }
 
 /** One prompt to run. */
-export interface Case {
+export interface Case<T extends Target = number> {
   /** Names it among the others; `0` for the only one. */
   readonly id: string;
   readonly prompt: Prompt;
   /** What its file says is right. */
   readonly answer: string | null;
   /** Undefined: the model's own answer. */
-  readonly target: number | undefined;
+  readonly target: T | undefined;
   /** What logit_diff subtracts. */
   readonly other: number | undefined;
   /** Undefined: the probe position. */
@@ -98,23 +100,59 @@ export async function readOne(
   return chat ? chat(text) : readPrompt(card, text, output);
 }
 
+interface CaseOptions extends PromptOptions, TargetOptions, OtherOptions {
+  /** As `--position` has it. */
+  readonly position?: string;
+}
+
+/** {@link readCases} where an answer may be several tokens ({@link chooseAnswer}). */
+export async function readAnswerCases(
+  card: ModelCard,
+  options: CaseOptions,
+  output: Pick<Output, 'note'>,
+): Promise<Case<Target>[]> {
+  const cases = await casesBy<Target>(card, options, output, (prompt, answer) =>
+    chooseAnswer(card, prompt, options, answer),
+  );
+  const several = cases.filter(({ target }) => typeof target === 'object').length;
+  if (several > 0)
+    output.note(
+      cases.length === 1
+        ? 'note: the answer is several tokens: p is the product of theirs'
+        : `note: ${several} of ${cases.length} answers are several tokens: p is the product of theirs`,
+    );
+  return cases;
+}
+
 /**
  * All that is asked. Of many prompts those that cannot be asked are left out, and told by reason.
- * @param position as `--position` has it.
  * @throws UserError where the only one, or all, cannot be asked.
  */
-export async function readCases(
+export const readCases = (
   card: ModelCard,
-  options: PromptOptions & TargetOptions & OtherOptions & { readonly position?: string },
+  options: CaseOptions,
   output: Pick<Output, 'note'>,
-): Promise<Case[]> {
+): Promise<Case[]> =>
+  casesBy(card, options, output, (prompt, answer) =>
+    answer === undefined
+      ? chooseTarget(card, prompt, options)
+      : resolveTarget(card, card.tokenizer, prompt, answer),
+  );
+
+/** @param choose what is asked for, of a prompt and what its file says is right. */
+async function casesBy<T extends Target>(
+  card: ModelCard,
+  options: CaseOptions,
+  output: Pick<Output, 'note'>,
+  choose: (prompt: Prompt, answer?: string) => T | undefined,
+): Promise<Case<T>[]> {
   const { position, prompts: path } = options;
   checkOtherOption(options);
   const placed = (prompt: Prompt): number | undefined =>
     position === undefined ? undefined : positionOf(prompt, card.tokenizer, position);
   if (path === undefined) {
     const prompt = await readOne(card, options, output);
-    const target = chooseTarget(card, prompt, options);
+    const target = choose(prompt);
     const other = chooseOther(card, prompt, options);
     return [{ id: '0', prompt, answer: null, target, other, at: placed(prompt) }];
   }
@@ -122,14 +160,12 @@ export async function readCases(
   for (const [reason, count] of Object.entries(questions.dropped))
     output.note(`note: ${path}: ${count} left out: ${reason}`);
   const chat = await encoderOf(card, options);
-  const cases: Case[] = [];
+  const cases: Case<T>[] = [];
   const lost: { readonly what: string; readonly why: string }[] = [];
-  const encode = ({ id, prompt: text, answer }: OpenQuestion): Case => {
+  const encode = ({ id, prompt: text, answer }: OpenQuestion): Case<T> => {
     const prompt = chat ? chat(text) : encodePrompt(card, card.tokenizer, text);
     const own = options.target === undefined && options.targetId === undefined && answer !== null;
-    const target = own
-      ? resolveTarget(card, card.tokenizer, prompt, answer)
-      : chooseTarget(card, prompt, options);
+    const target = own ? choose(prompt, answer) : choose(prompt);
     return { id, prompt, answer, target, other: chooseOther(card, prompt, options), at: placed(prompt) };
   };
   const wanted = options.numPrompts ?? questions.count;

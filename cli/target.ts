@@ -1,13 +1,32 @@
-/** --target, --target-id or neither: the token whose probability is studied; --other: the one whose logit is subtracted from its. */
+/** --target, --target-id or neither: what is studied the probability of; --other: the token whose logit is subtracted from the target's. */
 
 import { UserError } from '../engine/errors.ts';
-import { type Prompt, resolveTarget } from '../neurgrad/index.ts';
+import type { Target } from '../neurgrad/answers.ts';
+import { type Prompt, resolveAnswer, resolveTarget } from '../neurgrad/index.ts';
 import { checkTarget } from '../neurgrad/predict.ts';
 import type { ModelCard } from './session.ts';
 
 export interface TargetOptions {
   readonly target?: string;
   readonly targetId?: number;
+}
+
+/**
+ * The same where an answer may be several tokens: of causal models, whose p is the product of theirs. The logit of several is none,
+ * so that quantities of logits ask for one token.
+ * @throws UserError as {@link chooseTarget}.
+ */
+export function chooseAnswer(
+  card: ModelCard,
+  prompt: Prompt,
+  options: TargetOptions & OtherOptions,
+  word = options.target,
+): Target | undefined {
+  if (word === undefined) return chooseTarget(card, prompt, options);
+  if (options.of === 'logit' || options.of === 'logit_diff')
+    return resolveTarget(card, card.tokenizer, prompt, word);
+  const ids = resolveAnswer(card, card.tokenizer, prompt, word);
+  return ids.length === 1 ? ids[0] : ids;
 }
 
 /** What is measured, and the word whose logit is subtracted. */

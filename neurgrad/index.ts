@@ -80,7 +80,7 @@ export {
 } from './predict.ts';
 export type { ProbedHooks } from './probed.ts';
 export { predictMany } from './probeMany.ts';
-export { encodeChat, encodePrompt, maskToken, type Prompt, resolveTarget } from './prompt.ts';
+export { encodeChat, encodePrompt, maskToken, type Prompt, resolveAnswer, resolveTarget } from './prompt.ts';
 export * from './promptRemarks.ts';
 export * from './random.ts';
 export { PromptRecord, type RecordOptions, recordOptions, recordPrompt } from './record.ts';

@@ -183,6 +183,51 @@ export function resolveTarget(
   return id;
 }
 
+/**
+ * The token ids of an answer: one, or of causal models several, each following the ones before it. It stands behind the prompt as
+ * {@link resolveTarget} has it.
+ * @throws UserError where the answer is empty or has an unknown token, a masked model's is several tokens, or the model has no row for one.
+ * @example
+ * ```ts
+ * import { encodePrompt, loadModel, neuronGradients, resolveAnswer } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/stories260k');
+ * const prompt = encodePrompt(model, tokenizer, 'Once upon a');
+ * const target = resolveAnswer(model, tokenizer, prompt, 'time, there');
+ * console.log(target.map((id) => tokenizer.tokenOf(id))); // → [ '▁time', ',', '▁there' ]
+ * const { p, answer } = await neuronGradients(model, prompt, { target }); // p: the product of the three
+ * console.log(answer?.length, p > 0.9); // → 3 true
+ * model.device.destroy();
+ * ```
+ */
+export function resolveAnswer(
+  model: PromptModel,
+  tokenizer: Tokenizer,
+  prompt: Pick<Prompt, 'text'>,
+  text: string,
+): number[] {
+  checkValue('resolveAnswer', 'model', modelField, model);
+  checkValue('resolveAnswer', 'tokenizer', tokenizerField, tokenizer);
+  checkValue('resolveAnswer', 'prompt', promptField, prompt);
+  checkValue('resolveAnswer', 'text', wordField, text);
+  if (!model.causal || (VOCABULARY_MARK.test(text) && tokenizer.idOf(text) !== undefined))
+    return [resolveTarget(model, tokenizer, prompt, text)];
+  if (text.trim() === '') throw new UserError('target', 'the answer is empty');
+  const ids = tokenizer.continuation(prompt.text, gapBefore(prompt, text) + text);
+  const unknown = ids.indexOf(tokenizer.unknownId ?? -1);
+  if (unknown >= 0)
+    throw new UserError(
+      'target',
+      `"${shorten(text)}" has a token that the tokenizer does not know; its pieces: ${ids.map((id) => tokenizer.show(id)).join(' ')}`,
+    );
+  checkKnown(model, tokenizer, ids, `the answer "${shorten(text)}"`);
+  return ids;
+}
+
+/** A space where a word follows a causal model's prompt. */
+const gapBefore = ({ text }: Pick<Prompt, 'text'>, word: string): string =>
+  /^[\p{L}\p{N}]/u.test(word) && !/\s$/u.test(text) ? ' ' : '';
+
 function tokenOfTarget(
   model: PromptModel,
   tokenizer: Tokenizer,
@@ -196,6 +241,5 @@ function tokenOfTarget(
     const spaced = /\s$/u.test(prompt.text.split(mask, 1)[0]!);
     return tokenizer.singleToken(spaced ? ` ${word}` : word, { kind: 'masked' });
   }
-  const gap = /^[\p{L}\p{N}]/u.test(word) && !/\s$/u.test(prompt.text) ? ' ' : '';
-  return tokenizer.singleToken(gap + word, { kind: 'causal', after: prompt.text });
+  return tokenizer.singleToken(gapBefore(prompt, word) + word, { kind: 'causal', after: prompt.text });
 }

@@ -2,7 +2,8 @@
 
 import { type Command, Option } from 'commander';
 import { type TensorToWrite, writeSafetensors } from '../../models/safetensors.ts';
-import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
+import { showToken } from '../../models/tokenText.ts';
+import type { Target } from '../../neurgrad/answers.ts';
 import {
   describeConventions,
   formatNeuron,
@@ -16,6 +17,7 @@ import {
 } from '../../neurgrad/index.ts';
 import { readSelection } from '../neurons.ts';
 import {
+  answerOptions,
   integer,
   type MeasureOptions,
   measureConventionOptions,
@@ -25,12 +27,12 @@ import {
   promptsOptions,
   resultOptions,
   seedOption,
-  targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import {
+  askedAgain,
   inUnits,
   OTHER_COLUMNS,
   PROMPT_COLUMNS,
@@ -39,10 +41,11 @@ import {
   type ShownTokens,
   shownTokens,
   TARGET_COLUMNS,
+  type TargetText,
   targetCells,
   targetWords,
 } from '../perPrompt.ts';
-import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readAnswerCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -80,7 +83,7 @@ export function addGradients(program: Command): void {
       .description('activation, G_C and NeurGrad of neurons, by one backward a prompt'),
     ...modelOptions(),
     ...promptsOptions(),
-    ...targetOptions(),
+    ...answerOptions(),
     neuronsOption('all in a file, the strongest on the terminal'),
     positionOption(),
     ...measureConventionOptions(),
@@ -119,7 +122,7 @@ async function runGradients(options: Options): Promise<void> {
   const { of, direction, sign, seed } = options;
   const selection =
     options.neurons === undefined ? null : readSelection(options.neurons, card, { site, seed });
-  const cases = await readCases(card, options, output);
+  const cases = await readAnswerCases(card, options, output);
   await withModel(
     card,
     async (session) => {
@@ -135,9 +138,9 @@ async function runGradients(options: Options): Promise<void> {
       const summaries: Summary[] = [];
       const lists: string[] = [];
       const gradientsAt = (
-        some: readonly Case[],
+        some: readonly Case<Target>[],
         where: Site,
-        target: (number | undefined)[],
+        target: (Target | undefined)[],
         told?: (done: number) => void,
       ) =>
         neuronGradients(
@@ -160,21 +163,14 @@ async function runGradients(options: Options): Promise<void> {
         const bySite = new Map<Site, readonly NeuronGradients[]>([[site, found]]);
         for (const neuron of chosen.flatMap((list) => list ?? []))
           if (!bySite.has(neuron.site))
-            bySite.set(
-              neuron.site,
-              await gradientsAt(
-                some,
-                neuron.site,
-                found.map(({ target }) => target),
-              ),
-            );
+            bySite.set(neuron.site, await gradientsAt(some, neuron.site, found.map(askedAgain)));
         if (tensors)
           await writeGradients(
             options.out!,
             options.model,
             some[0]!,
             found[0]!,
-            tokenText(tokenizer, found[0]!.target),
+            shownTokens(tokenizer, found[0]!).target,
           );
         return some.flatMap((one, i) => {
           const at = (neuron: Neuron): NeuronGradients => bySite.get(neuron.site)![i]!;
@@ -235,7 +231,7 @@ type Summary = ReturnType<typeof summaryOf>;
 /** What is said of one prompt. */
 function summaryOf(
   { top }: Options,
-  { id, prompt, answer }: Case,
+  { id, prompt, answer }: Case<Target>,
   found: NeuronGradients,
   { target, other }: ShownTokens,
   chosen: readonly Neuron[] | null,
@@ -308,7 +304,7 @@ const overview = (summaries: readonly Summary[], paperSite: Site): string =>
 /** Rows of one prompt, a block a site. */
 function blocksOf(
   model: string,
-  one: Case,
+  one: Case<Target>,
   tokens: ShownTokens,
   neurons: readonly Neuron[],
   at: (neuron: Neuron) => NeuronGradients,
@@ -341,9 +337,9 @@ function blocksOf(
 async function writeGradients(
   path: string,
   model: string,
-  { prompt }: Case,
+  { prompt }: Case<Target>,
   found: NeuronGradients,
-  target: TokenText,
+  target: TargetText,
 ): Promise<void> {
   const tensor = (name: string, data: Float32Array | Float64Array): TensorToWrite => ({
     name,
@@ -367,6 +363,7 @@ async function writeGradients(
       neuron_position: String(found.neuronPosition),
       target_id: String(target.id),
       target_token: target.token,
+      ...(target.ids ? { target_ids: target.ids.join(' ') } : {}),
       target_text: target.text,
       target_p: String(found.p),
       ...(found.other === undefined ? {} : { other_id: String(found.other) }),

@@ -1,6 +1,7 @@
 /** `neurgrad integrated`: integrated gradients of neurons, the baseline that NeurGrad is measured against. */
 
 import { type Command, Option } from 'commander';
+import type { Target } from '../../neurgrad/answers.ts';
 import {
   ENDPOINTS,
   type Endpoints,
@@ -15,6 +16,7 @@ import {
 } from '../../neurgrad/index.ts';
 import { readSelection } from '../neurons.ts';
 import {
+  answerOptions,
   integer,
   measureOptions,
   modelOptions,
@@ -24,12 +26,12 @@ import {
   resultOptions,
   seedOption,
   siteOption,
-  targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import {
+  askedAgain,
   inUnits,
   OTHER_COLUMNS,
   otherCells,
@@ -41,7 +43,7 @@ import {
   shownTokens,
   targetWords,
 } from '../perPrompt.ts';
-import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readAnswerCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -94,7 +96,7 @@ export function addIntegrated(program: Command): void {
       .description('integrated gradients of neurons: the whole layer scaled together, or each neuron alone'),
     ...modelOptions(),
     ...promptsOptions(),
-    ...targetOptions(),
+    ...answerOptions(),
     neuronsOption('all').default('all'),
     positionOption(),
     siteOption(),
@@ -128,6 +130,7 @@ Rows are one a (model, prompt, neuron): docs/tables.md.`,
 /** One neuron's, and what its path says of completeness. */
 interface Found extends Neuron {
   readonly target: number;
+  readonly answer?: readonly number[] | undefined;
   /** The target's probability. */
   readonly p: number;
   readonly ig: number;
@@ -145,7 +148,7 @@ async function runIntegrated(options: Options): Promise<void> {
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
   const selection = readSelection(options.neurons, card, { site, seed });
-  const cases = await readCases(card, options, output);
+  const cases = await readAnswerCases(card, options, output);
   await withModel(
     card,
     async (session) => {
@@ -157,8 +160,8 @@ async function runIntegrated(options: Options): Promise<void> {
 
       /** Of each case its neurons'. */
       const integrate = async (
-        some: readonly Case[],
-        targets: readonly (number | undefined)[],
+        some: readonly Case<Target>[],
+        targets: readonly (Target | undefined)[],
         chosen: readonly (readonly Neuron[])[],
         told: ((done: number, all: number) => void) | undefined,
       ): Promise<Found[][]> => {
@@ -189,9 +192,18 @@ async function runIntegrated(options: Options): Promise<void> {
           });
           for (const [k, i] of which.entries())
             for (const { layer, index } of ofSite[k]!) {
-              const { target, p, ...one } = results[k]![layers.indexOf(layer)]!;
+              const { target, answer, p, ...one } = results[k]![layers.indexOf(layer)]!;
               found[i]!.set(formatNeuron({ layer, index, site: own }), {
-                ...{ layer, index, site: own, target, p, ig: one.ig[index]!, noise: one.noise[index]! },
+                ...{
+                  layer,
+                  index,
+                  site: own,
+                  target,
+                  answer,
+                  p,
+                  ig: one.ig[index]!,
+                  noise: one.noise[index]!,
+                },
                 pathSum: one.sum,
                 pathChange: one.change,
               });
@@ -205,13 +217,13 @@ async function runIntegrated(options: Options): Promise<void> {
         const ranked = selection.ranked ? await rankedBy(model, some, { site, of }) : null;
         const found = await integrate(
           some,
-          some.map(({ target }, i) => ranked?.[i]?.target ?? target),
+          some.map(({ target }, i) => (ranked?.[i] ? askedAgain(ranked[i]) : target)),
           some.map((_, i) => selection.neurons(ranked?.[i]?.neurgrad)),
           cases.length > 1 ? (done, all) => told(Math.floor((done / all) * some.length)) : undefined,
         );
         return some.flatMap((one, i) => {
-          const [{ target, p }] = found[i] as [Found];
-          const tokens = shownTokens(tokenizer, { target, other: one.other });
+          const [{ target, answer, p }] = found[i] as [Found];
+          const tokens = shownTokens(tokenizer, { target, answer, other: one.other });
           if (!sink || output.json) summaries.push(summaryOf(options, one, found[i]!, tokens, p));
           return sink ? blocksOf(options, one, found[i]!, tokens, p, numbersOf(model)) : [];
         });
@@ -256,7 +268,7 @@ const strongestOf = <One extends { readonly ig: number }>(
 
 const summaryOf = (
   { of, path, steps, endpoints }: Options,
-  { id, prompt, answer }: Case,
+  { id, prompt, answer }: Case<Target>,
   neurons: readonly Found[],
   { target, other }: ShownTokens,
   p: number,
@@ -267,12 +279,12 @@ const summaryOf = (
   target: { ...target, p },
   ...(other ? { other } : {}),
   ...{ of, path, steps, endpoints },
-  neurons: neurons.map(({ target: _, p: __, ...neuron }) => neuron),
+  neurons: neurons.map(({ target: _, answer: __, p: ___, ...neuron }) => neuron),
 });
 
 const blocksOf = (
   { model, of, path, steps, endpoints }: Options,
-  one: Case,
+  one: Case<Target>,
   found: readonly Found[],
   tokens: ShownTokens,
   p: number,

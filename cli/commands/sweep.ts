@@ -2,6 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { writeWhole } from '../../engine/disk.ts';
+import type { Target } from '../../neurgrad/answers.ts';
 import {
   formatNeuron,
   LINEAR_POINTS,
@@ -17,6 +18,7 @@ import { checkFitRange } from '../../neurgrad/sweep.ts';
 import { engineOf } from '../engineWords.ts';
 import { readSelection } from '../neurons.ts';
 import {
+  answerOptions,
   type MeasureOptions,
   measureConventionOptions,
   modelOptions,
@@ -28,12 +30,12 @@ import {
   renamedOption,
   resultOptions,
   seedOption,
-  targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
 import { openOutput, toJson } from '../output.ts';
 import {
+  askedAgain,
   inUnits,
   MEASURED_COLUMNS,
   OTHER_COLUMNS,
@@ -48,7 +50,7 @@ import {
   targetWords,
 } from '../perPrompt.ts';
 import { startProgress } from '../progress.ts';
-import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readAnswerCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -90,7 +92,7 @@ export function addSweep(program: Command): void {
     program.command('sweep').description('shift single neurons, read p, fit the empirical gradient'),
     ...modelOptions(),
     ...promptsOptions(),
-    ...targetOptions(),
+    ...answerOptions(),
     neuronsOption('none').makeOptionMandatory(),
     positionOption(),
     ...measureConventionOptions(),
@@ -145,7 +147,7 @@ async function runSweep(options: Options): Promise<void> {
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
   const selection = readSelection(options.neurons, card, { site: options.site, seed: options.seed });
-  const cases = await readCases(card, options, output);
+  const cases = await readAnswerCases(card, options, output);
   await withModel(
     card,
     async (session) => {
@@ -164,7 +166,7 @@ async function runSweep(options: Options): Promise<void> {
             ...{ of, direction, sign, site, seed, neurons: options.neurons, shifts, fit, engine },
             tolerance: tolerance ?? null,
           }));
-      const found: { one: Case; swept: Sweep; token: ShownTokens }[] = [];
+      const found: { one: Case<Target>; swept: Sweep; token: ShownTokens }[] = [];
       await inUnits('sweep', cases, sink, async (some, told) => {
         const blocks: RowBlock[] = [];
         const ranked = selection.ranked ? await rankedBy(model, some, { site, of, direction, sign }) : null;
@@ -178,7 +180,7 @@ async function runSweep(options: Options): Promise<void> {
           some.map(({ prompt }) => prompt),
           {
             neurons: some.map((_, i) => selection.neurons(ranked?.[i]?.neurgrad)),
-            target: some.map(({ target }, i) => ranked?.[i]?.target ?? target),
+            target: some.map(({ target }, i) => (ranked?.[i] ? askedAgain(ranked[i]) : target)),
             other: some.map(({ other }) => other),
             neuronPosition: some.map(({ at }) => at),
             ...{ shifts, of, direction, sign, engine, fit },
@@ -222,11 +224,11 @@ async function runSweep(options: Options): Promise<void> {
 
 function documentOf(
   options: Options,
-  { id, prompt, answer }: Case,
+  { id, prompt, answer }: Case<Target>,
   found: Sweep,
   { target, other }: ShownTokens,
 ) {
-  const { p, target: _, other: __, ...rest } = found;
+  const { p, target: _, answer: __, other: ___, ...rest } = found;
   return {
     id,
     ...describePrompt(prompt),
@@ -246,7 +248,7 @@ const polarity = (slope: number, sign: number): string =>
 
 function textOf(
   _: Options,
-  { prompt }: Case,
+  { prompt }: Case<Target>,
   found: Sweep,
   token: ShownTokens,
   paperSite: Site,
@@ -286,7 +288,7 @@ function fitWords({ of, direction, sign, fitRange, range: shifts, withZero }: Op
 }
 
 /** A block a neuron. */
-const blocksOf = (model: string, one: Case, found: Sweep, token: ShownTokens): RowBlock[] =>
+const blocksOf = (model: string, one: Case<Target>, found: Sweep, token: ShownTokens): RowBlock[] =>
   found.neurons.map((neuron) => ({
     count: neuron.shifts.length,
     same: {

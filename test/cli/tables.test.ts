@@ -17,7 +17,14 @@ import { SWEEP_ROWS } from '../../cli/commands/sweep.ts';
 import { STUDY_CURVE_ROWS, STUDY_NEURON_ROWS } from '../../cli/studyRows.ts';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
-import { encodePrompt, neuronGradients, resolveTarget } from '../../neurgrad/index.ts';
+import {
+  encodePrompt,
+  integrateNeurons,
+  neuronGradients,
+  resolveAnswer,
+  resolveTarget,
+  sweep,
+} from '../../neurgrad/index.ts';
 import { CASES, inputsOf, neuronGroups, oneAFamily } from '../models/goldenCases.ts';
 import { runHere as run } from './here.ts';
 
@@ -44,6 +51,59 @@ const readJsonl = (path: string): Rows =>
     .map((line) => JSON.parse(line));
 const fileOf = (path: string): ArrayBuffer => new Uint8Array(readFileSync(path)).buffer;
 const readParquet = (path: string): Promise<Rows> => parquetReadObjects({ file: fileOf(path) });
+
+describe('answers of several tokens', { timeout: 60_000 }, () => {
+  const causal = 'examples/models/stories260k';
+  const path = join(folder, 'answers.jsonl');
+  const rowsOf = async (command: string, ...options: string[]): Promise<Rows> => {
+    const out = join(folder, `answers-${command}.jsonl`);
+    const asked = ['--model', causal, '--prompts', path, '--neurons', 'L2.N7', ...options];
+    const { code, err } = await run(command, ...asked, '--out', out);
+    expect(code).toBe(0);
+    expect(err).toContain('note: 1 of 2 answers are several tokens: p is the product of theirs');
+    return readJsonl(out);
+  };
+  let device: Device;
+  beforeAll(async () => {
+    device = await openDevice();
+    const rows = [
+      { prompt: 'Once upon a', answer: 'time, there' },
+      { prompt: 'Once upon a', answer: 'time' },
+    ];
+    writeFileSync(path, rows.map((row) => JSON.stringify(row)).join('\n'));
+  });
+  afterAll(() => device.destroy());
+
+  it('are the library’s, each with its tokens', async () => {
+    const { model, tokenizer } = await loadModel(causal, { device });
+    const prompt = encodePrompt(model, tokenizer, 'Once upon a');
+    const target = resolveAnswer(model, tokenizer, prompt, 'time, there');
+    const about = { target: ' time, there', target_id: target[0], target_ids: target.join(' ') };
+    const found = await neuronGradients(model, prompt, { target });
+    const flat = 2 * model.sizes.width + 7;
+    const [several, one] = await rowsOf('gradients');
+    expect(several).toMatchObject({ ...about, p: found.p, g_c: found.gradient[flat] });
+    expect(one).toMatchObject({ target: ' time', target_id: target[0], target_ids: null });
+    const swept = await sweep(model, prompt, { target, neurons: ['L2.N7'], shifts: [-1, 1] });
+    const [point] = await rowsOf('sweep', '--range', '-1:1:1');
+    expect(point).toMatchObject({ ...about, change: swept.neurons[0]!.changes[0] });
+    const [integrated] = await integrateNeurons(model, prompt, ['L2.N7'], { target, steps: 4 });
+    const [ig] = await rowsOf('integrated', '--path', 'neuron', '--steps', '4');
+    expect(ig).toMatchObject({ ...about, ig: integrated!.ig });
+    const ranked = await run(
+      ...['sweep', '--model', causal, '--prompt', 'Once upon a', '--target', 'time, there'],
+      ...['--neurons', 'top:1', '--range', '-1:1:1', '--json'],
+    );
+    expect(JSON.parse(ranked.out).target).toMatchObject({ text: ' time, there', ids: target, p: found.p });
+  });
+
+  it('are one token where a logit is asked for', async () => {
+    const asked = ['--model', causal, '--prompt', 'Once upon a', '--target', 'time, there', '--of', 'logit'];
+    const { code, err } = await run('gradients', ...asked);
+    expect(code).toBe(2);
+    expect(err).toContain('is not one known token');
+  });
+});
 
 describe('gradients of many prompts', { timeout: 120_000 }, () => {
   const common = ['--model', MODEL, '--prompts', prompts, '--neurons', 'L3.N0-2,top:2,L0.N5@pre'];
