@@ -146,7 +146,7 @@ export const BY_OLD_NAME = 'renamed';
 export function renamedOption<Value = string>(
   flags: string,
   to: string,
-  parse?: (text: string) => Value,
+  parse?: (text: string, before?: Value) => Value,
 ): Option {
   const option = new Option(flags).hideHelp();
   if (parse) option.argParser(parse);

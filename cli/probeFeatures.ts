@@ -57,8 +57,8 @@ export async function planAgain(
   const own = manifest.data.own?.find((path) => basename(path, extname(path)) === task);
   const { settings } = manifest;
   const source = own
-    ? { tasks: '', task: [data ?? own] }
-    : { data: data ?? manifest.data.folder, tasks: task, task: [] };
+    ? { tasks: '', taskFile: [data ?? own] }
+    : { data: data ?? manifest.data.folder, tasks: task, taskFile: [] };
   const { plans, clean, leaks } = await planTasks(
     card,
     { ...source, splits: settings.splits },

@@ -30,7 +30,7 @@ export interface RunSource {
   /** Of the data set: all, or names. */
   readonly tasks: string;
   /** Files of one's own. */
-  readonly task: readonly string[];
+  readonly taskFile: readonly string[];
   readonly splits: 'released' | 'clean';
 }
 
@@ -52,11 +52,11 @@ interface Asked {
 }
 
 /** Tasks of the data set, and those of one's own files. A file that is not as it should be is its author's to mend: an error. */
-async function questionsOfRun({ data: source, tasks, task: own, splits }: RunSource): Promise<Asked[]> {
+async function questionsOfRun({ data: source, tasks, taskFile: own, splits }: RunSource): Promise<Asked[]> {
   if (source === undefined && own.length === 0)
     throw new UserError(
       'data',
-      'give --data, a folder or Hub data set, or --task, a file of your own questions',
+      'give --data, a folder or Hub data set, or --task-file, a file of your own questions',
     );
   const asked: Asked[] = [];
   if (source !== undefined) {
@@ -76,7 +76,10 @@ async function questionsOfRun({ data: source, tasks, task: own, splits }: RunSou
   for (const path of own) {
     const { task, data, split } = await readOwnTask(path);
     if (asked.some(({ name }) => name === task.name))
-      throw new UserError('task', `--task ${path}: two files are named ${task.name}; rename one of them`);
+      throw new UserError(
+        'task',
+        `--task-file ${path}: two files are named ${task.name}; rename one of them`,
+      );
     if (splits === 'released' && !split)
       throw new UserError('data', `${path}: its rows have no split; --splits clean makes splits`);
     const files = { [basename(path)]: fileHash(path) };

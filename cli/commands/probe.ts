@@ -83,7 +83,7 @@ interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly model: string;
   readonly data?: string;
   readonly tasks: string;
-  readonly task: readonly string[];
+  readonly taskFile: readonly string[];
   readonly out: string;
   readonly splits: 'released' | 'clean';
   readonly trainRows: number;
@@ -136,11 +136,12 @@ export function addProbe(program: Command): void {
     new Option('--data <dir>', 'folder of MCEval8K or of files in its format, or a Hub data set'),
     new Option('--tasks <list>', 'of --data: all, or names with commas').default('all'),
     new Option(
-      '--task <file>',
+      '--task-file <file>',
       'questions of your own (.jsonl, .csv, .parquet …); may be given several times',
     )
       .argParser((file: string, before: readonly string[]) => [...before, file])
       .default([], 'none'),
+    renamedOption<readonly string[]>('--task <file>', 'taskFile', (file, before = []) => [...before, file]),
     new Option('--out <dir>', 'folder of the run; an unfinished one goes on').makeOptionMandatory(),
     new Option(
       '--splits <kind>',
@@ -185,7 +186,7 @@ Examples:
   neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe
   neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --train-rows 300 --out runs/small
   neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --train-rows 300 --out runs/bert
-  neurgrad probe run --model examples/models/stories260k --task capitals.jsonl --shots 0 --out runs/capitals
+  neurgrad probe run --model examples/models/stories260k --task-file capitals.jsonl --shots 0 --out runs/capitals
 
 The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/table3.md and report.html.`,
     )
@@ -283,7 +284,7 @@ async function runProbe(options: RunOptions): Promise<void> {
         tokenizer: tokenizerHash(path),
         data: {
           folder: options.data ?? '',
-          ...(options.task.length > 0 ? { own: options.task } : {}),
+          ...(options.taskFile.length > 0 ? { own: options.taskFile } : {}),
           sha256: files,
         },
         tasks: plans.map((plan) =>

@@ -185,7 +185,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     const out = join(folder, 'own');
     const asked = ['--model', llama, '--shots', '0', '--train-rows', '12', '--evaluation-rows', '4'];
     const found = await neurgrad(
-      ...['probe', 'run', ...asked, '--task', own, '--permutations', '0', '--out', out],
+      ...['probe', 'run', ...asked, '--task-file', own, '--permutations', '0', '--out', out],
     );
     expect(found.code, found.err).toBe(0);
     const summary = JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8'));
@@ -227,6 +227,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       out,
     );
     expect(released).toMatchObject({ code: 2, err: expect.stringContaining('its rows have no split') });
+    expect(released.err).toContain('--task-file');
   });
 
   it('draws intervals and bands from ten test prompts on, rounded and not cut', async () => {
