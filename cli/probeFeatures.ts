@@ -2,7 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import { flatIndex, UserError } from '../neurgrad/index.ts';
+import { Option } from 'commander';
+import { ESTIMATORS, type Estimator, flatIndex, UserError } from '../neurgrad/index.ts';
 import { hashFiles, isWeightFile } from '../neurgrad/study/folder.ts';
 import { loadProber, recordTask, type TaskPlan, type TaskRecord } from '../probing/index.ts';
 import { readSelection } from './neurons.ts';
@@ -83,6 +84,17 @@ export async function planAgain(
     },
   };
 }
+
+/** What is read of the neurons: a name of {@link ESTIMATORS}. */
+export const estimatorOption = () =>
+  new Option(
+    '--estimator <name>',
+    'what of a neuron is read for each candidate; default its gradient by the conventions of the run',
+  ).choices(ESTIMATORS.map(({ name }) => name));
+
+/** The estimator of {@link estimatorOption}. */
+export const estimatorOf = (name: string | undefined): Estimator | undefined =>
+  ESTIMATORS.find((estimator) => estimator.name === name);
 
 const RANKED = /^(polar|magn):(\d+)$/;
 

@@ -40,6 +40,7 @@ const document = v.object({
   neurons: natural,
   // Words that neurons were chosen by.
   chosen: v.string(),
+  estimator: v.optional(v.string()),
   prompts: v.object({ train: natural, valid: natural, test: natural }),
   permutations: natural,
   draws: natural,
@@ -210,7 +211,7 @@ function setsFigure(found: TaskProperties, property: 'robustness' | 'flexibility
 }
 
 /** What chance leaves of a task's properties, in one sentence. */
-export function propertiesRemark({ task, rows, prompts, chosen }: TaskProperties): string {
+export function propertiesRemark({ task, rows, prompts, chosen, estimator }: TaskProperties): string {
   const asked = rows.filter(({ property, p }) => property === 'efficiency' && p !== null);
   const beyond = asked.filter(({ p }) => p! < 0.05).length;
   const many = `${beyond} of ${counted(asked.length, 'number')} of neurons ${beyond === 1 ? 'is' : 'are'} better than permuted labels (p below 0.05, none corrected for their number)`;
@@ -220,6 +221,7 @@ export function propertiesRemark({ task, rows, prompts, chosen }: TaskProperties
       : beyond === 0
         ? `${task}: at chance level; no number of neurons is better than permuted labels on ${counted(prompts.test, 'test prompt')}, and what follows describes noise.`
         : `${task}: ${many}, on ${counted(prompts.test, 'test prompt')}.`,
+    ...(estimator === undefined ? [] : [`Probers learnt from the estimates of ${estimator}.`]),
     ...(/\b(magn|polar):/.test(chosen)
       ? [
           `The neurons were chosen (${chosen}) by the labels of train, which makes chance look worse than it is.`,

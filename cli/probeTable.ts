@@ -47,6 +47,8 @@ export interface TaskProperties {
   /** Neurons looked at, and the words that they were chosen by. */
   readonly neurons: number;
   readonly chosen: string;
+  /** What of them was read, where it is not the gradients of the run. */
+  readonly estimator?: string | undefined;
   readonly prompts: Readonly<Record<'train' | 'valid' | 'test', number>>;
   readonly permutations: number;
   readonly draws: number;

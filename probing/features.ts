@@ -14,7 +14,8 @@ import {
   text,
 } from '../engine/options.ts';
 import type { TensorToWrite } from '../models/safetensors.ts';
-import { type LanguageModel, modelField, UserError } from '../neurgrad/index.ts';
+import { type Estimator, estimateNeurons, estimatorField } from '../neurgrad/estimators/estimator.ts';
+import { type LanguageModel, modelField, neuronAt, UserError } from '../neurgrad/index.ts';
 import { below, checkGiven, checkNumbers } from '../neurgrad/lists.ts';
 import { type ReadingConventions, readingFields } from './collect.ts';
 import { SPLITS, type Split } from './data.ts';
@@ -36,6 +37,8 @@ export interface Features {
   readonly labels: readonly string[];
   /** What the gradients are of, and where. */
   readonly conventions: ReadingConventions;
+  /** The estimator's name, where `gradients` holds its estimates; null where they are the conventions' own. */
+  readonly estimator: string | null;
   /** Flat indices, layer × width + i, in the order of the tables. */
   readonly neurons: readonly number[];
   /** Neurons of a layer. */
@@ -43,8 +46,13 @@ export interface Features {
   readonly splits: Readonly<Record<Split, SplitFeatures>>;
 }
 
-/** Who is told, and what stands in for a lost device. */
+/** What is read, who is told, and what stands in for a lost device. */
 export interface FeatureOptions {
+  /**
+   * What is read of each neuron for each candidate, that candidate being the target: this estimate of G_E, run prompt by prompt; default
+   * the gradients of the conventions, NeurGrad, all prompts in few passes.
+   */
+  readonly estimator?: Estimator | undefined;
   /** The same model on another device, as {@link collect} has it. */
   readonly reopen?: () => Promise<LanguageModel>;
   readonly onProgress?: (done: number, all: number) => void;
@@ -53,6 +61,7 @@ export interface FeatureOptions {
 
 const readingConventions = optionsSchema<ReadingConventions>(readingFields);
 const featureOptions = optionsSchema<FeatureOptions>({
+  estimator: estimatorField,
   reopen: callback(),
   onProgress: callback(),
   onNote: callback(),
@@ -83,6 +92,9 @@ export async function readFeatures(
   checkNumbers('readFeatures', 'neurons', neurons, below(layers * width), 1);
   if (new Set(neurons).size < neurons.length)
     throw new UserError('neuron', 'readFeatures: neurons has one of them twice');
+  const { site, of, direction, sign } = conventions;
+  const { estimator } = options;
+  const named = neurons.map((flat) => neuronAt(flat, width, site));
   const candidates = plan.candidates.length;
   const count = neurons.length;
   const all = SPLITS.reduce((sum, split) => sum + plan.prompts[split].length, 0);
@@ -98,8 +110,14 @@ export async function readFeatures(
     for await (const [p, { reading }] of readPrompts(readers, prompts, plan, prefixes)) {
       for (const [i, neuron] of neurons.entries()) {
         activations[p * count + i] = reading.activation[neuron]!;
-        for (let c = 0; c < candidates; c++)
+        for (let c = 0; c < candidates && !estimator; c++)
           gradients[(p * candidates + c) * count + i] = reading.gradients[c * layers * width + neuron]!;
+      }
+      for (let c = 0; c < candidates && estimator; c++) {
+        const { ids, position } = prompts[p]!;
+        const asked = { ids, position, target: plan.candidates[c]!, of, direction, sign };
+        const { values } = await estimateNeurons(estimator, model, asked, named);
+        gradients.set(Float32Array.from(values), (p * candidates + c) * count);
       }
       probabilities.set(reading.probabilities, p * candidates);
       options.onProgress?.(before + p + 1, all);
@@ -111,11 +129,11 @@ export async function readFeatures(
       ids: prompts.map(({ from, index }) => (from ? `${from}/${index}` : String(index))),
     };
   }
-  const { site, of, direction, sign } = conventions;
   return {
     task: plan.task.name,
     labels: plan.task.labels,
     conventions: { site, of, direction, sign },
+    estimator: estimator?.name ?? null,
     neurons: [...neurons],
     width,
     splits,
@@ -141,7 +159,7 @@ export async function writeFeatures(
   for (const member of ['splits', 'neurons', 'labels', 'conventions'] as const)
     checkGiven('writeFeatures', 'features', features, member, 'features, which readFeatures gives');
   checkValue('writeFeatures', 'about', metadata, about);
-  const { task, labels, conventions, neurons, width, splits } = features;
+  const { task, labels, conventions, estimator, neurons, width, splits } = features;
   const tensors: TensorToWrite[] = [
     {
       name: 'neurons',
@@ -175,6 +193,7 @@ export async function writeFeatures(
     task,
     labels: JSON.stringify(labels),
     ...conventions,
+    ...(estimator === null ? {} : { estimator }),
     ...ids,
   });
 }

@@ -5,7 +5,7 @@ import { neuronAt } from '../../neurgrad/index.ts';
 import { type Features, readFeatures, SPLITS, writeFeatures } from '../../probing/index.ts';
 import { jsonOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
+import { estimatorOf, estimatorOption, neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
 import { startProgress } from '../progress.ts';
 import { destinationOf, openRows } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
@@ -13,6 +13,7 @@ import { opened, reopened, type WeightsOptions, withModel } from '../session.ts'
 
 interface ExportOptions extends RunAgain, WeightsOptions {
   readonly neurons: string;
+  readonly estimator?: string;
   readonly out: string;
   readonly json?: boolean;
 }
@@ -35,6 +36,7 @@ export function addExport(probe: Command): void {
       '--neurons <list>',
       'magn:256 or polar:256, the best of a prober; or L3.N327, L3.*, random:100, all, @file',
     ).default('magn:256'),
+    estimatorOption(),
     new Option(
       '--out <file>',
       'write .safetensors, or rows to .parquet, .csv, .jsonl or .json',
@@ -110,6 +112,7 @@ async function runExport(options: ExportOptions): Promise<void> {
       const progress = startProgress('gradients', 'prompts');
       try {
         return await readFeatures((await opened(held)).model, plan, settings, neurons, {
+          estimator: estimatorOf(options.estimator),
           reopen: () => reopened(held),
           onProgress: progress.update,
           onNote: output.note,

@@ -20,7 +20,7 @@ import {
 } from '../../probing/index.ts';
 import { integer, jsonOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
+import { estimatorOf, estimatorOption, neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
 import { runDigest } from '../probeFiles.ts';
 import { propertiesRemark, propertyTable, writeProperties } from '../probeProperties.ts';
 import { finishRun, lockReport } from '../probeRun.ts';
@@ -33,6 +33,7 @@ import { runOptions } from './probeExport.ts';
 interface PropertiesOptions extends RunAgain, WeightsOptions {
   readonly probers: string;
   readonly neurons: string;
+  readonly estimator?: string;
   readonly size?: number;
   readonly demonstrations: number;
   readonly instruction: readonly string[];
@@ -55,6 +56,7 @@ export function addProperties(probe: Command): void {
       '--neurons <list>',
       'to choose from: all, random:4096, L3.*; magn:512 has seen the labels',
     ).default('all'),
+    estimatorOption(),
     new Option('--size <n>', 'neurons of a set; default what valid chooses, two at least').argParser(
       integer(2),
     ),
@@ -114,6 +116,7 @@ async function runProperties(options: PropertiesOptions): Promise<void> {
         const progress = startProgress(what, 'prompts');
         try {
           return await readFeatures((await opened(held)).model, of, settings, neurons, {
+            estimator: estimatorOf(options.estimator),
             reopen: () => reopened(held),
             onProgress: progress.update,
             onNote: output.note,
@@ -178,6 +181,7 @@ async function runProperties(options: PropertiesOptions): Promise<void> {
     task: plan.task.name,
     neurons: neurons.length,
     chosen: options.neurons,
+    ...(options.estimator === undefined ? {} : { estimator: options.estimator }),
     prompts: {
       train: plan.prompts.train.length,
       valid: plan.prompts.valid.length,

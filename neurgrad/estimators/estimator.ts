@@ -58,7 +58,8 @@ const isEstimator = (value: unknown): boolean => {
   const { name, estimate } = (value ?? {}) as Partial<Estimator>;
   return typeof name === 'string' && NAME.test(name) && typeof estimate === 'function';
 };
-const estimatorField = like<Estimator>(isEstimator, EXPECTED);
+/** One of them, as a field of options. */
+export const estimatorField = like<Estimator>(isEstimator, EXPECTED);
 /** Estimators from outside the package, as a field of options. */
 export const estimatorList = list<Estimator>(estimatorField, `a list of estimators, each ${EXPECTED}`);
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { memorySource } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
-import { type LanguageModel, loadModel } from '../../neurgrad/index.ts';
+import { ESTIMATORS, type LanguageModel, loadModel } from '../../neurgrad/index.ts';
 import { fullReader } from '../../probing/collect.ts';
 import { SPLITS, sortRows } from '../../probing/data.ts';
 import { type Features, readFeatures, writeFeatures } from '../../probing/features.ts';
@@ -59,6 +59,20 @@ it('are what a reader gives of these neurons, and where their rows stand', async
       expect([...probabilities.subarray(p * 2, p * 2 + 2)]).toEqual(naive!.probabilities.map(Math.fround));
     }
   }
+});
+
+it('are any estimator’s, each candidate being the target', async () => {
+  const { splits } = features;
+  const of = (name: string) => ESTIMATORS.find((each) => each.name === name)!;
+  const neurgrad = await readFeatures(model, plan, CONVENTIONS, NEURONS, { estimator: of('neurgrad') });
+  expect(neurgrad.estimator).toBe('neurgrad');
+  expect(neurgrad.splits.test.probabilities).toEqual(splits.test.probabilities);
+  for (const [i, value] of neurgrad.splits.train.gradients.entries())
+    expect(value).toBeCloseTo(splits.train.gradients[i]!, 7);
+  const activation = await readFeatures(model, plan, CONVENTIONS, NEURONS, { estimator: of('activation') });
+  const { gradients, activations } = activation.splits.valid;
+  for (const [i, value] of gradients.entries())
+    expect(value).toBe(activations[Math.floor(i / 8) * 4 + (i % 4)]!);
 });
 
 it('come back from their file', async () => {
