@@ -42,7 +42,7 @@ for (const colorScheme of ['light', 'dark']) {
   const viewport = { width: 1440, height: 900 };
   const context = await browser.newContext({ viewport, colorScheme, serviceWorkers: 'block' });
   const page = await context.newPage();
-  await page.goto(`http://localhost:${server.address().port}/#m=facts-bert&n=L3.N308&s=L3.N308:3.2`);
+  await page.goto(`http://localhost:${server.address().port}/#m=facts-bert&d=plain&n=L3.N308&s=L3.N308:3.2`);
   await page.waitForFunction(() => window.neurgradLab?.view.distribution);
   await page.click('#sweep');
   await page.locator('#curve-csv').waitFor();

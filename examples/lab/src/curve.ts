@@ -2,6 +2,7 @@
 
 import { dot, line, plot, rectY, ruleX } from '@observablehq/plot';
 import type { NeuronCurve } from '../../../neurgrad/index.ts';
+import { lineWithin } from './lines.ts';
 
 /** About as many on each axis. */
 const TICKS = 5;
@@ -31,22 +32,18 @@ export function drawCurve(
 ): SVGSVGElement {
   const swept = sweep ? sweep.shifts.map((shift, i) => ({ shift, p: sweep.p[i]! })) : [];
   const reach = sweep ? Math.max(...sweep.shifts.map(Math.abs)) : 10;
-  const at = (slope: number, shift: number): Point => ({ shift, p: p + slope * shift });
   const here = now ? [now] : [];
-  const values = [...swept, ...trace, ...here, at(neurgrad, -range), at(neurgrad, range)].map(
-    (point) => point.p,
-  );
-  // A line may leave what a probability can be; the picture does not.
-  const low = Math.max(0, Math.min(...values));
-  const high = Math.min(1, Math.max(...values));
+  const values = [...swept, ...trace, ...here, ...lineWithin(p, neurgrad, range)].map((point) => point.p);
+  const low = Math.min(...values);
+  const high = Math.max(...values);
   const air = (high - low || 0.01) * 0.12;
-  const fitted = sweep ? [at(sweep.slope, -reach), at(sweep.slope, reach)] : [];
+  // Nothing is drawn where no probability can be.
+  const [bottom, top] = [Math.max(0, low - air), Math.min(1, high + air)];
+  const fitted = sweep ? lineWithin(p, sweep.slope, reach) : [];
   // In the page's own unit, which grows with the window.
   const unit = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-  const tickFormat = tickLabels(low - air, high + air);
-  const widest = Math.max(
-    ...[low - air, (low + high) / 2, high + air].map((value) => tickFormat(value).length),
-  );
+  const tickFormat = tickLabels(bottom, top);
+  const widest = Math.max(...[bottom, (low + high) / 2, top].map((value) => tickFormat(value).length));
   const figure = plot({
     width,
     height: Math.round(unit * Math.max(200, Math.min(300, (width / unit) * 0.5))),
@@ -64,12 +61,15 @@ export function drawCurve(
       labelArrow: 'none',
       labelOffset: 33 * unit,
     },
-    y: { label: null, domain: [low - air, high + air], ticks: TICKS, grid: true, tickFormat },
+    y: { label: null, domain: [bottom, top], ticks: TICKS, grid: true, tickFormat },
+    // A stroke along the edge is whole.
+    insetTop: 4,
+    insetBottom: 4,
     clip: true,
     marks: [
-      rectY([0], { x1: -range, x2: range, y1: low - air, y2: high + air, fill: 'var(--band)' }),
+      rectY([0], { x1: -range, x2: range, y1: bottom, y2: top, fill: 'var(--band)' }),
       ruleX([0], { stroke: 'var(--line)' }),
-      line([at(neurgrad, -reach), at(neurgrad, reach)], {
+      line(lineWithin(p, neurgrad, reach), {
         x: 'shift',
         y: 'p',
         stroke: 'var(--ink)',

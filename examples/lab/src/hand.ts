@@ -10,13 +10,20 @@ export interface InHand extends NeuronId {
   /** The activation at this shift. */
   readonly now: number;
   readonly neurgrad: number;
+  /** What a shift of 1 adds to the activation: -1 where the axis runs down. */
+  readonly axis: 1 | -1;
 }
+
+/** Reach of a slider. */
+const REACH = 10;
 
 interface Row {
   readonly item: HTMLLIElement;
   readonly slider: HTMLInputElement;
   readonly from: HTMLElement;
   readonly value: HTMLElement;
+  /** Activations at the slider's two ends. */
+  readonly ends: readonly [HTMLElement, HTMLElement];
 }
 
 export interface HandEvents {
@@ -50,9 +57,12 @@ export class Hand {
       if (row.slider.value !== shown) row.slider.value = shown;
       row.slider.setAttribute(
         'aria-valuetext',
-        `shift ${signed(neuron.shift)}, activation ${figure(neuron.now)}`,
+        `activation ${figure(neuron.now)}, shift ${signed(neuron.shift)}`,
       );
       row.from.textContent = signed(neuron.neurgrad);
+      row.ends.forEach((end, right) => {
+        end.textContent = figure(neuron.activation + neuron.axis * (right ? REACH : -REACH));
+      });
       row.value.textContent =
         neuron.shift === 0
           ? figure(neuron.activation)
@@ -76,7 +86,13 @@ export class Hand {
         input: () => onShift(neuron, Math.round(Number(slider.value) * 20) / 20),
         dblclick: () => onShift(neuron, 0),
       },
-      attributes: { type: 'range', min: -10, max: 10, step: 'any', 'aria-label': `Activation of ${name}` },
+      attributes: {
+        type: 'range',
+        min: -REACH,
+        max: REACH,
+        step: 'any',
+        'aria-label': `Activation of ${name}`,
+      },
     });
     // `any` lets a steered value stand as it is; keys then need a step of their own.
     slider.addEventListener('keydown', (event) => {
@@ -92,10 +108,11 @@ export class Hand {
       if (step === undefined) return;
       event.preventDefault();
       const next = Math.round((Number(slider.value) + step) * 10) / 10;
-      onShift(neuron, Math.max(-10, Math.min(10, next)) + 0);
+      onShift(neuron, Math.max(-REACH, Math.min(REACH, next)) + 0);
     });
     const from = el('span', { class: 'muted', attributes: { title: 'NeurGrad' } });
     const value = el('output', { class: 'number' });
+    const ends = [el('span'), el('span')] as const;
     const item = el(
       'li',
       { attributes: { 'data-neuron': name } },
@@ -114,8 +131,9 @@ export class Hand {
         attributes: { type: 'button', 'aria-label': `Put ${name} back`, title: 'put back' },
       }),
       el('span', { class: 'slide' }, slider),
+      el('span', { class: 'slide-ends muted' }, ...ends),
     );
-    const row = { item, slider, from, value };
+    const row = { item, slider, from, value, ends };
     this.#rows.set(name, row);
     return row;
   }

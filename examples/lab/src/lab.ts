@@ -3,26 +3,40 @@
  * worker; an answer is shown if it still belongs to the state. Nothing else remembers anything.
  */
 
-import { KNOWN_MODELS } from '../../../models/known.ts';
 import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
+import { Address } from './address.ts';
 import { CallError, Client } from './client.ts';
 import type { Point } from './curve.ts';
-import { megabytes } from './format.ts';
 import { Latest } from './latest.ts';
+import { missing } from './missing.ts';
 import { BUNDLED, examplesOf, modelOf, sourceOf } from './models.ts';
+import { Past } from './past.ts';
 import type {
   Answer,
   Calls,
   Distribution,
   KeptModel,
+  Measured,
   ModelCard,
   ModelSource,
   Progress,
   Question,
   Study,
-  SweepAnswer,
 } from './protocol.ts';
 import { fromHash, type NeuronId, nameOf, type State, sameNeuron, toHash } from './state.ts';
+import { turnedRound } from './turned.ts';
+import {
+  type Before,
+  NOTHING,
+  type Remedy,
+  type Results,
+  type Shows,
+  START,
+  sameQuestion,
+  type View,
+} from './view.ts';
+
+export type { Moved, Remedy, View, Written } from './view.ts';
 
 /** Losses of the device within a minute after which the page stops trying by itself. */
 const LOSSES = 3;
@@ -44,47 +58,6 @@ const SWEEP_STEP = 0.2;
 const NEAR = 2;
 /** Largest shift of a steered neuron: where curves are straight. */
 const STEER_RANGE = 2;
-
-/** The distribution with neurons shifted, and by how much: sliders run ahead of it. */
-export type Moved = Distribution & { readonly shifts: State['shifts'] };
-
-/** What was written with neurons shifted, and by how much. */
-export interface Written {
-  readonly text: string;
-  readonly shifts: State['shifts'];
-}
-
-/** What the page shows; each part null while there is none. */
-export interface View {
-  readonly state: State;
-  readonly card: ModelCard | null;
-  readonly answer: Answer | null;
-  readonly study: Study | null;
-  readonly distribution: Moved | null;
-  readonly sweep: SweepAnswer | null;
-  /** How the text goes on, with nothing shifted and with the neurons in hand. */
-  readonly written: { readonly plain: string; readonly moved: Written | null } | null;
-  /** Points met by dragging the selected neuron alone. */
-  readonly trace: readonly Point[];
-  /** Whether the answer, and the study with all that follows from it, belong to the state. */
-  readonly current: { readonly answer: boolean; readonly study: boolean };
-}
-
-/** Something to do about what is said: a deed, or a place to go to. */
-export interface Remedy {
-  readonly label: string;
-  readonly act: (() => void) | { readonly href: string };
-}
-
-type Results = Omit<View, 'state' | 'card' | 'current'>;
-
-/** A model that was open when another one was asked for: the page comes back to it if that one does not open. */
-interface Before {
-  readonly source: ModelSource;
-  readonly state: State;
-  readonly card: ModelCard;
-  readonly results: Results;
-}
 
 export class Lab {
   readonly #client: Client;
@@ -112,15 +85,10 @@ export class Lab {
   #repeats = 0;
   /** To be said when the model next answers. */
   #remark: string | null = null;
-  #address = 0;
+  readonly #address = new Address();
+  readonly #past = new Past();
 
-  constructor(show: {
-    render: (view: View) => void;
-    busy: (progress: Progress | null) => void;
-    say: (sentence: string | null, remedies?: readonly Remedy[]) => void;
-    /** Where the user gives a file or folder: a link to one has come. */
-    pick: (kind: 'gguf' | 'folder') => void;
-  }) {
+  constructor(show: Shows) {
     this.#render = show.render;
     this.#busy = show.busy;
     this.#say = show.say;
@@ -157,10 +125,49 @@ export class Lab {
 
   /** Opens what the address asks for, or the first bundled model. */
   async start(): Promise<void> {
-    this.#state = { ...START, ...fromHash(location.hash) };
+    await this.#reach({ ...START, ...fromHash(location.hash) });
+  }
+
+  /** The browser has gone to another address: back, forward, or one that was typed. */
+  async arrive(): Promise<void> {
+    const state = { ...START, ...fromHash(location.hash) };
+    this.#address.arrive(state);
+    await this.go(state);
+  }
+
+  /** Goes to a state that was, or that someone else made: what of it is open already stays open. */
+  async go(state: State): Promise<void> {
+    const before = this.#state;
+    if (!this.#card || state.model !== before.model || state.dtype !== before.dtype)
+      return this.#reach(state);
     this.#again = null;
-    const source = sourceOf(this.#state.model);
-    if (source) return this.#open(source);
+    this.#state = { ...state, ...this.#existing(this.#card) };
+    if (!sameNeuron(state.selected, before.selected))
+      this.#results = { ...this.#results, sweep: null, trace: [] };
+    if (!this.#current.study) return this.#changed();
+    this.#move(this.#state.shifts);
+  }
+
+  async undo(): Promise<void> {
+    const state = this.#past.undo();
+    if (state) await this.go(state);
+  }
+
+  async redo(): Promise<void> {
+    const state = this.#past.redo();
+    if (state) await this.go(state);
+  }
+
+  get can(): { readonly undo: boolean; readonly redo: boolean } {
+    return { undo: this.#past.canUndo, redo: this.#past.canRedo };
+  }
+
+  async #reach(state: State): Promise<void> {
+    // A folder that was chosen is in no address.
+    const source = (state.model === this.#state.model && this.#source) || sourceOf(state.model);
+    this.#again = null;
+    if (source) return this.#open(source, state);
+    this.#state = state;
     this.#card = null;
     this.#before = null;
     this.#results = NOTHING;
@@ -170,29 +177,13 @@ export class Lab {
 
   /** A link's model is a file or folder that is not here: how to come by it, and the link's state waits for it. */
   #miss(): void {
-    const [, kind, name = ''] = /^(\w+):(.*)$/s.exec(this.#state.model) ?? [];
     this.#missing = true;
-    const known = KNOWN_MODELS.find(({ hub }) => hub?.file === name);
-    const look: Remedy = known
-      ? {
-          label: `Fetch it from the Hub (${megabytes(known.bytes)})`,
-          act: () => void this.choose(sourceOf(`hub:${known.model}`)!),
-        }
-      : {
-          label: 'Look for it on the Hub',
-          act: {
-            href: `https://huggingface.co/models?search=${encodeURIComponent(name.replace(/[.-][^.-]*\.gguf$/i, ''))}`,
-          },
-        };
-    const what = kind === 'gguf' ? 'file' : 'folder';
-    const pick: Remedy = {
-      label: `Choose the ${what}…`,
-      act: () => this.#pick(kind === 'gguf' ? 'gguf' : 'folder'),
-    };
-    this.#say(
-      `This link was made with the ${what} “${name}” on someone's computer, and it is not in this browser: choose yours to see the same${known ? `, or fetch it (${known.hub!.id}, ${known.licence})` : ''}.`,
-      [pick, look],
+    const { sentence, remedies } = missing(
+      this.#state.model,
+      this.#pick,
+      ({ model }) => void this.choose(sourceOf(`hub:${model}`)!),
     );
+    this.#say(sentence, remedies);
   }
 
   /** Another model, chosen by the user. The same one again keeps the sentence and the neurons in hand. */
@@ -378,6 +369,19 @@ export class Lab {
     this.#show();
   }
 
+  /** Slope and r of neurons, each moved alone; null where that was cancelled or failed. */
+  async measure(neurons: readonly NeuronId[]): Promise<readonly Measured[] | null> {
+    const question = this.#question();
+    if (!question || !this.#current.study) return null;
+    const { site } = question;
+    const ask = {
+      question,
+      neurons: neurons.map(({ layer, index }) => ({ layer, index, site })),
+      shifts: shiftGrid(-NEAR, NEAR, SWEEP_STEP),
+    };
+    return this.#long('measure', ask, `Measuring ${neurons.length} neurons`);
+  }
+
   /** Shifts few of the strongest neurons, within their linear range, so that the target reaches a probability. */
   async steer(wish: number, neurons: number): Promise<void> {
     const question = this.#question();
@@ -447,6 +451,8 @@ export class Lab {
     noise: number;
     now: number;
     shift: number;
+    /** What a shift of 1 adds to the activation. */
+    axis: 1 | -1;
   } {
     const { study } = this.#results;
     const at = neuron.layer * (this.#card?.width ?? 0) + neuron.index;
@@ -460,6 +466,7 @@ export class Lab {
       noise: study?.noise[at] ?? 0,
       now: activation + axis * shift,
       shift,
+      axis,
     };
   }
 
@@ -508,13 +515,28 @@ export class Lab {
       if (card !== this.#card) return;
       this.#results = { ...NOTHING, answer, study: this.#results.study };
       this.#show();
+      const before = this.#results.study;
       const study = await this.#client.call('study', answer);
       if (card !== this.#card) return;
       this.#results = { ...this.#results, study };
+      this.#remark = [this.#remark, before && this.#turned(before, study)].filter(Boolean).join(' ') || null;
       this.#studied();
     } catch (error) {
       this.#failed(error, this.#remark);
     }
+  }
+
+  /** What turns round of the shifts that are carried from one study to the next. */
+  #turned(before: Study, after: Study): string | null {
+    const outward = [before, after].every(({ question }) => question.direction === 'outward');
+    if (!outward || before.question.site !== after.question.site) return null;
+    const width = this.#card?.width ?? 0;
+    const at = ({ layer, index }: NeuronId) => layer * width + index;
+    return turnedRound(
+      this.#state.shifts,
+      (neuron) => before.activation[at(neuron)]!,
+      (neuron) => after.activation[at(neuron)]!,
+    );
   }
 
   async #askRun(): Promise<void> {
@@ -559,7 +581,7 @@ export class Lab {
    * A call that takes long: shown with its progress, and stopped by Cancel or by the next one.
    * @param again does the same once more; none of what opens a model, which a loss does anyway.
    */
-  async #long<K extends 'open' | 'sweep' | 'steer' | 'write'>(
+  async #long<K extends 'open' | 'sweep' | 'measure' | 'steer' | 'write'>(
     call: K,
     ask: Calls[K]['ask'],
     what: string,
@@ -653,9 +675,8 @@ export class Lab {
   }
 
   #show(): void {
-    // Browsers refuse an address that changes with every frame.
-    clearTimeout(this.#address);
-    this.#address = window.setTimeout(() => history.replaceState(null, '', this.link), 250);
+    this.#address.follow(this.#state, this.link);
+    this.#past.note(this.#state, performance.now());
     this.#render(this.view);
   }
 
@@ -670,42 +691,5 @@ function askToKeep({ kind }: ModelSource): void {
   if (kind === 'hub' || kind === 'gguf') navigator.storage?.persist?.().catch(() => false);
 }
 
-const START: State = {
-  model: BUNDLED[0]!.name,
-  dtype: 'f32',
-  text: '',
-  chat: false,
-  at: null,
-  target: null,
-  site: null,
-  direction: 'outward',
-  quantity: 'neurgrad',
-  scale: 'p999',
-  order: 'number',
-  layer: null,
-  selected: null,
-  shifts: [],
-};
-
-const NOTHING: Results = {
-  answer: null,
-  study: null,
-  distribution: null,
-  sweep: null,
-  written: null,
-  trace: [],
-};
-
 const isPassing = (error: unknown): boolean =>
   error instanceof CallError && (error.code === 'cancelled' || error.code === 'lost');
-
-function sameQuestion(a: Question, b: Question): boolean {
-  return (
-    a.text === b.text &&
-    a.chat === b.chat &&
-    a.at === b.at &&
-    a.site === b.site &&
-    a.direction === b.direction &&
-    JSON.stringify(a.target) === JSON.stringify(b.target)
-  );
-}

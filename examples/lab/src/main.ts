@@ -1,29 +1,26 @@
 /** The page: its elements and events on one side, the laboratory's state and results on the other. */
 
-import { KNOWN_MODELS } from '../../../models/known.ts';
-import { checkWeightDtype } from '../../../models/storage.ts';
 import { visibleText } from '../../../models/visibleText.ts';
-import { drawCurve } from './curve.ts';
+import { chooser } from './chooser.ts';
+import { CurveCard } from './curveCard.ts';
 import { byId, el } from './dom.ts';
 import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
-import { fromDrop, fromPicker } from './files.ts';
+import { Ends } from './ends.ts';
+import { fromDrop } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
 import { Hand } from './hand.ts';
 import { Lab, type Remedy, type View, WORDS } from './lab.ts';
 import { NeuronMap, sumsOf } from './map.ts';
-import { BUNDLED, licenceOf, nameOfModel, sourceOf } from './models.ts';
+import { meaningOf } from './meaning.ts';
+import { nameOfModel } from './models.ts';
 import { keepForOffline } from './offline.ts';
 import type { Answer, ModelCard, Progress, Study } from './protocol.ts';
 import { colourBar, type Scale, scaleOf } from './scale.ts';
-import { type NeuronId, nameOf, type State, sameNeuron } from './state.ts';
+import { type NeuronId, type State, sameNeuron } from './state.ts';
 import { type Elsewhere, Tabs } from './tabs.ts';
+import { explainTerms } from './terms.ts';
 import { whyNot } from './webgpu.ts';
 import { WordList } from './words.ts';
-
-/** Within it slope and r are fitted. */
-const FIT_RANGE = 2;
-/** Strongest neurons listed on each side, and where more are wished. */
-const ENDS = { few: 5, more: 25 };
 
 const field = (id: string) => byId<HTMLInputElement>(id);
 const sentence = byId<HTMLTextAreaElement>('text');
@@ -45,16 +42,21 @@ const map = new NeuronMap(
     onLayer: (layer) => lab.look({ layer: layer === lab.view.state.layer ? null : layer }),
   },
 );
-const models = byId<HTMLDialogElement>('models');
+const ends = new Ends(lab, take);
+const curve = new CurveCard(lab);
+chooser(lab);
 let speaking = 0;
 /** What the map and the lists were last drawn from. */
 let drawn: { study: Study | null; look: string } = { study: null, look: '' };
-let ends = ENDS.few;
 
 function take(neuron: NeuronId): void {
   lab.select(neuron);
   hand.focus(neuron);
+  // Where there is one column, slider and answer are under each other.
+  if (matchMedia('(max-width: 560px)').matches) document.querySelector('.answer')!.scrollIntoView();
 }
+
+explainTerms((term) => void import('./later.ts').then(({ openGlossary }) => openGlossary(term)));
 
 // --- Showing ----------------------------------------------------------------------------------------------------------
 
@@ -114,7 +116,7 @@ function render(view: View): void {
   if (study) renderStudy(view, study);
   else clearStudy();
   renderHand(view);
-  renderCurve(view);
+  curve.show(view);
 }
 
 /** The opening whose sentence and target are in the fields, and the one that other tabs are told of. */
@@ -175,6 +177,7 @@ function renderTokens({ state, answer, current }: View): void {
   byId('reads-label').hidden = tokens.length === 0;
   const position = answer?.position ?? 0;
   const at = state.at ?? position;
+  const unknown = answer?.unknown ?? [];
   const drawnOf = JSON.stringify([tokens, position]);
   const fresh = list.dataset.of !== drawnOf;
   if (fresh) {
@@ -189,7 +192,8 @@ function renderTokens({ state, answer, current }: View): void {
             on: { click: () => lab.ask({ at: i === position ? null : i }) },
             attributes: {
               type: 'button',
-              title: `neurons at token ${i + 1}${i === position ? ', where the model is asked' : ''}`,
+              title: `neurons at token ${i + 1}${i === position ? ', where the model is asked' : ''}${unknown.includes(i) ? ', a word that the model does not know' : ''}`,
+              'data-mark': unknown.includes(i) ? 'unknown' : i === position ? 'asked' : null,
             },
           }),
         ),
@@ -240,7 +244,7 @@ function renderStudy(view: View, study: Study): void {
   for (const element of document.querySelectorAll('.target-word')) element.textContent = `“${target}”`;
 
   const { quantity, scale: name, order, layer } = state;
-  const look = [quantity, name, order, layer, ends].join();
+  const look = [quantity, name, order, layer].join();
   if (drawn.study !== study || drawn.look !== look) {
     drawn = { study, look };
     const values = study[quantity];
@@ -251,7 +255,7 @@ function renderStudy(view: View, study: Study): void {
     map.open(layer);
     renderLegend(scale, quantity, target);
     renderLayers(card!, values, layer);
-    renderEnds(layer);
+    ends.show(view);
     const { site, direction, at } = study.question;
     const where = at === null ? '' : ` at token ${at + 1} (“${study.tokens[at]}”)`;
     byId('conventions').textContent =
@@ -264,7 +268,7 @@ function clearStudy(): void {
   if (!drawn.study) return;
   drawn = { study: null, look: '' };
   map.clear();
-  for (const id of ['positive', 'negative', 'layer']) byId(id).replaceChildren();
+  for (const id of ['positive', 'negative', 'random', 'layer']) byId(id).replaceChildren();
   for (const id of ['legend-low', 'legend-high', 'legend-text', 'conventions', 'answer-spoken'])
     byId(id).textContent = '';
   for (const element of document.querySelectorAll('.target-word, .within')) element.textContent = '';
@@ -312,94 +316,21 @@ function renderLayers(
   choice('layer').value = layer === null ? '' : String(layer);
 }
 
-function renderEnds(layer: number | null): void {
-  const { positive, negative } = lab.ends(ends);
-  for (const element of document.querySelectorAll('.within'))
-    element.textContent = layer === null ? '' : ` in L${layer}`;
-  const fillList = (id: string, neurons: readonly NeuronId[]) =>
-    byId(id).replaceChildren(
-      ...neurons.map((neuron) =>
-        el(
-          'li',
-          {},
-          el(
-            'button',
-            { on: { click: () => take(neuron) }, attributes: { type: 'button' } },
-            el('span', { class: 'name', text: nameOf(neuron) }),
-            el('span', { class: 'number', text: signed(lab.valuesOf(neuron).neurgrad) }),
-          ),
-        ),
-      ),
-    );
-  fillList('positive', positive);
-  fillList('negative', negative);
-}
-
-function renderHand({ state, study }: View): void {
+function renderHand(view: View): void {
+  const { state, study } = view;
   const { selected, shifts } = state;
   const ids: NeuronId[] = [...shifts];
   if (selected && !shifts.some((one) => sameNeuron(one, selected))) ids.unshift(selected);
   byId('hand-hint').hidden = ids.length > 0;
   byId('reset').hidden = shifts.length === 0;
+  byId('axis-hint').hidden = state.direction === 'plain' || ids.length === 0;
   hand.show(
     (study ? ids : []).map(({ layer, index }) => ({ layer, index, ...lab.valuesOf({ layer, index }) })),
     selected,
   );
-}
-
-function renderCurve({ state, study, sweep, distribution, trace, current }: View): void {
-  const { selected, shifts } = state;
-  const host = byId('plot');
-  field('sweep').disabled = !selected || !current.study;
-  for (const id of ['curve-svg', 'curve-csv']) byId(id).hidden = !sweep;
-  if (!selected || !study) {
-    byId('curve-title').textContent = 'Curve';
-    host.replaceChildren(
-      el('p', { class: 'muted hint', text: 'Select a neuron to see how the answer follows it.' }),
-    );
-    byId('facts').replaceChildren();
-    return;
-  }
-  const values = lab.valuesOf(selected);
-  const p = distribution?.predictions.find(({ id }) => id === study.target.id)?.p ?? study.p;
-  const target = word(study.target);
-  const others = shifts.some((one) => !sameNeuron(one, selected));
-  // Where p was read, which the slider may have left.
-  const at = distribution?.shifts ?? [];
-  const alone = at.every((one) => sameNeuron(one, selected));
-  const name = `${nameOf(selected)}${others ? ' alone' : ''}`;
-  byId('curve-title').textContent = `p(“${target}”) against ${name}`;
-  const svg = drawCurve(
-    {
-      label: `Probability of ${target} against the shift of ${name}`,
-      p: study.p,
-      neurgrad: values.neurgrad,
-      range: FIT_RANGE,
-      sweep: sweep?.curve ?? null,
-      trace: others ? [] : trace,
-      now: others || !alone ? null : { shift: at[0]?.shift ?? 0, p },
-    },
-    Math.max(260, host.clientWidth),
-  );
-  host.replaceChildren(svg);
-  // The third: how its line is drawn.
-  const facts: [string, string, string?][] = [
-    ['activation', figure(values.activation, 4)],
-    ['gradient G_C', signed(values.gradient, 4)],
-    [
-      'NeurGrad',
-      `${signed(values.neurgrad, 4)}${study && Math.abs(values.gradient) <= values.noise ? ' (noise)' : ''}`,
-      'estimate',
-    ],
-    ['slope G_E', sweep ? signed(sweep.curve.slope, 4) : '–', 'fit'],
-    ['r within ±2', sweep ? signed(sweep.curve.r, 5) : '–'],
-    ['linear', sweep ? (sweep.curve.linear ? 'yes' : sweep.curve.flat ? 'flat' : 'no') : '–'],
-  ];
-  byId('facts').replaceChildren(
-    ...facts.map(([name, value, line = '']) =>
-      el('div', {}, el('dt', { class: line, text: name }), el('dd', { class: 'number', text: value })),
-    ),
-  );
+  const said = meaningOf(view, (neuron) => lab.valuesOf(neuron).axis);
+  byId('meaning').hidden = ids.length === 0 || !study;
+  byId('meaning').textContent = said ?? 'Move it, and here stands what that does.';
 }
 
 function busy(progress: Progress | null): void {
@@ -495,12 +426,6 @@ on('layer', 'change', () => {
 });
 on('zoom-in', 'click', () => map.zoom(1));
 on('zoom-out', 'click', () => map.zoom(-1));
-on('more', 'click', () => {
-  ends = ends === ENDS.few ? ENDS.more : ENDS.few;
-  byId('more').textContent = ends === ENDS.few ? 'Show more' : 'Show fewer';
-  byId('more').setAttribute('aria-expanded', String(ends === ENDS.more));
-  render(lab.view);
-});
 on('site', 'change', () => {
   const { card } = lab.view;
   const site = card?.sites.find((known) => known === choice('site').value);
@@ -560,84 +485,6 @@ on('save-json', 'click', () => {
   save('neurgrad-lab.json', `${JSON.stringify(lab.saved, numbers, 1)}\n`, 'application/json');
 });
 
-on('choose', 'click', () => {
-  models.showModal();
-  void listKept();
-});
-
-async function listKept(): Promise<void> {
-  const kept = await lab.kept().catch(() => []);
-  byId('kept').replaceChildren(
-    ...kept.map(({ model, bytes }) => {
-      const name = visibleText(nameOfModel(model));
-      return el(
-        'li',
-        {},
-        el('button', {
-          text: name,
-          on: {
-            click: () => {
-              models.close();
-              void lab.choose(sourceOf(model)!);
-            },
-          },
-          attributes: { type: 'button' },
-        }),
-        el('span', { class: 'muted', text: megabytes(bytes) }),
-        el('button', {
-          class: 'quiet',
-          text: 'Delete',
-          on: { click: () => void lab.forget(model).then(listKept) },
-          attributes: { type: 'button', 'aria-label': `Delete ${name} from this browser` },
-        }),
-      );
-    }),
-  );
-  byId('kept-title').hidden = kept.length === 0;
-}
-
-models.addEventListener('click', (event) => {
-  if (event.target === models) models.close();
-});
-/** A model on the menu. */
-function menuEntry(model: string, name: string, about: string): HTMLElement {
-  const choose = () => {
-    models.close();
-    void lab.choose(sourceOf(model)!);
-  };
-  return el(
-    'button',
-    { on: { click: choose }, attributes: { type: 'button', 'data-model': model } },
-    el('strong', { text: name }),
-    el('span', { class: 'muted', text: about }),
-  );
-}
-byId('bundled').replaceChildren(
-  ...BUNDLED.map(({ name, about }) => menuEntry(name, name, `${about} ${licenceOf(name)}.`)),
-);
-byId('known').replaceChildren(
-  ...KNOWN_MODELS.filter(({ hub }) => hub).map(({ name, model, parameters, licence, bytes, memory }) =>
-    menuEntry(
-      `hub:${model}`,
-      name,
-      `${(parameters / 1e6).toFixed(0)} million parameters. ${licence}. ${megabytes(bytes)} to fetch; needs ${megabytes(memory.f32)} on the graphics device as float32, ${megabytes(memory.f16)} in 16 bits${memory.packed ? `, ${megabytes(memory.packed)} packed as in the file` : ''}.`,
-    ),
-  ),
-);
-for (const id of ['folder', 'gguf'])
-  on(id, 'change', () => {
-    const source = fromPicker(field(id).files ?? []);
-    field(id).value = '';
-    models.close();
-    if (source) void lab.choose(source);
-  });
-on('dtype', 'change', () => void lab.storeAs(checkWeightDtype(choice('dtype').value)));
-on('hub', 'submit', (event) => {
-  event.preventDefault();
-  models.close();
-  void lab.choose(sourceOf(`hub:${field('hub-id').value.trim()}`, field('hub-token').value.trim())!);
-});
-
 document.addEventListener('dragover', (event) => {
   if (!event.dataTransfer?.types.includes('Files')) return;
   event.preventDefault();
@@ -653,8 +500,8 @@ document.addEventListener('drop', async (event) => {
   const source = await fromDrop(event.dataTransfer);
   if (source) void lab.choose(source);
 });
-window.addEventListener('hashchange', () => void lab.start());
-new ResizeObserver(() => renderCurve(lab.view)).observe(byId('plot').parentElement!);
+window.addEventListener('hashchange', () => void lab.arrive());
+new ResizeObserver(() => curve.show(lab.view)).observe(byId('plot').parentElement!);
 
 // Tests reach the page's own objects by this name.
 Object.assign(window, { neurgradLab: lab });
@@ -666,5 +513,6 @@ if (obstacle) {
   byId('lab').hidden = true;
 } else {
   await lab.start();
+  await curve.load();
   void keepForOffline();
 }

@@ -75,6 +75,8 @@ export interface Answer {
   readonly remarks: readonly string[];
   /** As they are shown. */
   readonly tokens: readonly string[];
+  /** Those that stand for text that the vocabulary does not have. */
+  readonly unknown: readonly number[];
   /** Where the model is asked. */
   readonly position: number;
   readonly target: Token;
@@ -104,6 +106,13 @@ export interface SweepAnswer {
   readonly target: Token;
 }
 
+/** What moving a neuron within ±2 says of it. */
+export interface Measured {
+  readonly slope: number;
+  readonly r: number;
+  readonly flat: boolean;
+}
+
 export interface SteerAnswer {
   readonly shifts: readonly Shift[];
   readonly p: number;
@@ -128,6 +137,11 @@ export interface Calls {
   sweep: {
     ask: { question: Question; neuron: Omit<Shift, 'shift'>; shifts: readonly number[] };
     answer: SweepAnswer;
+  };
+  /** Slopes of many neurons. */
+  measure: {
+    ask: { question: Question; neurons: readonly Omit<Shift, 'shift'>[]; shifts: readonly number[] };
+    answer: readonly Measured[];
   };
   /** Goes on with the text, word by word, the likeliest each time. */
   write: {

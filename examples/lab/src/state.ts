@@ -5,7 +5,7 @@
 
 import type { Site } from '../../../models/model.ts';
 import { WEIGHT_DTYPES, type WeightDtype } from '../../../models/storage.ts';
-import type { Direction } from '../../../neurgrad/conventions.ts';
+import { DIRECTIONS, type Direction } from '../../../neurgrad/conventions.ts';
 import type { Target } from './protocol.ts';
 import { SCALES, type ScaleName } from './scale.ts';
 
@@ -63,7 +63,7 @@ export function toHash(state: State): string {
     w: state.target && 'word' in state.target ? state.target.word : null,
     id: state.target && 'id' in state.target ? String(state.target.id) : null,
     site: state.site,
-    d: state.direction === 'plain' ? 'plain' : null,
+    d: state.direction,
     q: state.quantity === 'neurgrad' ? null : state.quantity,
     c: state.scale === SCALES[0] ? null : state.scale,
     o: state.order === 'strongest' ? 'strongest' : null,
@@ -85,6 +85,8 @@ export function fromHash(hash: string): Partial<State> {
   const id = fields.get('id');
   const dtype = WEIGHT_DTYPES.find((known) => known === fields.get('b'));
   const site = SITES.find((known) => known === fields.get('site'));
+  // Links of a model that name no axis are from when there was one alone.
+  const direction = DIRECTIONS.find((known) => known === (fields.get('d') ?? (model ? 'outward' : null)));
   const quantity = QUANTITIES.find((known) => known === fields.get('q'));
   const scale = SCALES.find((known) => known === fields.get('c'));
   const layer = /^L(\d{1,4})$/.exec(fields.get('l') ?? '')?.[1];
@@ -103,7 +105,7 @@ export function fromHash(hash: string): Partial<State> {
     ...(/^\d{1,6}$/.test(at) ? { at: Number(at) } : {}),
     ...(word ? { target: { word } } : id && /^\d+$/.test(id) ? { target: { id: Number(id) } } : {}),
     ...(site ? { site } : {}),
-    ...(fields.get('d') === 'plain' ? { direction: 'plain' as const } : {}),
+    ...(direction ? { direction } : {}),
     ...(quantity ? { quantity } : {}),
     ...(scale ? { scale } : {}),
     ...(fields.get('o') === 'strongest' ? { order: 'strongest' as const } : {}),

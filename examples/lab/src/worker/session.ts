@@ -132,6 +132,7 @@ export class Session {
       question,
       remarks: question.chat ? [] : promptRemarks(this.#model, this.#tokenizer, question.text),
       tokens: prompt.shown,
+      unknown: prompt.ids.flatMap((id, at) => (id === this.#tokenizer.unknownId ? [at] : [])),
       position: prompt.position,
       target: this.#token(target),
       p: targetValues(logits, target).prob,
@@ -172,9 +173,27 @@ export class Session {
     { question, neuron, shifts }: Calls['sweep']['ask'],
     job: Job,
   ): Promise<Calls['sweep']['answer']> {
+    const { neurons, target } = await this.#curves(question, [neuron], shifts, job);
+    return { curve: neurons[0]!, target: this.#token(target) };
+  }
+
+  async measure(
+    { question, neurons, shifts }: Calls['measure']['ask'],
+    job: Job,
+  ): Promise<Calls['measure']['answer']> {
+    const found = await this.#curves(question, neurons, shifts, job);
+    return found.neurons.map(({ slope, r, flat }) => ({ slope, r, flat }));
+  }
+
+  #curves(
+    question: Question,
+    neurons: readonly Omit<Shift, 'shift'>[],
+    shifts: readonly number[],
+    job: Job,
+  ): ReturnType<typeof sweep> {
     const prompt = this.#prompt(question);
-    const { neurons, target } = await sweep(this.#model, prompt, {
-      neurons: [neuron],
+    return sweep(this.#model, prompt, {
+      neurons,
       shifts,
       target: this.#target(prompt, question),
       neuronPosition: question.at ?? undefined,
@@ -183,7 +202,6 @@ export class Session {
       rowsPerPass: 16,
       onProgress: (done, total) => job.progress('Sweeping', done, total, 'rows'),
     });
-    return { curve: neurons[0]!, target: this.#token(target) };
   }
 
   /**
