@@ -6,13 +6,14 @@
  */
 
 import { UserError } from '../engine/errors.ts';
-import { type Field, like } from '../engine/options.ts';
+import { checkValue, type Field, like, list } from '../engine/options.ts';
 import type { LanguageModel, Quantity } from '../models/model.ts';
 import type { Measure } from './conventions.ts';
 import { oneOrEach } from './each.ts';
-import { checkTarget, type Probe } from './predict.ts';
+import { checkLengths } from './lists.ts';
+import { checkProbe, checkTarget, type Probe, targetOf, targetValues } from './predict.ts';
 import type { ProbedHooks } from './probed.ts';
-import { type ProbeJob, probeMany } from './probeMany.ts';
+import { type ProbeJob, probeMany, readLogits } from './probeMany.ts';
 
 /**
  * @param door the function, for the error.
@@ -131,6 +132,85 @@ export function joinedHooks(of: Measure, parts: readonly ProbedHooks[]): ProbedH
     target,
     spread: Math.max(...parts.map(({ spread }) => spread)),
   };
+}
+
+/** What a model makes of an answer. */
+export interface AnswerValues {
+  /** Its probability: of several tokens the product of theirs. */
+  readonly p: number;
+  readonly logprob: number;
+  /** Whether each of its tokens is the most probable one after those before it. */
+  readonly best: boolean;
+}
+
+const answerList = list(targetField, "a list of one answer a prompt: a token's id, or a list of several");
+
+/**
+ * The probability of an answer after each prompt, of one token or, of causal models, several; forwards alone.
+ * @param answers one a prompt.
+ * @throws UserError where there is not one a prompt, for a token outside the vocabulary, and for an answer of several tokens of a masked model.
+ * @example
+ * ```ts
+ * import { answerValues, encodePrompt, loadModel, resolveAnswer } from 'neurgrad';
+ *
+ * const { model, tokenizer } = await loadModel('examples/models/stories260k');
+ * const prompt = encodePrompt(model, tokenizer, 'Once upon a');
+ * const answer = resolveAnswer(model, tokenizer, prompt, 'time, there was');
+ * for (const { p, best } of await answerValues(model, [prompt], [answer]))
+ *   console.log(answer.length, p > 0.5, best); // → 4 true true
+ * model.device.destroy();
+ * ```
+ */
+export async function answerValues(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  answers: readonly Target[],
+): Promise<AnswerValues[]> {
+  checkValue('answerValues', 'probes', like(Array.isArray, 'a list of prompts'), probes);
+  for (const probe of probes) checkProbe('answerValues', model, probe);
+  checkValue('answerValues', 'answers', answerList, answers);
+  checkLengths('answerValues', { probes, answers });
+  const found = await answerMany('answerValues', model, probes, answers, () => null);
+  return found.map(({ answer }) => answer!);
+}
+
+/**
+ * The same where a prompt may have no answer, with what is made of the logits [V] at its position.
+ * @param door the function, for the error.
+ */
+export async function answerMany<Made>(
+  door: string,
+  model: LanguageModel,
+  probes: readonly Probe[],
+  answers: readonly (Target | undefined)[],
+  make: (logits: Float32Array) => Made,
+): Promise<{ made: Made; answer: AnswerValues | null }[]> {
+  const parts = probes.flatMap((probe, i) => {
+    const about = { at: probe.position, of: 'prob', target: answers[i], other: undefined } as const;
+    return askedOf(door, model, probe, about).parts.map((part, k) => ({ ...part, i, k }));
+  });
+  const read = await readLogits(
+    model,
+    parts.map(({ probe }) => probe),
+    (logits, n) => {
+      const { target, k } = parts[n]!;
+      return {
+        made: k === 0 ? make(logits) : null,
+        token:
+          target === undefined
+            ? null
+            : { ...targetValues(logits, target), best: targetOf(logits, undefined) === target },
+      };
+    },
+  );
+  return probes.map((_, i) => {
+    const own = read.filter((_, n) => parts[n]!.i === i);
+    const tokens = own.flatMap(({ token }) => (token ? [token] : []));
+    const made = own[0]!.made as Made;
+    if (tokens.length === 0) return { made, answer: null };
+    const { prob: p, logprob } = productOf(tokens);
+    return { made, answer: { p, logprob, best: tokens.every(({ best }) => best) } };
+  });
 }
 
 /** {@link ProbedHooks} of each question, in order; runs of one kind ride together. @param names feed-forward hooks. */

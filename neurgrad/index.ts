@@ -15,7 +15,7 @@ export type {
   Site,
 } from '../models/model.ts';
 export * from './additivity.ts';
-export type { Target } from './answers.ts';
+export { type AnswerValues, answerValues, type Target } from './answers.ts';
 export { type AtlasNeuron, type AtlasOptions, atlas, atlasOptions } from './atlas.ts';
 export * from './conventions.ts';
 export { type PlainTarget, type Response, responseAt, type Smooth } from './curve/response.ts';

@@ -254,7 +254,17 @@ export async function predictMany(
   for (const probe of probes) checkProbe('predictMany', model, probe);
   checkValue('predictMany', 'top', whole(1), top);
   if (onProgress !== undefined) checkValue('predictMany', 'onProgress', callback(), onProgress);
-  const found = new Array<Prediction[]>(probes.length);
+  return readLogits(model, probes, (logits) => topPredictions(logits, top), onProgress);
+}
+
+/** What is made of each prompt's logits [V] at its position, in order; forwards of as many as fit. */
+export async function readLogits<Made>(
+  model: LanguageModel,
+  probes: readonly Probe[],
+  make: (logits: Float32Array, i: number) => Made,
+  onProgress?: (done: number, all: number) => void,
+): Promise<Made[]> {
+  const found = new Array<Made>(probes.length);
   const jobs = probes.map((probe) => ({ probe }));
   const { vocabulary } = model.sizes;
   let done = 0;
@@ -263,7 +273,7 @@ export async function predictMany(
     using run = await runModel(model, rowsOf(some), { logits: some.map(({ probe }) => probe.position) });
     const logits = await run.logits.read();
     for (const [k, i] of rows.entries())
-      found[i] = topPredictions(logits.subarray(k * vocabulary, (k + 1) * vocabulary), top);
+      found[i] = make(logits.subarray(k * vocabulary, (k + 1) * vocabulary), i);
     done += rows.length;
     onProgress?.(done, probes.length);
   }

@@ -19,16 +19,18 @@ import {
 } from '../engine/options.ts';
 import { checkFinite } from '../models/finite.ts';
 import { type LanguageModel, type Patch, runModel, type Site } from '../models/model.ts';
+import { type Asked, askedOf, productOf, type Target, targetField, tokensOf } from './answers.ts';
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { LARGEST_SHIFT } from './grid.ts';
 import { type Neuron, neuronAt, resolveSite, SITES, siteHook } from './neuron.ts';
-import { checkProbe, checkTarget, type Probe, probeRows, targetValues, tokenField } from './predict.ts';
+import { checkProbe, type Probe, probeRows, targetValues } from './predict.ts';
 import { checkRecord, type PromptRecord, recordField } from './record.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
 export interface SteerOptions {
-  readonly target: number;
+  /** Token id, or of causal models those of an answer of several tokens, whose probabilities are multiplied. */
+  readonly target: Target;
   /** Probability to reach, above 0 and below 1. */
   readonly to: number;
   /** Most neurons to shift; default 32. */
@@ -48,7 +50,7 @@ export interface SteerOptions {
 
 /** {@link SteerOptions} */
 export const steerOptions = optionsSchema<SteerOptions>({
-  target: required(tokenField),
+  target: required(targetField),
   to: required(like((p) => typeof p === 'number' && p > 0 && p < 1, 'a probability above 0 and below 1')),
   maxNeurons: whole(1),
   range: between(0, LARGEST_SHIFT, `a number above 0 and at most ${LARGEST_SHIFT}`, false),
@@ -77,6 +79,8 @@ export interface SteerRound {
 /** The shifts found, and the probabilities before and with them. */
 export interface Steering {
   readonly target: number;
+  /** Of an answer of several tokens all of them; `target` is the first. */
+  readonly answer?: readonly number[];
   readonly goal: number;
   /** p without any shift. */
   readonly before: number;
@@ -107,7 +111,7 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   checkOptions('steer', steerOptions, options);
   checkProbe('steer', model, probe);
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
-  checkTarget(target, model.sizes.vocabulary);
+  const asked = askedOf('steer', model, probe, { at: probe.position, of: 'prob', target, other: undefined });
   const site = resolveSite(options.site ?? 'paper', model);
   // Log-odds change more evenly with a shift than p does near 0 and 1, and are as good a goal.
   const { record } = options;
@@ -142,7 +146,7 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
     );
     if (chosen.every((shift, i) => shift === shifts[i])) break;
     shifts = chosen;
-    const seen = await look(model, probe, neurons, shifts, target);
+    const seen = await look(model, asked, neurons, shifts);
     reached = seen.p;
     slopes = seen.slopes;
     told.push({
@@ -154,7 +158,8 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
     if (Math.abs(reached - to) < Math.abs(best.reached - to)) best = { shifts, reached };
   }
   return {
-    target,
+    target: plain.target,
+    ...tokensOf(asked.parts),
     goal: to,
     before,
     reached: best.reached,
@@ -193,15 +198,14 @@ export function chooseShifts(
 /** p with the shifts in place, and its derivative along each neuron's outward axis there. */
 async function look(
   model: LanguageModel,
-  probe: Probe,
+  { parts, at: position }: Asked,
   neurons: readonly (Neuron & { readonly activation: number })[],
   shifts: readonly number[],
-  target: number,
 ): Promise<{ p: number; slopes: number[] }> {
   const patch = neurons.map(
     (neuron, i): Patch => ({
       name: siteHook(neuron.layer, neuron.site),
-      position: probe.position,
+      position,
       neuron: neuron.index,
       op: 'add',
       value: shifts[i]!,
@@ -209,27 +213,33 @@ async function look(
     }),
   );
   const at = [...new Set(patch.map(({ name }) => name))];
-  using run = await runModel(model, probeRows(probe), {
-    patch,
-    grad: { at, of: { of: 'prob', target: [target], position: [probe.position] } },
-    logits: [probe.position],
-  });
-  const [logits, ...gradients] = await Promise.all([
-    run.logits.read(),
-    ...at.map((name) => run.gradients.get(name)!.read()),
-  ]);
   const { width } = model.sizes;
-  const { prob } = targetValues(logits, target);
-  for (const [i, name] of at.entries()) checkFinite(gradients[i]!, `the gradients at ${name}`, 'value');
+  // p of an answer is the product of its tokens'; so its derivative is the sum of theirs to log p, times it.
+  const several = parts.length > 1;
+  const read: { values: ReturnType<typeof targetValues>; gradients: number[] }[] = [];
+  for (const { probe, target } of parts) {
+    using run = await runModel(model, probeRows(probe), {
+      patch,
+      grad: { at, of: { of: several ? 'logprob' : 'prob', target: [target!], position: [probe.position] } },
+      logits: [probe.position],
+    });
+    const [logits, ...found] = await Promise.all([
+      run.logits.read(),
+      ...at.map((name) => run.gradients.get(name)!.read()),
+    ]);
+    for (const [i, name] of at.entries()) checkFinite(found[i]!, `the gradients at ${name}`, 'value');
+    const gradients = neurons.map(
+      ({ layer, site, index }) => found[at.indexOf(siteHook(layer, site))]![position * width + index]!,
+    );
+    read.push({ values: targetValues(logits, target!), gradients });
+  }
+  const { prob } = productOf(read.map(({ values }) => values));
   return {
     p: prob,
-    slopes: neurons.map(({ layer, site, index, activation }) => {
-      const gradient = gradients[at.indexOf(siteHook(layer, site))]!;
+    slopes: neurons.map(({ activation }, i) => {
+      const sum = read.reduce((total, { gradients }) => total + gradients[i]!, 0);
       // The axis is the sign of the original activation, also past zero.
-      return neurGrad(activation, gradient[probe.position * width + index]!, {
-        direction: 'outward',
-        sign: '+',
-      });
+      return neurGrad(activation, several ? prob * sum : sum, { direction: 'outward', sign: '+' });
     }),
   };
 }

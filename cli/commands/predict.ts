@@ -2,7 +2,9 @@
 
 import { type Command, Option } from 'commander';
 import { showToken, tokenText } from '../../models/tokenText.ts';
-import { predictMany } from '../../neurgrad/index.ts';
+import { answerMany } from '../../neurgrad/answers.ts';
+import type { AnswerValues } from '../../neurgrad/index.ts';
+import { topPredictions } from '../../neurgrad/predict.ts';
 import {
   integer,
   modelOptions,
@@ -14,7 +16,7 @@ import {
 } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { inUnits, PROMPT_COLUMNS, promptCells, questionOf } from '../perPrompt.ts';
-import { asksMany, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import { asksMany, describePrompt, type PromptOptions, readAnswerCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -32,6 +34,8 @@ export const PREDICTION_ROWS: RowSchema = {
   columns: {
     ...PROMPT_COLUMNS,
     answer_id: 'whole',
+    answer_ids: 'text',
+    answer_p: 'number',
     position: 'whole',
     rank: 'whole',
     token: 'text',
@@ -70,7 +74,7 @@ async function runPredict(options: Options): Promise<void> {
   const many = asksMany(options);
   const destination = destinationOf(options, { many });
   const card = await readModelCard(options.model);
-  const cases = await readCases(card, options, output);
+  const cases = await readAnswerCases(card, options, output);
   await withModel(
     card,
     async (session) => {
@@ -82,29 +86,38 @@ async function runPredict(options: Options): Promise<void> {
       const found: (ReturnType<typeof describePrompt> & {
         id: string;
         answer?: string;
+        /** Of the answer that the prompt's file says is right. */
+        answerP?: number;
         predictions: (ReturnType<typeof tokenText> & { p: number })[];
       })[] = [];
-      const answers: (number | undefined)[] = [];
+      const answers: (AnswerValues | null)[] = [];
       await inUnits('predict', cases, sink, async (some) => {
-        const best = await predictMany(
+        const best = await answerMany(
+          'predict',
           model,
           some.map(({ prompt }) => prompt),
-          options.top,
+          some.map(({ target }) => target),
+          (logits) => topPredictions(logits, options.top),
         );
         return some.map((one, i): RowBlock => {
-          const predictions = best[i]!.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p }));
+          const { made, answer: right } = best[i]!;
+          const { target } = one;
+          const predictions = made.map(({ id, p }) => ({ ...tokenText(tokenizer, id), p }));
           found.push({
             id: one.id,
             ...describePrompt(one.prompt),
             ...(one.answer === null ? {} : { answer: one.answer }),
+            ...(right ? { answerP: right.p } : {}),
             predictions,
           });
-          answers.push(one.target);
+          answers.push(right);
           return {
             count: predictions.length,
             same: {
               ...promptCells(options.model, one),
-              answer_id: one.target ?? null,
+              answer_id: (typeof target === 'object' ? target[0] : target) ?? null,
+              answer_ids: typeof target === 'object' ? target.join(' ') : null,
+              answer_p: right?.p ?? null,
               position: one.prompt.position,
             },
             each: {
@@ -113,7 +126,13 @@ async function runPredict(options: Options): Promise<void> {
               text: predictions.map(({ text }) => text),
               id: predictions.map(({ id }) => id),
               p: predictions.map(({ p }) => p),
-              right: predictions.map(({ id }) => (one.target === undefined ? null : id === one.target)),
+              right: predictions.map(({ id }, rank) =>
+                target === undefined
+                  ? null
+                  : typeof target === 'object'
+                    ? rank === 0 && right!.best
+                    : id === target,
+              ),
             },
           };
         });
@@ -134,8 +153,8 @@ async function runPredict(options: Options): Promise<void> {
         );
         return;
       }
-      const known = answers.filter((id) => id !== undefined).length;
-      const right = answers.filter((id, i) => id !== undefined && id === found[i]!.predictions[0]!.id).length;
+      const known = answers.filter((one) => one !== null).length;
+      const right = answers.filter((one) => one?.best).length;
       output.result(
         { format: PREDICTION_ROWS.format, model: options.model, prompts: found, known, right, ...file },
         () =>
@@ -154,7 +173,7 @@ async function runPredict(options: Options): Promise<void> {
                   ),
                 ]
               : [`wrote ${written}: ${cases.length} prompts`]),
-            ...(known > 0 ? [`${right} of ${known} answers are the most probable token`] : []),
+            ...(known > 0 ? [`${right} of ${known} answers are the most probable`] : []),
           ].join('\n'),
       );
     },

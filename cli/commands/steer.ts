@@ -1,17 +1,19 @@
 /** `neurgrad steer`: shift few neurons together so that a word's probability reaches a goal. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { showToken, type TokenText, tokenText } from '../../models/tokenText.ts';
+import { showToken } from '../../models/tokenText.ts';
 import {
   formatNeuron,
   numbersOf,
   type Site,
   type Steering,
   steer,
+  type Target,
   targetOrArgmax,
 } from '../../neurgrad/index.ts';
 import { resolveSite } from '../../neurgrad/neuron.ts';
 import {
+  answerOptions,
   integer,
   modelOptions,
   positive,
@@ -20,13 +22,20 @@ import {
   resultOptions,
   seedOption,
   siteOption,
-  targetOptions,
   weightsOptions,
   withOptions,
 } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { inUnits, PROMPT_COLUMNS, promptCells, questionOf } from '../perPrompt.ts';
-import { asksMany, type Case, describePrompt, type PromptOptions, readCases } from '../prompt.ts';
+import {
+  inUnits,
+  otherCells,
+  PROMPT_COLUMNS,
+  promptCells,
+  questionOf,
+  type ShownTokens,
+  shownTokens,
+} from '../perPrompt.ts';
+import { asksMany, type Case, describePrompt, type PromptOptions, readAnswerCases } from '../prompt.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { RowBlock, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -50,6 +59,7 @@ export const STEERING_ROWS: RowSchema = {
     ...PROMPT_COLUMNS,
     target: 'text',
     target_id: 'whole',
+    target_ids: 'text',
     position: 'whole',
     site: 'text',
     direction: 'text',
@@ -82,7 +92,7 @@ export function addSteer(program: Command): void {
       ),
     ...modelOptions(),
     ...promptsOptions(),
-    ...targetOptions(),
+    ...answerOptions(),
     siteOption(),
     seedOption('of the draw of --num-prompts'),
     new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),
@@ -111,7 +121,7 @@ async function runSteer(options: Options): Promise<void> {
   const destination = destinationOf(options, { many });
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
-  const cases = await readCases(card, options, output);
+  const cases = await readAnswerCases(card, options, output);
   const { to, maxNeurons, maxShift, rounds } = options;
   await withModel(
     card,
@@ -121,11 +131,12 @@ async function runSteer(options: Options): Promise<void> {
         ...questionOf(options.model, card, session, cases),
         ...{ to, maxNeurons, maxShift, rounds, site },
       }));
-      const all: { one: Case; token: TokenText; found: Steering }[] = [];
+      const all: { one: Case<Target>; token: ShownTokens['target']; found: Steering }[] = [];
       await inUnits('steer', cases, sink, async (some, told) => {
         const blocks: RowBlock[] = [];
         for (const [i, one] of some.entries()) {
-          const target = await targetOrArgmax(model, one.prompt, one.target);
+          const target: Target =
+            typeof one.target === 'object' ? one.target : await targetOrArgmax(model, one.prompt, one.target);
           const found = await steer(model, one.prompt, {
             target,
             to,
@@ -134,7 +145,7 @@ async function runSteer(options: Options): Promise<void> {
             rounds,
             site,
           });
-          const token = tokenText(tokenizer, target);
+          const { target: token } = shownTokens(tokenizer, found);
           if (sink) blocks.push(blockOf(options.model, one, token, found, site, numbersOf(model)));
           if (!sink || output.json) all.push({ one, token, found });
           if (cases.length > 1) told(i + 1);
@@ -170,7 +181,7 @@ async function runSteer(options: Options): Promise<void> {
   );
 }
 
-function describe(token: TokenText, found: Steering, paperSite: Site, short: boolean): string[] {
+function describe(token: ShownTokens['target'], found: Steering, paperSite: Site, short: boolean): string[] {
   return [
     `p(${showToken(token)}) = ${figure(found.before)}, goal ${found.goal}: reached ${figure(found.reached)} with ${found.neurons.length} neurons${found.success ? '' : '; allow more neurons or larger shifts'}`,
     ...(short
@@ -200,8 +211,8 @@ function describe(token: TokenText, found: Steering, paperSite: Site, short: boo
 
 const blockOf = (
   model: string,
-  one: Case,
-  token: TokenText,
+  one: Case<Target>,
+  token: ShownTokens['target'],
   { neurons, goal, before, reached, success }: Steering,
   site: Site,
   dtype: string,
@@ -211,6 +222,7 @@ const blockOf = (
     ...promptCells(model, one),
     target: token.text,
     target_id: token.id,
+    target_ids: otherCells({ target: token, other: null }).target_ids,
     position: one.prompt.position,
     ...{ site, dtype, goal, success },
     direction: 'outward',

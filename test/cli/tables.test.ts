@@ -97,6 +97,25 @@ describe('answers of several tokens', { timeout: 60_000 }, () => {
     expect(JSON.parse(ranked.out).target).toMatchObject({ text: ' time, there', ids: target, p: found.p });
   });
 
+  it('have a probability in predictions, and are steered to one', async () => {
+    const { out, err } = await run(
+      ...['predict', '--model', causal, '--prompts', path, '--top', '2', '--format', 'jsonl'],
+    );
+    expect(err).toContain('1 of 2 answers are several tokens');
+    const rows = out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const [several, , one] = rows;
+    expect(rows.map(({ right }) => right)).toEqual([true, false, true, false]);
+    expect([one.answer_ids, one.answer_p]).toEqual([null, one.p]);
+    const asked = ['--prompt', 'Once upon a', '--target', 'time, there', '--to', '0.5', '--json'];
+    const steered = JSON.parse((await run('steer', '--model', causal, ...asked)).out);
+    expect(several.answer_ids).toBe(steered.answer.join(' '));
+    expect(several.answer_p / steered.before).toBeCloseTo(1, 5);
+    expect(steered).toMatchObject({ text: ' time, there', success: true });
+  });
+
   it('are one token where a logit is asked for', async () => {
     const asked = ['--model', causal, '--prompt', 'Once upon a', '--target', 'time, there', '--of', 'logit'];
     const { code, err } = await run('gradients', ...asked);

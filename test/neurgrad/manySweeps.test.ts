@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
 import {
+  answerValues,
   encodePrompt,
   integrateLayers,
   integrateNeurons,
@@ -16,6 +17,7 @@ import {
   type Prompt,
   pathPoints,
   type Sweep,
+  steer,
   sweep,
 } from '../../neurgrad/index.ts';
 import { type Reference, referenceOf, type Shift } from './reference.ts';
@@ -223,6 +225,19 @@ describe.each([
       expect(Math.abs(one!.gradient[flat]! - slope)).toBeLessThan(one!.noise[flat]! + 1e-12);
     }
     await expectIntegrated(probe, answer, want, Math.exp(plain));
+    const to = 1.2 * Math.exp(plain);
+    const steered = await steer(model, probe, { target: answer, to, tolerance: 1e-3 * to });
+    expect(steered).toMatchObject({ target: 5, answer, success: true });
+    expect(steered.before / Math.exp(plain)).toBeCloseTo(1, 4);
+    // What it says is reached, by the reference with one neuron: allowed no more, it is that one's.
+    const alone = await steer(model, probe, { target: answer, to, tolerance: 1e-3 * to, maxNeurons: 1 });
+    for (const { shift, activation, ...neuron } of alone.neurons) {
+      const by = (activation < 0 ? -1 : 1) * shift;
+      expect(alone.reached / Math.exp(plain + want(neuron, by))).toBeCloseTo(1, 4);
+    }
+    const [values] = await answerValues(model, [probe], [answer]);
+    expect(values!.logprob).toBeCloseTo(plain, 4);
+    expect(values!.best).toBe(false);
     await expect(sweep(model, probe, { ...options, of: 'logit' })).rejects.toThrow('has no logit');
     const early = { ...probe, position: 0 };
     await expect(sweep(model, early, options)).rejects.toThrow("follows a prompt's last token");

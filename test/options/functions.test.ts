@@ -147,6 +147,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   targetOrArgmax: [model, prompt, maybe(1)],
   maskToken: [model, tokenizer],
   encodePrompt: [model, tokenizer, 'Rome is [MASK].'],
+  answerValues: [model, [prompt], [1]],
   resolveAnswer: [model, tokenizer, prompt, 'italy'],
   resolveTarget: [model, tokenizer, prompt, 'italy'],
   promptRemarks: [model, tokenizer, 'Rome is [MASK].'],
