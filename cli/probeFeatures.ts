@@ -5,7 +5,7 @@ import { basename, extname } from 'node:path';
 import { Option } from 'commander';
 import { ESTIMATORS, type Estimator, flatIndex, UserError } from '../neurgrad/index.ts';
 import { hashFiles, isWeightFile } from '../neurgrad/study/folder.ts';
-import { loadProber, recordTask, type TaskPlan, type TaskRecord } from '../probing/index.ts';
+import { loadProber, recordTask, SPLITS, type TaskPlan, type TaskRecord } from '../probing/index.ts';
 import { readSelection } from './neurons.ts';
 import { digestOfWritten, readManifest } from './probeFiles.ts';
 import { planTasks } from './probePlan.ts';
@@ -95,6 +95,20 @@ export const estimatorOption = () =>
 /** The estimator of {@link estimatorOption}. */
 export const estimatorOf = (name: string | undefined): Estimator | undefined =>
   ESTIMATORS.find((estimator) => estimator.name === name);
+
+/** Numbers that are held at once, 4 bytes each. */
+const MOST = 2 ** 28;
+
+/** @throws UserError where features of so many neurons are more than is held at once. */
+export function checkHeld({ prompts, candidates }: TaskPlan, neurons: number): void {
+  const all = SPLITS.reduce((sum, split) => sum + prompts[split].length, 0);
+  const each = all * (candidates.length + 1);
+  if (each * neurons > MOST)
+    throw new UserError(
+      'memory',
+      `${neurons} neurons of ${all} prompts are more than is held at once; choose some: --neurons random:${Math.floor(MOST / each)}`,
+    );
+}
 
 const RANKED = /^(polar|magn):(\d+)$/;
 

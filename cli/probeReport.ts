@@ -6,6 +6,7 @@ import { INTERVAL_PARTS } from '../neurgrad/index.ts';
 import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { accuracyBySize, draw } from './plots.ts';
+import { METHODS_REMARK, methodsTable } from './probeMethods.ts';
 import { propertySections } from './probeProperties.ts';
 import {
   between,
@@ -46,6 +47,7 @@ ${[
 </header>
 ${tableSection(summary)}
 ${tasks.map((task) => taskSection(task))}
+${methodsSection(summary)}
 ${propertySections(summary.properties, tableOf)}
 ${leftSection(summary)}
 ${methodSection(summary)}`;
@@ -68,6 +70,15 @@ function tableOf({ head, rows }: TextTable, names = 1): Html {
 <thead><tr>${head.map((name, i) => html`<th scope="col"${raw(i < names ? '' : ' class="number"')}>${name}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => html`<tr>${cells(row)}</tr>`)}</tbody></table></div>`;
 }
+
+const methodsSection = ({ methods }: ProbeSummary): Html =>
+  methods.length === 0
+    ? raw('')
+    : html`<section>
+<h2>Other probers</h2>
+<p>${METHODS_REMARK}</p>
+${tableOf(methodsTable(methods), 2)}
+</section>`;
 
 function tableSection(summary: ProbeSummary): Html {
   const { skipped, incomplete } = summary;

@@ -37,6 +37,7 @@ import {
   writeManifest,
   writeTask,
 } from './probeFiles.ts';
+import { readMethods } from './probeMethods.ts';
 import { readProperties } from './probeProperties.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
@@ -189,6 +190,7 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
     incomplete,
     macro: taskMeans(tasks, settings.seed),
     spread: await spreadOf(folder, settings, tasks, incomplete, keepParts),
+    methods: readMethods(folder, runDigest(manifest)),
     properties: readProperties(folder, runDigest(manifest)),
     paper: { same: paperOf(tasks), all: PAPER_MACRO },
   };

@@ -14,6 +14,7 @@ import {
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
+import { METHODS_REMARK, methodsTable, type TaskMethods } from './probeMethods.ts';
 import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
@@ -74,6 +75,8 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
   } | null;
   /** Of the tasks whose skill neurons' properties were measured. */
   readonly properties: readonly TaskProperties[];
+  /** What other probers reach on tasks, where they were put to the test. */
+  readonly methods: readonly TaskMethods[];
   /** Means of the paper's Table 3 over the same tasks, and over all 22. */
   readonly paper: {
     readonly same: Readonly<Record<'rand' | 'lmProb' | 'polar' | 'magn', number>>;
@@ -283,6 +286,7 @@ export function markdown(summary: ProbeSummary): string {
           '',
         ]
       : []),
+    ...(summary.methods.length > 0 ? [...table(methodsTable(summary.methods)), METHODS_REMARK, ''] : []),
   ].join('\n');
 }
 
@@ -305,10 +309,12 @@ export function describeSummary(summary: ProbeSummary): string {
   );
   const tests = testsTable(summary);
   const spread = spreadTable(summary);
+  const methods = methodsTable(summary.methods);
   return [
     table(cut(head), rows.map(cut)),
     table(tests.head, tests.rows),
     ...(spread ? [table(spread.head, spread.rows)] : []),
+    ...(summary.methods.length > 0 ? [table(methods.head, methods.rows)] : []),
     ...[intervalsRemark(summary), testsRemark(summary)].filter((remark) => remark !== null),
     `prompts train/valid/test: ${prompts.join(', ')}`,
     `paper, all 22 tasks of Llama2-7B: Rand ${figure(PAPER_MACRO.rand)}, LM-Prob ${figure(PAPER_MACRO.lmProb)}, Polar ${figure(PAPER_MACRO.polar)}, Magn ${figure(PAPER_MACRO.magn)}`,

@@ -25,8 +25,10 @@ import {
   openReader,
   type ProberAbout,
   type ProbeSettings,
+  parseProbers,
   parseTasks,
   prefixesOf,
+  readFeatures,
   readRow,
   recordTask,
   SPLITS,
@@ -52,7 +54,9 @@ import {
 } from '../options.ts';
 import { note, openOutput } from '../output.ts';
 import { version } from '../package.ts';
-import { runDigest } from '../probeFiles.ts';
+import { checkHeld, estimatorOf, estimatorOption, neuronsOfRun } from '../probeFeatures.ts';
+import { readManifest, runDigest } from '../probeFiles.ts';
+import { hasMethods, testMethods } from '../probeMethods.ts';
 import { type Planned, planTasks } from '../probePlan.ts';
 import {
   demonstrationsFolder,
@@ -94,6 +98,10 @@ interface RunOptions extends ConventionOptions, WeightsOptions {
   readonly permutations: number;
   readonly demonstrationSeeds: number;
   readonly seed: number;
+  readonly probers?: string;
+  readonly neurons: string;
+  readonly estimator?: string;
+  readonly proberPermutations: number;
   readonly shard?: Shard;
   readonly keepParts?: boolean;
   readonly dryRun?: boolean;
@@ -168,6 +176,15 @@ export function addProbe(program: Command): void {
     new Option('--demonstration-seeds <n>', 'draws of demonstrations to run with, for the spread over them')
       .argParser(integer(1, 100))
       .default(1),
+    new Option(
+      '--probers <list>',
+      'also put these to the test on --neurons: polar, magn, act, logistic, forest, or all',
+    ),
+    new Option('--neurons <list>', 'that --probers learn from: random:512, L3.*, all').default('random:512'),
+    estimatorOption(),
+    new Option('--prober-permutations <n>', 'of the labels, for the null of --probers')
+      .argParser(integer(0, 10_000))
+      .default(39),
     new Option('--seed <n>', 'of all draws').argParser(integer(0)).default(0),
     ...conventionOptions(),
     new Option(
@@ -186,6 +203,7 @@ Examples:
   neurgrad probe run --model meta-llama/Llama-2-7b-hf --data mceval8k --out runs/probe
   neurgrad probe run --model examples/models/stories260k --data mceval8k --tasks TempLAMA --train-rows 300 --out runs/small
   neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --train-rows 300 --out runs/bert
+  neurgrad probe run --model examples/models/facts-bert --data mceval8k --tasks FEVER --shots 0 --train-rows 300 --probers logistic,forest --out runs/bert
   neurgrad probe run --model examples/models/stories260k --task-file capitals.jsonl --shots 0 --out runs/capitals
 
 The folder gets manifest.json, parts/, tasks/, probers/, summary.json, tables/table3.md and report.html.`,
@@ -238,6 +256,12 @@ JSON: {"answers": [{"row", "label", "votes", "probabilities"}]}`,
 async function runProbe(options: RunOptions): Promise<void> {
   const output = openOutput(options.json ?? false);
   const part = options.shard ?? detectShard(process.env);
+  const probers = options.probers === undefined ? [] : parseProbers(options.probers);
+  if (probers.length > 0 && part.count > 1)
+    throw new UserError(
+      'shard',
+      '--probers learns from all prompts: run the shards without it, then this command once without --shard',
+    );
   using _ = options.dryRun ? null : lockRun(options.out, part);
   const card = await readModelCard(options.model);
   const { of, direction, sign, variant, labelTokens, splits, trainRows: rows, permutations, seed } = options;
@@ -260,6 +284,39 @@ async function runProbe(options: RunOptions): Promise<void> {
   }
   noteRows(runs[0]!.planned, card, output.note);
   const path = card.folder.name;
+  const testProbers = async (
+    held: Reopening<Session>,
+    plan: TaskPlan,
+    settings: ProbeSettings,
+    manifest: ProbeManifest,
+  ): Promise<void> => {
+    const { neurons: chosen, estimator = 'neurgrad', proberPermutations } = options;
+    const asked = {
+      run: runDigest(readManifest(options.out)),
+      chosen,
+      estimator,
+      permutations: proberPermutations,
+    };
+    const { name } = plan.task;
+    const names = probers.map((prober) => prober.name);
+    if (hasMethods(options.out, name, asked, names)) return;
+    const record = manifest.tasks.find(({ task }) => task === name)!;
+    const neurons = await neuronsOfRun(chosen, options.out, { manifest, record, card });
+    checkHeld(plan, neurons.length);
+    const progress = startProgress(`${name}: features`, 'prompts');
+    try {
+      const features = await readFeatures((await opened(held)).model, plan, settings, neurons, {
+        estimator: estimatorOf(options.estimator),
+        reopen: () => reopened(held),
+        onProgress: progress.update,
+        onNote: output.note,
+      });
+      progress.stop();
+      testMethods(options.out, features, probers, asked, settings);
+    } finally {
+      progress.stop();
+    }
+  };
   const work = async (
     { model, device, placement, tokenizer }: Session,
     held: Reopening<Session>,
@@ -320,6 +377,8 @@ async function runProbe(options: RunOptions): Promise<void> {
         const { report: found } = await finishTask(out, some[0]!.task.name, options.keepParts ?? false);
         if (found) output.note(describeTask(found));
       }
+      if (probers.length === 0 || out !== options.out) continue;
+      for (const plan of plans) await testProbers(held, plan, settings, manifest);
     }
   };
   await withModel(card, work, { ...options, long: !options.dryRun });

@@ -1,7 +1,7 @@
 /** `neurgrad probe properties`: are a run's skill neurons efficient, robust, flexible, and do they hang together? */
 
 import { type Command, Option } from 'commander';
-import { neuronAt, seededRandom, UserError } from '../../neurgrad/index.ts';
+import { neuronAt, seededRandom } from '../../neurgrad/index.ts';
 import {
   efficiency,
   type Features,
@@ -14,13 +14,19 @@ import {
   readAblated,
   readFeatures,
   robustness,
-  SPLITS,
   shuffle,
   type TaskPlan,
 } from '../../probing/index.ts';
 import { integer, jsonOption, weightsOptions, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
-import { estimatorOf, estimatorOption, neuronsOfRun, planAgain, type RunAgain } from '../probeFeatures.ts';
+import {
+  checkHeld,
+  estimatorOf,
+  estimatorOption,
+  neuronsOfRun,
+  planAgain,
+  type RunAgain,
+} from '../probeFeatures.ts';
 import { runDigest } from '../probeFiles.ts';
 import { propertiesRemark, propertyTable, writeProperties } from '../probeProperties.ts';
 import { finishRun, lockReport } from '../probeRun.ts';
@@ -41,9 +47,6 @@ interface PropertiesOptions extends RunAgain, WeightsOptions {
   readonly draws: number;
   readonly json?: boolean;
 }
-
-/** Numbers that are held at once, 4 bytes each. */
-const MOST = 2 ** 28;
 
 export function addProperties(probe: Command): void {
   withOptions(
@@ -90,12 +93,7 @@ async function runProperties(options: PropertiesOptions): Promise<void> {
   const { manifest, plan, card } = again;
   const { settings, model } = manifest;
   const neurons = await neuronsOfRun(options.neurons, options.run, again);
-  const prompts = SPLITS.reduce((sum, split) => sum + plan.prompts[split].length, 0);
-  if (prompts * (plan.candidates.length + 1) * neurons.length > MOST)
-    throw new UserError(
-      'memory',
-      `${neurons.length} neurons of ${prompts} prompts are more than is held at once; choose some: --neurons random:${Math.floor(MOST / prompts / (plan.candidates.length + 1))}`,
-    );
+  checkHeld(plan, neurons.length);
   const others: { name: string; plan: TaskPlan }[] = [];
   const drawn = settings.shots > 0 && !plan.task.demonstrations ? options.demonstrations : 0;
   for (let d = 1; d <= drawn; d++) {

@@ -18,6 +18,7 @@ import { memorySource } from '../../models/byteSource.ts';
 import { readSafetensorsHeader } from '../../models/safetensors.ts';
 import { SEALED, sealJson } from '../../models/seal.ts';
 import { readTable } from '../../neurgrad/study/tableFile.ts';
+import { evaluateMethod, forest, logistic } from '../../probing/index.ts';
 import { choices, claims, task } from '../probing/rows.ts';
 import { neurgrad } from './command.ts';
 
@@ -132,6 +133,51 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     writeFileSync(join(moved, 'fact', 'fever', 'test.json'), JSON.stringify(claims(8, 100)));
     const other = await neurgrad(...asked, '--data', moved, '--out', table);
     expect(other).toMatchObject({ code: 2, err: expect.stringContaining('has other questions than') });
+  });
+
+  it('puts other probers to the test in a run that is there, as the library does', async () => {
+    const out = join(folder, 'others');
+    cpSync(run, out, { recursive: true });
+    const more = [
+      '--probers',
+      'logistic,forest',
+      '--neurons',
+      'L0.N0-9,L3.N0-9',
+      '--prober-permutations',
+      '3',
+    ];
+    const again = () => probe('--train-rows', '16', '--evaluation-rows', '6', '--out', out, ...more);
+    const found = await again();
+    expect(found.code, found.err).toBe(0);
+    const { methods } = JSON.parse(readFileSync(join(out, 'summary.json'), 'utf8'));
+    expect(methods).toHaveLength(1);
+    expect(methods[0]).toMatchObject({ task: 'FEVER', looked: 20, permutations: 3, estimator: 'neurgrad' });
+    const table = join(out, 'features.safetensors');
+    await neurgrad('probe', 'export', '--run', out, '--neurons', 'L0.N0-9,L3.N0-9', '--out', table);
+    const bytes = readFileSync(table);
+    const { tensors } = await readSafetensorsHeader(memorySource(table, bytes));
+    const of = (name: string) => {
+      const { begin, end } = tensors.find((tensor) => tensor.name === name)!;
+      return bytes.buffer.slice(bytes.byteOffset + begin, bytes.byteOffset + end);
+    };
+    const split = (name: string) => ({
+      ...{ candidates: 2, neurons: 20, gold: new Int32Array(of(`${name}.gold`)) },
+      gradients: new Float32Array(of(`${name}.gradients`)),
+      activations: new Float32Array(of(`${name}.activations`)),
+    });
+    const examples = { train: split('train'), valid: split('valid'), test: split('test') };
+    for (const [i, method] of [logistic, forest].entries()) {
+      const { accuracy, size, predictions } = evaluateMethod(method, examples, { seed: 0, permutations: 3 });
+      expect(methods[0].methods[i]).toMatchObject({ prober: method.name, accuracy, size, predictions });
+    }
+    expect(readFileSync(join(out, 'tables', 'table3.md'), 'utf8')).toMatch(/^\| FEVER \| logistic \|/m);
+    expect(readFileSync(join(out, 'report.html'), 'utf8')).toContain('Other probers');
+    const file = join(out, 'methods', 'FEVER.json');
+    const before = readFileSync(file);
+    expect((await again()).code).toBe(0);
+    expect(readFileSync(file)).toEqual(before);
+    const shares = await probe('--out', out, ...more, '--shard', '1/2');
+    expect(shares).toMatchObject({ code: 2, err: expect.stringContaining('--probers learns from all') });
   });
 
   it('tells what skill neurons are like, beside chance, in a table, a figure and a file', async () => {
