@@ -8,8 +8,9 @@
 
 import { UserError } from '../engine/errors.ts';
 import { callback, checkOptions, list, one, optionsSchema, whole } from '../engine/options.ts';
-import type { LanguageModel, Quantity, Site } from '../models/model.ts';
-import { type Conventions, conventionFields, type Direction, type Sign } from './conventions.ts';
+import type { LanguageModel, Site } from '../models/model.ts';
+import { checkOther } from './answers.ts';
+import { type Conventions, type Direction, type Measure, measureFields, type Sign } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { shiftField } from './grid.ts';
 import { intervene, type NeuronSet } from './intervene.ts';
@@ -31,12 +32,14 @@ export const ADDITIVITY_SHIFTS = [-1, -0.1, -0.01, 0.01, 0.1, 1] as const;
 export interface AdditivityOptions {
   /** Token id; default the model's argmax. */
   readonly target?: number | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Token whose neurons are shifted; default the probe position. */
   readonly neuronPosition?: number | undefined;
   /** Default `paper`. */
   readonly site?: Site | 'paper';
-  /** Default `prob`. */
-  readonly of?: Quantity;
+  /** Default `prob`. `logit_diff`: the target's logit less that of `other`. */
+  readonly of?: Measure;
   /** Default `outward`. */
   readonly direction?: Direction;
   /** Sign of NeurGrad; default `+`. */
@@ -62,9 +65,10 @@ export interface AdditivityOptions {
 /** {@link AdditivityOptions} */
 export const additivityOptions = optionsSchema<AdditivityOptions>({
   target: tokenField,
+  other: tokenField,
   neuronPosition: whole(),
   site: one(SITES),
-  ...conventionFields,
+  ...measureFields,
   sizes: list(whole(1), 'a list of numbers of neurons'),
   shifts: list(shiftField, 'a list of shifts'),
   draws: whole(),
@@ -97,6 +101,8 @@ export interface AdditivitySet {
 export interface Additivity {
   readonly engine: PointEngine;
   readonly target: number;
+  /** What `logit_diff` subtracts. */
+  readonly other?: number;
   /** The target's probability, nothing shifted. */
   readonly p: number;
   readonly position: number;
@@ -143,7 +149,9 @@ export async function additivity(
     throw new UserError('size', 'additivity: no sets: give one size and one shift at least');
   const site = resolveSite(options.site ?? 'paper', model);
   const at = neuronPosition(probe, options.neuronPosition ?? options.record?.neuronPosition);
-  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  const other = options.other ?? options.record?.other;
+  checkOther('additivity', of, other);
+  for (const id of [options.target, other]) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
   const by = pointEngine(model, { probe, at }, engine === 'auto' ? null : engine);
   checkRecord('additivity', model, probe, options);
   const names = Array.from({ length: layers }, (_, layer) => siteHook(layer, site));
@@ -154,11 +162,12 @@ export async function additivity(
         names,
         of,
         target: options.target,
+        other,
         differences: by === 'differences',
       });
   const record = options.record ?? own!;
   const { neurgrad, conventions } = await neuronGradients(model, probe, {
-    ...{ record, site, of, direction, sign },
+    ...{ record, site, of, other, direction, sign },
   });
   const orders = ordersOf(neurgrad, draws, seed);
   const asked = orders.flatMap(({ kind, draw, order, signs }) =>
@@ -181,7 +190,7 @@ export async function additivity(
     probe,
     asked.map(({ set }) => set),
     {
-      ...{ record, of, direction, sign, engine: by },
+      ...{ record, of, other, direction, sign, engine: by },
       ...(rowsPerPass === undefined ? {} : { rowsPerPass }),
       ...(onProgress ? { onProgress } : {}),
     },
@@ -189,6 +198,7 @@ export async function additivity(
   const { target, p, position } = found;
   return {
     ...{ engine: by, target, p, position, neuronPosition: at, conventions },
+    ...(other === undefined ? {} : { other }),
     sets: asked.map(({ set: _, ...one }, i): AdditivitySet => {
       const { predicted, reached, noise, p } = found.sets[i]!;
       return { ...one, predicted, reached, noise, p };

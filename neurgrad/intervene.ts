@@ -19,11 +19,13 @@ import {
   whole,
 } from '../engine/options.ts';
 import { rowsThatFit } from '../models/cost.ts';
-import type { LanguageModel, Quantity } from '../models/model.ts';
+import type { LanguageModel } from '../models/model.ts';
+import { checkOther } from './answers.ts';
 import {
   type Conventions,
-  conventionFields,
   type Direction,
+  type Measure,
+  measureFields,
   neurGrad,
   numbersOf,
   outwardSign,
@@ -34,7 +36,7 @@ import { checkLengths } from './lists.ts';
 import { formatNeuron, type Neuron, type NeuronOrName, neuronsOf, siteHook } from './neuron.ts';
 import { recordedPrompts } from './openedPrompts.ts';
 import { openPoints, POINT_ENGINES, type PointEngine, pointEngine } from './points.ts';
-import { checkProbe, checkTarget, neuronPosition, type Probe, tokenField } from './predict.ts';
+import { checkProbe, checkTarget, neuronPosition, type Probe, quantityOf, tokenField } from './predict.ts';
 import { checkRecord, openRecord, type PromptRecord, recordField } from './record.ts';
 
 /** Neurons to shift together. */
@@ -49,10 +51,12 @@ export interface NeuronSet {
 export interface InterveneOptions {
   /** Token id; default the model's argmax. */
   readonly target?: number | undefined;
+  /** Token id that `logit_diff` subtracts. */
+  readonly other?: number | undefined;
   /** Token whose neurons are shifted; default the probe position. */
   readonly neuronPosition?: number | undefined;
-  /** Default `prob`. */
-  readonly of?: Quantity;
+  /** Default `prob`. `logit_diff`: the target's logit less that of `other`. */
+  readonly of?: Measure;
   /** Axis of the shifts; default `outward`. */
   readonly direction?: Direction;
   /** Sign of NeurGrad; default `+`. */
@@ -70,8 +74,9 @@ export interface InterveneOptions {
 /** {@link InterveneOptions} */
 export const interveneOptions = optionsSchema<InterveneOptions>({
   target: tokenField,
+  other: tokenField,
   neuronPosition: whole(),
-  ...conventionFields,
+  ...measureFields,
   engine: one(['auto', ...POINT_ENGINES]),
   rowsPerPass: whole(1),
   record: recordField,
@@ -102,6 +107,8 @@ export interface Intervention {
   /** Where the neurons are. */
   readonly neuronPosition: number;
   readonly target: number;
+  /** What `logit_diff` subtracts. */
+  readonly other?: number;
   /** The target's probability, nothing shifted. */
   readonly p: number;
   readonly sets: readonly IntervenedSet[];
@@ -173,17 +180,20 @@ export async function intervene(
   const checked = sets.map((set) => checkedSet(model, set));
   const at = neuronPosition(probe, options.neuronPosition ?? given?.neuronPosition);
   const engine = pointEngine(model, { probe, at }, asked === 'auto' ? null : asked);
-  if (options.target !== undefined) checkTarget(options.target, model.sizes.vocabulary);
+  const other = options.other ?? given?.other;
+  checkOther('intervene', of, other);
+  for (const id of [options.target, other]) if (id !== undefined) checkTarget(id, model.sizes.vocabulary);
   checkRecord('intervene', model, probe, options);
   const hookOf = ({ layer, site }: Neuron): string => siteHook(layer, site);
   const names = [...new Set(checked.flatMap(({ neurons }) => neurons.map(hookOf)))];
   const differences = engine === 'differences';
   using own = given
     ? null
-    : await openRecord(model, probe, { at, names, of, target: options.target, differences });
+    : await openRecord(model, probe, { at, names, of, target: options.target, other, differences });
   const record = given ?? own!;
   const base = record.hooks(names, of);
   const { target } = record;
+  const quantity = quantityOf(of);
   const naive =
     options.rowsPerPass ??
     rowsThatFit(model.description, { tokens: probe.ids.length, keys: probe.ids.length, ...PASS });
@@ -204,6 +214,7 @@ export async function intervene(
     position: probe.position,
     neuronPosition: at,
     target,
+    ...(other === undefined ? {} : { other }),
     p: base.target.prob,
     sets: checked.map(({ neurons, shifts }, n): IntervenedSet => {
       const { changes, noise, values } = found[n]!;
@@ -213,7 +224,14 @@ export async function intervene(
         ) as [number, number];
         return sum + neurGrad(activation, gradient, { direction, sign }) * shifts[i]!;
       }, 0);
-      return { neurons, shifts, predicted, reached: changes[of], noise: noise[of], p: values.prob };
+      return {
+        neurons,
+        shifts,
+        predicted,
+        reached: changes[quantity],
+        noise: noise[quantity],
+        p: values.prob,
+      };
     }),
     conventions: { of, direction, sign, dtype: numbersOf(model) },
   };

@@ -17,9 +17,9 @@ import {
 import { type AdditivityCell, summariseAdditivity } from '../../neurgrad/study/additivity.ts';
 import { type AdditivityAbout, additivityPage, addsUpTo, KIND_WORDS } from '../additivityPage.ts';
 import {
-  type ConventionOptions,
-  conventionOptions,
   integer,
+  type MeasureOptions,
+  measureConventionOptions,
   modelOptions,
   positionOption,
   promptsOptions,
@@ -32,6 +32,7 @@ import {
 import { openOutput } from '../output.ts';
 import {
   inUnits,
+  OTHER_COLUMNS,
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
@@ -46,7 +47,7 @@ import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 import type { TargetOptions } from '../target.ts';
 
-interface Options extends PromptOptions, TargetOptions, ConventionOptions, ResultOptions, WeightsOptions {
+interface Options extends PromptOptions, TargetOptions, MeasureOptions, ResultOptions, WeightsOptions {
   readonly model: string;
   readonly position?: string;
   readonly sizes?: number[];
@@ -61,6 +62,7 @@ export const ADDITIVITY_ROWS: RowSchema = {
   columns: {
     ...PROMPT_COLUMNS,
     ...TARGET_COLUMNS,
+    ...OTHER_COLUMNS,
     kind: 'text',
     draw: 'whole',
     size: 'whole',
@@ -95,7 +97,7 @@ export function addAdditivity(program: Command): void {
     ...promptsOptions(),
     ...targetOptions(),
     positionOption(),
-    ...conventionOptions(),
+    ...measureConventionOptions(),
     seedOption('of the draws of prompts and of random sets'),
     new Option(
       '--sizes <list>',
@@ -174,11 +176,11 @@ async function runAdditivity(options: Options): Promise<void> {
         cases,
         sink,
         async ([one]) => {
-          const { prompt, target, at } = one!;
+          const { prompt, target, other, at } = one!;
           const number = cases.indexOf(one!);
           const result = await held.run(({ model }) =>
             additivity(model, prompt, {
-              ...{ ...asked, target, neuronPosition: at },
+              ...{ ...asked, target, other, neuronPosition: at },
               // Other random sets for each prompt.
               seed: (seed + Math.imul(number, 0x85ebca6b)) >>> 0,
             }),

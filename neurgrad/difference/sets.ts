@@ -28,6 +28,7 @@ import { addOwnChange, NONE, TARGET_FIELDS, targetRecord, tokenTensor } from './
 import {
   based,
   type CaseRow,
+  eachToken,
   layerTokens,
   NOWHERE,
   outputs,
@@ -35,6 +36,7 @@ import {
   type RowChanges,
   type RowOptions,
   type ShiftedRow,
+  tokensRead,
   waveRows,
   wentThrough,
 } from './wave.ts';
@@ -52,14 +54,15 @@ export interface ShiftedSet extends CaseRow {
   readonly shifts: readonly { readonly neuron: Neuron; readonly shift: number }[];
 }
 
-/** Changes of the targets, in a bundle of one token a case, for any number of sets, each as if it were alone: waves hold sets that begin in the same layer. */
+/** Changes of the targets, those of a set one after the other, for any number of sets, each as if it were alone: waves hold sets that begin in the same layer. */
 export async function setChanges(
   bundle: Bundle,
   sets: readonly ShiftedSet[],
   options: Pick<RowOptions, 'rowsPerPass' | 'onProgress'> = {},
 ): Promise<RowChanges> {
   const size = options.rowsPerPass ?? waveRows(bundle);
-  const fields = TARGET_FIELDS.map((name) => [name, new Float32Array(sets.length)] as const);
+  const tokens = tokensRead(bundle);
+  const fields = TARGET_FIELDS.map((name) => [name, new Float32Array(sets.length * tokens)] as const);
   const byFirst = new Map<number, number[]>();
   for (const [i, { shifts }] of sets.entries()) {
     if (shifts.length === 0) continue;
@@ -84,7 +87,9 @@ export async function setChanges(
       );
       const read = await moved.read();
       for (const [k, i] of chosen.entries())
-        for (const [at, [, field]] of fields.entries()) field[i] = read[TARGET_FIELDS.length * k + at]!;
+        for (const [at, [, field]] of fields.entries())
+          for (let t = 0; t < tokens; t++)
+            field[i * tokens + t] = read[TARGET_FIELDS.length * (k * tokens + t) + at]!;
       done += chosen.length;
       options.onProgress?.(done, sets.length);
     }
@@ -96,7 +101,7 @@ export async function setChanges(
 const readsItself = ({ cases }: Bundle, row: CaseRow): boolean =>
   cases[row.case]!.at === cases[row.case]!.read;
 
-/** What sets whose first layer is `first` do to their targets, [rows, fields]. */
+/** What sets whose first layer is `first` do to their targets, [rows, tokens * fields]. */
 function runSets(bundle: Bundle, sets: readonly ShiftedSet[], first: number): Tensor {
   const { device, sizes, description } = bundle.model;
   const layers = byLayer(bundle, sets);
@@ -131,7 +136,11 @@ function runSets(bundle: Bundle, sets: readonly ShiftedSet[], first: number): Te
     }
     const target = integers(
       device,
-      Uint32Array.from(sets.flatMap((set) => targetRecord(targetOf(bundle, set)))),
+      Uint32Array.from(
+        eachToken(bundle, (token) =>
+          sets.flatMap((set) => targetRecord(targetOf(bundle, set, token))),
+        ).flat(),
+      ),
     );
     return wentThrough(bundle, sets, now, dx, target);
   });
@@ -179,8 +188,8 @@ function firstChange(bundle: Bundle, sets: readonly ShiftedSet[], first: number)
   return inside;
 }
 
-/** The target, and how uncertain the shifts' own effects are together: relative to the root of the sum of their squares. */
-function targetOf(bundle: Bundle, set: ShiftedSet) {
+/** A target, and how uncertain the shifts' own effects are together: relative to the root of the sum of their squares. */
+function targetOf(bundle: Bundle, set: ShiftedSet, token: number) {
   const { feedForward } = bundle;
   let [whole, uncertain] = [0, 0];
   for (const { neuron, shift } of set.shifts) {
@@ -192,7 +201,7 @@ function targetOf(bundle: Bundle, set: ShiftedSet) {
   }
   return {
     base: set.case,
-    target: bundle.cases[set.case]!.tokens[0]!,
+    target: bundle.cases[set.case]!.tokens[token]!,
     condition: whole === 0 ? 0 : Math.sqrt(uncertain / whole),
   };
 }

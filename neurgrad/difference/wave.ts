@@ -238,9 +238,10 @@ function linesOf(bundle: Bundle, rows: readonly ShiftedRow[]): [neurons: number[
 }
 
 /** Tokens that every row is read of. */
-const tokensRead = ({ cases }: Bundle): number => cases[0]!.tokens.length;
+export const tokensRead = ({ cases }: Bundle): number => cases[0]!.tokens.length;
 
-const eachToken = <Result>(bundle: Bundle, of: (token: number) => Result): Result[] =>
+/** Something of each of them, in their order. */
+export const eachToken = <Result>(bundle: Bundle, of: (token: number) => Result): Result[] =>
   Array.from({ length: tokensRead(bundle) }, (_, token) => of(token));
 
 /** The same of waves whose rows differ in neurons of their layers and shifts alone. */

@@ -139,6 +139,15 @@ it('goes on in a folder prompt by prompt, its rows those of the library', { time
     prompts: 2,
     engine: 'differences',
   });
+  const less = join(root, 'less.jsonl');
+  const of = ['--of', 'logit_diff', '--target', 'paris', '--other', 'rome', '--sizes', '1', '--draws', '0'];
+  const told = await neurgrad(
+    ...['additivity', '--model', 'facts-bert', '--prompt', texts[0]!, ...of, '--shifts=0.1', '--out', less],
+  );
+  expect(told.code, told.err).toBe(0);
+  const [row] = readFileSync(less, 'utf8').split('\n', 1).map((line) => JSON.parse(line));
+  expect(row).toMatchObject({ of: 'logit_diff', target: 'paris', other: 'rome', kind: 'top' });
+  expect(Math.abs(row.reached - row.predicted)).toBeLessThan(0.1 * Math.abs(row.predicted));
   const other = await run('--seed', '1');
   expect(other.code).toBe(2);
   expect(other.err).toContain('use another folder');

@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Device, openDevice } from '../../engine/index.ts';
 import { loadModel } from '../../models/index.ts';
+import { neuronGradients } from '../../neurgrad/gradients.ts';
 import { intervene } from '../../neurgrad/intervene.ts';
 import { neuronAt } from '../../neurgrad/neuron.ts';
 import { encodePrompt, resolveTarget } from '../../neurgrad/prompt.ts';
@@ -48,6 +49,15 @@ describe('by hand', () => {
       expect(moved, `set ${n}`).toBeCloseTo(Math.exp(z) / (Math.exp(z) + 3), 6);
     }
     expect(p).toBeCloseTo(Math.exp(0.6) / (Math.exp(0.6) + 3), 6);
+    // Of logit 0 less logit 2, which stays 0; and the other way round.
+    const against = await intervene(toy, probe, sets, { of: 'logit_diff', target: 0, other: 2 });
+    expect(against).toMatchObject({ other: 2, conventions: { of: 'logit_diff' } });
+    const turned = await intervene(toy, probe, sets, { of: 'logit_diff', target: 2, other: 0 });
+    for (const [n, { predicted, reached, noise }] of against.sets.entries()) {
+      expect(predicted).toBe(found[n]!.predicted);
+      expect(Math.abs(reached - predicted)).toBeLessThanOrEqual(noise);
+      expect(turned.sets[n]!.reached).toBeCloseTo(-reached, 6);
+    }
   });
   it('is foretold to first order of p, along the axis and sign asked for', async () => {
     const plain = await intervene(toy, probe, sets, { target: 0, direction: 'plain' });
@@ -66,6 +76,8 @@ describe('by hand', () => {
     await expect(of(['L0.N0', 'L0.N1'], [1])).rejects.toThrow('2 values in neurons, but 1 in shift');
     await expect(of(['L0.N0'], Number.NaN)).rejects.toThrow('not a finite number');
     await expect(intervene(toy, probe, [])).rejects.toThrow('no sets');
+    await expect(intervene(toy, probe, sets, { of: 'logit_diff' })).rejects.toThrow('logit_diff needs other');
+    await expect(intervene(toy, probe, sets, { other: 1 })).rejects.toThrow("of: 'logit_diff'");
     await expect(intervene(toy, probe, [{ neurons: ['L0.N0'] }] as never)).rejects.toThrow('expected a');
     await expect(intervene(toy, probe, sets, { engine: 'differences' })).rejects.toThrow(
       'engine differences: it needs',
@@ -123,6 +135,19 @@ it.each([
       probe,
       ...neurons.map((neuron, i) => ({ neuron, at: probe.position, by: by[i]! })),
     );
+    if (n === 1) {
+      const other = fast.target === 5 ? 6 : 5;
+      const of = { of: 'logit_diff', target: fast.target, other } as const;
+      const log = (p: Float64Array | number[]): number => Math.log(p[fast.target]! / p[other]!);
+      const [against] = (await intervene(model, probe, [sets[n]!], of)).sets;
+      expect(Math.abs(against!.reached - (log(moved) - log(plain)))).toBeLessThanOrEqual(against!.noise);
+      const { gradient } = await neuronGradients(model, probe, { ...of, direction: 'plain' });
+      const sum = neurons.reduce(
+        (s, { layer, index }, i) => s + by[i]! * gradient[layer * width + index]!,
+        0,
+      );
+      expect(against!.predicted).toBeCloseTo(sum, 5);
+    }
     const exact = exactChange(plain, moved, fast.target);
     expect(Math.abs(reached - exact), `set ${n}`).toBeLessThanOrEqual(noise);
     expect(noise, `set ${n}`).toBeLessThan(0.05 * Math.abs(exact));
