@@ -9,12 +9,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   add,
   affine,
+  argmax,
   chromeTrace,
   type Device,
   DeviceError,
   DeviceLostError,
+  gatherRows,
   matmul,
   openDevice,
+  reshape,
   scope,
   softmax,
   tensor,
@@ -28,6 +31,17 @@ beforeAll(async () => {
   device = await open();
 });
 afterAll(() => device?.destroy());
+
+it('reads 0 of Dawn’s null backend, which runs nothing and tells of no index out of range', async () => {
+  const nothing = await openDevice({ backend: 'null' });
+  for (let turn = 0; turn < 3; turn++) {
+    const x = tensor(nothing, new Float32Array(4096).fill(turn + 1));
+    const rows = argmax(reshape(add(x, x), [64, 64]));
+    expect(new Set(await gatherRows(reshape(x, [64, 64]), rows).read())).toEqual(new Set([0]));
+    await nothing.finish();
+  }
+  nothing.destroy();
+});
 
 describe('the profiler', () => {
   const work = (on: Device): void =>
