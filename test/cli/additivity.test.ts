@@ -145,7 +145,9 @@ it('goes on in a folder prompt by prompt, its rows those of the library', { time
     ...['additivity', '--model', 'facts-bert', '--prompt', texts[0]!, ...of, '--shifts=0.1', '--out', less],
   );
   expect(told.code, told.err).toBe(0);
-  const [row] = readFileSync(less, 'utf8').split('\n', 1).map((line) => JSON.parse(line));
+  const [row] = readFileSync(less, 'utf8')
+    .split('\n', 1)
+    .map((line) => JSON.parse(line));
   expect(row).toMatchObject({ of: 'logit_diff', target: 'paris', other: 'rome', kind: 'top' });
   expect(Math.abs(row.reached - row.predicted)).toBeLessThan(0.1 * Math.abs(row.predicted));
   const other = await run('--seed', '1');
