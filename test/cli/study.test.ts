@@ -3,7 +3,7 @@
  * the rows of it, which the queries of docs/notebooks.md are asked of.
  */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
@@ -169,6 +169,27 @@ describe('plans of several models', () => {
 });
 
 describe('a study of both', { timeout: 300_000 }, () => {
+  it('is estimated model by model, and nothing is written', async () => {
+    const plan = file('estimated.json', JSON.stringify(PLAN));
+    const place = join(folder, 'never');
+    const { code, out } = await runHere('study', '--plan', plan, '--out', place, '--estimate', '--json');
+    expect(code).toBe(0);
+    const { study, shard, models } = JSON.parse(out);
+    expect({ study, shard }).toEqual({ study: 'both', shard: { index: 0, count: 1 } });
+    // Prompts × neurons × shifts but 0, and the figure's.
+    const points = [2 * 5 * 4 + 2 * 4, 2 * 4 * 4 + 2 * 4];
+    for (const [i, model] of [BERT, LLAMA].entries()) {
+      const { integrated, pointsPerSecond, seconds, ...cost } = models[i];
+      expect(cost).toMatchObject({ model, units: 4, points: points[i], weights: 'device' });
+      expect(cost.memory).toBeGreaterThan(statSync(join(model, 'model.safetensors')).size / 2);
+      expect(integrated.prompts).toBe(1);
+      expect(seconds).toBeCloseTo(points[i]! / pointsPerSecond + integrated.seconds, 9);
+    }
+    const told = await runHere('study', '--plan', plan, '--estimate');
+    expect(told.out).toMatch(/^examples\/models\/facts-bert: 4 units, 48 points; about \d+.* of parts$/m);
+    expect(existsSync(place)).toBe(false);
+  });
+
   const out = join(folder, 'study');
   let study: StudyFolder;
   const partOf = (model: number, kind: 'table' | 'figure', prompt: number): Promise<Part> =>
