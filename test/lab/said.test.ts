@@ -2,13 +2,16 @@
 
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { modelBelow } from '../../examples/lab/src/files.ts';
 import { lineWithin, slopeNoise, slopesOfHalves } from '../../examples/lab/src/lines.ts';
 import { type Measured, meaning, told } from '../../examples/lab/src/meaning.ts';
+import { Notebook } from '../../examples/lab/src/notebook.ts';
+import { notebookHtml, parseNotebook } from '../../examples/lab/src/notebookFile.ts';
 import { difference, Past } from '../../examples/lab/src/past.ts';
 import { fromHash, type State, toHash } from '../../examples/lab/src/state.ts';
 import { TERMS } from '../../examples/lab/src/terms.ts';
 import { turnedRound } from '../../examples/lab/src/turned.ts';
-import { START } from '../../examples/lab/src/view.ts';
+import { START, type View } from '../../examples/lab/src/view.ts';
 
 const paris = (before: number, after: number, now = 'paris'): Measured => ({
   target: 'paris',
@@ -148,5 +151,98 @@ describe('words', () => {
     const marked = [...page.matchAll(/data-term="(\w+)"/g)].map(([, term]) => term!);
     expect(marked.length).toBeGreaterThan(8);
     expect(marked.filter((term) => !(term in TERMS))).toEqual([]);
+  });
+});
+
+describe('a notebook', () => {
+  const token = { id: 7, token: 'paris', text: 'paris' };
+  const question = {
+    text: 'a </script> <b>',
+    chat: false,
+    at: null,
+    target: null,
+    site: 'post',
+    direction: 'plain',
+  } as const;
+  const study = {
+    question,
+    target: token,
+    p: 0.5,
+    predictions: [{ ...token, p: 0.5 }],
+  } as unknown as View['study'];
+  const view = (shifts: State['shifts'], p: number | null): View =>
+    ({
+      state: { ...START, text: question.text, shifts },
+      study,
+      distribution: p === null ? null : { predictions: [{ ...token, p }], shifts, took: 1 },
+      sweep: null,
+      current: { answer: true, study: true },
+    }) as unknown as View;
+  const up = () => 1 as const;
+  const now = new Date(0);
+  const one = (shift: number) => [{ layer: 3, index: 327, shift }];
+
+  it('has a line for each thing done, and one for a whole drag', () => {
+    const notebook = new Notebook();
+    const plain = view([], null);
+    expect(notebook.look(plain, up, now)).toBe(true);
+    expect(notebook.look(plain, up, now)).toBe(false);
+    for (const shift of [1, 1.5, 2]) notebook.look(view(one(shift), 0.5 - shift / 10), up, now);
+    // A slider that is ahead of the answer says nothing.
+    expect(
+      notebook.look(
+        { ...view(one(2), 0.3), state: { ...START, text: question.text, shifts: one(3) } },
+        up,
+        now,
+      ),
+    ).toBe(false);
+    expect(notebook.entries.map(({ did }) => did)).toEqual([
+      'Asked facts-bert “a </script> <b>”: paris 50.0%.',
+      'Raising L3.N327 by 2 takes paris from 50.0% to 30.0%: it works against paris.',
+    ]);
+    notebook.look(view([...one(2), { layer: 0, index: 1, shift: -1 }], 0.2), up, now);
+    expect(notebook.entries).toHaveLength(3);
+    expect(fromHash(notebook.entries[1]!.state).shifts).toEqual(one(2));
+  });
+
+  it('is read again from either file, and nothing in it is taken for markup', () => {
+    const notebook = new Notebook();
+    notebook.look(view([], null), up, now);
+    notebook.keep(view(one(2), 0.3), '<i>one</i>', up);
+    const { file } = notebook;
+    expect(file.kept[0]).toMatchObject({ before: 0.5, after: 0.3, moved: 'L3.N327 +2.00', first: 'paris' });
+    expect(parseNotebook(JSON.stringify(file))).toEqual(file);
+    const page = notebookHtml(file, 'https://somewhere.example/lab/');
+    expect(parseNotebook(page)).toEqual(file);
+    expect(page).not.toMatch(/<i>|<b>/);
+    expect(page.match(/<\/script>/g)).toHaveLength(1);
+    expect(page).toContain('href="https://somewhere.example/lab/#m=facts-bert');
+  });
+
+  it.each([
+    ['nothing', /no JSON/],
+    ['{}', /kind/],
+    [
+      JSON.stringify({ kind: 'neurgrad laboratory notebook', version: 1, entries: [{ when: 1 }], kept: [] }),
+      /entries\.0/,
+    ],
+  ])('refuses %s', (content, why) => {
+    expect(() => parseNotebook(content)).toThrow(why);
+  });
+});
+
+describe('a folder', () => {
+  it('is left for the one model below it', () => {
+    const below = (...paths: string[]) => modelBelow(new Map(paths.map((path) => [path, path])));
+    expect(below('readme.md', 'a/config.json', 'a/model.safetensors', 'b/x')).toEqual({
+      name: 'a',
+      files: new Map([
+        ['config.json', 'a/config.json'],
+        ['model.safetensors', 'a/model.safetensors'],
+      ]),
+    });
+    expect(below('config.json', 'a/config.json')).toBeNull();
+    expect(below('a/config.json', 'b/config.json')).toBeNull();
+    expect(below('a/b/config.json')).toBeNull();
   });
 });

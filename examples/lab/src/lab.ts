@@ -141,7 +141,7 @@ export class Lab {
     if (!this.#card || state.model !== before.model || state.dtype !== before.dtype)
       return this.#reach(state);
     this.#again = null;
-    this.#state = { ...state, ...this.#existing(this.#card) };
+    this.#state = { ...state, ...this.#existing(this.#card, state) };
     if (!sameNeuron(state.selected, before.selected))
       this.#results = { ...this.#results, sweep: null, trace: [] };
     if (!this.#current.study) return this.#changed();
@@ -250,9 +250,9 @@ export class Lab {
   }
 
   /** The neurons and layer of the state that the model has. */
-  #existing(card: ModelCard): Pick<State, 'selected' | 'shifts' | 'layer'> {
+  #existing(card: ModelCard, state = this.#state): Pick<State, 'selected' | 'shifts' | 'layer'> {
     const has = ({ layer, index }: NeuronId) => layer < card.layers && index < card.width;
-    const { selected, shifts, layer } = this.#state;
+    const { selected, shifts, layer } = state;
     return {
       selected: selected && has(selected) ? selected : null,
       shifts: shifts.filter(has),

@@ -2,3 +2,5 @@
 
 export { drawCurve } from './curve.ts';
 export { openGlossary } from './glossary.ts';
+export { NotebookCard } from './notebookCard.ts';
+export { Tour } from './tour.ts';

@@ -13,12 +13,14 @@ import { Lab, type Remedy, type View, WORDS } from './lab.ts';
 import { NeuronMap, sumsOf } from './map.ts';
 import { meaningOf } from './meaning.ts';
 import { nameOfModel } from './models.ts';
+import type { NotebookCard } from './notebookCard.ts';
 import { keepForOffline } from './offline.ts';
 import type { Answer, ModelCard, Progress, Study } from './protocol.ts';
 import { colourBar, type Scale, scaleOf } from './scale.ts';
 import { type NeuronId, type State, sameNeuron } from './state.ts';
 import { type Elsewhere, Tabs } from './tabs.ts';
 import { explainTerms } from './terms.ts';
+import type { Tour } from './tour.ts';
 import { whyNot } from './webgpu.ts';
 import { WordList } from './words.ts';
 
@@ -45,6 +47,9 @@ const map = new NeuronMap(
 const ends = new Ends(lab, take);
 const curve = new CurveCard(lab);
 chooser(lab);
+/** They come after the first answer. */
+let notebook: NotebookCard | null = null;
+let tour: Tour | null = null;
 let speaking = 0;
 /** What the map and the lists were last drawn from. */
 let drawn: { study: Study | null; look: string } = { study: null, look: '' };
@@ -117,6 +122,10 @@ function render(view: View): void {
   else clearStudy();
   renderHand(view);
   curve.show(view);
+  field('undo').disabled = !lab.can.undo;
+  field('redo').disabled = !lab.can.redo;
+  notebook?.show(view);
+  tour?.show(view);
 }
 
 /** The opening whose sentence and target are in the fields, and the one that other tabs are told of. */
@@ -446,6 +455,21 @@ on('add', 'submit', (event) => {
   if (found.index !== null) take(found);
 });
 on('reset', 'click', () => lab.reset());
+on('undo', 'click', () => void lab.undo());
+on('redo', 'click', () => void lab.redo());
+on('take-tour', 'click', () => tour?.start());
+document.addEventListener('keydown', (event) => {
+  // In a field of text these keys are the field's own.
+  if (
+    !(event.ctrlKey || event.metaKey) ||
+    (event.target as Element).matches('textarea, input:not([type="range"])')
+  )
+    return;
+  const key = event.key.toLowerCase();
+  if (key !== 'z' && key !== 'y') return;
+  event.preventDefault();
+  void (key === 'y' || event.shiftKey ? lab.redo() : lab.undo());
+});
 on('steer', 'submit', (event) => {
   event.preventDefault();
   void lab.steer(Number(field('wish').value) / 100, Number(field('count').value));
@@ -497,6 +521,8 @@ document.addEventListener('drop', async (event) => {
   if (!event.dataTransfer) return;
   event.preventDefault();
   byId('drop').hidden = true;
+  const [file, ...more] = event.dataTransfer.files;
+  if (file && more.length === 0 && /\.(html?|json)$/i.test(file.name)) return notebook?.open(file);
   const source = await fromDrop(event.dataTransfer);
   if (source) void lab.choose(source);
 });
@@ -513,6 +539,10 @@ if (obstacle) {
   byId('lab').hidden = true;
 } else {
   await lab.start();
+  const rest = await import('./later.ts');
   await curve.load();
+  notebook = new rest.NotebookCard(lab, say);
+  tour = new rest.Tour(lab.view);
+  field('take-tour').disabled = false;
   void keepForOffline();
 }

@@ -85,6 +85,10 @@ export const TERMS: Readonly<Record<string, Term>> = {
     name: 'Linear range',
     says: 'The largest range of shifts over which |r| stays at .95 or above, as far as was swept.',
   },
+  notebook: {
+    name: 'Notebook',
+    says: 'What you asked, moved and swept, written by itself; press a line to go back to it. Kept states stand side by side. Saved as HTML or JSON it opens again when it is dropped on the page.',
+  },
 };
 
 /** A word that explains itself when it is pressed. */
