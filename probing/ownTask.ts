@@ -2,7 +2,8 @@
  * A task of one's own: a table of multiple-choice questions (JSONL, JSON, CSV, TSV, Parquet, Arrow), laid out, split, audited and asked as
  * the tasks of MCEval8K that list lettered options.
  *
- * A row has `question` (or `prompt`), `choices` and `answer`, and may have `instruction`, `split` and `source`. What is wrong with a row
+ * A row has `question` (or `prompt`), `choices` and `answer`; or a `sentence` with [Y], which is asked as it is and answered by the words
+ * of `choices`, the same in all rows. It may have `instruction`, `split` and `source`. What is wrong with a row
  * ends the reading, by the row's place and the field's name: it is its author who reads the message.
  */
 
@@ -10,7 +11,7 @@ import { checkValue, like, list, show, text as textField } from '../engine/optio
 import { UserError } from '../neurgrad/index.ts';
 import { contentKey } from './audit.ts';
 import { SPLITS, type Split, type SplitRows, type TaskData, type TaskRow } from './data.ts';
-import { type Row, readRow, type Task } from './task.ts';
+import { BLANK, type Row, readRow, type Task } from './task.ts';
 import { TASKS } from './tasks.ts';
 
 /** A row of one's own and where it stands, for messages: `capitals.jsonl:3`. */
@@ -128,13 +129,42 @@ export function ownTaskOf(name: string, choices: number, instruction?: string): 
   };
 }
 
+/** The task that sentences with a blank make, which the labels fill. @param instruction default none. */
+export function clozeTaskOf(name: string, labels: readonly string[], instruction = ''): Task {
+  return {
+    ...{ name, group: 'own', folder: `own/${name}`, labels, cloze: true },
+    fields: [{ name: 'sentence' }],
+    gold: { field: 'answer' },
+    source: 'source',
+    wording: { en: { instruction, headings: [], answer: 'Answer' } },
+  };
+}
+
+/** Whether labels are those of lettered options. */
+export const areLetters = (labels: readonly string[]): boolean =>
+  labels.every((label, i) => label === LETTERS[i]);
+
+/** Fields that hold the question, of which a row has one. */
+const QUESTIONS = ['question', 'prompt', 'sentence'] as const;
+
 /** A row as the task's own fields. @param unanswered to be classified: it needs no answer. */
 export function ownFields(own: OwnRow, unanswered = false): Row {
-  if (given(own, 'question') && given(own, 'prompt'))
-    throw refused(own.where, 'prompt', 'stands beside question; give one of them');
+  const [asked = 'question', other] = QUESTIONS.filter((field) => given(own, field));
+  if (other !== undefined) throw refused(own.where, other, `stands beside ${asked}; give one of them`);
   const choices = choicesOf(own);
+  const question = textOf(own, asked);
+  if (asked === 'sentence') {
+    if (question.split(BLANK).length !== 2)
+      throw refused(own.where, asked, `needs one ${BLANK}, where the answer stands`);
+    if (areLetters(choices))
+      throw refused(
+        own.where,
+        'choices',
+        'are letters, which stand for options: give question, not sentence',
+      );
+  }
   return {
-    question: textOf(own, given(own, 'prompt') ? 'prompt' : 'question'),
+    [asked === 'sentence' ? asked : 'question']: question,
     choices,
     answer: unanswered && !given(own, 'answer') ? 0 : answerOf(own, choices),
     ...(given(own, 'source') ? { source: textOf(own, 'source') } : {}),
@@ -201,7 +231,31 @@ export function ownTask(name: string, rows: readonly OwnRow[], file = name): Own
       `is missing, ${placed[0]!.where} has one; give it to all rows or to none`,
     );
 
-  const bare = ownTaskOf(name, count(first.fields), instruction);
+  const isCloze = ({ fields }: (typeof read)[0]): boolean => fields.sentence !== undefined;
+  const mixed = read.find((own) => isCloze(own) !== isCloze(first));
+  if (mixed)
+    throw refused(
+      mixed.where,
+      isCloze(mixed) ? 'sentence' : 'question',
+      `stands where ${first.where} has a ${isCloze(first) ? 'sentence' : 'question'}; a task asks in one way`,
+    );
+  const labels = first.fields.choices as string[];
+  if (isCloze(first))
+    for (const { fields, where } of read) {
+      const choices = fields.choices as string[];
+      const strange = choices.find((choice) => !labels.includes(choice));
+      if (strange !== undefined)
+        throw refused(
+          where,
+          'choices',
+          `has ${show(strange)}, ${first.where} has ${labels.join(', ')}; sentences of a task are filled from the same words`,
+        );
+      // In the order of the labels, whatever the row's own.
+      Object.assign(fields, { answer: labels.indexOf(choices[fields.answer as number]!) });
+    }
+  const bare = isCloze(first)
+    ? clozeTaskOf(name, labels, instruction)
+    : ownTaskOf(name, count(first.fields), instruction);
   const taskRows = read.map(({ fields, where }, index): TaskRow & { where: string } => {
     const found = readRow(bare, fields);
     // All that a row can lack has been looked for.

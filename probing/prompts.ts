@@ -5,7 +5,16 @@
  * Every row that makes no prompt is counted: too long for the model, or shown as a demonstration itself.
  */
 
-import { checkMembers, checkValue, like, one, optionsSchema, required, whole } from '../engine/options.ts';
+import {
+  checkMembers,
+  checkValue,
+  flag,
+  like,
+  one,
+  optionsSchema,
+  required,
+  whole,
+} from '../engine/options.ts';
 import type { LanguageModel, Tokenizer } from '../neurgrad/index.ts';
 import { seededRandom, UserError } from '../neurgrad/index.ts';
 import { checkGiven, checkLists, checkNumber, FINITE, MODEL, NATURAL, TOKENIZER } from '../neurgrad/lists.ts';
@@ -19,7 +28,7 @@ import {
   type TaskRow,
 } from './data.ts';
 import { sampleRows, textSeed } from './splits.ts';
-import { checkTask, type Language, type Task } from './task.ts';
+import { BLANK, checkTask, type Language, type Task } from './task.ts';
 
 /**
  * Which token a label is scored by, where a causal model answers:
@@ -132,7 +141,10 @@ export function taskContexts(
     entries.map(([language, { instruction }]) => {
       const shown = demonstrations
         .filter(({ question }) => question.language === language)
-        .map(({ question }) => question.text + task.labels[question.gold]!);
+        .map(({ question: { text, gold } }) => {
+          const label = task.labels[gold]!;
+          return task.cloze ? text.replace(BLANK, () => label) : text + label;
+        });
       const before = [instruction, ...shown].filter((part) => part !== '');
       return [language, before.map((part) => `${part}\n\n`).join('')];
     }),
@@ -155,6 +167,8 @@ export function labelTokenIds(
   const { answer } = Object.values(task.wording)[0]!;
   const heading = `### ${answer}:`;
   const ids = task.labels.map((label) => {
+    // The word that fills a sentence follows a space.
+    if (task.cloze && model.causal) return tokenizer.singleToken(` ${label}`, { kind: 'causal', after: 'a' });
     const alone = mode === 'release' || !model.causal;
     // A mask stands after a space (encodeQuestion), which in some vocabularies is a part of the word.
     const found = alone
@@ -174,23 +188,43 @@ export function labelTokenIds(
   return ids;
 }
 
-/** A question after its context, as token ids. `null` where the model has not so many positions. */
+/** What a sentence may have behind its blank, which a causal model does not read. */
+const ENDS = /^[\s\p{P}]*$/u;
+
+const GOES_ON = `text goes on after ${BLANK}, which a causal model does not read`;
+
+/** Whether a causal model would have to read on behind the blank. */
+const goesOn = (text: string): boolean => !ENDS.test(text.slice(text.lastIndexOf(BLANK) + BLANK.length));
+
+/**
+ * A question after its context, as token ids. `null` where the model has not so many positions, or, causal, would have to read on behind the blank.
+ * @param cloze whether the text is a sentence with {@link BLANK}, of which the last one counts.
+ */
 export function encodeQuestion(
   model: PromptModel,
   tokenizer: Tokenizer,
   text: string,
+  cloze = false,
 ): { ids: number[]; position: number } | null {
   checkGiven('encodeQuestion', 'model', model, 'sizes', MODEL);
   checkGiven('encodeQuestion', 'tokenizer', tokenizer, 'encode', TOKENIZER);
   checkValue('encodeQuestion', 'text', textField, text);
+  checkValue('encodeQuestion', 'cloze', flag, cloze);
   const { maskId } = tokenizer;
+  const blank = cloze ? text.lastIndexOf(BLANK) : text.length;
+  if (blank < 0)
+    throw new UserError('prompt', `encodeQuestion: the sentence has no ${BLANK} where the answer stands`);
   if (model.causal) {
-    const ids = tokenizer.encode(text);
+    if (cloze && goesOn(text)) return null;
+    const ids = tokenizer.encode(cloze ? text.slice(0, blank).trimEnd() : text);
     return ids.length > model.sizes.positions ? null : { ids, position: ids.length - 1 };
   }
   if (maskId === undefined)
     throw new UserError('tokenizer', 'the tokenizer of this masked model has no mask token');
-  const ids = tokenizer.encode(`${text} ${tokenizer.tokenOf(maskId)}`);
+  const mask = tokenizer.tokenOf(maskId);
+  const ids = tokenizer.encode(
+    cloze ? text.slice(0, blank) + mask + text.slice(blank + BLANK.length) : `${text} ${mask}`,
+  );
   return ids.length > model.sizes.positions ? null : { ids, position: ids.lastIndexOf(maskId) };
 }
 
@@ -234,7 +268,12 @@ export function planTask(
         bad.push({ index, problem: 'shown as a demonstration' });
         continue;
       }
-      const encoded = encodeQuestion(model, tokenizer, contexts[question.language]! + question.text);
+      if (task.cloze && model.causal && goesOn(question.text)) {
+        bad.push({ index, problem: GOES_ON });
+        continue;
+      }
+      const text = contexts[question.language]! + question.text;
+      const encoded = encodeQuestion(model, tokenizer, text, task.cloze ?? false);
       if (!encoded) {
         bad.push({ index, problem: `prompt longer than the model's ${model.sizes.positions} positions` });
       } else {
@@ -250,8 +289,7 @@ export function planTask(
       ...countProblems(bad),
       ...none.map((label) => ({ problem: `no prompt of label "${label}"`, count: 0, rows: [] })),
     ];
-    if (prompts[split].length === 0)
-      throw noPrompts(model, task, split, rows[split].length, bad.length, shots);
+    if (prompts[split].length === 0) throw noPrompts(model, task, split, rows[split].length, bad, shots);
   }
   return {
     task,
@@ -268,7 +306,7 @@ function noPrompts(
   task: Task,
   split: Split,
   rows: number,
-  bad: number,
+  bad: readonly { readonly problem: string }[],
   shots: number,
 ): UserError {
   if (rows === 0) {
@@ -277,10 +315,15 @@ function noPrompts(
       `${task.name}: ${split} has no rows; --splits clean makes splits from what there is`,
     );
   }
+  if (bad.some(({ problem }) => problem === GOES_ON))
+    return new UserError(
+      'prompt',
+      `${task.name}: none of ${bad.length} ${split} sentences can be asked: ${GOES_ON}`,
+    );
   const advice = shots > 0 ? '; --shots 0 leaves the demonstrations out' : '';
   return new UserError(
     'prompt',
-    `${task.name}: none of ${bad} ${split} prompts fits the model's ${model.sizes.positions} positions${advice}`,
+    `${task.name}: none of ${bad.length} ${split} prompts fits the model's ${model.sizes.positions} positions${advice}`,
   );
 }
 

@@ -11,6 +11,9 @@ import { checkGiven } from '../neurgrad/lists.ts';
 
 const textField = like<string>((value) => typeof value === 'string', 'a text');
 
+/** The place of the answer in a sentence, as the field's templates have it. */
+export const BLANK = '[Y]';
+
 /** A record of a task's file, whatever its fields. */
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -46,6 +49,11 @@ export interface Task {
   /** Label words, in the order of gold numbers: the candidates. */
   readonly labels: readonly string[];
   readonly fields: readonly Field[];
+  /**
+   * Questions are sentences with {@link BLANK} where the answer stands, asked as they are, and labels the words that fill it; default: a
+   * label follows the answer heading.
+   */
+  readonly cloze?: boolean;
   /** Field that lists the options, one for each label. */
   readonly options?: string;
   /** Field that holds the right label, and what stands for the first label there (default 0). */
@@ -61,7 +69,7 @@ export interface Task {
 /** A row as a question. */
 export interface Question {
   readonly language: Language;
-  /** Ends in the answer heading. */
+  /** Ends in the answer heading; of a cloze task the sentence. */
   readonly text: string;
   readonly gold: number;
   /** Rows with the same source say the same thing in part: they belong in one split. */
@@ -145,6 +153,7 @@ function layOut(
   shown: readonly string[],
   options: readonly string[] | undefined,
 ): string {
+  if (task.cloze) return shown.join('\n');
   const lines = shown.map((value, i) => `### ${wording.headings[i]}: ${value}`);
   if (options) {
     lines.push(`### ${wording.options}:`, ...options.map((option, i) => `${task.labels[i]}. ${option}`));

@@ -34,6 +34,7 @@ import {
   SPLITS,
   sharedPrefix,
   TASKS,
+  type Task,
   type TaskPlan,
   timeBatch,
   VARIANTS,
@@ -41,7 +42,7 @@ import {
   WHOLE_RELEASE,
   workloadOf,
 } from '../../probing/index.ts';
-import { ownFields, ownTaskOf } from '../../probing/ownTask.ts';
+import { areLetters, clozeTaskOf, ownFields, ownTaskOf } from '../../probing/ownTask.ts';
 import {
   type ConventionOptions,
   conventionOptions,
@@ -489,7 +490,8 @@ async function runApply(options: ApplyOptions): Promise<void> {
   checkProberModel(about, card);
   const questions = questionsOf(options, about);
   const asked = questions.map(({ row, text, problem }) => {
-    const encoded = text === undefined ? null : encodeQuestion(card, card.tokenizer, text);
+    const cloze = isCloze(about);
+    const encoded = text === undefined ? null : encodeQuestion(card, card.tokenizer, text, cloze);
     if (encoded) return { row, encoded };
     return { row, problem: problem ?? `longer than the model's ${card.sizes.positions} positions` };
   });
@@ -524,6 +526,13 @@ async function runApply(options: ApplyOptions): Promise<void> {
   await withModel(card, work, { ...options, dtype: options.dtype ?? about.model.dtype });
 }
 
+/** Whether a prober answers sentences with a blank. */
+const isCloze = ({ task, labels }: Pick<ProberAbout, 'task' | 'labels'>): boolean =>
+  !TASKS.some(({ name }) => name === task) && !areLetters(labels);
+
+const ownTaskAbout = (about: Pick<ProberAbout, 'task' | 'labels'>): Task =>
+  isCloze(about) ? clozeTaskOf(about.task, about.labels) : ownTaskOf(about.task, about.labels.length);
+
 /** Whole prompts, or what is wrong with a row. @throws UserError where the file of rows is none. */
 export function questionsOf(
   options: Pick<ApplyOptions, 'question' | 'questions' | 'language'>,
@@ -536,7 +545,7 @@ export function questionsOf(
     return [{ row: 0, text: contextOf(about, options.language) + options.question }];
   }
   const own = !TASKS.some(({ name }) => name === about.task);
-  const task = own ? ownTaskOf(about.task, about.labels.length) : parseTasks(about.task)[0]!;
+  const task = own ? ownTaskAbout(about) : parseTasks(about.task)[0]!;
   return readRows(options.questions!).map((record, row) => {
     if (own) {
       const fields = ownFields({ row: Object(record), where: `${options.questions}: row ${row}` }, true);

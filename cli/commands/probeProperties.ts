@@ -103,7 +103,9 @@ async function runProperties(options: PropertiesOptions): Promise<void> {
       plan: await again.replan({ ...settings, demonstrationSeed }),
     });
   }
-  for (const instruction of ['', ...options.instruction]) {
+  // A task without an instruction is the same without one.
+  const none = Object.values(plan.task.wording).some(({ instruction }) => instruction !== '') ? [''] : [];
+  for (const instruction of [...none, ...options.instruction]) {
     const name = instruction === '' ? 'no instruction' : `instruction ${others.length - drawn}`;
     others.push({ name, plan: await again.replan(settings, instruction) });
   }

@@ -314,7 +314,7 @@ const CALLS: Readonly<Record<string, readonly unknown[]>> = {
   drawDemonstrations: [task, rows, 1],
   taskContexts: [task, rows],
   labelTokenIds: [model, tokenizer, task, 'release'],
-  encodeQuestion: [model, tokenizer, 'x'],
+  encodeQuestion: [model, tokenizer, 'x', maybe(false)],
   planTask: [model, tokenizer, task, data, {}],
   sharedPrefix: [
     [

@@ -31,6 +31,75 @@ const own = (rows: readonly Record<string, unknown>[]) =>
     rows.map((row, i) => ({ row, where: `row ${i}` })),
   );
 
+describe('sentences with a blank', () => {
+  const words = ['Rome', 'Oslo'];
+  const sentence = (i: number, more: object = {}) => ({
+    ...{ sentence: `Tower ${i} stands in [Y].`, choices: words, answer: words[i % 2]! },
+    ...more,
+  });
+  const plan = async (folder: string, rows: readonly object[], shots: 0 | 1) => {
+    const { task, data } = own(rows as Record<string, unknown>[]);
+    const tokenizer = await loadTokenizer(await localFolder(`examples/models/${folder}`));
+    const model = { causal: folder !== 'facts-bert', sizes: { positions: 64 } };
+    const [first] = data.train.rows;
+    const split = { train: data.train.rows, valid: [{ ...first! }], test: [{ ...first! }] };
+    const asked = { rows: 9, evaluationRows: 1, seed: 0, shots, labelTokens: 'continuation' } as const;
+    return { tokenizer, task, data, plan: planTask(model, tokenizer, task, split, asked) };
+  };
+
+  it('are asked as they are, answered by words, at the mask', async () => {
+    const { tokenizer, task, data, plan: masked } = await plan('facts-bert', [sentence(0), sentence(1)], 0);
+    expect(task).toMatchObject({ labels: words, cloze: true });
+    expect(data.train.rows.map(({ question }) => [question.text, question.gold])).toEqual([
+      ['Tower 0 stands in [Y].', 0],
+      ['Tower 1 stands in [Y].', 1],
+    ]);
+    expect(masked.candidates.map(tokenizer.tokenOf)).toEqual(['rome', 'oslo']);
+    const { ids, position } = masked.prompts.test[0]!;
+    expect(tokenizer.decode(ids)).toBe('[CLS] tower 0 stands in [MASK]. [SEP]');
+    expect(ids[position]).toBe(tokenizer.maskId);
+  });
+
+  it('show their words in demonstrations, and take choices in any order', async () => {
+    const rows = [0, 1, 2, 3].map((i) =>
+      sentence(i, i === 3 ? { choices: ['Oslo', 'Rome'], answer: 'a' } : {}),
+    );
+    const { plan: shown, data } = await plan('facts-bert', rows, 1);
+    expect(data.train.rows[3]!.question.gold).toBe(1);
+    expect(shown.contexts.en).toMatch(/^Tower [02] stands in Rome\.\n\nTower [13] stands in Oslo\.\n\n$/);
+  });
+
+  it('end in their blank where a causal model is asked', async () => {
+    const rows = ['Once upon a [Y] .', 'Once upon a [Y]', 'A [Y] was there.'].map((text, i) => ({
+      ...{ sentence: text, choices: ['time', 'day'], answer: i % 2 },
+    }));
+    const { tokenizer, plan: causal } = await plan('stories260k', rows, 0);
+    expect(causal.candidates.map(tokenizer.tokenOf)).toEqual(['▁time', '▁day']);
+    const { ids, position } = causal.prompts.test[0]!;
+    expect(tokenizer.decode(ids, { skipSpecialTokens: true }).trim()).toBe('Once upon a');
+    expect(position).toBe(ids.length - 1);
+    expect(causal.prompts.train).toHaveLength(2);
+    const late = [{ ...rows[2]!, answer: 0 }, rows[2]!];
+    await expect(plan('stories260k', late, 0)).rejects.toThrow('none of 2 train sentences can be asked');
+    expect(causal.left.train[0]!.problem).toBe('text goes on after [Y], which a causal model does not read');
+  });
+
+  it('are refused by row and field', () => {
+    const said = (rows: Record<string, unknown>[], what: string) => expect(() => own(rows)).toThrow(what);
+    said([{ ...sentence(0), sentence: 'No blank.' }], 'row 0: sentence needs one [Y]');
+    said(
+      [sentence(0), { ...sentence(1), choices: ['Rome', 'Lima'], answer: 0 }],
+      "row 1: choices has 'Lima'",
+    );
+    said(
+      [sentence(0), questions(1)[0]!].map((row) => ({ ...row, choices: words, answer: 0 })),
+      'in one way',
+    );
+    said([{ ...sentence(0), question: 'Where?' }], 'row 0: sentence stands beside question');
+    said([{ ...sentence(0), choices: ['a', 'b'], answer: 'a' }], 'choices are letters');
+  });
+});
+
 describe('a file', () => {
   it('is the same task in every format', async () => {
     const rows = questions(3);
