@@ -10,9 +10,9 @@ import { formatNeuron, neuronAt, UserError } from '../neurgrad/index.ts';
 import { listFolder } from '../neurgrad/study/textFile.ts';
 import { evaluateMethod, type Features, type ProbeMethod, type Variant } from '../probing/index.ts';
 import { toJson } from './output.ts';
-import { between, chance, share, type TextTable } from './probeTable.ts';
+import type { TaskMethods } from './probeTable.ts';
 
-const FORMAT = 'neurgrad probe methods 1';
+const FORMAT: TaskMethods['format'] = 'neurgrad probe methods 1';
 const FOLDER = 'methods';
 
 const natural = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -41,9 +41,6 @@ const document = v.object({
   permutations: natural,
   methods: v.array(method),
 });
-
-/** What probers reach on a task. */
-export type TaskMethods = v.InferOutput<typeof document>;
 
 /** What decides their numbers, besides the run. */
 export type MethodsAsked = Pick<TaskMethods, 'run' | 'chosen' | 'estimator' | 'permutations'>;
@@ -84,26 +81,16 @@ export function testMethods(
       const {
         method,
         ranking,
-        null: permuted,
+        permuted: _,
         ...result
       } = evaluateMethod(prober, splits, {
         ...{ variant, seed, permutations },
       });
-      const { accuracy, size, sizes, valid, test, predictions } = result;
-      const names = ranking
-        .slice(0, size)
-        .map((place) => formatNeuron(neuronAt(neurons[place]!, width, conventions.site)));
+      const chosen = ranking.slice(0, result.size).map((place) => neurons[place]!);
       return {
-        ...{ prober: method, accuracy, size, neurons: names },
-        interval: pair(result.interval),
-        sizes: [...sizes],
-        valid: [...valid],
-        test: [...test],
-        predictions: [...predictions],
-        null: permuted && {
-          ...{ mean: permuted.mean, p: permuted.p, interval: pair(permuted.interval) },
-          accuracies: [...permuted.accuracies],
-        },
+        prober: method,
+        ...result,
+        neurons: chosen.map((flat) => formatNeuron(neuronAt(flat, width, conventions.site))),
       };
     }),
   };
@@ -111,8 +98,6 @@ export function testMethods(
   writeWhole(pathOf(folder, task), sealJson(`${toJson({ ...SEALED, ...found }, 1)}\n`));
   return found;
 }
-
-const pair = (ends: readonly [number, number] | null): [number, number] | null => ends && [...ends];
 
 /** @throws UserError for a file that is of another run, DamagedFile for one that was changed. */
 function readMethod(folder: string, task: string, run: string): TaskMethods {
@@ -131,18 +116,3 @@ export function readMethods(folder: string, run: string): TaskMethods[] {
     .sort()
     .map((name) => readMethod(folder, name.slice(0, -5), run));
 }
-
-/** A row a task and prober. */
-export const methodsTable = (tasks: readonly TaskMethods[]): TextTable => ({
-  head: ['task', 'prober', 'accuracy', '95%', 'null 95%', 'p', '|N_s|', 'of neurons', 'estimator'],
-  rows: tasks.flatMap(({ task, chosen, estimator, methods }) =>
-    methods.map(({ prober, accuracy, interval, null: permuted, size }) => [
-      ...[task, prober, share(accuracy), between(interval), between(permuted?.interval ?? null)],
-      ...[permuted ? chance(permuted.p) : '–', String(size), chosen, estimator],
-    ]),
-  ),
-});
-
-/** What the table says, in one sentence. */
-export const METHODS_REMARK =
-  'Probers of the registry on some neurons: ranked on train, the first |N_s| fitted again alone, |N_s| chosen on valid, accuracy on test; null: all of that with the labels of every split permuted.';

@@ -6,13 +6,14 @@ import { INTERVAL_PARTS } from '../neurgrad/index.ts';
 import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
 import { type Html, html, raw } from './html.ts';
 import { accuracyBySize, draw } from './plots.ts';
-import { METHODS_REMARK, methodsTable } from './probeMethods.ts';
 import { propertySections } from './probeProperties.ts';
 import {
   between,
   counted,
   describeRun,
   intervalsRemark,
+  METHODS_REMARK,
+  methodsTable,
   type ProbeSummary,
   share,
   spreadTable,

@@ -14,7 +14,6 @@ import {
   type TaskRecord,
   type TaskReport,
 } from '../probing/index.ts';
-import { METHODS_REMARK, methodsTable, type TaskMethods } from './probeMethods.ts';
 import type { Placement } from './session.ts';
 import { figure, table } from './table.ts';
 
@@ -56,6 +55,34 @@ export interface TaskProperties {
   /** Accuracy of guessing. */
   readonly rand: number;
   readonly rows: readonly PropertyRow[];
+}
+
+/** What other probers reach on a task. */
+export interface TaskMethods {
+  readonly format: 'neurgrad probe methods 1';
+  /** Digest of the run's manifest. */
+  readonly run: string;
+  readonly task: string;
+  /** Words that the neurons were chosen by, and how many they are. */
+  readonly chosen: string;
+  readonly looked: number;
+  /** What stands for a neuron's effect. */
+  readonly estimator: string;
+  readonly permutations: number;
+  readonly methods: readonly {
+    readonly prober: string;
+    readonly accuracy: number;
+    readonly interval: Interval | null;
+    readonly size: number;
+    readonly sizes: readonly number[];
+    /** Accuracy at each size. */
+    readonly valid: readonly number[];
+    readonly test: readonly number[];
+    readonly predictions: readonly number[];
+    /** The chosen ones, best first. */
+    readonly neurons: readonly string[];
+    readonly null: TaskReport['magn']['null'];
+  }[];
 }
 
 export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
@@ -258,6 +285,21 @@ export function describeRun({ settings, model }: Pick<ProbeSummary, 'settings' |
     `seed ${seed}`,
   ].join(', ');
 }
+
+/** A row a task and prober. */
+export const methodsTable = (tasks: readonly TaskMethods[]): TextTable => ({
+  head: ['task', 'prober', 'accuracy', '95%', 'null 95%', 'p', '|N_s|', 'of neurons', 'estimator'],
+  rows: tasks.flatMap(({ task, chosen, estimator, methods }) =>
+    methods.map(({ prober, accuracy, interval, null: permuted, size }) => [
+      ...[task, prober, share(accuracy), between(interval), between(permuted?.interval ?? null)],
+      ...[permuted ? chance(permuted.p) : '–', String(size), chosen, estimator],
+    ]),
+  ),
+});
+
+/** What the table says, in one sentence. */
+export const METHODS_REMARK =
+  'Probers of the registry on some neurons: ranked on train, the first |N_s| fitted again alone, |N_s| chosen on valid, accuracy on test; null: all of that with the labels of every split permuted.';
 
 /** Table 3 as Markdown. */
 export function markdown(summary: ProbeSummary): string {
