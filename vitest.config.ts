@@ -8,7 +8,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    setupFiles: ['test/compileFast.ts'],
+    setupFiles: ['test/compileFast.ts', 'test/recordKernels.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,

@@ -24,6 +24,7 @@ import { gemvUnit } from '../../kernels/matmulGemv.ts';
 import * as panelProducts from '../../kernels/matmulPanels.ts';
 import { PACKED_FORMATS } from '../../kernels/packing.ts';
 import * as panels from '../../kernels/panels.ts';
+import { buffersOf, complaintOf, isRoomy, MOST_BYTES, sharedBytes } from './compile.ts';
 
 type Make = (...args: readonly unknown[]) => Kernel;
 /** What the kernels below are called with, each variant once. */
@@ -604,6 +605,8 @@ describe('what a kernel does not take is refused', () => {
 });
 
 let device: Device;
+const complaint = (kernel: Kernel, passing: ParameterPassing): Promise<string | null> =>
+  complaintOf(device, kernel, passing);
 beforeAll(async () => {
   device = await openDevice({ backend: 'null', toggles: ['allow_unsafe_apis'] });
 });
@@ -618,64 +621,6 @@ const FEATURES: Readonly<Record<string, string>> = {
 /** Kernels that ask this device for nothing that it has not. */
 const offered = (): Kernel[] =>
   ALL.filter(({ enable = [] }) => enable.every((name) => device.features.has(FEATURES[name]!)));
-
-/** Of a WGSL type. */
-const bytesOf = (type: string): number => ({ f16: 2, f32: 4, u32: 4, vec2u: 8, vec2f: 8 })[type] ?? 16;
-
-/** Whether it is chosen where workgroups have 32 KiB of memory. */
-const isRoomy = ({ name }: Kernel): boolean => /^attention.*\.tiles\./.test(name) && !name.endsWith('.16KiB');
-
-/** Buffers of a kernel that is chosen where a device binds more of them than the 8 that all do. */
-const buffersOf = ({ name }: Kernel): number => (name === 'cache.token.turned' ? 9 : 8);
-
-/** What the compiler says against a kernel, or null. */
-async function complaint(kernel: Kernel, passing: ParameterPassing): Promise<string | null> {
-  const { gpu } = device;
-  gpu.pushErrorScope('validation');
-  // A device that is there would hand every pipeline to its driver, which takes minutes.
-  if (buffersOf(kernel) > 8 || device.info.implementation !== 'Dawn') {
-    gpu.createShaderModule({ code: wgsl(kernel, passing) });
-    const error = await gpu.popErrorScope();
-    return error ? `${kernel.name}: ${error.message}` : null;
-  }
-  const bindGroup = gpu.createBindGroupLayout({
-    entries: [
-      ...kernel.bindings.map(
-        (b, binding): GPUBindGroupLayoutEntry => ({
-          binding,
-          visibility: GPUShaderStage.COMPUTE,
-          ...(b.element === TEXEL
-            ? {
-                storageTexture: {
-                  access: b.access === 'read' ? ('read-only' as const) : ('write-only' as const),
-                  format: TEXEL,
-                },
-              }
-            : { buffer: { type: b.access === 'read' ? 'read-only-storage' : 'storage' } }),
-        }),
-      ),
-      ...(passing === 'uniform'
-        ? [
-            {
-              binding: kernel.bindings.length,
-              visibility: GPUShaderStage.COMPUTE,
-              buffer: { type: 'uniform' as const },
-            },
-          ]
-        : []),
-    ],
-  });
-  const immediateSize = passing === 'immediate' ? Object.keys(kernel.params).length * 4 : 0;
-  const layout = gpu.createPipelineLayout({
-    bindGroupLayouts: [bindGroup],
-    ...(immediateSize > 0 ? { immediateSize } : {}),
-  } as GPUPipelineLayoutDescriptor);
-  const module = gpu.createShaderModule({ code: wgsl(kernel, passing) });
-  // The null backend has no more than that.
-  if (!isRoomy(kernel)) gpu.createComputePipeline({ layout, compute: { module, entryPoint: 'main' } });
-  const error = await gpu.popErrorScope();
-  return error ? `${kernel.name}: ${error.message}` : null;
-}
 
 describe('all kernels', () => {
   it('are listed here', () => {
@@ -702,11 +647,8 @@ describe('all kernels', () => {
         kernel.name,
       ).toBeLessThanOrEqual(256);
       expect(kernel.bindings.length, kernel.name).toBeLessThanOrEqual(buffersOf(kernel));
-      const shared = [...kernel.body.matchAll(/var<workgroup> \w+: array<(\w+), (\d+)>/g)];
-      expect(
-        shared.reduce((n, [, type, count]) => n + bytesOf(type!) * Number(count), 0),
-        kernel.name,
-      ).toBeLessThanOrEqual(isRoomy(kernel) ? 32768 : 16384);
+      expect(sharedBytes(kernel), kernel.name).toBeLessThanOrEqual(MOST_BYTES.roomy);
+      if (!isRoomy(kernel)) expect(sharedBytes(kernel), kernel.name).toBeLessThanOrEqual(MOST_BYTES.anywhere);
     }
   });
 
