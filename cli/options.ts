@@ -66,8 +66,10 @@ const chatOptions = () => [
   new Option('--chat', "write the prompt as a user's message, by the tokenizer's chat template"),
   new Option('--system <text>', 'with --chat: the system message'),
 ];
+/** How a prompt may be given besides as text, and asked. */
+export const promptWays = () => [promptFileOption(), ...chatOptions()];
 /** One prompt. */
-export const promptOptions = () => [promptTextOption(), promptFileOption(), ...chatOptions()];
+export const promptOptions = () => [promptTextOption(), ...promptWays()];
 /** One prompt, or many. */
 export const promptsOptions = () => [
   promptTextOption(),

@@ -89,6 +89,29 @@ async function encoderOf(
   return (content) => encodeChat(card, card.tokenizer, template, [...before, { role: 'user', content }]);
 }
 
+/**
+ * Prompts as texts and from a file, each asked as it is or as a user's message.
+ * @throws UserError as {@link encodePrompt}, and where there is none.
+ */
+export async function readTexts(
+  card: ModelCard,
+  options: Pick<PromptOptions, 'promptFile' | 'chat' | 'system'> & { readonly prompt?: readonly string[] },
+  output: Pick<Output, 'note'>,
+): Promise<Prompt[]> {
+  const { prompt: texts = [], promptFile, ...asked } = options;
+  const ways = [
+    ...texts.map((prompt): PromptOptions => ({ ...asked, prompt })),
+    ...(promptFile === undefined ? [] : [{ ...asked, promptFile }]),
+  ];
+  if (ways.length === 0) asksMany(asked);
+  const prompts: Prompt[] = [];
+  for (const way of ways) {
+    asksMany(way);
+    prompts.push(await readOne(card, way, output));
+  }
+  return prompts;
+}
+
 /** The one prompt that was given. @throws UserError as {@link encodePrompt}, and where there is no text. */
 export async function readOne(
   card: ModelCard,

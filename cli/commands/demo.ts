@@ -14,6 +14,7 @@ import {
   fileOption,
   integer,
   jsonOption,
+  promptWays,
   renamedOption,
   seedOption,
   targetOptions,
@@ -23,7 +24,7 @@ import {
 import { openOutput, toJson } from '../output.ts';
 import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
-import { readPrompt } from '../prompt.ts';
+import { asksMany, type PromptOptions, readOne } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
 import {
   describeAdapter,
@@ -36,9 +37,11 @@ import { runStudy, type Study } from '../study.ts';
 import { figure, signed, table, withInterval } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
 
-interface Options extends TargetOptions, WeightsOptions {
+interface Options
+  extends Pick<PromptOptions, 'prompt' | 'promptFile' | 'chat' | 'system'>,
+    TargetOptions,
+    WeightsOptions {
   readonly model: string;
-  readonly prompt?: string;
   readonly out: string;
   readonly neurons: number;
   readonly seed: number;
@@ -58,6 +61,7 @@ export function addDemo(program: Command): void {
     ),
     fileOption(),
     new Option('--prompt <text>', 'the sentence').default(undefined, 'The capital of France is …'),
+    ...promptWays(),
     ...targetOptions(),
     drawnNeuronsOption('neurons to sweep', 2, 10_000).default(40, 'random:40'),
     renamedOption('--random <n>', 'neurons', integer(2, 10_000)),
@@ -85,7 +89,10 @@ async function runDemo(options: Options): Promise<void> {
   for (const file of [page, data]) checkFile(file);
   const began = performance.now();
   const card = await readModelCard(options.model);
-  const prompt = readPrompt(card, options.prompt ?? sentenceOf(card), output);
+  const own = options.prompt !== undefined || options.promptFile !== undefined;
+  const asked: PromptOptions = own ? options : { ...options, prompt: sentenceOf(card) };
+  asksMany(asked);
+  const prompt = await readOne(card, asked, output);
   const target = chooseTarget(card, prompt, options);
   await withModel(
     card,

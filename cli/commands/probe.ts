@@ -171,12 +171,6 @@ export function addProbe(program: Command): void {
       .choices(LABEL_TOKENS)
       .default('continuation'),
     new Option('--shots <n>', 'demonstrations of each label').choices(['0', '1']).default('1'),
-    new Option('--permutations <n>', 'of the labels, for the null')
-      .argParser(integer(0, 10_000))
-      .default(200),
-    new Option('--demonstration-seeds <n>', 'draws of demonstrations to run with, for the spread over them')
-      .argParser(integer(1, 100))
-      .default(1),
     new Option(
       '--probers <list>',
       'also put these to the test on --neurons: polar, magn, act, logistic, forest, or all',
@@ -186,6 +180,12 @@ export function addProbe(program: Command): void {
     new Option('--prober-permutations <n>', 'of the labels, for the null of --probers')
       .argParser(integer(0, 10_000))
       .default(39),
+    new Option('--permutations <n>', 'of the labels, for the null')
+      .argParser(integer(0, 10_000))
+      .default(200),
+    new Option('--demonstration-seeds <n>', 'draws of demonstrations to run with, for the spread over them')
+      .argParser(integer(1, 100))
+      .default(1),
     new Option('--seed <n>', 'of all draws').argParser(integer(0)).default(0),
     ...conventionOptions(),
     new Option(

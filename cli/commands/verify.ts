@@ -11,17 +11,18 @@ import {
   drawnNeuronsOption,
   jsonOption,
   modelOptions,
+  promptWays,
   seedOption,
   weightsOptions,
   withOptions,
 } from '../options.ts';
-import { type Output, openOutput } from '../output.ts';
+import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
-import { readPrompt } from '../prompt.ts';
-import { type ModelCard, readModelCard, type WeightsOptions, withModel } from '../session.ts';
+import { describePrompt, type PromptOptions, readTexts } from '../prompt.ts';
+import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, table } from '../table.ts';
 
-interface Options extends WeightsOptions {
+interface Options extends Pick<PromptOptions, 'promptFile' | 'chat' | 'system'>, WeightsOptions {
   readonly model: string;
   readonly prompt?: readonly string[];
   readonly neurons: number;
@@ -55,7 +56,8 @@ export function addVerify(program: Command): void {
     common(
       name,
       description,
-      new Option('--prompt <text...>', 'prompts to look at').makeOptionMandatory(),
+      new Option('--prompt <text...>', 'prompts to look at'),
+      ...promptWays(),
       drawnNeuronsOption('neurons a prompt').default(40, 'random:40'),
       seedOption('of the draw').default(1),
     );
@@ -77,17 +79,13 @@ export function addVerify(program: Command): void {
     .action(parity);
 }
 
-function encode(card: ModelCard, options: Options, output: Output) {
-  return options.prompt!.map((text) => readPrompt(card, text, output));
-}
-
 /** What the library is told of the draw. */
 const sampleOf = ({ neurons, seed }: Options) => ({ neurons, seed });
 
 async function conventions(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const prompts = encode(card, options, output);
+  const prompts = await readTexts(card, options, output);
   await withModel(
     card,
     async ({ model }) => {
@@ -96,7 +94,7 @@ async function conventions(options: Options): Promise<void> {
         ...sampleOf(options),
         onProgress: progress.update,
       }).finally(progress.stop);
-      output.result(found, () =>
+      output.result({ model: options.model, ...found, asked: prompts.map(describePrompt) }, () =>
         [
           table(
             ['axis', 'G_C', 'IG', '+sign(A) G_C', '-sign(A) G_C'],
@@ -118,7 +116,7 @@ async function conventions(options: Options): Promise<void> {
 async function exact(options: Options): Promise<void> {
   const output = openOutput(options.json ?? false);
   const card = await readModelCard(options.model);
-  const prompts = encode(card, options, output);
+  const prompts = await readTexts(card, options, output);
   await withModel(
     card,
     async ({ model }) => {
@@ -127,7 +125,7 @@ async function exact(options: Options): Promise<void> {
         ...sampleOf(options),
         onProgress: progress.update,
       }).finally(progress.stop);
-      output.result(found, () =>
+      output.result({ model: options.model, ...found, asked: prompts.map(describePrompt) }, () =>
         [
           `${found.passed ? 'passed' : 'FAILED'}: ${found.rows} rows of ${found.prompts} prompt${found.prompts === 1 ? '' : 's'}; p differs by at most ${figure(found.largest)} of itself (allowed ${figure(found.tolerance)})${found.prompts > 1 ? `, with “${prompts[found.worst]!.text}”` : ''}; seed ${found.seed}`,
           `a row alone ${found.sameBits ? 'has the same bits as' : 'DIFFERS from the same row'} in a batch`,

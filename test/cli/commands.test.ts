@@ -3,7 +3,7 @@
  * work, and how a check that fails ends.
  */
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command, Option } from 'commander';
@@ -30,6 +30,18 @@ describe('every command', () => {
     expect(commands.length).toBeGreaterThan(20);
     const without = commands.filter(([, { options }]) => !options.some(({ long }) => long === '--json'));
     expect(without.map(([name]) => name)).toEqual([]);
+  });
+
+  it('that is asked something is asked by file and as a chat, too, and that runs a model says how', () => {
+    const has = (command: Command, names: readonly string[]): boolean =>
+      names.every((name) => command.options.some(({ long }) => long === name));
+    // `models` runs what is known to be asked of each.
+    const asked = commands.filter(([name, command]) => name !== 'models' && has(command, ['--prompt']));
+    expect(asked.length).toBeGreaterThan(10);
+    for (const [name, command] of asked) {
+      expect(has(command, ['--prompt-file', '--chat', '--system']), name).toBe(true);
+      expect(has(command, ['--dtype', '--stream', '--memory', '--devices']), name).toBe(true);
+    }
   });
 
   it('has its options in the order of all', () => {
@@ -148,6 +160,28 @@ describe('study --file', () => {
       const { code, err } = await plan(...models, '--file', 'x');
       expect([code, err]).toEqual([2, expect.stringContaining('--file goes with one --model')]);
     }
+  });
+});
+
+describe('prompts of a check', { timeout: 60_000 }, () => {
+  it('come as texts and from a file, and are written out', async () => {
+    const path = join(folder, 'prompt.txt');
+    writeFileSync(path, 'Rome is in [MASK].\n');
+    const asked = ['--model', 'facts-bert', '--neurons', 'random:2', '--json'];
+    const ways = ['--prompt', 'Oslo is in [MASK].', '--prompt-file', path];
+    const { code, out, err } = await runHere('verify', 'conventions', ...asked, ...ways);
+    expect(code, err).toBe(0);
+    const found = JSON.parse(out);
+    expect(found).toMatchObject({ model: 'facts-bert', pairs: 4 });
+    expect(found.asked.map(({ prompt }: { prompt: string }) => prompt)).toEqual([
+      'Oslo is in [MASK].',
+      'Rome is in [MASK].',
+    ]);
+    expect(found.asked[1].tokens.at(-1)).toBe('[SEP]');
+    const none = await runHere('verify', 'exact', ...asked);
+    expect([none.code, none.err]).toEqual([2, expect.stringContaining('nothing is asked')]);
+    const two = await runHere('demo', '--prompt', 'a', '--prompt-file', path);
+    expect([two.code, two.err]).toEqual([2, expect.stringContaining('give one of --prompt')]);
   });
 });
 
