@@ -20,6 +20,7 @@ import { AxeBuilder } from '@axe-core/playwright';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
+import { signed } from '../../examples/lab/src/format.ts';
 import { generate } from '../../models/generate.ts';
 import {
   type Device,
@@ -30,9 +31,11 @@ import {
   openDevice,
   type Prompt,
   predict,
+  probeLogits,
   probeRows,
   resolveTarget,
   shiftGrid,
+  strongest,
   sweep,
   type Tokenizer,
   targetValues,
@@ -486,6 +489,55 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     await page.locator('#elsewhere').waitFor({ state: 'hidden' });
     // A page behind another one gets one frame a second.
     await page.bringToFront();
+  });
+
+  it('compares two words and two sentences, as Node does', async () => {
+    await type(page, CAPITAL);
+    const names = (values: Float64Array, count: number) =>
+      strongest(values, count).positive.map(
+        (at) => `L${Math.floor(at / 512)}.N${at % 512}${signed(values[at]!)}`,
+      );
+    const shown = () => page.locator('#versus-a li').allTextContents();
+    const of = (sentence: Prompt, target: number, kind: 'logprob' | 'prob') =>
+      neuronGradients(model, sentence, { target, of: kind });
+    const [paris, london] = ['paris', 'london'].map((name) => tokenizer.idOf(name)!) as [number, number];
+    // The difference of two logits, which the packages have as one quantity.
+    await page.fill('#versus-word', 'london');
+    await page.selectOption('#versus-of', 'logit');
+    await page.click('#versus-go');
+    const both = await neuronGradients(model, prompt, { target: paris, other: london, of: 'logit_diff' });
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(names(both.neurgrad, 5));
+    const logits = await probeLogits(model, prompt);
+    const difference = logits[paris]! - logits[london]!;
+    expect(await page.textContent('#versus-said')).toContain(`A less B: ${signed(difference, 4)}.`);
+    // Log-odds: p / (1 - p) of each.
+    await page.selectOption('#versus-of', 'log_odds');
+    await page.click('#versus-go');
+    const [a, b] = await Promise.all([of(prompt, paris, 'logprob'), of(prompt, london, 'logprob')]);
+    const odds = a.neurgrad.map((value, i) => value / (1 - a.p) - b.neurgrad[i]! / (1 - b.p));
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(names(odds, 5));
+    // Another sentence, and its own word.
+    await page.fill('#versus-text', 'The capital of England is [MASK].');
+    await page.selectOption('#versus-of', 'prob');
+    await page.click('#versus-go');
+    const england = encodePrompt(model, tokenizer, 'The capital of England is [MASK].');
+    const [here, there] = [await of(prompt, paris, 'prob'), await of(england, london, 'prob')];
+    await expect.poll(shown, { timeout: 10_000 }).toEqual(
+      names(
+        here.neurgrad.map((value, i) => value - there.neurgrad[i]!),
+        5,
+      ),
+    );
+    expect(await seriousIssues(page)).toEqual([]);
+    // A link holds it.
+    await expect.poll(() => page.url()).toContain('v=prob&vt=The+capital+of+England');
+    const said = await page.textContent('#versus-said');
+    const other = await open(context, new URL(page.url()).hash);
+    await other.locator('#versus-said').filter({ hasText: said! }).waitFor();
+    await other.close();
+    await page.bringToFront();
+    await page.click('#versus-end');
+    expect(await page.isVisible('#versus-found')).toBe(false);
   });
 
   it('can be cancelled', async () => {

@@ -26,6 +26,7 @@ const STATE: State = {
     { layer: 0, index: 0, shift: -1.25 },
     { layer: 3, index: 17, shift: 1e-7 },
   ],
+  versus: { text: 'Is it [MASK]?', word: 'no', of: 'log_odds' },
 };
 
 describe('a link', () => {

@@ -21,9 +21,10 @@ import type {
   ModelSource,
   Progress,
   Question,
+  Side,
   Study,
 } from './protocol.ts';
-import { fromHash, type NeuronId, nameOf, type State, sameNeuron, toHash } from './state.ts';
+import { fromHash, type NeuronId, nameOf, type State, sameNeuron, toHash, type Versus } from './state.ts';
 import { turnedRound } from './turned.ts';
 import {
   type Before,
@@ -287,7 +288,7 @@ export class Lab {
   }
 
   /** What the map shows, and how. */
-  look(change: Partial<Pick<State, 'quantity' | 'scale' | 'order' | 'layer'>>): void {
+  look(change: Partial<Pick<State, 'quantity' | 'scale' | 'order' | 'layer' | 'versus'>>): void {
     this.#state = { ...this.#state, ...change };
     this.#show();
   }
@@ -380,6 +381,27 @@ export class Lab {
       shifts: shiftGrid(-NEAR, NEAR, SWEEP_STEP),
     };
     return this.#long('measure', ask, `Measuring ${neurons.length} neurons`);
+  }
+
+  /** The present sentence and target, and what they are compared with; null where that failed, which is then said. */
+  async compare({ text, word, of }: Versus): Promise<readonly [Side, Side] | null> {
+    const question = this.#question();
+    const { study } = this.#results;
+    if (!question || !study || !this.#current.study) return null;
+    const target = { id: study.target.id };
+    // Of another sentence, the token is another one: that where the model is asked.
+    const other = text === '' || text === question.text ? question : { ...question, text, at: null };
+    try {
+      const a = await this.#client.call('side', { question: { ...question, target }, of });
+      const b = await this.#client.call('side', {
+        question: { ...other, target: word === '' ? target : { word } },
+        of,
+      });
+      return [a, b];
+    } catch (error) {
+      this.#failed(error);
+      return null;
+    }
   }
 
   /** Shifts few of the strongest neurons, within their linear range, so that the target reaches a probability. */

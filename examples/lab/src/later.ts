@@ -1,5 +1,6 @@
 /** What the first answer does not need: the page fetches it, in one file, when the first answer is there. */
 
+export { CompareCard } from './compare.ts';
 export { drawCurve } from './curve.ts';
 export { openGlossary } from './glossary.ts';
 export { NotebookCard } from './notebookCard.ts';

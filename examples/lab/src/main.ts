@@ -2,6 +2,7 @@
 
 import { visibleText } from '../../../models/visibleText.ts';
 import { chooser } from './chooser.ts';
+import type { CompareCard } from './compare.ts';
 import { CurveCard } from './curveCard.ts';
 import { byId, el } from './dom.ts';
 import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
@@ -50,6 +51,7 @@ chooser(lab);
 /** They come after the first answer. */
 let notebook: NotebookCard | null = null;
 let tour: Tour | null = null;
+let compare: CompareCard | null = null;
 let speaking = 0;
 /** What the map and the lists were last drawn from. */
 let drawn: { study: Study | null; look: string } = { study: null, look: '' };
@@ -125,6 +127,7 @@ function render(view: View): void {
   field('undo').disabled = !lab.can.undo;
   field('redo').disabled = !lab.can.redo;
   notebook?.show(view);
+  compare?.show(view);
   tour?.show(view);
 }
 
@@ -543,6 +546,7 @@ if (obstacle) {
   await curve.load();
   notebook = new rest.NotebookCard(lab, say);
   tour = new rest.Tour(lab.view);
+  compare = new rest.CompareCard(lab, take);
   field('take-tour').disabled = false;
   void keepForOffline();
 }

@@ -106,6 +106,19 @@ export interface SweepAnswer {
   readonly target: Token;
 }
 
+/** What two words, or two sentences, are compared by: p, log p/(1 - p), or the logit, whose difference of two words is that of their log probabilities. */
+export const COMPARED_BY = ['prob', 'log_odds', 'logit'] as const;
+export type ComparedBy = (typeof COMPARED_BY)[number];
+
+/** One of the two that are compared. Arrays run layer by layer. */
+export interface Side {
+  readonly target: Token;
+  readonly value: number;
+  readonly activation: Float32Array;
+  /** Of the value. */
+  readonly neurgrad: Float64Array;
+}
+
 /** What moving a neuron within ±2 says of it. */
 export interface Measured {
   readonly slope: number;
@@ -138,6 +151,8 @@ export interface Calls {
     ask: { question: Question; neuron: Omit<Shift, 'shift'>; shifts: readonly number[] };
     answer: SweepAnswer;
   };
+  /** One side of a comparison. */
+  side: { ask: { question: Question; of: ComparedBy }; answer: Side };
   /** Slopes of many neurons. */
   measure: {
     ask: { question: Question; neurons: readonly Omit<Shift, 'shift'>[]; shifts: readonly number[] };

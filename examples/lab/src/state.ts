@@ -6,7 +6,7 @@
 import type { Site } from '../../../models/model.ts';
 import { WEIGHT_DTYPES, type WeightDtype } from '../../../models/storage.ts';
 import { DIRECTIONS, type Direction } from '../../../neurgrad/conventions.ts';
-import type { Target } from './protocol.ts';
+import { COMPARED_BY, type ComparedBy, type Target } from './protocol.ts';
 import { SCALES, type ScaleName } from './scale.ts';
 
 /** What the map shows. */
@@ -37,6 +37,15 @@ export interface State {
   /** A neuron by layer and index, at the state's site. */
   readonly selected: NeuronId | null;
   readonly shifts: readonly (NeuronId & { readonly shift: number })[];
+  /** What the sentence and its target are compared with. */
+  readonly versus: Versus | null;
+}
+
+/** Another sentence, another word, or both; empty: the same one. */
+export interface Versus {
+  readonly text: string;
+  readonly word: string;
+  readonly of: ComparedBy;
 }
 
 export interface NeuronId {
@@ -69,6 +78,9 @@ export function toHash(state: State): string {
     o: state.order === 'strongest' ? 'strongest' : null,
     l: state.layer === null ? null : `L${state.layer}`,
     n: state.selected && nameOf(state.selected),
+    v: state.versus?.of ?? null,
+    vt: state.versus?.text || null,
+    vw: state.versus?.word || null,
     s: state.shifts.map((one) => `${nameOf(one)}:${one.shift}`).join(',') || null,
   };
   const given = Object.entries(fields).filter((field): field is [string, string] => field[1] !== null);
@@ -89,6 +101,7 @@ export function fromHash(hash: string): Partial<State> {
   const direction = DIRECTIONS.find((known) => known === (fields.get('d') ?? (model ? 'outward' : null)));
   const quantity = QUANTITIES.find((known) => known === fields.get('q'));
   const scale = SCALES.find((known) => known === fields.get('c'));
+  const versus = COMPARED_BY.find((known) => known === fields.get('v'));
   const layer = /^L(\d{1,4})$/.exec(fields.get('l') ?? '')?.[1];
   const selected = parseId(fields.get('n') ?? '');
   const shifts = (fields.get('s') ?? '').split(',').flatMap((part) => {
@@ -112,6 +125,7 @@ export function fromHash(hash: string): Partial<State> {
     ...(layer ? { layer: Number(layer) } : {}),
     ...(selected ? { selected } : {}),
     ...(shifts.length > 0 ? { shifts } : {}),
+    ...(versus ? { versus: { of: versus, text: fields.get('vt') ?? '', word: fields.get('vw') ?? '' } } : {}),
   };
 }
 

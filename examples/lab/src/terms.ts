@@ -85,6 +85,10 @@ export const TERMS: Readonly<Record<string, Term>> = {
     name: 'Linear range',
     says: 'The largest range of shifts over which |r| stays at .95 or above, as far as was swept.',
   },
+  versus: {
+    name: 'A against B',
+    says: 'The same number of two words or two sentences, and on the map NeurGrad of A’s less that of B’s: what works for the one and not for the other. Log-odds are log p/(1 − p); the difference of two words’ logits is that of their log probabilities.',
+  },
   notebook: {
     name: 'Notebook',
     says: 'What you asked, moved and swept, written by itself; press a line to go back to it. Kept states stand side by side. Saved as HTML or JSON it opens again when it is dropped on the page.',

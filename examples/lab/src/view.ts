@@ -80,6 +80,7 @@ export const START: State = {
   layer: null,
   selected: null,
   shifts: [],
+  versus: null,
 };
 
 export const NOTHING: Results = {

@@ -41,6 +41,7 @@ import type {
   Question,
   Scored,
   Shift,
+  Side,
   Study,
   Token,
 } from '../protocol.ts';
@@ -150,6 +151,33 @@ export class Session {
       direction,
     });
     return { ...answer, activation, gradient, neurgrad, noise };
+  }
+
+  async side({ question, of }: Calls['side']['ask']): Promise<Side> {
+    const prompt = this.#prompt(question);
+    const logits = await probeLogits(this.#model, prompt);
+    const target = this.#target(prompt, question) ?? topPredictions(logits, 1)[0]!.id;
+    const found = await neuronGradients(this.#model, prompt, {
+      target,
+      neuronPosition: question.at ?? undefined,
+      site: question.site,
+      direction: question.direction,
+      of: of === 'logit' ? 'logit' : 'logprob',
+    });
+    const { prob, logprob, logit } = targetValues(logits, target);
+    const others = probabilityOfOthers(logits, target);
+    const [value, factor] = {
+      logit: [logit, 1],
+      // dp = p d log p, and d log p/(1 - p) = d log p / (1 - p).
+      prob: [prob, prob],
+      log_odds: [logprob - Math.log(others), 1 / others],
+    }[of] as [number, number];
+    return {
+      target: this.#token(target),
+      value,
+      activation: found.activation,
+      neurgrad: found.neurgrad.map((each) => factor * each),
+    };
   }
 
   async run({ question, shifts, follow, top }: Calls['run']['ask']): Promise<Distribution> {
@@ -296,6 +324,18 @@ export class Session {
   #scored({ id, p }: Prediction): Scored {
     return { ...this.#token(id), p };
   }
+}
+
+/** 1 - p of a token, with all its digits where p is near 1. */
+function probabilityOfOthers(logits: Float32Array, target: number): number {
+  const top = logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY);
+  let [all, others] = [0, 0];
+  for (const [id, logit] of logits.entries()) {
+    const part = Math.exp(logit - top);
+    all += part;
+    if (id !== target) others += part;
+  }
+  return others / all;
 }
 
 /** A shift as the engine's patch. */

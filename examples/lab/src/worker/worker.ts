@@ -40,6 +40,7 @@ const handlers: Handlers = {
   study: async (answer) => current().study(answer),
   run: async (ask) => current().run(ask),
   sweep: async (ask, job) => current().sweep(ask, job),
+  side: async (ask) => current().side(ask),
   measure: async (ask, job) => current().measure(ask, job),
   write: async (ask, job) => current().write(ask, job),
   steer: async (ask, job) => current().steer(ask, job),
