@@ -94,7 +94,7 @@ export class Ends {
         el('span', { class: 'name', text: name }),
         measured
           ? el('span', {
-              class: 'muted',
+              class: 'measured muted',
               text: measured.flat ? 'flat' : `G_E ${signed(measured.slope)} r ${figure(measured.r, 2)}`,
             })
           : null,
