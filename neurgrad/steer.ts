@@ -7,6 +7,7 @@
  * taken anew with the shifts in place, and the whole set of shifts is chosen again for what is left to go.
  */
 
+import { UserError } from '../engine/errors.ts';
 import {
   between,
   callback,
@@ -23,7 +24,18 @@ import { type Asked, askedOf, productOf, type Target, targetField, tokensOf } fr
 import { neurGrad } from './conventions.ts';
 import { neuronGradients } from './gradients.ts';
 import { LARGEST_SHIFT } from './grid.ts';
-import { type Neuron, neuronAt, resolveSite, SITES, siteHook } from './neuron.ts';
+import {
+  flatIndex,
+  formatNeuron,
+  type Neuron,
+  type NeuronOrName,
+  neuronAt,
+  neuronList,
+  neuronsOf,
+  resolveSite,
+  SITES,
+  siteHook,
+} from './neuron.ts';
 import { checkProbe, type Probe, probeRows, targetValues } from './predict.ts';
 import { checkRecord, type PromptRecord, recordField } from './record.ts';
 
@@ -33,6 +45,8 @@ export interface SteerOptions {
   readonly target: Target;
   /** Probability to reach, above 0 and below 1. */
   readonly to: number;
+  /** Those that may be shifted, or their names, at the site; default all. */
+  readonly neurons?: readonly NeuronOrName[];
   /** Most neurons to shift; default 32. */
   readonly maxNeurons?: number;
   /** Largest shift of one neuron: the range in which curves are straight; default 2, the paper's. */
@@ -52,6 +66,7 @@ export interface SteerOptions {
 export const steerOptions = optionsSchema<SteerOptions>({
   target: required(targetField),
   to: required(like((p) => typeof p === 'number' && p > 0 && p < 1, 'a probability above 0 and below 1')),
+  neurons: neuronList,
   maxNeurons: whole(1),
   range: between(0, LARGEST_SHIFT, `a number above 0 and at most ${LARGEST_SHIFT}`, false),
   rounds: whole(1),
@@ -118,7 +133,9 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   checkRecord('steer', model, probe, { record, target, neuronPosition: probe.position });
   const plain = await neuronGradients(model, probe, { target, site, of: 'prob', record });
   const before = plain.p;
+  const allowed = options.neurons && placesOf(model, options.neurons, site);
   const order = Array.from(plain.neurgrad.keys())
+    .filter((flat) => allowed?.has(flat) ?? true)
     .sort((a, b) => Math.abs(plain.neurgrad[b]!) - Math.abs(plain.neurgrad[a]!) || a - b)
     .slice(0, maxNeurons);
   const neurons = order.map((flat) => ({
@@ -169,6 +186,18 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
       .filter(({ shift }) => shift !== 0),
     rounds: told,
   };
+}
+
+/** @throws UserError for a neuron that there is not, or at another site. */
+function placesOf(model: LanguageModel, given: readonly NeuronOrName[], site: Site): ReadonlySet<number> {
+  const neurons = neuronsOf('steer', given, model);
+  const other = neurons.find((neuron) => neuron.site !== site);
+  if (other)
+    throw new UserError(
+      'neuron',
+      `steer: ${formatNeuron(other)} is not of the site ${site}; name the site that all are shifted at in site`,
+    );
+  return new Set(neurons.map((neuron) => flatIndex(neuron, model.sizes.width)));
 }
 
 /**

@@ -12,10 +12,12 @@ import {
   targetOrArgmax,
 } from '../../neurgrad/index.ts';
 import { resolveSite } from '../../neurgrad/neuron.ts';
+import { readSelection } from '../neurons.ts';
 import {
   answerOptions,
   integer,
   modelOptions,
+  neuronsOption,
   positive,
   promptsOptions,
   renamedOption,
@@ -32,6 +34,7 @@ import {
   PROMPT_COLUMNS,
   promptCells,
   questionOf,
+  rankedBy,
   type ShownTokens,
   shownTokens,
 } from '../perPrompt.ts';
@@ -44,6 +47,7 @@ import type { TargetOptions } from '../target.ts';
 
 interface Options extends PromptOptions, TargetOptions, ResultOptions, WeightsOptions {
   readonly model: string;
+  readonly neurons?: string;
   readonly to: number;
   readonly maxNeurons: number;
   readonly maxShift: number;
@@ -93,8 +97,9 @@ export function addSteer(program: Command): void {
     ...modelOptions(),
     ...promptsOptions(),
     ...answerOptions(),
+    neuronsOption('all'),
     siteOption(),
-    seedOption('of the draw of --num-prompts'),
+    seedOption(),
     new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),
     new Option('--max-neurons <k>', 'most neurons to shift').argParser(integer(1)).default(32),
     new Option('--max-shift <r>', 'largest shift of one neuron').argParser(positive).default(2),
@@ -121,6 +126,8 @@ async function runSteer(options: Options): Promise<void> {
   const destination = destinationOf(options, { many });
   const card = await readModelCard(options.model);
   const site = resolveSite(options.site, card);
+  const selection =
+    options.neurons === undefined ? null : readSelection(options.neurons, card, { site, seed: options.seed });
   const cases = await readAnswerCases(card, options, output);
   const { to, maxNeurons, maxShift, rounds } = options;
   await withModel(
@@ -130,10 +137,12 @@ async function runSteer(options: Options): Promise<void> {
       using sink = openRows(destination, STEERING_ROWS, () => ({
         ...questionOf(options.model, card, session, cases),
         ...{ to, maxNeurons, maxShift, rounds, site },
+        ...(selection ? { neurons: options.neurons, seed: options.seed } : {}),
       }));
       const all: { one: Case<Target>; token: ShownTokens['target']; found: Steering }[] = [];
       await inUnits('steer', cases, sink, async (some, told) => {
         const blocks: RowBlock[] = [];
+        const ranked = selection?.ranked ? await rankedBy(model, some, { site }) : null;
         for (const [i, one] of some.entries()) {
           const target: Target =
             typeof one.target === 'object' ? one.target : await targetOrArgmax(model, one.prompt, one.target);
@@ -144,6 +153,7 @@ async function runSteer(options: Options): Promise<void> {
             range: maxShift,
             rounds,
             site,
+            ...(selection ? { neurons: selection.neurons(ranked?.[i]?.neurgrad) } : {}),
           });
           const { target: token } = shownTokens(tokenizer, found);
           if (sink) blocks.push(blockOf(options.model, one, token, found, site, numbersOf(model)));

@@ -36,6 +36,16 @@ describe('chooseShifts', () => {
 });
 
 describe('steer', () => {
+  it('shifts no neurons but those it may', async () => {
+    const neurons = ['L3.N327', 'L3.N40', 'L0.N4'];
+    const found = await steer(model, prompt, { target, to: 0.5, neurons });
+    expect(found.neurons.length).toBeGreaterThan(0);
+    for (const { layer, index } of found.neurons) expect(neurons).toContain(`L${layer}.N${index}`);
+    expect(found.reached).toBeLessThan(found.before);
+    await expect(steer(model, prompt, { target, to: 0.5, neurons: ['L0.N1@pre'] })).rejects.toThrow(
+      'steer: L0.N1@pre is not of the site post',
+    );
+  });
   it.each([0.5, 0.1])('brings p down to %s, as a forward with the shifts confirms', async (to) => {
     const found = await steer(model, prompt, { target, to, maxNeurons: 48 });
     expect(found.before).toBeGreaterThan(0.9);
