@@ -7,6 +7,7 @@ import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
 import { Address } from './address.ts';
 import { CallError, Client } from './client.ts';
 import type { Point } from './curve.ts';
+import { type Found, findIn } from './find.ts';
 import { Latest } from './latest.ts';
 import { missing } from './missing.ts';
 import { BUNDLED, examplesOf, modelOf, sourceOf } from './models.ts';
@@ -305,17 +306,8 @@ export class Lab {
   }
 
   /** A neuron by its name, or a layer; a sentence where the model has none such. */
-  find(name: string): NeuronId | { layer: number; index: null } | string {
-    const card = this.#card;
-    if (!card) return 'There is no model yet.';
-    const match = /^L(\d+)(?:\.?N(\d+))?$/i.exec(name.trim());
-    if (!match) return `“${name}” is not a neuron: write one like L2.N137, or a layer like L2.`;
-    const [, layer, index] = match;
-    const neuron = { layer: Number(layer), index: index === undefined ? null : Number(index) };
-    if (neuron.layer >= card.layers) return `This model has the layers L0 to L${card.layers - 1}.`;
-    if ((neuron.index ?? 0) >= card.width)
-      return `A layer of this model has the neurons N0 to N${card.width - 1}.`;
-    return neuron as NeuronId | { layer: number; index: null };
+  find(name: string): Found | string {
+    return this.#card ? findIn(this.#card, name) : 'There is no model yet.';
   }
 
   shift(neuron: NeuronId, shift: number): void {
