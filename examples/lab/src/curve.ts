@@ -2,15 +2,10 @@
 
 import { dot, line, plot, rectY, ruleX } from '@observablehq/plot';
 import type { NeuronCurve } from '../../../neurgrad/index.ts';
-import { lineWithin } from './lines.ts';
+import { lineWithin, type Point } from './lines.ts';
 
 /** About as many on each axis. */
 const TICKS = 5;
-
-export interface Point {
-  readonly shift: number;
-  readonly p: number;
-}
 
 export interface CurveData {
   readonly label: string;

@@ -6,9 +6,9 @@
 import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
 import { Address } from './address.ts';
 import { CallError, Client } from './client.ts';
-import type { Point } from './curve.ts';
 import { type Found, findIn } from './find.ts';
 import { Latest } from './latest.ts';
+import type { Point } from './lines.ts';
 import { missing } from './missing.ts';
 import { BUNDLED, examplesOf, modelOf, sourceOf } from './models.ts';
 import { Past } from './past.ts';

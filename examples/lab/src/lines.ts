@@ -1,7 +1,11 @@
 /** Lines beside a curve of probabilities: what of them is a probability, and how far the slope of a curve is the same on both sides. */
 
 import { slopeThroughOrigin } from '../../../neurgrad/statistics.ts';
-import type { Point } from './curve.ts';
+
+export interface Point {
+  readonly shift: number;
+  readonly p: number;
+}
 
 /** The part of the line p + slope * shift within ±reach that lies in [0, 1], as its two ends; `p` is a probability. */
 export function lineWithin(p: number, slope: number, reach: number): readonly [Point, Point] {

@@ -1,6 +1,6 @@
 /** What the page shows: the user's state and the newest results for it. */
 
-import type { Point } from './curve.ts';
+import type { Point } from './lines.ts';
 import { BUNDLED } from './models.ts';
 import type {
   Answer,
