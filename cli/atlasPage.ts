@@ -1,12 +1,11 @@
 /** The map of an atlas: a row a layer, NeurGrad above what was measured, and how far each neuron is linear. */
 
-import * as Plot from '@observablehq/plot';
 import type { AtlasNeuron } from '../neurgrad/index.ts';
+import { FigureBook } from './figures/book.ts';
+import { mapFigure, neuronsPerCell } from './figures/map.ts';
 import { type Html, html } from './html.ts';
 import { version } from './package.ts';
-import { draw } from './plots.ts';
-import { reportPage, tile } from './reportPage.ts';
-import { figure } from './table.ts';
+import { type ReportPage, reportPage, tile } from './reportPage.ts';
 
 /** Columns of an atlas' file. */
 export const ATLAS_COLUMNS = {
@@ -32,6 +31,14 @@ export type AtlasRow = Readonly<Record<keyof typeof ATLAS_COLUMNS, number>> & Pi
 /** What stands above the map. */
 interface About {
   readonly model: string;
+  /** sha256 of its files. */
+  readonly files: Readonly<Record<string, string>>;
+  readonly conventions: {
+    readonly site: string;
+    readonly of: string;
+    readonly direction: string;
+    readonly sign: string;
+  };
   readonly prompt: string;
   readonly token: string;
   readonly layers: number;
@@ -42,78 +49,50 @@ interface About {
   readonly pearson: number;
 }
 
-/** Cells of a row at most: of more neurons a cell shows the largest. */
-const CELLS = 128;
-
-interface Cell {
-  readonly layer: number;
-  readonly cell: number;
-  readonly value: number;
-}
-
-function cells(rows: readonly AtlasRow[], width: number, of: (row: AtlasRow) => number): Cell[] {
-  const across = Math.min(CELLS, width);
-  const kept = new Map<string, Cell>();
-  for (const row of rows) {
-    const cell = Math.floor((row.index * across) / width);
-    const key = `${row.layer}.${cell}`;
-    const value = of(row);
-    const before = kept.get(key);
-    if (!before || Math.abs(value) > Math.abs(before.value)) kept.set(key, { layer: row.layer, cell, value });
-  }
-  return [...kept.values()];
-}
-
-function map(title: string, values: readonly Cell[], layers: number, signs: boolean): Html {
-  // A few neurons hold most: the scale is of square roots.
-  const most = values.reduce((largest, { value }) => Math.max(largest, Math.abs(value)), 0) || 1;
-  const shade = (value: number): number => Math.sign(value) * Math.sqrt(Math.abs(value) / most);
-  return html`<figure><figcaption>${title}, up to ${figure(most)}</figcaption>${draw(title, {
-    width: 960,
-    height: 60 + 16 * layers,
-    x: { axis: null },
-    y: { label: 'layer' },
-    color: signs
-      ? { type: 'linear', domain: [-1, 0, 1], range: ['#c2410c', '#e5e7eb', '#1d4ed8'] }
-      : { type: 'linear', domain: [0, 1], range: ['#e5e7eb', '#15803d'] },
-    marks: [Plot.cell(values, { x: 'cell', y: 'layer', fill: ({ value }: Cell) => shade(value), inset: 0 })],
-  })}</figure>`;
-}
-
-/** One page, without scripts. */
-export function atlasPage(rows: readonly AtlasRow[], about: About): string {
-  const { layers, width } = about;
-  const each = Math.ceil(width / Math.min(CELLS, width));
+/** The page. */
+export function atlasPage(rows: readonly AtlasRow[], about: About): ReportPage {
+  const { layers, width, model, prompt, token, conventions, files } = about;
+  const figures = new FigureBook({
+    neurgrad: version,
+    facts: {
+      model,
+      ...Object.fromEntries(Object.entries(files).map(([file, hash]) => [`sha256 of ${file}`, hash])),
+      prompt,
+      target: token,
+      conventions: `site ${conventions.site}, of ${conventions.of}, direction ${conventions.direction}, sign ${conventions.sign}`,
+    },
+  });
+  const each = neuronsPerCell(width);
+  const map = (column: 'neurgrad' | 'slope' | 'range', of: string, what: string): Html =>
+    figures.show(
+      mapFigure(
+        {
+          name: `map-${column}`,
+          label: `${of} of every neuron`,
+          caption: `${what} of every neuron of ${model} for “${prompt}”, target ${token}; colours by square roots`,
+          n: `n = ${(layers * width).toLocaleString('en')} neurons of one prompt`,
+          interval: 'No interval: every neuron is shown',
+        },
+        rows.map((row) => ({ layer: row.layer, index: row.index, value: row[column] })),
+        { layers, width, signs: column !== 'range', of },
+      ),
+    );
   return reportPage(
     'atlas',
-    html`<h1>Every neuron for “${about.prompt}”</h1>
-<p>What shifting each neuron of ${about.model} does to the probability of ${about.token}${each > 1 ? `; a cell shows the largest of up to ${each} neurons` : ''}.</p>
+    html`<h1>Every neuron for “${prompt}”</h1>
+<p>What shifting each neuron of ${model} does to the probability of ${token}${each > 1 ? `; a cell shows the largest of up to ${each} neurons` : ''}.</p>
 <ul class="tiles">
 ${[
   tile(`${layers * width}`, 'neurons'),
-  tile(`${(100 * about.linear).toFixed(1)}%`, 'linear within ±2'),
+  tile(`${(100 * about.linear).toFixed(1)}%`, 'of all neurons are linear within ±2, for this prompt'),
   tile(`${about.forwards.toFixed(1)} of ${about.shifts}`, 'points run a neuron'),
-  tile(about.pearson.toFixed(4), 'Pearson of NeurGrad and G_E'),
+  tile(about.pearson.toFixed(4), 'Pearson of NeurGrad and G_E, over all neurons of one prompt: no interval'),
 ]}
 </ul>
-${map(
-  'NeurGrad',
-  cells(rows, width, ({ neurgrad }) => neurgrad),
-  layers,
-  true,
-)}
-${map(
-  'G_E',
-  cells(rows, width, ({ slope }) => slope),
-  layers,
-  true,
-)}
-${map(
-  'Linear range',
-  cells(rows, width, ({ range }) => range),
-  layers,
-  false,
-)}`,
+${map('neurgrad', 'NeurGrad', 'NeurGrad, by one backward pass,')}
+${map('slope', 'G_E', 'Measured slope G_E')}
+${map('range', 'linear range', 'Linear range: the largest shift within which |r| ≥ 0.95,')}`,
     version,
+    figures,
   );
 }

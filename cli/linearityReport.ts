@@ -8,17 +8,23 @@ import type { NullDistribution } from '../neurgrad/linearity.ts';
 import type { Agreement } from '../neurgrad/study/agreement.ts';
 import type { MethodCost } from '../neurgrad/study/cost.ts';
 import type { ModelSummary, StudySummary, Table1 } from '../neurgrad/study/summary.ts';
-import { answered } from './answered.ts';
+import { FigureBook } from './figures/book.ts';
+import type { Source } from './figures/source.ts';
 import { type Html, html, raw } from './html.ts';
+import { estimateFigure, exampleFigure, layersFigure, rangeFigure } from './linearityFigures.ts';
 import {
-  exampleCurve,
-  modelColours,
-  polarityByLayer,
-  scatter,
-  straightnessByRange,
-} from './linearityPlots.ts';
-import { reportPage, tile } from './reportPage.ts';
-import { figure, signed } from './table.ts';
+  between,
+  correlation,
+  drawn,
+  effective,
+  estimate,
+  interval,
+  many,
+  orNone,
+  QUANTITY,
+} from './linearityWords.ts';
+import { type ReportPage, reportPage, tile } from './reportPage.ts';
+import { figure } from './table.ts';
 
 /** A table as plain cells: one source for Markdown and HTML. */
 interface Cells {
@@ -30,29 +36,12 @@ interface Cells {
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(2)}%`;
-const correlation = (value: number): string => value.toFixed(4);
-const between = ({ low, high }: { low: number; high: number }): string =>
-  `[${correlation(low)}, ${correlation(high)}]`;
-/** `–` where there is none: of fewer than two pairs, of a side that is constant. */
-const orNone = (value: number): string => (Number.isNaN(value) ? '–' : correlation(value));
-const interval = ({ interval }: Estimate): string => (interval ? between(interval) : '–');
-const estimate = (found: Estimate): string =>
-  found.interval ? `${orNone(found.value)} ${interval(found)}` : orNone(found.value);
-const effective = ({ effective }: Estimate): string => (effective === null ? '–' : effective.toFixed(1));
 const shuffled = (found: NullDistribution): string => `${correlation(found.mean)} ${between(found)}`;
-const many = (count: number): string => count.toLocaleString('en');
-
 /** Said where estimates have no interval: each reason once. */
 function reasons(found: readonly (Estimate | null)[]): string {
   const told = new Set(found.flatMap((one) => one?.reason ?? []));
   return told.size === 0 ? '' : ` No interval: ${[...told].join('; ')}.`;
 }
-
-/** What 95% is over. */
-const drawn = ({ sampling }: ModelSummary): string =>
-  sampling === 'shared' ? 'prompts and neurons' : 'prompts';
-
-const QUANTITY = { prob: 'probability', logprob: 'log-probability', logit: 'logit' } as const;
 
 /** Said of a model whose weights were not on the device: its sweeps subtract runs. */
 const PLACES = {
@@ -283,7 +272,7 @@ export function markdown(tables: readonly Cells[]): string {
 function tableHtml({ head, rows, note }: Cells): Html {
   const cell = (text: string, i: number): Html =>
     i === 0 ? html`<th scope="row">${text}</th>` : html`<td class="number">${text}</td>`;
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll" role="group" aria-label="table" tabindex="0"><table>
 <thead><tr>${head.map((text, i) => html`<th scope="col"${raw(i === 0 ? '' : ' class="number"')}>${text}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => html`<tr>${row.map(cell)}</tr>`)}</tbody></table></div><p class="meta">${note}</p>`;
 }
@@ -324,13 +313,6 @@ export function whoWeighs({ weight, table1, whole, prompts }: ModelSummary): str
     `without one of the prompts G_C’s Pearson lies within ${between(leaveOneOut)}. ` +
     `${width < WIDE ? '' : 'Another draw of prompts can therefore give quite another value. '}The mean of prompts, ranks and signs weigh all prompts alike.`
   );
-}
-
-/** A correlation with its interval and what it is over, for the head of a figure. */
-function headline({ pearson, pairs }: Agreement): string {
-  const over = `${many(pairs)} pairs of ${many(pearson.count)} prompt${pearson.count === 1 ? '' : 's'}`;
-  const why = pearson.reason === null ? '' : `, no interval (${pearson.reason})`;
-  return `Pearson ${estimate(pearson)} over ${over}${why}`;
 }
 
 /** What was swept: so many of each prompt, or, of a list of which some may be named twice, in all. */
@@ -374,10 +356,8 @@ function belowNoise({ belowNoise: { gradient, ig } }: ModelSummary): string {
   return `${gradient} G_C${ig === null ? '' : ` and ${ig} IG`} no larger than their noise, `;
 }
 
-function modelSection(model: ModelSummary, summary: StudySummary): Html {
+function modelSection(model: ModelSummary, summary: StudySummary, figures: FigureBook): Html {
   const { gradient, neurgrad } = model.whole ?? model.table1;
-  const [first, last] = [Math.min, Math.max].map((of) => of(...model.layers.map(({ tested }) => tested)));
-  const [layerShare] = model.layers.map(({ shares }) => shares.positive);
   const with95 = (
     label: string,
     { interval, effective, reason }: Estimate,
@@ -396,56 +376,58 @@ ${[
     orNone(gradient.pearson.value),
     with95('Pearson of the raw G_C and G_E', gradient.pearson, correlation),
   ),
-  tile(percent(model.activations.negative), 'of activations are negative'),
+  tile(
+    percent(model.activations.negative),
+    `of the activations of ${many(model.neurons)} neurons are negative`,
+  ),
 ]}
 </ul>
 <p class="meta">${model.stamp.family}, ${model.stamp.layers} layers × ${model.stamp.width} neurons · ${sampleOf(model)}, ${model.flat} flat curves, ${pointsRun(model)}${belowNoise(model)}${model.activations.zero} activations exactly 0</p>
 <h3>Table 1: estimates against G_E</h3>${table1(model).map((block) => html`<h4>${block.title.split(': ').at(-1)!}</h4>${tableHtml(block)}`)}
 ${[whySign(model, summary.plan.direction), whoWeighs(model)].map((text) => (text ? html`<p>${text}</p>` : html``))}
 <div class="pair">
-<figure>${scatter(model.pairs, 'gradient', 'G_C')}<figcaption>The raw gradient, ${headline(gradient)}. <span class="key">A &lt; 0</span><span class="key positive">A ≥ 0</span></figcaption></figure>
-<figure>${scatter(model.pairs, 'neurgrad', 'NeurGrad')}<figcaption>NeurGrad, ${headline(neurgrad)}. Drawn: ${many(model.pairs.length)} of the pairs; root axes; dashed: equal.</figcaption></figure>
+${(['gradient', 'neurgrad'] as const).map((name) => figures.show(estimateFigure(model, name, summary)))}
 </div>
 <h3>Table 2: linear neurons and their generality</h3>${tableHtml(table2(model))}
 <h3>By layer</h3>
-<figure class="middle">${polarityByLayer(model.layers)}<figcaption>Linear neurons that raise the target above the axis, that lower it below; n: ${first === last ? many(first!) : `${many(first!)} to ${many(last!)}`} neurons tested a layer, of ${many(model.prompts.count)} prompts. ${layerShare?.interval ? `Whiskers: 95% over ${drawn(model)}.` : `No intervals: ${layerShare?.reason}.`}</figcaption></figure>
+${figures.show(layersFigure(model))}
 <h3>Single neurons</h3>
-<div class="grid">${model.examples.map(
-    (curve) =>
-      html`<figure class="small"><figcaption><b>L${curve.layer}.N${curve.index}</b> r ${signed(curve.r, 3)} · G_E ${signed(curve.slope, 3)}<br>${answered(curve.prompt, curve.answer)}</figcaption>${exampleCurve(curve, `L${curve.layer}.N${curve.index}: value against shift`)}</figure>`,
-  )}</div>
+<div class="grid">${model.examples.map((curve, i) => figures.show(exampleFigure(model, curve, i, summary)))}</div>
 <h3>Cost</h3>${tableHtml(costTable(model))}
 <details><summary>Prompts looked at and left out</summary>${tableHtml(promptTable(model))}</details>
 <details><summary>Linear neurons by layer, in numbers</summary>${tableHtml(layerTable(model))}</details>
 </section>`;
 }
 
-/** The colours of Figure 2; nothing to tell apart where there is one model. */
-function modelKeys(models: readonly ModelSummary[]): Html {
-  if (models.length < 2) return html``;
-  const colours = modelColours(models.length);
-  return html`${models.map(
-    ({ name }, i) => html`<span class="key" style="--key: ${colours[i]!}">${name}</span> `,
-  )}<br>`;
-}
-
-/** What is said of the intervals of Figure 2. */
-function figureBand(models: readonly ModelSummary[]): string {
-  const reasons = new Set(models.flatMap(({ figure2 }) => figure2.at(-1)?.meanR.reason ?? []));
-  return reasons.size === 0
-    ? `Band: 95% over ${[...new Set(models.map(drawn))].join(' or ')}.`
-    : `No band: ${[...reasons].join('; ')}.`;
+/** Where the figures of a study are from. */
+function sourceOf(summary: StudySummary, version: string): Source {
+  const { plan, planHash, seeds, models, adapter } = summary;
+  return {
+    neurgrad: version,
+    facts: {
+      study: plan.name,
+      plan: planHash,
+      ...Object.fromEntries(
+        models.flatMap(({ name, stamp }) => [
+          [`model ${name}`, stamp.source],
+          ...Object.entries(stamp.files).map(([file, hash]) => [`sha256 of ${name} ${file}`, hash]),
+        ]),
+      ),
+      conventions: `of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}, slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} within ±${plan.fit.range}`,
+      seeds: Object.entries(seeds)
+        .map(([name, seed]) => `${name} ${seed}`)
+        .join(', '),
+      adapter,
+    },
+  };
 }
 
 /** report.html */
-export function renderStudy(summary: StudySummary, version: string): string {
+export function renderStudy(summary: StudySummary, version: string): ReportPage {
   const { plan, units } = summary;
-  const withFigure = summary.models.filter(({ figure2 }) => figure2.length > 0);
+  const figures = new FigureBook(sourceOf(summary, version));
+  const hasFigure = summary.models.some(({ figure2 }) => figure2.length > 0);
   const { from, to, step } = plan.grid;
-  // Beyond the figure's ranges a rule would only widen it.
-  const marked = withFigure.some(({ figure2 }) => figure2.at(-1)!.range >= plan.fit.range)
-    ? [plan.fit.range]
-    : [];
   const main = html`<header>
 <p class="eyebrow">neurgrad · linearity of neurons</p>
 <h1>Neurons as straight lines: ${plan.name}</h1>
@@ -460,16 +442,12 @@ export function renderStudy(summary: StudySummary, version: string): string {
 ${units.done < units.all ? html`<p class="lead"><mark>Not finished: ${units.done} of ${units.all} units are done.</mark></p>` : raw('')}
 </header>
 ${
-  withFigure.length === 0
+  !hasFigure
     ? raw('')
     : html`<section><h2>Figure 2: how far a line holds</h2>
-<figure class="middle">${straightnessByRange(
-        withFigure.map(({ figure2 }) => figure2),
-        marked,
-      )}
-<figcaption>${modelKeys(withFigure)}Mean |r| over ${[...new Set(withFigure.map(({ figurePrompts }) => figurePrompts))].join(', ')} prompts × ${plan.figure.neurons} neurons, for curves cut at ±R. ${figureBand(withFigure)} Dashed: 0.95${marked.map((range) => html`; upright: ±${range}, where slopes are fitted`)}.</figcaption></figure></section>`
+${figures.show(rangeFigure(summary))}</section>`
 }
-${summary.models.map((model) => modelSection(model, summary))}
+${summary.models.map((model) => modelSection(model, summary, figures))}
 <section class="method"><h2>How this was computed</h2>
 <dl>
 <dt>Conventions</dt><dd>site ${byModel(summary, ({ asked }) => asked.neurons.site)}, of ${plan.of}, direction ${plan.direction}, sign ${plan.sign}; slope ${plan.fit.withIntercept ? 'with intercept' : 'through the origin'} and r within ±${plan.fit.range}, s = 0 ${plan.fit.includeZero ? 'counted' : 'left out'}</dd>
@@ -482,5 +460,10 @@ ${summary.models.map((model) => modelSection(model, summary))}
     .join(', ')}</dd>
 <dt>Plan</dt><dd><code>${summary.planHash}</code></dd>
 </dl></section>`;
-  return reportPage(plan.name, main, `${version} · the numbers of this page are in summary.json and tables/`);
+  return reportPage(
+    plan.name,
+    main,
+    `${version} · the numbers of this page are in summary.json and tables/`,
+    figures,
+  );
 }

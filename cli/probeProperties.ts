@@ -2,7 +2,6 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import * as Plot from '@observablehq/plot';
 import * as v from 'valibot';
 import { makeFolder, writeWhole } from '../engine/disk.ts';
 import { checkJson } from '../models/json.ts';
@@ -10,9 +9,12 @@ import { readSealedJson, SEALED, sealJson } from '../models/seal.ts';
 import { UserError } from '../neurgrad/index.ts';
 import { listFolder } from '../neurgrad/study/textFile.ts';
 import { PROPERTIES, type Property, type PropertyRow } from '../probing/index.ts';
+import { accuraciesFigure, accuracyBySize } from './figures/accuracy.ts';
+import { type FigureBook, fileName } from './figures/book.ts';
+import type { Figure } from './figures/figure.ts';
+import { LIGHT } from './figures/palette.ts';
 import { type Html, html, raw } from './html.ts';
 import { toJson } from './output.ts';
-import { accuracyBySize, draw } from './plots.ts';
 import { between, chance, counted, share, type TaskProperties, type TextTable } from './probeTable.ts';
 import { destinationOf, openRows } from './results.ts';
 import type { RowSchema } from './rows.ts';
@@ -146,68 +148,55 @@ export const ABOUT: Readonly<Record<Property, string>> = {
     'Change of the right candidate’s share of the candidates’ probability with half of the skill neurons held at zero at the probe position, with the other half, with both; and what both do beyond the sum of each. Chance: random neurons of the same layers.',
 };
 
-const COLOURS = ['var(--negative)', 'var(--positive)', 'var(--muted)', 'var(--ink)'] as const;
+const COLOURS = [LIGHT.negative, LIGHT.positive, LIGHT.muted, LIGHT.ink] as const;
 
-function efficiencyFigure({ task, rows, rand }: TaskProperties): Html {
-  const found = rows.filter(({ property }) => property === 'efficiency');
-  const probers = [...new Set(found.map(({ prober }) => prober))];
-  const colourOf = (prober: string): string => COLOURS[probers.indexOf(prober) % COLOURS.length]!;
-  const bands = (of: 'interval' | 'chance') =>
-    found.flatMap((each) => (each[of] ? [{ ...each, low: each[of][0], high: each[of][1] }] : []));
-  return accuracyBySize(`${task}: accuracy by the number of skill neurons, beside chance`, rand, [
-    ...probers.flatMap((prober) => [
-      Plot.areaY(
-        bands('chance').filter((each) => each.prober === prober),
-        { x: 'size', y1: 'low', y2: 'high', fill: 'var(--ink)', fillOpacity: 0.07 },
-      ),
-      Plot.areaY(
-        bands('interval').filter((each) => each.prober === prober),
-        { x: 'size', y1: 'low', y2: 'high', fill: colourOf(prober), fillOpacity: 0.13 },
-      ),
-      Plot.line(
-        found.filter((each) => each.prober === prober),
-        { x: 'size', y: 'value', stroke: colourOf(prober), strokeWidth: 2 },
-      ),
-      Plot.text(found.filter((each) => each.prober === prober).slice(-1), {
-        ...{ x: 'size', y: 'value', text: 'prober', dy: -8, textAnchor: 'end', fill: colourOf(prober) },
-      }),
-    ]),
-  ]);
+/** How many, and what the intervals are. @param chance how many draws of what the grey is of. */
+const tested = (
+  { prompts }: TaskProperties,
+  chance: [count: number, of: string],
+): { n: string; interval: string } => ({
+  n: `n = ${counted(prompts.test, 'test prompt')}`,
+  interval: `Intervals: 95% over test prompts${chance[0] > 0 ? `; grey: middle 95% of ${counted(...chance)}` : ''}`,
+});
+
+function efficiencyFigure(found: TaskProperties): Figure {
+  const rows = found.rows.filter(({ property }) => property === 'efficiency');
+  const probers = [...new Set(rows.map(({ prober }) => prober))];
+  return accuracyBySize(
+    {
+      name: fileName(found.task, 'efficiency'),
+      label: `${found.task}: accuracy by the number of skill neurons, beside chance`,
+      caption: `${found.task}, efficiency: accuracy on test of the first |N_s| neurons of the ranking, fitted alone`,
+      ...tested(found, [found.permutations, 'permutation']),
+    },
+    probers.map((prober, i) => ({
+      name: prober,
+      colour: COLOURS[i % COLOURS.length]!,
+      points: rows
+        .filter((each) => each.prober === prober)
+        .map(({ size, value, interval, chance }) => ({ size, accuracy: value, interval, chance })),
+    })),
+    { guessing: found.rand },
+  );
 }
 
 /** Values of a property with their intervals, one after the other, chance behind them. */
-function setsFigure(found: TaskProperties, property: 'robustness' | 'flexibility', label: string): Html {
+function setsFigure(found: TaskProperties, property: 'robustness' | 'flexibility'): Figure {
   const rows = found.rows.filter((each) => each.property === property && each.measure === 'accuracy');
-  const points = rows.map((each) => ({
-    ...each,
-    name: `${each.prober} ${each.which}`,
-    low: each.interval?.[0] ?? each.value,
-    high: each.interval?.[1] ?? each.value,
-  }));
-  const expected = points.flatMap((each) =>
-    each.chance ? [{ name: each.name, low: each.chance[0], high: each.chance[1] }] : [],
+  const sets = property === 'flexibility';
+  return accuraciesFigure(
+    {
+      name: fileName(found.task, property),
+      label: `${found.task}: ${sets ? 'disjoint sets' : 'other demonstrations and instructions'}`,
+      caption: `${found.task}, ${property}: accuracy ${sets ? 'of disjoint sets of neurons, each fitted alone' : 'with other demonstrations or another instruction'}`,
+      ...tested(found, sets ? [found.draws, 'random set'] : [found.permutations, 'permutation']),
+    },
+    rows.map(({ prober, which, value, interval, chance }) => ({
+      ...{ name: `${prober} ${which}`, accuracy: value, interval, chance },
+    })),
+    found.rand,
+    sets ? 'random sets' : 'permuted labels',
   );
-  return draw(`${found.task}: ${label}`, {
-    width: 480,
-    height: 60 + 22 * points.length,
-    marginLeft: 190,
-    marginBottom: 40,
-    x: { label: 'accuracy', domain: [0, 1], grid: true, ticks: 5 },
-    y: { label: null, domain: points.map(({ name }) => name) },
-    marks: [
-      Plot.ruleX([found.rand], { stroke: 'var(--ink)', strokeOpacity: 0.5, strokeDasharray: '1 4' }),
-      Plot.ruleY(expected, {
-        x1: 'low',
-        x2: 'high',
-        y: 'name',
-        stroke: 'var(--ink)',
-        strokeOpacity: 0.12,
-        strokeWidth: 12,
-      }),
-      Plot.ruleY(points, { x1: 'low', x2: 'high', y: 'name', stroke: 'var(--positive)' }),
-      Plot.dot(points, { x: 'value', y: 'name', fill: 'var(--positive)', r: 4 }),
-    ],
-  });
 }
 
 /** What chance leaves of a task's properties, in one sentence. */
@@ -231,19 +220,19 @@ export function propertiesRemark({ task, rows, prompts, chosen, estimator }: Tas
 }
 
 /** The properties on a run's page. @param table of the page. */
-export function propertySections(all: readonly TaskProperties[], table: (of: TextTable) => Html): Html {
+export function propertySections(
+  all: readonly TaskProperties[],
+  table: (of: TextTable) => Html,
+  figures: FigureBook,
+): Html {
   return html`${all.map(
     (found) => html`<section>
 <h2>${found.task}: what its skill neurons are like</h2>
 <p>${propertiesRemark(found)}</p>
 <div class="pair">
-<figure>${efficiencyFigure(found)}<figcaption>Efficiency. Bands: 95% over ${counted(found.prompts.test, 'test prompt')}; grey: permuted labels.</figcaption></figure>
-<figure>${setsFigure(found, 'flexibility', 'disjoint sets')}<figcaption>Flexibility: disjoint sets with 95%; grey: random sets.</figcaption></figure>
-${
-  found.rows.some(({ property }) => property === 'robustness')
-    ? html`<figure>${setsFigure(found, 'robustness', 'other demonstrations and instructions')}<figcaption>Robustness with 95%; grey: permuted labels.</figcaption></figure>`
-    : raw('')
-}
+${figures.show(efficiencyFigure(found))}
+${figures.show(setsFigure(found, 'flexibility'))}
+${found.rows.some(({ property }) => property === 'robustness') ? figures.show(setsFigure(found, 'robustness')) : raw('')}
 </div>
 ${PROPERTIES.map((property) => {
   const of = propertyTable(found, property);

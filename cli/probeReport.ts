@@ -4,8 +4,12 @@ import * as Plot from '@observablehq/plot';
 import { showToken } from '../models/tokenText.ts';
 import { INTERVAL_PARTS } from '../neurgrad/index.ts';
 import { accuracyInterval, type Interval, PAPER, SPLITS, type TaskReport } from '../probing/index.ts';
+import { accuracyBySize } from './figures/accuracy.ts';
+import { FigureBook, fileName } from './figures/book.ts';
+import type { Figure } from './figures/figure.ts';
+import { LIGHT } from './figures/palette.ts';
+import type { Source } from './figures/source.ts';
 import { type Html, html, raw } from './html.ts';
-import { accuracyBySize, draw } from './plots.ts';
 import { propertySections } from './probeProperties.ts';
 import {
   between,
@@ -22,12 +26,13 @@ import {
   testsRemark,
   testsTable,
 } from './probeTable.ts';
-import { reportPage, tile } from './reportPage.ts';
+import { type ReportPage, reportPage, tile } from './reportPage.ts';
 import { figure } from './table.ts';
 
 /** The page, from summary.json's data alone. */
-export function renderProbeReport(summary: ProbeSummary): string {
+export function renderProbeReport(summary: ProbeSummary): ReportPage {
   const { macro, tasks, model } = summary;
+  const figures = new FigureBook(sourceOf(summary));
   const main = html`<header>
 <p class="eyebrow">neurgrad · skill-neuron probing</p>
 <h1>Skill neurons of ${model.name}</h1>
@@ -47,17 +52,33 @@ ${[
 <p class="meta">${describeRun(summary)}</p>
 </header>
 ${tableSection(summary)}
-${tasks.map((task) => taskSection(task))}
+${tasks.map((task) => taskSection(task, figures))}
 ${methodsSection(summary)}
-${propertySections(summary.properties, tableOf)}
+${propertySections(summary.properties, tableOf, figures)}
 ${leftSection(summary)}
 ${methodSection(summary)}`;
   return reportPage(
     `skill neurons of ${model.name}`,
     main,
     `${summary.neurgrad} · ${summary.created.slice(0, 16).replace('T', ' ')} UTC · the numbers of this page are in summary.json`,
+    figures,
   );
 }
+
+/** Where the figures are from. */
+const sourceOf = ({ neurgrad, created, model, settings, data, adapter }: ProbeSummary): Source => ({
+  neurgrad,
+  facts: {
+    created,
+    model: model.name,
+    ...Object.fromEntries(Object.entries(model.sha256).map(([file, hash]) => [`sha256 of ${file}`, hash])),
+    conventions: `site ${settings.site}, of ${settings.of}, direction ${settings.direction}, sign ${settings.sign}`,
+    splits: settings.splits,
+    seed: String(settings.seed),
+    data: data.folder,
+    adapter,
+  },
+});
 
 const with95 = (label: string, interval: Interval | null): string =>
   interval ? `${label}; 95% ${between(interval)}` : label;
@@ -67,7 +88,7 @@ function tableOf({ head, rows }: TextTable, names = 1): Html {
     row.map((cell, i) =>
       i < names ? html`<th scope="row">${cell}</th>` : html`<td class="number">${cell}</td>`,
     );
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll" role="group" aria-label="table" tabindex="0"><table>
 <thead><tr>${head.map((name, i) => html`<th scope="col"${raw(i < names ? '' : ' class="number"')}>${name}</th>`)}</tr></thead>
 <tbody>${rows.map((row) => html`<tr>${cells(row)}</tr>`)}</tbody></table></div>`;
 }
@@ -111,7 +132,7 @@ ${tableOf(spread)}
 }`;
 }
 
-function taskSection(task: TaskReport): Html {
+function taskSection(task: TaskReport, figures: FigureBook): Html {
   const paper = PAPER[task.task];
   const theirs = (value: number | undefined): string => (paper ? ` (paper ${share(value)})` : '');
   const list = (name: 'polar' | 'magn'): Html => {
@@ -124,92 +145,84 @@ function taskSection(task: TaskReport): Html {
 <p>${SPLITS.map((split) => `${task.prompts[split]} ${split}`).join(', ')} prompts; labels ${task.labels.map((label, i) => `${label} (${showToken({ token: task.candidateTokens[i]!, text: task.candidateTexts[i]! })})`).join(', ')}.
 Polar ${share(task.polar.accuracy)} with ${counted(task.polar.size, 'neuron')}${theirs(paper?.polar)}, Magn ${share(task.magn.accuracy)} with ${task.magn.size}${theirs(paper?.magn)}, LM-Prob ${share(task.lmProb.accuracy)}${theirs(paper?.lmProb)}.</p>
 <div class="pair">
-<figure>${curveFigure(task)}<figcaption>Test accuracy against the number of voting neurons |N_s|; the dot is the size chosen on valid. ${bands(task.prompts.test)} Dashed: the model’s own answer; dotted: guessing.
-<span class="key positive">Magn</span> <span class="key negative">Polar</span> <span class="key">Act</span></figcaption></figure>
-<figure>${layerFigure(task)}<figcaption>Share of the chosen skill neurons in each layer.
-<span class="key positive">Magn</span> <span class="key negative">Polar</span></figcaption></figure>
+${figures.show(curveFigure(task))}
+${figures.show(layerFigure(task))}
 </div>
 ${list('polar')}${list('magn')}
 </section>`;
 }
 
-/** What is said of the bands of {@link curveFigure}. */
-const bands = (n: number): string =>
-  n < INTERVAL_PARTS
-    ? `No bands: n = ${counted(n, 'test prompt')}, an interval needs ${INTERVAL_PARTS}.`
-    : `Bands: 95% of each curve alone over n = ${n} test prompts (Wilson).`;
-
 const METHODS = [
-  { name: 'magn', colour: 'var(--positive)' },
-  { name: 'polar', colour: 'var(--negative)' },
-  { name: 'act', colour: 'var(--muted)' },
+  { name: 'magn', label: 'Magn', colour: LIGHT.positive },
+  { name: 'polar', label: 'Polar', colour: LIGHT.negative },
+  { name: 'act', label: 'Act', colour: LIGHT.muted },
 ] as const;
 
-function curveFigure(task: TaskReport): Html {
-  const points = METHODS.flatMap(({ name, colour }) =>
-    task[name].sizes.map((size, i) => {
-      const accuracy = task[name].test[i]!;
-      const [low, high] = accuracyInterval(accuracy, task.prompts.test) ?? [];
-      return { name, colour, size, accuracy, low, high };
-    }),
+function curveFigure(task: TaskReport): Figure {
+  const n = task.prompts.test;
+  return accuracyBySize(
+    {
+      name: fileName(task.task, 'accuracy'),
+      label: `${task.task}: test accuracy against the number of neurons`,
+      caption: `${task.task}: accuracy on test against the number of voting neurons |N_s|; the dot is the size chosen on valid`,
+      n: `n = ${counted(n, 'test prompt')}`,
+      interval:
+        n < INTERVAL_PARTS
+          ? `No bands: an interval needs ${INTERVAL_PARTS} prompts`
+          : 'Bands: 95% of each curve alone (Wilson)',
+    },
+    METHODS.map(({ name, label, colour }) => ({
+      name: label,
+      colour,
+      points: task[name].sizes.map((size, i) => {
+        const accuracy = task[name].test[i]!;
+        return { size, accuracy, interval: accuracyInterval(accuracy, n) };
+      }),
+      chosen: { size: task[name].size, accuracy: task[name].accuracy },
+    })),
+    { guessing: task.rand, own: task.lmProb.accuracy },
   );
-  const chosen = METHODS.map(({ name, colour }) => ({
-    colour,
-    size: task[name].size,
-    accuracy: task[name].accuracy,
-  }));
-  return accuracyBySize(`${task.task}: test accuracy against the number of neurons`, task.rand, [
-    Plot.ruleY([task.lmProb.accuracy], {
-      stroke: 'var(--ink)',
-      strokeOpacity: 0.6,
-      strokeDasharray: '5 4',
-    }),
-    ...METHODS.map(({ name, colour }) =>
-      Plot.areaY(
-        points.filter((point) => point.name === name && point.low !== undefined),
-        { x: 'size', y1: 'low', y2: 'high', fill: colour, fillOpacity: 0.13 },
-      ),
-    ),
-    ...METHODS.map(({ name, colour }) =>
-      Plot.line(
-        points.filter((point) => point.name === name),
-        { x: 'size', y: 'accuracy', stroke: colour, strokeWidth: 2 },
-      ),
-    ),
-    Plot.dot(chosen, { x: 'size', y: 'accuracy', fill: 'colour', r: 4 }),
-  ]);
 }
 
-function layerFigure(task: TaskReport): Html {
-  const bars = (['magn', 'polar'] as const).flatMap((name) =>
+function layerFigure(task: TaskReport): Figure {
+  const sides = METHODS.filter((method) => method.name !== 'act').map((method, i) => ({
+    ...method,
+    from: i === 0 ? -0.4 : 0.04,
+  }));
+  const bars = sides.flatMap(({ name, label, colour, from }) =>
     task[name].layers.map((count, layer) => ({
-      layer: layer + (name === 'magn' ? -0.2 : 0.2),
-      share: count / task[name].size,
-      colour: name === 'magn' ? 'var(--positive)' : 'var(--negative)',
+      ...{ layer, label, colour, count, share: count / task[name].size },
+      ...{ x1: layer + from, x2: layer + from + 0.36 },
     })),
   );
-  return draw(`${task.task}: layers of the skill neurons`, {
-    width: 480,
-    height: 300,
-    marginLeft: 48,
-    marginBottom: 40,
-    x: {
-      label: 'layer',
-      domain: [-0.5, task.polar.layers.length - 0.5],
-      ticks: task.polar.layers.map((_, layer) => layer).slice(0, 40),
-      tickFormat: (layer: number) => String(layer),
+  const layers = task.polar.layers.length;
+  return {
+    name: fileName(task.task, 'layers'),
+    label: `${task.task}: layers of the skill neurons`,
+    caption: `${task.task}: share of the chosen skill neurons in each layer`,
+    n: `n = ${task.magn.size} neurons of Magn, ${task.polar.size} of Polar`,
+    interval: 'No interval: all chosen neurons are counted',
+    columns: 1,
+    height: 180,
+    legend: sides.map(({ label, colour }) => ({ label, colour, mark: 'bar' })),
+    plot: {
+      marginLeft: 30,
+      x: {
+        label: 'layer',
+        domain: [-0.5, layers - 0.5],
+        ticks: task.polar.layers
+          .map((_, layer) => layer)
+          .filter((layer) => layer % Math.ceil(layers / 16) === 0),
+        tickFormat: (layer: number) => String(layer),
+      },
+      y: { label: 'share of the chosen neurons', grid: true, ticks: 5 },
+      marks: [
+        Plot.rectY(bars, { x1: 'x1', x2: 'x2', y: 'share', fill: 'colour' }),
+        Plot.ruleY([0], { stroke: LIGHT.ink }),
+      ],
     },
-    y: { label: 'share', grid: true, ticks: 5 },
-    marks: [
-      Plot.rectY(bars, {
-        x1: (bar: { layer: number }) => bar.layer - 0.18,
-        x2: (bar: { layer: number }) => bar.layer + 0.18,
-        y: 'share',
-        fill: 'colour',
-      }),
-      Plot.ruleY([0], { stroke: 'var(--line)' }),
-    ],
-  });
+    data: bars.map(({ label, layer, count, share }) => ({ prober: label, layer, neurons: count, share })),
+  };
 }
 
 function leftSection({ tasks }: ProbeSummary): Html {
@@ -224,7 +237,7 @@ function leftSection({ tasks }: ProbeSummary): Html {
   if (lines.length === 0) return html``;
   return html`<section>
 <h2>Rows that make no prompt</h2>
-<div class="scroll"><table><thead><tr><th scope="col">task</th><th scope="col">split</th><th scope="col" class="number">rows</th><th scope="col">why</th><th scope="col">which</th></tr></thead>
+<div class="scroll" role="group" aria-label="table" tabindex="0"><table><thead><tr><th scope="col">task</th><th scope="col">split</th><th scope="col" class="number">rows</th><th scope="col">why</th><th scope="col">which</th></tr></thead>
 <tbody>${lines}</tbody></table></div>
 </section>`;
 }

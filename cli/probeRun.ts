@@ -41,6 +41,7 @@ import { readMethods } from './probeMethods.ts';
 import { readProperties } from './probeProperties.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
+import { reportFiles } from './reportPage.ts';
 
 /** Makes a run's folder, sees that it can be written, and takes the lock on a share of it. @throws UserError */
 export function lockRun(folder: string, shard: Shard): Lock {
@@ -198,7 +199,7 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
   writeTogether([
     [join(folder, 'summary.json'), `${toJson(summary, 1)}\n`],
     [join(folder, 'tables', 'table3.md'), markdown(summary)],
-    [join(folder, 'report.html'), renderProbeReport(summary)],
+    ...(await reportFiles(join(folder, 'report.html'), renderProbeReport(summary))),
   ]);
   return summary;
 }

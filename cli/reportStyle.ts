@@ -1,15 +1,16 @@
-/** The report's look: quiet, readable from 360 px to wide, light and dark by the reader's setting. */
+/** The report's look: quiet, readable from 360 px to wide, light and dark by the reader's setting, light on paper. */
+
+import { asVariables, DARK, LIGHT, repainted } from './figures/palette.ts';
+
+const COLOURS = `
+:root { ${asVariables(LIGHT)} }
+@media screen and (prefers-color-scheme: dark) {
+  :root { ${asVariables(DARK)} }
+  ${repainted}
+}`;
+
 export const reportStyle = `
-:root {
-  --paper: #fdfdfb; --card: #ffffff; --ink: #1d2330; --muted: #7b8494; --line: #e3e5e9; --band: #f1f3f6;
-  --positive: #2563b8; --negative: #c2562d; --mark: #fbe9c0;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14171d; --card: #1a1e26; --ink: #e6e8ec; --muted: #949dac; --line: #2c323d; --band: #1f2530;
-    --positive: #6fa8f5; --negative: #ef8f66; --mark: #4a3d16;
-  }
-}
+${COLOURS}
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--paper); color: var(--ink);
@@ -32,18 +33,21 @@ section p { max-width: 72ch; margin: 0 0 8px; }
 .tiles strong { display: block; font-size: 26px; font-weight: 640; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--muted); font-size: 13px; line-height: 1.35; display: block; margin-top: 4px; }
 figure { margin: 0; min-width: 0; }
-figure.middle { max-width: 720px; }
-figure svg { display: block; width: 100%; height: auto; max-width: 100%; }
+figure.wide { max-width: 880px; }
+/* Drawn with 8 pt type for 85 or 178 mm: shown at most half as large again. */
+figure svg { display: block; width: 100%; height: auto; max-width: 480px; }
+figure.wide svg { max-width: none; min-width: 500px; }
+figure .caption { display: none; }
+.sideways { overflow-x: auto; }
+.save { margin: 2px 0 0; font-size: 12.5px; }
+.save a { display: inline-block; padding: 4px 10px 4px 0; color: var(--muted); }
+.save a[hidden] { display: none; }
+.save a:hover, .save a:focus-visible { color: var(--ink); }
 figcaption { color: var(--muted); font-size: 13px; line-height: 1.45; margin-top: 8px; }
 .pair { display: grid; gap: 28px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); margin-bottom: 24px; }
-.grid { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 205px), 1fr)); }
-.small { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px 6px; }
-.small figcaption { margin: 0 0 4px; font-size: 12.5px; font-variant-numeric: tabular-nums; }
-.small figcaption b { color: var(--ink); font-weight: 600; margin-right: .5em; }
-.key { white-space: nowrap; margin-right: .8em; }
-.key::before { content: ""; display: inline-block; width: .65em; height: .65em; border-radius: 50%; margin-right: .35em; background: var(--key, var(--muted)); }
-.key.positive::before { background: var(--positive); }
-.key.negative::before { background: var(--negative); }
+.grid { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
+.grid figure { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 10px 12px 4px; }
+.grid figcaption { font-size: 12.5px; font-variant-numeric: tabular-nums; }
 /* A wide table takes the window's width, centred on the text, before it scrolls. */
 .scroll { position: relative; left: 50%; width: fit-content; min-width: 100%; max-width: calc(100vw - 56px); transform: translateX(-50%); overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -71,10 +75,21 @@ footer { max-width: 1080px; margin: 40px auto 0; padding: 18px 20px 40px; border
   dl { grid-template-columns: 1fr; gap: 2px; }
   dd { margin-bottom: 10px; }
 }
+/* Forced colours would paint all bars alike; figures keep those they are drawn in, on white. */
+@media (forced-colors: active) {
+  figure svg { forced-color-adjust: none; background: white; }
+  .bars i { forced-color-adjust: none; background: CanvasText; opacity: 1; }
+  .bars .target i { background: Highlight; }
+}
 /* Paper does not scroll: tables become small there, and cells wrap. */
 @media print {
-  section { break-inside: avoid; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  figure, tr { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  .save, details:not([open]) { display: none; }
   .scroll { position: static; width: auto; max-width: none; transform: none; overflow: visible; }
+  .sideways { overflow: visible; }
+  figure.wide svg { min-width: 0; }
   table { font-size: 10px; }
   thead th { font-size: 9px; }
   th, td { white-space: normal; padding-right: 6px; }

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { checkFile, writeWhole } from '../../engine/disk.ts';
+import { checkFile, writeTogether } from '../../engine/disk.ts';
 import {
   ADDITIVITY_SHIFTS,
   type Additivity,
@@ -41,6 +41,7 @@ import {
   targetCells,
 } from '../perPrompt.ts';
 import { asksMany, type PromptOptions, readCases } from '../prompt.ts';
+import { reportFiles } from '../reportPage.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { Cell, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -234,7 +235,7 @@ async function runAdditivity(options: Options): Promise<void> {
       const about: AdditivityAbout = {
         ...{ model: options.model, prompts: cases.length, conventions, engine, draws, seed },
       };
-      if (page) writeWhole(page, additivityPage(cells, prompts, about));
+      if (page) writeTogether(await reportFiles(page, additivityPage(cells, prompts, about)));
       if (destination.kind === 'output') return;
       const document = { format: ADDITIVITY_ROWS.format, ...about, cells };
       output.result(written === undefined ? document : { ...document, file: written }, () =>
@@ -243,7 +244,7 @@ async function runAdditivity(options: Options): Promise<void> {
           describeConventions(conventions),
           ...(written === undefined
             ? []
-            : [`wrote ${written}${page && page !== written ? ' and additivity.html' : ''}`]),
+            : [`wrote ${written}${page && page !== written ? ', additivity.html and figures/' : ''}`]),
         ].join('\n'),
       );
     },

@@ -37,6 +37,7 @@ import {
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, describePrompt, type PromptOptions, readOne } from '../prompt.ts';
+import { reportFiles } from '../reportPage.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
@@ -193,7 +194,10 @@ async function runAtlas(options: Options): Promise<void> {
       };
       writeTogether([
         [join(options.out, 'atlas.parquet'), encodePart(about, 'atlas', columnsOf(rows))],
-        [join(options.out, 'atlas.html'), atlasPage(rows, { ...summary, token: showToken(token) })],
+        ...(await reportFiles(
+          join(options.out, 'atlas.html'),
+          atlasPage(rows, { ...summary, files, token: showToken(token) }),
+        )),
       ]);
       const strongest = [...rows].sort((a, b) => Math.abs(b.slope) - Math.abs(a.slope)).slice(0, 10);
       output.result(summary, () =>
@@ -210,7 +214,7 @@ async function runAtlas(options: Options): Promise<void> {
             ]),
           ),
           `${(100 * summary.linear).toFixed(2)}% are linear within ±2, ${summary.flat} flat; Pearson of NeurGrad and G_E over all ${summary.pearson.toFixed(4)}`,
-          `wrote ${join(options.out, 'atlas.parquet')} and atlas.html`,
+          `wrote ${join(options.out, 'atlas.parquet')}, atlas.html and figures/`,
         ].join('\n'),
       );
     },

@@ -26,6 +26,7 @@ import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, type PromptOptions, readOne } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
+import { reportFiles } from '../reportPage.ts';
 import {
   describeAdapter,
   type ModelCard,
@@ -135,12 +136,9 @@ async function runDemo(options: Options): Promise<void> {
         },
         study,
       };
-      writeTogether([
-        [data, `${toJson(report, 1)}\n`],
-        [page, renderReport(report)],
-      ]);
+      writeTogether([[data, `${toJson(report, 1)}\n`], ...(await reportFiles(page, renderReport(report)))]);
       output.result(report, () => summarise(report, model.paperSite));
-      output.note(`wrote    ${resolve(page)} and report.json (${report.seconds.toFixed(1)} s)`);
+      output.note(`wrote    ${resolve(page)} report.json and figures/ (${report.seconds.toFixed(1)} s)`);
     },
     options,
   );

@@ -10,6 +10,7 @@ import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
 import { jsonOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
+import { reportFiles } from '../reportPage.ts';
 import { writeStudyRows } from '../studyRows.ts';
 import { table } from '../table.ts';
 
@@ -24,7 +25,7 @@ export function addReport(program: Command): void {
     program
       .command('report')
       .description(
-        "a study's tables and figures beside the paper's: report.html, summary.json, tables/*.md; its rows: neurons.parquet, curves.parquet",
+        "a study's tables and figures beside the paper's: report.html, summary.json, tables/*.md, figures/*.svg, .pdf and .csv; its rows: neurons.parquet, curves.parquet",
       )
       .argument('<dir...>', 'folder of the study; several where each shard wrote its own'),
     new Option('--partial', 'of a study that is not finished: what is there so far'),
@@ -51,7 +52,7 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   writeTogether([
     ...[...tables].map(([name, cells]) => [join(out, 'tables', `${name}.md`), markdown(cells)] as const),
     [join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`],
-    [join(out, 'report.html'), renderStudy(summary, version)],
+    ...(await reportFiles(join(out, 'report.html'), renderStudy(summary, version))),
   ]);
   output.result(summary, () =>
     [
@@ -61,7 +62,7 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
           own.get(name)!.flatMap(({ title, head, rows }) => [title, table(head, rows)]),
         );
       }),
-      `wrote ${join(out, 'report.html')}, summary.json, tables/, neurons.parquet and curves.parquet`,
+      `wrote ${join(out, 'report.html')}, summary.json, tables/, figures/, neurons.parquet and curves.parquet`,
     ].join('\n'),
   );
 }

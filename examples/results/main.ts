@@ -232,7 +232,7 @@ async function keep(folder: string, docs: string): Promise<void> {
   makeFolder(place);
   writeTogether([
     [file, writeEntry(entry)],
-    ...[...figures].map(([name, svg]) => [join(place, `${entry.name}-${name}.svg`), `${svg}\n`] as const),
+    ...[...figures].map(([name, svg]) => [join(place, `${entry.name}-${name}.svg`), svg] as const),
   ]);
 }
 

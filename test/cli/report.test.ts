@@ -3,12 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { renderReport } from '../../cli/report.ts';
 import { exampleReport } from './exampleReport.ts';
 
-const page = renderReport(exampleReport());
+const { html: page } = renderReport(exampleReport());
 const { document } = parseHTML(page);
 
 describe('the report', () => {
   it('holds everything itself', () => {
-    expect(page).not.toMatch(/<script|<link|<img|@import|url\((?!#)/i);
+    const shown = page.replace(/<script type="module">[\s\S]*?<\/script>/, '');
+    expect(shown).not.toMatch(/<script|<link|<img|@import|url\((?!#)/i);
+    expect(page.match(/<script/g)).toHaveLength(1);
     // Namespaces of SVG are names, not requests.
     expect(page.replaceAll(/xmlns(:\w+)?="[^"]*"/g, '')).not.toMatch(/https?:\/\//);
     expect(page.length).toBeLessThan(400_000);
@@ -19,7 +21,7 @@ describe('the report', () => {
     expect(document.querySelector('.bars tr:nth-child(2) th')!.textContent).toBe('<lyon>');
   });
   it('draws a figure for each of the chosen curves and two summaries', () => {
-    expect(document.querySelectorAll('figure.small svg')).toHaveLength(12);
+    expect(document.querySelectorAll('.grid figure svg')).toHaveLength(12);
     expect(document.querySelectorAll('.pair svg')).toHaveLength(2);
     for (const svg of document.querySelectorAll('svg')) {
       expect(svg.getAttribute('aria-label')).toBeTruthy();
@@ -49,13 +51,15 @@ describe('the report', () => {
   it('shows intervals and n, or says why there is none', () => {
     const text = document.body.textContent!.replace(/\s+/g, ' ');
     expect(text).toContain('random neurons; 95% 0.9987 to 0.9993');
-    expect(text).toContain('Pearson 0.9991 [0.9987, 0.9993], n = 12 neurons of one prompt');
-    expect(text).toContain('band: 95% over neurons');
+    expect(text).toContain(
+      'Pearson 0.9991 [0.9987, 0.9993]. n = 12 neurons of one prompt. Brackets: 95% over neurons.',
+    );
+    expect(text).toContain('Band: 95% over neurons');
     const report = exampleReport();
     const few = { interval: null, effective: null, reason: '5 neurons: an interval needs 10', count: 5 };
     const { study } = report;
     const { random, all } = study.comparison;
-    const page = renderReport({
+    const { html: page } = renderReport({
       ...report,
       study: {
         ...study,
@@ -64,17 +68,19 @@ describe('the report', () => {
       },
     });
     expect(page).toContain('random neurons; no interval: 5 neurons: an interval needs 10');
-    expect(page).toContain('no band: 5 neurons: an interval needs 10');
+    expect(page).toContain('No band: 5 neurons: an interval needs 10');
   });
   it.each(['[MASK]', '<mask>'])('has the answer in place of %s', (mask) => {
-    expect(renderReport(exampleReport(`It is ${mask}.`))).toMatch(/<h1>It is <mark>[^<]+<\/mark>\.<\/h1>/);
+    expect(renderReport(exampleReport(`It is ${mask}.`)).html).toMatch(
+      /<h1>It is <mark>[^<]+<\/mark>\.<\/h1>/,
+    );
   });
   it('does not fall over a prompt without a mask, or a flat neuron', () => {
     const report = exampleReport('Once upon a time');
     const [first, ...rest] = report.study.sweep.neurons;
     const p = first!.shifts.map(() => 0.5);
     const flat = { ...first!, p, values: p, flat: true, r: 0, slope: 0, polarity: 0 as const };
-    const drawn = renderReport({
+    const { html: drawn } = renderReport({
       ...report,
       study: { ...report.study, sweep: { ...report.study.sweep, neurons: [flat, ...rest] } },
     });
