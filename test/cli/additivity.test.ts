@@ -114,7 +114,7 @@ it('goes on in a folder prompt by prompt, its rows those of the library', { time
     readdirSync(out)
       .filter((name) => !name.endsWith('.lock'))
       .sort(),
-  ).toEqual(['additivity.html', 'part-00000.parquet', 'part-00001.parquet']);
+  ).toEqual(['additivity.html', 'figures', 'part-00000.parquet', 'part-00001.parquet']);
   const page = pageOf(out);
   const rows = await parquetReadObjects({
     file: new Uint8Array(readFileSync(join(out, 'part-00001.parquet'))).buffer,

@@ -116,6 +116,7 @@ describe('the command', { timeout: 120_000 }, () => {
     expect(names).toEqual([
       'atlas.html',
       'atlas.parquet',
+      'figures',
       ...[0, 1, 2, 3, 4].map((n) => `layer-${n}.parquet`),
     ]);
     const bytes = (name: string): string => readFileSync(join(out, name)).toString('base64');
