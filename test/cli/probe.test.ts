@@ -83,7 +83,7 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     const page = readFileSync(join(run, 'report.html'), 'utf8');
     expect(page).toContain('<svg');
     // Six test prompts carry no interval: none in the table, no band in the figure, and both say so.
-    expect(page).toContain('No bands: n = 6 test prompts, an interval needs 10.');
+    expect(page).toContain('n = 6 test prompts. No bands: an interval needs 10 prompts.');
     expect(page).toContain('An interval needs 10 test prompts: FEVER 6.');
     expect(page).not.toContain('fill-opacity="0.13"');
     const { polar, lmProb } = summary.tasks[0];

@@ -419,7 +419,7 @@ describe('a study', () => {
     const summary = await summarise([StudyFolder.read(folder)]);
     const { html: page } = renderStudy(summary, '0');
     expect(page).toContain('upright: ±1');
-    expect(page).not.toContain('±2');
+    expect(page).not.toContain('upright: ±2');
     expect(page).not.toContain('A pooled Pearson');
     expect(markdown(studyTables(summary).get('table1')!)).toMatch(/\| G_C \|( – \|){4} /);
   });
