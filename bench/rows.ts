@@ -11,8 +11,8 @@ export interface Row {
   readonly unit: string;
   /** Null: not measured, and `checked` says why. */
   readonly ours: number | null;
-  /** Half the interquartile range of `ours` over its median. */
-  readonly spread: number;
+  /** Half the interquartile range of `ours` over its median; null of one sample. */
+  readonly spread: number | null;
   /** More figures of the same row: GFLOP/s, a share of the ceiling. */
   readonly figures: Readonly<Record<string, number>>;
   readonly peers: Readonly<Record<string, number>>;
@@ -32,7 +32,7 @@ export const notMeasured = (suite: string, shape: string, unit: string, why: str
   shape,
   unit,
   ours: null,
-  spread: 0,
+  spread: null,
   figures: {},
   peers: {},
   ratio: null,
@@ -82,7 +82,9 @@ export function grid(rows: readonly Row[]): Grid {
   ];
   const body = rows.map((row) => [
     row.shape,
-    ...(row.ours === null ? ['–', '–'] : [digits(row.ours), `${(row.spread * 100).toFixed(0)}%`]),
+    ...(row.ours === null
+      ? ['–', '–']
+      : [digits(row.ours), row.spread === null ? '–' : `${(row.spread * 100).toFixed(0)}%`]),
     ...figures.map((name) => cell(row.figures[name])),
     ...peers.map((name) => cell(row.peers[name])),
     ...(compares ? [row.ratio === null ? '–' : row.ratio.toFixed(2)] : []),

@@ -28,8 +28,8 @@ export type Contender = () => Promise<void>;
 export interface Times {
   readonly median: number;
   readonly least: number;
-  /** Half the distance between the quartiles, as a share of the median. */
-  readonly spread: number;
+  /** Half the distance between the quartiles, as a share of the median; null of one round, which has none. */
+  readonly spread: number | null;
   readonly rounds: readonly number[];
 }
 
@@ -54,7 +54,7 @@ function summarise(rounds: readonly number[]): Times {
   return {
     median: middle,
     least: sorted[0]!,
-    spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / middle,
+    spread: rounds.length < 2 ? null : (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / middle,
     rounds,
   };
 }

@@ -16,7 +16,7 @@ export const limitsSuite: Suite = async ({ device, rounds, clock, progress }) =>
     shape,
     unit: 'rate',
     ours,
-    spread: 0,
+    spread: null,
     figures: driver === undefined ? {} : { "the driver's own": driver },
     peers: {},
     ratio: driver === undefined ? null : ours / driver,

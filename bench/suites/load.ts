@@ -193,7 +193,7 @@ export const loadSuite: Suite = async (context) => {
         shape,
         unit: 's',
         ours: seconds,
-        spread: 0,
+        spread: null,
         figures: {
           'GB on disk': plan.stored.bytes / 1e9,
           'GB read': read / 1e9,

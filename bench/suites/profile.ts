@@ -35,7 +35,7 @@ export const profileSuite: Suite = async ({ device, rounds, trace, progress }) =
       shape: row.kernel,
       unit: 'ms',
       ours: (row.nanoseconds ?? Number.NaN) / 1e6,
-      spread: 0,
+      spread: null,
       figures: {
         dispatches: row.dispatches,
         ...(gflops === null || gbytes === null || share === null
