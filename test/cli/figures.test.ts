@@ -1,6 +1,5 @@
 /**
- * Figures as files: what each must say, its type at the printed width, its PDF opened by poppler, its data read back. In Chromium: the page's
- * own links, accessibility, forced colours, print.
+ * Figures as files: what each must say, its type at the printed width, its PDF opened by poppler, its data read back.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
