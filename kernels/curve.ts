@@ -1,5 +1,5 @@
 /**
- * Curves reduced where they lie (SPEC 9.7): of each neuron's changes over its shifts, what slope, intercept and r are made of.
+ * Curves reduced where they lie (docs/science.md#sums-made-on-the-device): of each neuron's changes over its shifts, what slope, intercept and r are made of.
  *
  * Centred, in three passes over the few points of a curve. float32 then costs the sums nothing that matters: r is taken from
  * what the line leaves over, whose own relative error counts the less the straighter the curve. One invocation a curve,

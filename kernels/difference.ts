@@ -1,5 +1,5 @@
 /**
- * Difference propagation (SPEC 9.12): f(x + d) - f(x) in closed form, for every operation of a layer that is not linear.
+ * Difference propagation (docs/science.md#difference-propagation): f(x + d) - f(x) in closed form, for every operation of a layer that is not linear.
  *
  * A pass carries only how much a prompt's values change, beside the cached values themselves ("base"). Nothing is
  * linearised and nothing cancels: subtracting two float32 forwards loses all digits of a small change, these forms none.
@@ -459,7 +459,7 @@ fn main(@builtin(global_invocation_id) gid: vec3u) {
 }
 
 /**
- * Rank-1 injection (SPEC 9.1): y[r, :] = scale[r] * w[:, column[r]] for w [length, width], or in panels (`columns`, `rows`:
+ * Rank-1 injection (docs/science.md#rank-1-injection): y[r, :] = scale[r] * w[:, column[r]] for w [length, width], or in panels (`columns`, `rows`:
  * panels.ts). Grid: linear over n.
  */
 export const injectColumns = shipped(makeInjectColumns, takes('injectColumns', ['panels', optional(flag)]));
@@ -530,7 +530,7 @@ function makeTargetDifference(lanes: number = ROW_GROUP): Kernel {
 }
 
 /**
- * The same of a shift in the last layer of a pre-norm model (SPEC 9.5), whose final residual x becomes x + c w: with
+ * The same of a shift in the last layer of a pre-norm model (docs/science.md#the-last-layer-along-lines), whose final residual x becomes x + c w: with
  * z = U (g x) / s the plain logits and y = U (g w), the changes are z (s / t - 1) + c y / t, s and t the root mean squares
  * before and after. One product y a neuron serves all its shifts. `at` holds (base row, target, bits of the
  * condition, neuron, bits of c) a row.

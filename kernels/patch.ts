@@ -2,7 +2,7 @@
  * Interventions on single activations: the elements named in `at` are set, added to or scaled; all others stay.
  *
  * Runs in place on a copy. `original` holds the values before any patch, whose sign the outward direction follows
- * (SPEC 3: sign(0) = +1).
+ * (docs/conventions.md#the-sign: sign(0) = +1).
  */
 
 import { type Kernel, LINEAR_GROUP, LINEAR_INDEX } from './kernel.ts';

@@ -20,7 +20,7 @@ import {
 } from './block.ts';
 import type { Stage } from './pass.ts';
 
-/** A feed-forward value that can be "the neuron" (SPEC 2), as the last part of its hook name without `hook_`. */
+/** A feed-forward value that can be "the neuron" (docs/conventions.md#sites), as the last part of its hook name without `hook_`. */
 export type Site = 'pre' | 'pre_linear' | 'act' | 'post';
 
 /** Sizes that every family has, read from `config.json`. */
@@ -175,7 +175,7 @@ export function feedForwardOf({ layers }: Description): {
   return { activation, gated: gate !== undefined };
 }
 
-/** Feed-forward values that can be "the neuron", and the one that Zhao et al. 2025 take (SPEC 2). */
+/** Feed-forward values that can be "the neuron", and the one that Zhao et al. 2025 take (docs/conventions.md#sites). */
 export function sitesOf(description: Description): {
   readonly sites: readonly Site[];
   readonly paperSite: Site;

@@ -1,6 +1,6 @@
 /**
  * Key/value cache of a causal model: the keys and values of a prompt's tokens are computed once, and any number of rows
- * then run its last position against them (SPEC 9.2, 9.3, 9.8 to 9.10).
+ * then run its last position against them (docs/science.md#exact-shortcuts).
  *
  * A later token changes no earlier key or value. So a patched, shifted or differentiated last position is one row through
  * the layers, R of them are a batch [R, 1, H], and the keys of a prompt are shared by its rows without a copy: all their

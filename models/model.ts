@@ -1,7 +1,7 @@
 /**
  * What every language model here is to its users: a `run` that takes token ids, patches and names, and gives tensors.
  *
- * Names are TransformerLens hook names (SPEC 2); patches are plain data, one batch row can hold many and many rows ride
+ * Names are TransformerLens hook names (docs/conventions.md#sites); patches are plain data, one batch row can hold many and many rows ride
  * one pass; gradients at any named value come from one backward.
  */
 

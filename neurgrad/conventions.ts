@@ -1,5 +1,5 @@
 /**
- * What a number means (SPEC 3): the axis the activation is shifted along, the sign in front of NeurGrad, the quantity
+ * What a number means (docs/conventions.md#the-sign): the axis the activation is shifted along, the sign in front of NeurGrad, the quantity
  * that is differentiated, the site and the arithmetic. Every stored result carries these.
  *
  * The paper's eq. (1) prints NeurGrad = G_C * -sign(A); its released code shifts outward, a(s) = a0 + s sign(a0), and

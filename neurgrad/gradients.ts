@@ -1,5 +1,5 @@
 /**
- * Activation, computed gradient G_C and NeurGrad of every neuron of a site, by one forward and one backward (SPEC 3).
+ * Activation, computed gradient G_C and NeurGrad of every neuron of a site, by one forward and one backward (docs/conventions.md#the-sign).
  *
  * Everything is taken at the unpatched prompt and, unless asked otherwise, at the probe position; G_C is the total derivative dv/da of the
  * target's p, log p or logit. The device differentiates the log odds log p / (1 - p); p (1 - p) and 1 - p are multiplied in float64, so that G_C

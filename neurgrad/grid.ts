@@ -1,5 +1,5 @@
 /**
- * Grids of shifts (SPEC 4): exact decimals, ascending, always with 0.
+ * Grids of shifts (docs/conventions.md#the-sweep): exact decimals, ascending, always with 0.
  *
  * Steps are counted in integers of the last decimal, so that 3 steps of 0.2 give 0.6 and not 0.6000000000000001.
  */

@@ -173,7 +173,7 @@ export interface IntegratedOptions {
   readonly of?: Measure;
   /** Most batch rows of one pass; default 20 of `naive`, else as many as fit. */
   readonly rowsPerPass?: number;
-  /** `naive` runs full passes; `auto` begins rows after the layer scaled (SPEC 9.11), where the model is whole. */
+  /** `naive` runs full passes; `auto` begins rows after the layer scaled (docs/science.md#integrated-gradients-by-rows), where the model is whole. */
   readonly engine?: 'auto' | 'naive';
   /** Default true: `auto` records a pass that is followed by others of its shape, and replays it. False: each anew, to the same bits. */
   readonly replay?: boolean;
@@ -764,7 +764,7 @@ function rowPoints(points: readonly PathPoint[]): { path: PathPoint[]; plain: nu
 }
 
 /**
- * Layers by SPEC 9.11: scaling z, or a factor of it, scales what the layer adds, W z. The cotangents at that sum are added
+ * Layers by docs/science.md#integrated-gradients-by-rows: scaling z, or a factor of it, scales what the layer adds, W z. The cotangents at that sum are added
  * over the points first; one product with W turns them into gradients of all neurons. Before the non-linearity a scaled
  * value is no scaled output, and the gradients of each point are the neurons' own.
  */

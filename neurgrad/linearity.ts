@@ -1,5 +1,5 @@
 /**
- * Which neurons are linear, and how generally: over layers (LG) and over prompts (PG). SPEC 4 and 5.
+ * Which neurons are linear, and how generally: over layers (LG) and over prompts (PG). docs/conventions.md#the-sweep, docs/conventions.md#generality.
  *
  * Both generalities are one formula on counts of linear neurons per bin: coverage (share of bins that hold any) times
  * evenness, 1 - Var/maxVar. The paper does not say which maxVar it means, so both readings are here.

@@ -1,5 +1,5 @@
 /**
- * Neurons and sites by name (SPEC 2): `L20.N3781`, `L20.N3781@pre`, `blocks.20.mlp.hook_post`.
+ * Neurons and sites by name (docs/conventions.md#sites): `L20.N3781`, `L20.N3781@pre`, `blocks.20.mlp.hook_post`.
  *
  * A neuron is a layer, an index along the feed-forward width and the site that holds its value. Flat numbers run layer
  * by layer: layer * width + index.

@@ -1,5 +1,5 @@
 /**
- * The plain run of a prompt, forward and back, for neurons at one position (SPEC 3), no larger than they need.
+ * The plain run of a prompt, forward and back, for neurons at one position (docs/conventions.md#the-sign), no larger than they need.
  *
  * Everything is taken at the unpatched prompt. The device differentiates the log odds log p / (1 - p); p (1 - p) and 1 - p are multiplied in
  * float64, so that a gradient is a number, and the right one, where p or 1 - p is below what float32 can tell from 0.
@@ -65,7 +65,7 @@ export function plainPrefix(model: LanguageModel, probe: Probe, at: number): Pre
 }
 
 /**
- * The plain run of a prompt for neurons at position `at` (SPEC 9.8). Where that is the position read, a masked model's last layer
+ * The plain run of a prompt for neurons at position `at` (docs/science.md#a-backward-of-one-position). Where that is the position read, a masked model's last layer
  * is worked out there only, and of a causal one's last token everything but the token itself is a cache without a backward. So values
  * are [1, tokens, ...], or [1, 1, ...] with the neurons' position alone.
  * @param given the prompt's {@link plainPrefix}, which stays the caller's.

@@ -17,7 +17,7 @@ import { Transformer } from '../models/transformer.ts';
 import { type Measure, measureFields } from './conventions.ts';
 import { checkNumber, MODEL } from './lists.ts';
 
-/** Token ids and the one position that is read and patched (SPEC 1). */
+/** Token ids and the one position that is read and patched (docs/conventions.md#words). */
 export interface Probe {
   readonly ids: readonly number[];
   readonly position: number;

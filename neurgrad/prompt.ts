@@ -1,5 +1,5 @@
 /**
- * Prompts and targets (SPEC 1): from a cloze sentence to token ids, the one probe position and the target token.
+ * Prompts and targets (docs/conventions.md#words): from a cloze sentence to token ids, the one probe position and the target token.
  *
  * A masked model answers at its one mask; a causal one answers after its last token.
  */

@@ -1,5 +1,5 @@
 /**
- * Statistics of curves p(s) and of estimates against measurements (SPEC 4), on the host in float64.
+ * Statistics of curves p(s) and of estimates against measurements (docs/conventions.md#the-sweep), on the host in float64.
  *
  * The one idea: a curve that does not move says nothing. Its r is 0 by rule, not 0/0. One rule says which curves those are
  * ({@link isFlat}): no change from v(0) exceeds the curve's noise, the largest that is known of the rounding of its points.
@@ -194,7 +194,7 @@ export function isLinear(r: number, threshold: number = LINEAR_R): boolean {
 export interface FitOptions {
   /** Use the shifts with |s| <= range; default 2, the paper's. Infinity uses all. */
   readonly range?: number;
-  /** Count the point s = 0 in r too (the golden `r` and `wide_r` do); default false (SPEC 4). */
+  /** Count the point s = 0 in r too (the golden `r` and `wide_r` do); default false (docs/conventions.md#the-sweep). */
   readonly includeZero?: boolean;
   /** Fit slope and intercept in place of a line through (0, p(0)); default false. */
   readonly withIntercept?: boolean;
@@ -229,7 +229,7 @@ export interface CurveFit {
 export const RANGE_SLACK = 1e-9;
 
 /**
- * Slope and r of a curve v(s) that has the point s = 0 (SPEC 4).
+ * Slope and r of a curve v(s) that has the point s = 0 (docs/conventions.md#the-sweep).
  * @param shifts ascending, with 0 among them.
  * @param values v(s), same length.
  * @param noise what of v(s) - v(0) may be rounding, same length. Default: a millionth of |v(s)|, as of float32 forwards.

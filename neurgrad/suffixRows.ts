@@ -1,5 +1,5 @@
 /**
- * Rows that leave plain prompts after the feed-forward of some layer, with gradients there (SPEC 9.2 to 9.4, 9.6, 9.8).
+ * Rows that leave plain prompts after the feed-forward of some layer, with gradients there (docs/science.md#exact-shortcuts).
  *
  * Nothing up to that layer is computed again. Rows join as the pass reaches their layer, so weights are read once for
  * all. Masked models: all tokens of the rest, in the last layer only the one that is read. Causal ones at the prompt's last

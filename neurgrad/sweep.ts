@@ -1,5 +1,5 @@
 /**
- * The sweep (SPEC 4): shift one neuron's activation at the probe position, read p(s), fit the empirical gradient G_E.
+ * The sweep (docs/conventions.md#the-sweep): shift one neuron's activation at the probe position, read p(s), fit the empirical gradient G_E.
  *
  * Engine `naive`: every (neuron, shift) is one batch row of a full forward pass, nothing is skipped and nothing is
  * approximated. It is the measure that the faster engines of points.ts and curve/ are tested against.

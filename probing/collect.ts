@@ -2,7 +2,7 @@
  * NeurGrad of every neuron for every candidate of a prompt, and the candidates' probabilities: one reading.
  *
  * Causal models: keys and values of the tokens that all prompts begin with are computed once, those of the rest of a prompt once
- * a prompt, and the candidates are rows of its last position alone, backward included (SPEC 9.8 to 9.10). Masked models: the
+ * a prompt, and the candidates are rows of its last position alone, backward included (docs/science.md#many-candidates). Masked models: the
  * candidates are rows of full passes.
  */
 

@@ -6,7 +6,7 @@
 import { checkValue, one } from '../engine/options.ts';
 import { checkGiven, checkLengths, checkNumber, NATURAL } from '../neurgrad/lists.ts';
 
-/** Paper (default) or the authors' released code; SPEC 7 says where they differ. */
+/** Paper (default) or the authors' released code; docs/probing.md#what-is-computed says where they differ. */
 export const VARIANTS = ['paper', 'release'] as const;
 /** One of {@link VARIANTS}. */
 export type Variant = (typeof VARIANTS)[number];

@@ -1,5 +1,5 @@
 /**
- * Fit, select, predict: what Polar and Magn share (SPEC 7).
+ * Fit, select, predict: what Polar and Magn share (docs/probing.md#what-is-computed).
  *
  * Fitting ranks neurons by how consistent they are over training prompts; prediction lets the first |N_s| of the ranking
  * vote; |N_s| is the power of two with the best accuracy on development prompts. Ties: polarity +1, the neuron and the

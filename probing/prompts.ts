@@ -1,5 +1,5 @@
 /**
- * Prompts (SPEC 8): instruction, blank line, one demonstration of each label, blank lines between, then the question. The
+ * Prompts (docs/probing.md#what-is-computed): instruction, blank line, one demonstration of each label, blank lines between, then the question. The
  * demonstrations are drawn once a task (and language) from train, so that all its prompts begin alike.
  *
  * Every row that makes no prompt is counted: too long for the model, or shown as a demonstration itself.

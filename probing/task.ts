@@ -1,5 +1,5 @@
 /**
- * A task: which fields a row of its file has, how a question is laid out from them, and which label is right (SPEC 8).
+ * A task: which fields a row of its file has, how a question is laid out from them, and which label is right (docs/probing.md#what-is-computed).
  *
  * Rows are checked field by field; what is wrong with one is a sentence to be counted and listed, not an exception that
  * ends a run. A question ends in its answer heading, without a space, and a label follows directly.

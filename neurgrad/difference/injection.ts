@@ -1,5 +1,5 @@
 /**
- * What a shift at a site adds to the neuron's output, exactly (SPEC 2, 9.1): the factor of its column of the output weights.
+ * What a shift at a site adds to the neuron's output, exactly (docs/conventions.md#sites, docs/science.md#rank-1-injection): the factor of its column of the output weights.
  *
  * In float64 on the host, from the base values before the non-linearity: one number a row.
  */

@@ -1,5 +1,5 @@
 /**
- * The last layer of a model that has nothing but an RMS norm and the decoder after it (SPEC 9.5): its logits are U (g x) / rms(x),
+ * The last layer of a model that has nothing but an RMS norm and the decoder after it (docs/science.md#the-last-layer-along-lines): its logits are U (g x) / rms(x),
  * so that changes of x along a column of the output weights are lines, and all shifts of a neuron share its products.
  */
 

@@ -1,5 +1,5 @@
 /**
- * One pass of many shifted rows through the rest of the model (SPEC 9.6, the staircase).
+ * One pass of many shifted rows through the rest of the model (docs/science.md#the-staircase).
  *
  * Rows are sorted by layer and join when the pass reaches theirs, so that each layer's weights are read once. A row is
  * the few tokens of one prompt that its shift has reached so far: none before its layer, the shifted one right after it,

@@ -1,5 +1,5 @@
 /**
- * The words of a block by differences (SPEC 9.2 to 9.4): how much values change at some tokens, beside those of the plain run.
+ * The words of a block by differences (docs/science.md#the-suffix-alone): how much values change at some tokens, beside those of the plain run.
  *
  * Linear maps are the ordinary products without bias; all else is a closed form over what the plain run kept under the words' own
  * slots (bundle.ts).

@@ -1,5 +1,5 @@
 /**
- * A study's folder (DESIGN 4): manifest, selected prompts, one part file a finished unit. Files appear whole or not at all;
+ * A study's folder (docs/architecture.md#studies): manifest, selected prompts, one part file a finished unit. Files appear whole or not at all;
  * the manifest binds the folder to one plan and the models' very bytes; a lock keeps two processes off the same share.
  */
 

@@ -1,4 +1,4 @@
-/** What the paper prints for its models (SPEC 4), to stand beside what a study measures. */
+/** What the paper prints for its models (docs/conventions.md#the-sweep), to stand beside what a study measures. */
 
 import { checkValue, text } from '../../engine/options.ts';
 import { checkGiven } from '../lists.ts';

@@ -1,5 +1,5 @@
 /**
- * The plan of a linearity study: everything that its numbers depend on, as JSON (DESIGN 4). Its hash names the study:
+ * The plan of a linearity study: everything that its numbers depend on, as JSON (docs/architecture.md#studies). Its hash names the study:
  * parts of another plan are never mixed in.
  */
 

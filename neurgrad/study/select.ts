@@ -1,5 +1,5 @@
 /**
- * Which prompts and neurons a study takes (SPEC 4): questions in seeded order until there are enough that pass every
+ * Which prompts and neurons a study takes (docs/conventions.md#the-sweep): questions in seeded order until there are enough that pass every
  * filter, with a count of those that did not and why; neurons by a seeded draw.
  */
 

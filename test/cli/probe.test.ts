@@ -300,7 +300,8 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
       expect(interval[1]).toBeGreaterThan(accuracy);
     }
     const page = readFileSync(join(out, 'report.html'), 'utf8');
-    expect(page).toContain('95% of each curve alone over n = 14 test prompts');
+    expect(page).toContain('n = 14 test prompts');
+    expect(page).toContain('Bands: 95% of each curve alone (Wilson)');
     // A band for each of three curves.
     expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
     expect(page).toContain('no permutations of the labels');

@@ -1,4 +1,4 @@
-/** Polar and Magn against the golden values, against a direct reading of SPEC 7, and on data with a planted neuron. */
+/** Polar and Magn against the golden values, against a direct reading of docs/probing.md#what-is-computed, and on data with a planted neuron. */
 
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../neurgrad/random.ts';
