@@ -303,7 +303,8 @@ describe('neurgrad probe', { timeout: 120_000 }, () => {
     expect(page).toContain('n = 14 test prompts');
     expect(page).toContain('Bands: 95% of each curve alone (Wilson)');
     // A band for each of three curves.
-    expect(page.match(/fill-opacity="0.13"/g)).toHaveLength(3);
+    const [, bands] = /<g[^>]*fill-opacity="0.13"[^>]*>(.*?)<\/g>/s.exec(page)!;
+    expect(bands!.match(/<path/g)).toHaveLength(3);
     expect(page).toContain('no permutations of the labels');
     expect(page).not.toMatch(/NaN|undefined/);
     const table = readFileSync(join(out, 'tables', 'table3.md'), 'utf8');
