@@ -36,7 +36,7 @@ import {
   SITES,
   siteHook,
 } from './neuron.ts';
-import { checkProbe, type Probe, probeRows, targetValues } from './predict.ts';
+import { checkProbe, neuronPosition, type Probe, probeRows, targetValues } from './predict.ts';
 import { checkRecord, type PromptRecord, recordField } from './record.ts';
 
 /** Where the probability is to go, and how far neurons may be shifted for it. */
@@ -56,6 +56,8 @@ export interface SteerOptions {
   /** How near is near enough; default 0.01. */
   readonly tolerance?: number;
   readonly site?: Site | 'paper';
+  /** Token whose neurons are shifted; default the probe position. */
+  readonly neuronPosition?: number | undefined;
   /** The prompt's run for this target, where it is there already. */
   readonly record?: PromptRecord | undefined;
   /** Told after each round. */
@@ -72,6 +74,7 @@ export const steerOptions = optionsSchema<SteerOptions>({
   rounds: whole(1),
   tolerance: between(0, 1),
   site: one(SITES),
+  neuronPosition: whole(),
   record: recordField,
   onRound: callback(),
 });
@@ -96,6 +99,8 @@ export interface Steering {
   readonly target: number;
   /** Of an answer of several tokens all of them; `target` is the first. */
   readonly answer?: readonly number[];
+  /** Where the neurons are. */
+  readonly neuronPosition: number;
   readonly goal: number;
   /** p without any shift. */
   readonly before: number;
@@ -126,12 +131,12 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   checkOptions('steer', steerOptions, options);
   checkProbe('steer', model, probe);
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
-  const asked = askedOf('steer', model, probe, { at: probe.position, of: 'prob', target, other: undefined });
-  const site = resolveSite(options.site ?? 'paper', model);
-  // Log-odds change more evenly with a shift than p does near 0 and 1, and are as good a goal.
   const { record } = options;
-  checkRecord('steer', model, probe, { record, target, neuronPosition: probe.position });
-  const plain = await neuronGradients(model, probe, { target, site, of: 'prob', record });
+  const at = neuronPosition(probe, options.neuronPosition ?? record?.neuronPosition);
+  const asked = askedOf('steer', model, probe, { at, of: 'prob', target, other: undefined });
+  const site = resolveSite(options.site ?? 'paper', model);
+  checkRecord('steer', model, probe, { record, target, neuronPosition: at });
+  const plain = await neuronGradients(model, probe, { target, site, of: 'prob', neuronPosition: at, record });
   const before = plain.p;
   const allowed = options.neurons && placesOf(model, options.neurons, site);
   const order = Array.from(plain.neurgrad.keys())
@@ -149,6 +154,7 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   let best = { shifts, reached };
   const told: SteerRound[] = [];
   for (let round = 0; round < rounds && Math.abs(reached - to) > tolerance; round++) {
+    // Log-odds change more evenly with a shift than p does near 0 and 1, and are as good a goal.
     const odds = reached * (1 - reached);
     if (odds === 0 || slopes.every((slope) => slope === 0)) break;
     const chosen = chooseShifts(
@@ -177,6 +183,7 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   return {
     target: plain.target,
     ...tokensOf(asked.parts),
+    neuronPosition: at,
     goal: to,
     before,
     reached: best.reached,

@@ -18,6 +18,7 @@ import {
   integer,
   modelOptions,
   neuronsOption,
+  positionOption,
   positive,
   promptsOptions,
   renamedOption,
@@ -48,6 +49,7 @@ import type { TargetOptions } from '../target.ts';
 interface Options extends PromptOptions, TargetOptions, ResultOptions, WeightsOptions {
   readonly model: string;
   readonly neurons?: string;
+  readonly position?: string;
   readonly to: number;
   readonly maxNeurons: number;
   readonly maxShift: number;
@@ -98,6 +100,7 @@ export function addSteer(program: Command): void {
     ...promptsOptions(),
     ...answerOptions(),
     neuronsOption('all'),
+    positionOption(),
     siteOption(),
     seedOption(),
     new Option('--to <p>', 'probability to reach').argParser(probability).makeOptionMandatory(),
@@ -153,6 +156,7 @@ async function runSteer(options: Options): Promise<void> {
             range: maxShift,
             rounds,
             site,
+            neuronPosition: one.at,
             ...(selection ? { neurons: selection.neurons(ranked?.[i]?.neurgrad) } : {}),
           });
           const { target: token } = shownTokens(tokenizer, found);
@@ -223,7 +227,7 @@ const blockOf = (
   model: string,
   one: Case<Target>,
   token: ShownTokens['target'],
-  { neurons, goal, before, reached, success }: Steering,
+  { neurons, neuronPosition, goal, before, reached, success }: Steering,
   site: Site,
   dtype: string,
 ): RowBlock => ({
@@ -233,7 +237,7 @@ const blockOf = (
     target: token.text,
     target_id: token.id,
     target_ids: otherCells({ target: token, other: null }).target_ids,
-    position: one.prompt.position,
+    position: neuronPosition,
     ...{ site, dtype, goal, success },
     direction: 'outward',
     p_before: before,

@@ -46,29 +46,39 @@ describe('steer', () => {
       'steer: L0.N1@pre is not of the site post',
     );
   });
-  it.each([0.5, 0.1])('brings p down to %s, as a forward with the shifts confirms', async (to) => {
-    const found = await steer(model, prompt, { target, to, maxNeurons: 48 });
-    expect(found.before).toBeGreaterThan(0.9);
-    expect(found.success).toBe(true);
-    expect(Math.abs(found.reached - to)).toBeLessThanOrEqual(0.01);
-    expect(found.neurons.length).toBeLessThanOrEqual(48);
-    for (const { shift } of found.neurons) expect(Math.abs(shift)).toBeLessThanOrEqual(2);
-    using run = model.run(
-      { ids: [prompt.ids] },
-      {
-        patch: found.neurons.map(({ layer, index, shift }) => ({
-          name: `blocks.${layer}.mlp.hook_post`,
-          position: prompt.position,
-          neuron: index,
-          op: 'add' as const,
-          value: shift,
-          along: 'outward' as const,
-        })),
-        logits: [prompt.position],
-      },
-    );
-    expect(targetValues(await run.logits.read(), target).prob).toBeCloseTo(found.reached, 5);
-  });
+  it.each([
+    [0.5, 0],
+    [0.1, 0],
+    // At the word before the mask, where neurons say less of it.
+    [0.9, 1],
+  ])(
+    'brings p down to %s by neurons %i tokens before, as a forward with the shifts confirms',
+    async (to, before) => {
+      const position = prompt.position - before;
+      const found = await steer(model, prompt, { target, to, maxNeurons: 48, neuronPosition: position });
+      expect(found.neuronPosition).toBe(position);
+      expect(found.before).toBeGreaterThan(0.9);
+      expect(found.success).toBe(true);
+      expect(Math.abs(found.reached - to)).toBeLessThanOrEqual(0.01);
+      expect(found.neurons.length).toBeLessThanOrEqual(48);
+      for (const { shift } of found.neurons) expect(Math.abs(shift)).toBeLessThanOrEqual(2);
+      using run = model.run(
+        { ids: [prompt.ids] },
+        {
+          patch: found.neurons.map(({ layer, index, shift }) => ({
+            name: `blocks.${layer}.mlp.hook_post`,
+            position,
+            neuron: index,
+            op: 'add' as const,
+            value: shift,
+            along: 'outward' as const,
+          })),
+          logits: [prompt.position],
+        },
+      );
+      expect(targetValues(await run.logits.read(), target).prob).toBeCloseTo(found.reached, 5);
+    },
+  );
   it('makes another word likely', async () => {
     const found = await steer(model, prompt, {
       target: target + 1,
