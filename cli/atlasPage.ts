@@ -2,7 +2,7 @@
 
 import type { AtlasNeuron } from '../neurgrad/index.ts';
 import { FigureBook } from './figures/book.ts';
-import { mapFigure, neuronsPerCell } from './figures/map.ts';
+import { everyNeuron, mapFigure, neuronsPerCell } from './figures/map.ts';
 import { type Html, html } from './html.ts';
 import { version } from './package.ts';
 import { type ReportPage, reportPage, tile } from './reportPage.ts';
@@ -66,13 +66,7 @@ export function atlasPage(rows: readonly AtlasRow[], about: About): ReportPage {
   const map = (column: 'neurgrad' | 'slope' | 'range', of: string, what: string): Html =>
     figures.show(
       mapFigure(
-        {
-          name: `map-${column}`,
-          label: `${of} of every neuron`,
-          caption: `${what} of every neuron of ${model} for “${prompt}”, target ${token}; colours by square roots`,
-          n: `n = ${(layers * width).toLocaleString('en')} neurons of one prompt`,
-          interval: 'No interval: every neuron is shown',
-        },
+        everyNeuron(`map-${column}`, of, what, { model, prompt, token, neurons: layers * width }),
         rows.map((row) => ({ layer: row.layer, index: row.index, value: row[column] })),
         { layers, width, signs: column !== 'range', of },
       ),

@@ -1,7 +1,10 @@
-/** Tables and numbers for people. */
+/** Tables for people, and the numbers in them. */
 
 import CliTable from 'cli-table3';
 import type { Estimate } from '../neurgrad/index.ts';
+import { figure } from './numbers.ts';
+
+export { figure, signed } from './numbers.ts';
 
 /** A table of text; columns whose cells are all numbers are set to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
@@ -18,23 +21,10 @@ export function table(head: readonly string[], rows: readonly (readonly (string 
   return grid.toString();
 }
 
-/** Four significant digits, with an exponent where the number is very small or large; `–` for NaN. */
-export function figure(value: number, digits = 4): string {
-  if (!Number.isFinite(value)) return '–';
-  if (value === 0) return '0';
-  const size = Math.abs(value);
-  return size < 1e-3 || size >= 1e5 ? value.toExponential(digits - 2) : value.toPrecision(digits);
-}
-
 /** A value with its 95% interval where it has one: `0.998 [0.995, 0.999]`. */
 export function withInterval(
   { value, interval }: Estimate,
   text = (part: number): string => figure(part),
 ): string {
   return interval ? `${text(value)} [${text(interval.low)}, ${text(interval.high)}]` : text(value);
-}
-
-/** With a sign in front, for gradients. */
-export function signed(value: number, digits = 4): string {
-  return value > 0 ? `+${figure(value, digits)}` : figure(value, digits);
 }

@@ -1,7 +1,7 @@
 /** A value of every neuron, a row a layer. */
 
 import * as Plot from '@observablehq/plot';
-import { figure as digits } from '../table.ts';
+import { figure as digits } from '../numbers.ts';
 import type { Figure, Told } from './figure.ts';
 
 /** Cells of a row at most: of more neurons a cell shows the largest. */
@@ -19,6 +19,22 @@ export interface NeuronValue {
 
 /** Neurons that one cell stands for. */
 export const neuronsPerCell = (width: number): number => Math.ceil(width / Math.min(CELLS, width));
+
+/** The values of all neurons for one prompt, in words. @param what `of` as a caption begins with it. */
+export function everyNeuron(
+  name: string,
+  of: string,
+  what: string,
+  { model, prompt, token, neurons }: { model: string; prompt: string; token: string; neurons: number },
+): Told {
+  return {
+    name,
+    label: `${of} of every neuron`,
+    caption: `${what} of every neuron of ${model} for “${prompt}”, target ${token}; colours by square roots`,
+    n: `n = ${neurons.toLocaleString('en')} neurons of one prompt`,
+    interval: 'No interval: every neuron is shown',
+  };
+}
 
 /** @param signs whether values have signs. @param of the name of the values, with their unit. */
 export function mapFigure(

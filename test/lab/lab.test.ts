@@ -209,7 +209,8 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     expect(await page.locator('#conventions').textContent()).toContain('p(“portuguese”)');
     expect(await faded(page)).toBe(true);
     expect(await page.getAttribute('#target', 'placeholder')).toBe('');
-    for (const id of ['#map-png', '#map-csv', '#steer-go']) expect(await page.isDisabled(id), id).toBe(true);
+    for (const id of ['#map-svg', '#map-png', '#map-csv', '#steer-go'])
+      expect(await page.isDisabled(id), id).toBe(true);
     const saved = JSON.parse((await downloaded(page, '#save-json')).toString()) as PageLab['view'];
     expect(saved).toMatchObject({
       state: { text: 'The capital of France is Paris.' },
@@ -432,16 +433,44 @@ describe.skipIf(!executablePath)('the laboratory', () => {
     }
   });
 
-  it('gives PNG, SVG, CSV and JSON', async () => {
-    const png = await downloaded(page, '#map-png');
-    expect(png.subarray(1, 4).toString()).toBe('PNG');
-    const svg = (await downloaded(page, '#curve-svg')).toString();
-    expect(svg).toMatch(/^<svg[^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/);
-    expect(svg).not.toContain('var(--');
-    const lines = (await downloaded(page, '#map-csv')).toString().trim().split('\n');
-    expect(lines).toHaveLength(1 + 4 * 512);
-    expect(lines[0]).toBe('layer,neuron,activation,gradient,neurgrad,noise');
-    expect((await downloaded(page, '#curve-csv')).toString().split('\n')).toHaveLength(103);
+  it('gives figures for papers as SVG, PNG and CSV, and JSON', async () => {
+    for (const [of, width, says] of [
+      [
+        'map',
+        178,
+        /^NeurGrad, by .* of facts-bert for “The capital of France is \[MASK\]\.”, target “paris”.*n = 2,048 neurons .*No interval/,
+      ],
+      ['curve', 85, /^L3\.N308: r [+-].*“paris”.*n = 101 shifts .*No interval/],
+    ] as const) {
+      const svg = (await downloaded(page, `#${of}-svg`)).toString();
+      expect(svg).not.toMatch(/var\(--|currentColor|NaN/);
+      const root = await page.evaluate((text) => {
+        const read = new DOMParser().parseFromString(text, 'image/svg+xml').documentElement;
+        const caption = [...read.querySelectorAll('.caption text')].map(({ textContent }) => textContent);
+        return { name: read.localName, width: read.getAttribute('width'), caption: caption.join(' ') };
+      }, svg);
+      expect(root).toEqual({ name: 'svg', width: `${width}mm`, caption: expect.stringMatching(says) });
+      const png = await downloaded(page, `#${of}-png`);
+      expect(png.subarray(1, 4).toString()).toBe('PNG');
+      // 300 dots an inch.
+      expect(png.readUInt32BE(16)).toBe(Math.round((width / 25.4) * 300));
+    }
+    const rows = async (button: string): Promise<string[]> => {
+      const lines = (await downloaded(page, button)).toString().trim().split('\n');
+      const head = lines.filter((line) => line.startsWith('# '));
+      for (const fact of ['neurgrad', 'model: facts-bert', 'prompt', 'target: paris', 'conventions', 'cite'])
+        expect(
+          head.some((line) => line.startsWith(`# ${fact}`)),
+          fact,
+        ).toBe(true);
+      return lines.slice(head.length);
+    };
+    const neurons = await rows('#map-csv');
+    expect(neurons).toHaveLength(1 + 4 * 512);
+    expect(neurons[0]).toBe('layer,neuron,activation,gradient,neurgrad,noise');
+    const points = await rows('#curve-csv');
+    expect(points).toHaveLength(1 + 101);
+    expect(points[0]).toBe('shift,probability of “paris”');
     const json = JSON.parse((await downloaded(page, '#save-json')).toString()) as PageLab['view'];
     expect(json.study!.target.text).toBe('paris');
     expect(json.study!.neurgrad).toHaveLength(4 * 512);

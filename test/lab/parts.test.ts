@@ -1,7 +1,7 @@
 /** The laboratory's parts that need no browser. */
 
 import { describe, expect, it } from 'vitest';
-import { tickLabels } from '../../examples/lab/src/curve.ts';
+import { tickLabels } from '../../cli/figures/ticks.ts';
 import { figure, percent, signed, word } from '../../examples/lab/src/format.ts';
 import { Latest } from '../../examples/lab/src/latest.ts';
 import { layOut, squares, sumsOf } from '../../examples/lab/src/map.ts';

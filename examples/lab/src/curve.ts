@@ -1,11 +1,9 @@
 /** p of the target against the shift of one neuron: NeurGrad's line, what the slider met, the sweep and its fit. */
 
 import { dot, line, plot, rectY, ruleX } from '@observablehq/plot';
+import { TICKS, tickLabels } from '../../../cli/figures/ticks.ts';
 import type { NeuronCurve } from '../../../neurgrad/index.ts';
 import { lineWithin, type Point } from './lines.ts';
-
-/** About as many on each axis. */
-const TICKS = 5;
 
 export interface CurveData {
   readonly label: string;
@@ -82,24 +80,4 @@ export function drawCurve(
   svg.setAttribute('role', 'img');
   for (const group of svg.querySelectorAll('g[aria-label]')) group.removeAttribute('aria-label');
   return svg;
-}
-
-/**
- * Labels that tell some five ticks from `low` to `high` apart: decimals, or exponents where zeros would fill the label.
- * Twelve digits at most: float32 has no more to tell.
- */
-export function tickLabels(low: number, high: number): (value: number) => string {
-  const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
-  const span = high - low || size;
-  // Ticks stand at multiples of 1, 2 or 5 times a power of ten: of which, rounded as the axis rounds them.
-  const place = (value: number) => Math.floor(Math.log10(value) + 1e-9);
-  const raw = span / TICKS;
-  const power = place(raw) + (raw / 10 ** place(raw) >= Math.sqrt(50) ? 1 : 0);
-  const digits = Math.max(0, Math.min(12, place(size) - power));
-  const decimals = Math.max(0, Math.min(12, -power));
-  return (value) => {
-    if (Math.abs(value) < span * 1e-6) return '0';
-    const text = size >= 1e-3 ? value.toFixed(decimals) : value.toExponential(digits);
-    return text.replace(/-/g, '−').replace('e+', 'e');
-  };
 }

@@ -2,15 +2,14 @@
 
 import { linearRange } from '../../../neurgrad/index.ts';
 import { byId, el } from './dom.ts';
+import { ENDINGS } from './download.ts';
 import { figure, signed, word } from './format.ts';
 import type { Lab } from './lab.ts';
-import { slopeNoise, slopesOfHalves } from './lines.ts';
+import { FIT_RANGE, slopeNoise, slopesOfHalves } from './lines.ts';
 import { nameOf, sameNeuron } from './state.ts';
 import { termButton } from './terms.ts';
 import type { View } from './view.ts';
 
-/** Within it slope and r are fitted. */
-export const FIT_RANGE = 2;
 /** Below it the sign of an activation, and with it the outward axis, is hardly one. */
 const SMALL = 1e-3;
 
@@ -44,7 +43,7 @@ export class CurveCard {
     const { state, study, sweep, current } = view;
     const { selected } = state;
     byId<HTMLButtonElement>('sweep').disabled = !selected || !current.study;
-    for (const id of ['curve-svg', 'curve-csv']) byId(id).hidden = !sweep;
+    for (const ending of ENDINGS) byId(`curve-${ending}`).hidden = !sweep;
     if (!selected || !study) {
       byId('curve-title').textContent = 'Curve';
       byId('plot').replaceChildren(

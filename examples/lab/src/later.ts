@@ -2,6 +2,7 @@
 
 export { CompareCard } from './compare.ts';
 export { drawCurve } from './curve.ts';
+export { saveCurve, saveMap } from './figures.ts';
 export { openGlossary } from './glossary.ts';
 export { NotebookCard } from './notebookCard.ts';
 export { Tour } from './tour.ts';

@@ -2,6 +2,9 @@
 
 import { slopeThroughOrigin } from '../../../neurgrad/statistics.ts';
 
+/** Within it slope and r are fitted. */
+export const FIT_RANGE = 2;
+
 export interface Point {
   readonly shift: number;
   readonly p: number;

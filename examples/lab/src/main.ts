@@ -5,7 +5,7 @@ import { chooser } from './chooser.ts';
 import type { CompareCard } from './compare.ts';
 import { CurveCard } from './curveCard.ts';
 import { byId, el } from './dom.ts';
-import { neuronsCsv, save, standaloneSvg, sweepCsv } from './download.ts';
+import { ENDINGS, save } from './download.ts';
 import { Ends } from './ends.ts';
 import { fromDrop } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
@@ -76,7 +76,8 @@ function render(view: View): void {
       : study !== null && !view.current.study;
     card.classList.toggle('stale', old);
   }
-  for (const id of ['map-png', 'map-csv', 'curve-svg', 'curve-csv']) field(id).disabled = !view.current.study;
+  for (const ending of ENDINGS)
+    for (const of of ['map', 'curve']) field(`${of}-${ending}`).disabled = !view.current.study;
   // Steering chooses among the neurons where the model is asked.
   field('steer-go').disabled = !view.current.study || state.at !== null;
   byId('steer-hint').hidden = state.at === null;
@@ -493,19 +494,10 @@ on('share', 'click', async () => {
     byId('share').textContent = 'Copy link';
   }, 2000);
 });
-on('map-png', 'click', async () => save('neurons.png', await map.toBlob()));
-on('map-csv', 'click', () => {
-  const { study, card, current } = lab.view;
-  if (study && card && current.study) save('neurons.csv', neuronsCsv(study, card.width), 'text/csv');
-});
-on('curve-svg', 'click', () => {
-  const svg = byId('plot').querySelector('svg');
-  if (svg) save('sweep.svg', standaloneSvg(svg), 'image/svg+xml');
-});
-on('curve-csv', 'click', () => {
-  const { sweep, current } = lab.view;
-  if (sweep && current.study) save('sweep.csv', sweepCsv(sweep.curve), 'text/csv');
-});
+for (const ending of ENDINGS) {
+  on(`map-${ending}`, 'click', async () => (await import('./later.ts')).saveMap(lab.view, ending));
+  on(`curve-${ending}`, 'click', async () => (await import('./later.ts')).saveCurve(lab.view, ending));
+}
 on('save-json', 'click', () => {
   const numbers = (_: string, value: unknown) =>
     value instanceof Float32Array || value instanceof Float64Array ? [...value] : value;

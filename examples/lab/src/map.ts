@@ -241,11 +241,6 @@ export class NeuronMap {
     this.#frame.scrollTop = this.#cornerOf(kept).y - was;
   }
 
-  /** The map as it is on the page. */
-  toBlob(): Promise<Blob> {
-    return new Promise((resolve) => this.#canvas.toBlob((blob) => resolve(blob!), 'image/png'));
-  }
-
   #sort(): void {
     const { layers, width, values, order } = this.#data!;
     this.#neuronAt = this.#placeOf = null;
