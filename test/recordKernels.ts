@@ -14,8 +14,8 @@ if (folder !== undefined) {
     this: CommandQueue,
     ...args: Parameters<typeof dispatch>
   ): void {
-    names.add(args[0].name);
     dispatch.apply(this, args);
+    names.add(args[0].name);
   };
   afterAll(() => {
     mkdirSync(folder, { recursive: true });
