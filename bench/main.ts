@@ -4,7 +4,6 @@
 
 import { availableParallelism, cpus } from 'node:os';
 import { Command } from 'commander';
-import { parseHTML } from 'linkedom';
 import { EXIT, runProgram } from '../cli/exit.ts';
 import { version } from '../cli/package.ts';
 import { table } from '../cli/table.ts';
@@ -159,8 +158,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const command = `npm run bench -- ${argv.filter((a, i) => !/^--(json|markdown|svg|trace)$/.test(a) && !/^--(json|markdown|svg|trace)$/.test(argv[i - 1] ?? '')).join(' ')}`;
   if (json) writeWhole(json, `${JSON.stringify(report, null, 1)}\n`);
   if (markdown) writeWhole(markdown, toMarkdown(report, command.trim()));
-  const { document } = parseHTML('<!doctype html><html><body></body></html>');
-  if (options.svg) writeWhole(options.svg, toChart(report, document));
+  if (options.svg) writeWhole(options.svg, toChart(report));
   device.destroy();
   if (!options.json && json) console.log(`\n${json} and ${markdown} hold all of this`);
   const faults = rows.flatMap(({ fault }) => fault ?? []);

@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { chartFigure, toChart } from '../../bench/chart.ts';
+import type { Report } from '../../bench/rows.ts';
 import { accuraciesFigure, accuracyBySize } from '../../cli/figures/accuracy.ts';
 import { FigureBook, figureSvg } from '../../cli/figures/book.ts';
 import { lineOf } from '../../cli/figures/curve.ts';
@@ -30,6 +32,8 @@ const told = (name: string) => ({
 });
 const interval = [0.4, 0.7] as const;
 const share = { value: 0.5, interval: { low: 0.4, high: 0.6 }, reason: null, count: 20, effective: 9 };
+
+const benchmarks = JSON.parse(readFileSync('bench/results/lavapipe-2-cores.json', 'utf8')) as Report;
 
 /** Kinds that the demo's report does not have. */
 const others: Figure[] = [
@@ -72,6 +76,7 @@ const others: Figure[] = [
     })),
     { layers: 4, width: 256, signs: true, of: 'G_E' },
   ),
+  chartFigure(benchmarks),
 ];
 
 const page = renderReport(exampleReport());
@@ -134,6 +139,10 @@ describe('a figure', () => {
     expect(() => book.show(others[0]!)).toThrow(
       'accuracy is no file’s name, or another figure’s'.replaceAll('’', "'"),
     );
+  });
+
+  it('of benchmarks is drawn from what was measured', () => {
+    expect(readFileSync('docs/benchmarks.svg', 'utf8')).toBe(toChart(benchmarks));
   });
 
   it('is cited as CITATION.cff says', () => {
