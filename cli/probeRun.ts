@@ -5,7 +5,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkFolder, makeFolder, putInPlace, remove, sweepLitter, writeTogether } from '../engine/disk.ts';
+import { checkFolder, makeFolder, putInPlace, remove, sweepLitter } from '../engine/disk.ts';
 import { Lock } from '../engine/lock.ts';
 import { DamagedFile } from '../models/seal.ts';
 import { mean, UserError } from '../neurgrad/index.ts';
@@ -41,7 +41,7 @@ import { readMethods } from './probeMethods.ts';
 import { readProperties } from './probeProperties.ts';
 import { renderProbeReport } from './probeReport.ts';
 import { markdown, type ProbeManifest, type ProbeSummary } from './probeTable.ts';
-import { reportFiles } from './reportPage.ts';
+import { writePage } from './reportPage.ts';
 
 /** Makes a run's folder, sees that it can be written, and takes the lock on a share of it. @throws UserError */
 export function lockRun(folder: string, shard: Shard): Lock {
@@ -196,10 +196,9 @@ export async function finishRun(folder: string, keepParts: boolean): Promise<Pro
     paper: { same: paperOf(tasks), all: PAPER_MACRO },
   };
   makeFolder(join(folder, 'tables'));
-  writeTogether([
+  await writePage(join(folder, 'report.html'), renderProbeReport(summary), [
     [join(folder, 'summary.json'), `${toJson(summary, 1)}\n`],
     [join(folder, 'tables', 'table3.md'), markdown(summary)],
-    ...(await reportFiles(join(folder, 'report.html'), renderProbeReport(summary))),
   ]);
   return summary;
 }

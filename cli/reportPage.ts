@@ -1,7 +1,8 @@
 /** What all reports share: one page with its style inside, the tiles at its top, its figures and how to cite it. */
 
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { makeFolder } from '../engine/disk.ts';
+import { type Content, makeFolder, remove, writeTogether } from '../engine/disk.ts';
 import { FIGURES, type FigureBook, saveScript } from './figures/book.ts';
 import { citation } from './figures/source.ts';
 import { type Html, html, raw } from './html.ts';
@@ -39,15 +40,41 @@ saveFromPage();
   return { html: page.text, figures };
 }
 
-/** A page and the files of its figures, to be written together; makes the folder of these. @param path of the page. */
-export async function reportFiles(
+/**
+ * Writes a page, the files of its figures and `more` together. Then removes the figures of the page that was there before, as far as
+ * neither this page nor another one beside it shows them.
+ * @param path of the page. @throws UserError naming the path where the disk refuses.
+ */
+export async function writePage(
   path: string,
   { html, figures }: ReportPage,
-): Promise<[path: string, content: string | Uint8Array][]> {
-  const files = await figures.files(dirname(path));
-  if (files.length > 0) makeFolder(join(dirname(path), FIGURES));
-  return [...files, [path, html]];
+  more: readonly (readonly [path: string, content: Content])[] = [],
+): Promise<void> {
+  const folder = dirname(path);
+  const before = figureFiles(earlierPage(path));
+  const files = await figures.files(folder);
+  if (files.length > 0) makeFolder(join(folder, FIGURES));
+  writeTogether([...more, ...files, [path, html]]);
+  const shown = figureFiles(html);
+  const left = [...before].filter((name) => !shown.has(name));
+  if (left.length === 0) return;
+  const others = readdirSync(folder)
+    .filter((name) => /\.html?$/i.test(name))
+    .map((name) => figureFiles(earlierPage(join(folder, name))));
+  for (const name of left) if (!others.some((other) => other.has(name))) remove(join(folder, FIGURES, name));
 }
+
+/** Empty where there is none: a pipe is not read. */
+const earlierPage = (path: string): string =>
+  statSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8') : '';
+
+/** Names of the files that a page's links lead to; a PNG is made in the page alone. */
+const figureFiles = (page: string): ReadonlySet<string> =>
+  new Set(
+    [...page.matchAll(/href="([\w-]+)\/([\w.-]+\.(?:svg|pdf|csv))"/g)]
+      .filter(([, folder]) => folder === FIGURES)
+      .map(([, , name]) => name!),
+  );
 
 /** A number in large, and what it is. */
 export const tile = (value: string, label: string): Html =>

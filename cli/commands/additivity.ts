@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { checkFile, writeTogether } from '../../engine/disk.ts';
+import { checkFile } from '../../engine/disk.ts';
 import {
   ADDITIVITY_SHIFTS,
   type Additivity,
@@ -41,7 +41,7 @@ import {
   targetCells,
 } from '../perPrompt.ts';
 import { asksMany, type PromptOptions, readCases } from '../prompt.ts';
-import { reportFiles } from '../reportPage.ts';
+import { writePage } from '../reportPage.ts';
 import { destinationOf, openRows, type ResultOptions } from '../results.ts';
 import type { Cell, RowSchema } from '../rows.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
@@ -235,7 +235,7 @@ async function runAdditivity(options: Options): Promise<void> {
       const about: AdditivityAbout = {
         ...{ model: options.model, prompts: cases.length, conventions, engine, draws, seed },
       };
-      if (page) writeTogether(await reportFiles(page, additivityPage(cells, prompts, about)));
+      if (page) await writePage(page, additivityPage(cells, prompts, about));
       if (destination.kind === 'output') return;
       const document = { format: ADDITIVITY_ROWS.format, ...about, cells };
       output.result(written === undefined ? document : { ...document, file: written }, () =>

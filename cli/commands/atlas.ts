@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { checkFolder, makeFolder, writeTogether, writeWhole } from '../../engine/disk.ts';
+import { checkFolder, makeFolder, writeWhole } from '../../engine/disk.ts';
 import { Lock } from '../../engine/lock.ts';
 import { digestOf } from '../../models/seal.ts';
 import { showToken, tokenText } from '../../models/tokenText.ts';
@@ -37,7 +37,7 @@ import {
 import { openOutput } from '../output.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, describePrompt, type PromptOptions, readOne } from '../prompt.ts';
-import { reportFiles } from '../reportPage.ts';
+import { writePage } from '../reportPage.ts';
 import { readModelCard, type WeightsOptions, withModel } from '../session.ts';
 import { figure, signed, table } from '../table.ts';
 import { chooseTarget, type TargetOptions } from '../target.ts';
@@ -192,13 +192,11 @@ async function runAtlas(options: Options): Promise<void> {
           mean(rows.filter((row) => row.layer === layer).map(({ linear }) => linear)),
         ),
       };
-      writeTogether([
-        [join(options.out, 'atlas.parquet'), encodePart(about, 'atlas', columnsOf(rows))],
-        ...(await reportFiles(
-          join(options.out, 'atlas.html'),
-          atlasPage(rows, { ...summary, files, token: showToken(token) }),
-        )),
-      ]);
+      await writePage(
+        join(options.out, 'atlas.html'),
+        atlasPage(rows, { ...summary, files, token: showToken(token) }),
+        [[join(options.out, 'atlas.parquet'), encodePart(about, 'atlas', columnsOf(rows))]],
+      );
       const strongest = [...rows].sort((a, b) => Math.abs(b.slope) - Math.abs(a.slope)).slice(0, 10);
       output.result(summary, () =>
         [

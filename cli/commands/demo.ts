@@ -3,7 +3,7 @@
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 
-import { checkFile, checkFolder, writeTogether } from '../../engine/disk.ts';
+import { checkFile, checkFolder } from '../../engine/disk.ts';
 import { showToken } from '../../models/tokenText.ts';
 import { describeConventions, formatNeuron, maskToken } from '../../neurgrad/index.ts';
 import { hashFiles, isWeightFile } from '../../neurgrad/study/folder.ts';
@@ -26,7 +26,7 @@ import { bundledModel, dependencyVersion, version } from '../package.ts';
 import { startProgress } from '../progress.ts';
 import { asksMany, type PromptOptions, readOne } from '../prompt.ts';
 import { type Report, renderReport } from '../report.ts';
-import { reportFiles } from '../reportPage.ts';
+import { writePage } from '../reportPage.ts';
 import {
   describeAdapter,
   type ModelCard,
@@ -136,7 +136,7 @@ async function runDemo(options: Options): Promise<void> {
         },
         study,
       };
-      writeTogether([[data, `${toJson(report, 1)}\n`], ...(await reportFiles(page, renderReport(report)))]);
+      await writePage(page, renderReport(report), [[data, `${toJson(report, 1)}\n`]]);
       output.result(report, () => summarise(report, model.paperSite));
       output.note(`wrote    ${resolve(page)} report.json and figures/ (${report.seconds.toFixed(1)} s)`);
     },

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { checkFile, checkFolder, makeFolder, writeTogether } from '../../engine/disk.ts';
+import { checkFile, checkFolder, makeFolder } from '../../engine/disk.ts';
 import { StudyFolder } from '../../neurgrad/study/folder.ts';
 import { readStudy } from '../../neurgrad/study/read.ts';
 import { summaryOf } from '../../neurgrad/study/summary.ts';
@@ -10,7 +10,7 @@ import { markdown, renderStudy, studyTables } from '../linearityReport.ts';
 import { jsonOption, withOptions } from '../options.ts';
 import { openOutput } from '../output.ts';
 import { version } from '../package.ts';
-import { reportFiles } from '../reportPage.ts';
+import { writePage } from '../reportPage.ts';
 import { writeStudyRows } from '../studyRows.ts';
 import { table } from '../table.ts';
 
@@ -49,10 +49,9 @@ async function runReport(dirs: readonly string[], options: Options): Promise<voi
   const tables = studyTables(summary);
   makeFolder(join(out, 'tables'));
   writeStudyRows(study, rows);
-  writeTogether([
+  await writePage(join(out, 'report.html'), renderStudy(summary, version), [
     ...[...tables].map(([name, cells]) => [join(out, 'tables', `${name}.md`), markdown(cells)] as const),
     [join(out, 'summary.json'), `${JSON.stringify(summary, null, 2)}\n`],
-    ...(await reportFiles(join(out, 'report.html'), renderStudy(summary, version))),
   ]);
   output.result(summary, () =>
     [

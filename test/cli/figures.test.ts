@@ -3,7 +3,7 @@
  */
 
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseHTML } from 'linkedom';
@@ -18,9 +18,10 @@ import { polarityByLayer } from '../../cli/figures/layers.ts';
 import { mapFigure } from '../../cli/figures/map.ts';
 import { citation } from '../../cli/figures/source.ts';
 import { textWidth, wrapped } from '../../cli/figures/text.ts';
+import { html } from '../../cli/html.ts';
 import { version } from '../../cli/package.ts';
 import { renderReport } from '../../cli/report.ts';
-import { reportFiles } from '../../cli/reportPage.ts';
+import { reportPage, writePage } from '../../cli/reportPage.ts';
 import { exampleReport } from './exampleReport.ts';
 
 const told = (name: string) => ({
@@ -156,15 +157,15 @@ describe('a figure', () => {
 describe('its files', () => {
   const folder = mkdtempSync(join(tmpdir(), 'neurgrad-figures-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
-  let files: Awaited<ReturnType<typeof reportFiles>>;
-  beforeAll(async () => {
-    files = await reportFiles(join(folder, 'report.html'), page);
-    mkdirSync(join(folder, 'figures'), { recursive: true });
-    for (const [path, content] of files) writeFileSync(path, content);
-  });
+  beforeAll(() => writePage(join(folder, 'report.html'), page));
 
   it('are an SVG, a PDF and a CSV each, the same when made again', async () => {
-    expect(files).toHaveLength(3 * page.figures.drawn.length + 1);
+    expect(readdirSync(folder).sort()).toEqual(['figures', 'report.html']);
+    expect(readdirSync(join(folder, 'figures')).sort()).toEqual(
+      page.figures.drawn
+        .flatMap(({ figure: { name } }) => [`${name}.csv`, `${name}.pdf`, `${name}.svg`])
+        .sort(),
+    );
     const one = async () => {
       const book = new FigureBook(page.figures.source);
       book.show(others[0]!);
@@ -207,5 +208,33 @@ describe('its files', () => {
     const picture = execFileSync('pdftoppm', ['-r', '30', pdf], { maxBuffer: 1e8 });
     // Not blank: colours of the marks are there.
     expect(new Set(picture.subarray(20)).size).toBeGreaterThan(20);
+  });
+
+  it('go when their page is written anew without them, unless another page or the user has them', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'neurgrad-figures-'));
+    try {
+      const [sizes, sets] = others as [Figure, Figure];
+      const write = (file: string, ...shown: Figure[]): Promise<void> => {
+        const book = new FigureBook({ neurgrad: '0', facts: {} });
+        const main = shown.map((figure) => book.show(figure));
+        return writePage(join(folder, file), reportPage('test', html`${main}`, '0', book));
+      };
+      const there = (): string[] =>
+        readdirSync(join(folder, 'figures'))
+          .filter((name) => !name.endsWith('.csv') && !name.endsWith('.pdf'))
+          .sort();
+      await write('report.html', sizes, sets);
+      writeFileSync(join(folder, 'figures', 'mine.svg'), '');
+      await write('other.html', sets);
+      expect(there()).toEqual(['accuracy.svg', 'mine.svg', 'sets.svg']);
+      await write('report.html');
+      expect(there()).toEqual(['mine.svg', 'sets.svg']);
+      await write('other.html', sizes);
+      expect(readdirSync(join(folder, 'figures')).sort()).toEqual([
+        ...['accuracy.csv', 'accuracy.pdf', 'accuracy.svg', 'mine.svg'],
+      ]);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });
