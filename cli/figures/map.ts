@@ -32,7 +32,7 @@ export function everyNeuron(
     label: `${of} of every neuron`,
     caption: `${what} of every neuron of ${model} for “${prompt}”, target ${token}; colours by square roots`,
     n: `n = ${neurons.toLocaleString('en')} neurons of one prompt`,
-    interval: 'No interval: every neuron is shown',
+    interval: 'No interval: all neurons, not a sample of them',
   };
 }
 

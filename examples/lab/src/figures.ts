@@ -68,7 +68,7 @@ export async function saveCurve(view: View, ending: Ending): Promise<void> {
     {
       name: `curve-${name}`,
       label: `${name} of ${nameOfModel(state.model)}: probability of ${target} against shift`,
-      caption: `${name}: r ${signed(r, 3)}, G_E ${signed(slope, 3)} per unit within ±${FIT_RANGE}; |r| ≥ 0.95: ${linearWithin(linear)}. ${nameOfModel(state.model)}, “${asked(study)}”, ${target}`,
+      caption: `${name}: r ${signed(r, 3)}, G_E ${signed(slope, 3)} per unit within ±${FIT_RANGE}; |r| ≥ 0.95: ${linearWithin(linear)}. ${nameOfModel(state.model)} for “${asked(study)}”, target ${target}`,
       n: `n = ${shifts.length} shifts of one neuron of one prompt`,
       interval: 'No interval: one curve',
     },
