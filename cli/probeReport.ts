@@ -93,7 +93,7 @@ function tableOf({ head, rows }: TextTable, names = 1): Html {
 <tbody>${rows.map((row) => html`<tr>${cells(row)}</tr>`)}</tbody></table></div>`;
 }
 
-const methodsSection = ({ methods }: ProbeSummary): Html =>
+const methodsSection = ({ methods = [] }: ProbeSummary): Html =>
   methods.length === 0
     ? raw('')
     : html`<section>

@@ -102,8 +102,8 @@ export interface ProbeSummary extends Omit<ProbeManifest, 'tasks' | 'format'> {
   } | null;
   /** Of the tasks whose skill neurons' properties were measured. */
   readonly properties: readonly TaskProperties[];
-  /** What other probers reach on tasks, where they were put to the test. */
-  readonly methods: readonly TaskMethods[];
+  /** What other probers reach on tasks, where they were put to the test; not there in results of before. */
+  readonly methods?: readonly TaskMethods[];
   /** Means of the paper's Table 3 over the same tasks, and over all 22. */
   readonly paper: {
     readonly same: Readonly<Record<'rand' | 'lmProb' | 'polar' | 'magn', number>>;
@@ -328,7 +328,7 @@ export function markdown(summary: ProbeSummary): string {
           '',
         ]
       : []),
-    ...(summary.methods.length > 0 ? [...table(methodsTable(summary.methods)), METHODS_REMARK, ''] : []),
+    ...(summary.methods?.length ? [...table(methodsTable(summary.methods)), METHODS_REMARK, ''] : []),
   ].join('\n');
 }
 
@@ -351,12 +351,12 @@ export function describeSummary(summary: ProbeSummary): string {
   );
   const tests = testsTable(summary);
   const spread = spreadTable(summary);
-  const methods = methodsTable(summary.methods);
+  const methods = methodsTable(summary.methods ?? []);
   return [
     table(cut(head), rows.map(cut)),
     table(tests.head, tests.rows),
     ...(spread ? [table(spread.head, spread.rows)] : []),
-    ...(summary.methods.length > 0 ? [table(methods.head, methods.rows)] : []),
+    ...(methods.rows.length > 0 ? [table(methods.head, methods.rows)] : []),
     ...[intervalsRemark(summary), testsRemark(summary)].filter((remark) => remark !== null),
     `prompts train/valid/test: ${prompts.join(', ')}`,
     `paper, all 22 tasks of Llama2-7B: Rand ${figure(PAPER_MACRO.rand)}, LM-Prob ${figure(PAPER_MACRO.lmProb)}, Polar ${figure(PAPER_MACRO.polar)}, Magn ${figure(PAPER_MACRO.magn)}`,
