@@ -1,6 +1,7 @@
 /** The page's end of the worker: calls that answer with promises, report progress and can be cancelled. */
 
 import type { CallName, Calls, Failure, News, Order, Progress } from './protocol.ts';
+import type { NeuronId } from './state.ts';
 
 /** What a call came to nothing of. `cancelled` and `lost` are no news for the user. */
 export class CallError extends Error {
@@ -23,7 +24,20 @@ export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
-export class Client {
+/** Where the page's answers come from. */
+export interface Answering {
+  call<K extends CallName>(call: K, ask: Calls[K]['ask'], options?: CallOptions): Promise<Calls[K]['answer']>;
+  /**
+   * The shift, as near to `to` as can be answered, of a neuron on its way from a shift.
+   * @param others that are shifted besides
+   * @throws CallError where the neuron cannot be moved.
+   */
+  nearest(neuron: NeuronId, others: readonly NeuronId[], from: number, to: number): number;
+  /** Gives back what it holds. */
+  stop(): void;
+}
+
+export class Client implements Answering {
   readonly #onLost: (why: string) => void;
   #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
@@ -75,6 +89,15 @@ export class Client {
         reject(new CallError({ code: 'cancelled', message: 'Cancelled.' }));
       });
     });
+  }
+
+  /** Any shift can be run. */
+  nearest(_neuron: NeuronId, _others: readonly NeuronId[], _from: number, to: number): number {
+    return to;
+  }
+
+  stop(): void {
+    this.#worker.terminate();
   }
 
   #post(order: Order): void {

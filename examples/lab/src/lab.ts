@@ -5,7 +5,7 @@
 
 import { outwardSign, shiftGrid, strongest } from '../../../neurgrad/index.ts';
 import { Address } from './address.ts';
-import { CallError, Client } from './client.ts';
+import { type Answering, CallError, Client } from './client.ts';
 import { type Found, findIn } from './find.ts';
 import { Latest } from './latest.ts';
 import type { Point } from './lines.ts';
@@ -62,7 +62,7 @@ const NEAR = 2;
 const STEER_RANGE = 2;
 
 export class Lab {
-  readonly #client: Client;
+  #client: Answering;
   readonly #render: (view: View) => void;
   readonly #busy: (progress: Progress | null) => void;
   readonly #say: (sentence: string | null, remedies?: readonly Remedy[]) => void;
@@ -123,6 +123,12 @@ export class Lab {
       ...(view.distribution?.shifts === view.state.shifts ? {} : { distribution: null }),
       ...(current.study ? {} : { study: null, distribution: null, sweep: null, written: null, trace: [] }),
     };
+  }
+
+  /** From now on answers come from elsewhere: a recording, where no model can run. */
+  play(answering: Answering): void {
+    this.#client.stop();
+    this.#client = answering;
   }
 
   /** Opens what the address asks for, or the first bundled model. */
@@ -310,10 +316,19 @@ export class Lab {
     return this.#card ? findIn(this.#card, name) : 'There is no model yet.';
   }
 
-  shift(neuron: NeuronId, shift: number): void {
+  shift(neuron: NeuronId, to: number): void {
     const { layer, index } = neuron;
     const others = this.#state.shifts.filter((one) => !sameNeuron(one, neuron));
     const known = this.#state.shifts.findIndex((one) => sameNeuron(one, neuron));
+    let shift: number;
+    try {
+      shift = this.#client.nearest(neuron, others, this.#state.shifts[known]?.shift ?? 0, to);
+    } catch (error) {
+      this.#failed(error);
+      // Its slider goes back.
+      this.#show();
+      return;
+    }
     const shifts = [...others];
     // In its place, so that the list does not jump.
     if (shift !== 0) shifts.splice(known < 0 ? shifts.length : known, 0, { layer, index, shift });

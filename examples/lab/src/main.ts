@@ -528,17 +528,34 @@ new ResizeObserver(() => curve.show(lab.view)).observe(byId('plot').parentElemen
 Object.assign(window, { neurgradLab: lab });
 
 const obstacle = await whyNot();
-if (obstacle) {
-  byId('unable').hidden = false;
-  byId('unable-text').textContent = obstacle;
-  byId('lab').hidden = true;
-} else {
+const played = obstacle === null || (await play(obstacle));
+if (played) {
   await lab.start();
   const rest = await import('./later.ts');
   await curve.load();
   notebook = new rest.NotebookCard(lab, say);
-  tour = new rest.Tour(lab.view);
-  compare = new rest.CompareCard(lab, take);
-  field('take-tour').disabled = false;
-  void keepForOffline();
+  if (obstacle === null) {
+    tour = new rest.Tour(lab.view);
+    compare = new rest.CompareCard(lab, take);
+    field('take-tour').disabled = false;
+    void keepForOffline();
+  }
+}
+
+/** Plays the recorded session where no model can run, and says so. @returns false where that cannot be opened either. */
+async function play(why: string): Promise<boolean> {
+  byId('unable').hidden = false;
+  byId('unable-text').textContent = why;
+  try {
+    const { openPlayer, toldOf } = await import('./recorded/player.ts');
+    const player = await openPlayer();
+    lab.play(player);
+    byId('recorded-text').textContent = toldOf(player.recording);
+    byId('unable').classList.add('recorded');
+    return true;
+  } catch (error) {
+    byId('recorded-text').textContent = `The recorded session cannot be played: ${(error as Error).message}.`;
+    byId('lab').hidden = true;
+    return false;
+  }
 }
