@@ -9,6 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { UserError } from '../../engine/errors.ts';
 import { CHROMIUM_FLAGS, ensureChromium } from '../../examples/lab/setup.mjs';
 import { CallError } from '../../examples/lab/src/client.ts';
+import { leftOut } from '../../examples/lab/src/embed.ts';
 import type { Question } from '../../examples/lab/src/protocol.ts';
 import { Player } from '../../examples/lab/src/recorded/player.ts';
 import { readRecording, writeRecording } from '../../examples/lab/src/recorded/recording.ts';
@@ -134,6 +135,18 @@ describe('a player', () => {
   });
 });
 
+describe('an address', () => {
+  it.each([
+    ['', [], []],
+    ['?embed=0&other=1', [], []],
+    ['?embed=1', ['header', 'footer', 'notebook'], []],
+    ['?embed=1&hide=answer,%20steer,footer', ['header', 'footer', 'notebook', 'answer', 'steer'], []],
+    ['?hide=map,maps,,toString', ['map'], ['maps', 'toString']],
+  ])('with “%s” leaves out its parts', (search, parts, unknown) => {
+    expect(leftOut(search)).toEqual({ parts, unknown });
+  });
+});
+
 const { path: executablePath } = ensureChromium();
 
 describe.skipIf(!executablePath)('a browser without WebGPU', () => {
@@ -170,6 +183,18 @@ describe.skipIf(!executablePath)('a browser without WebGPU', () => {
       // What was not recorded is said.
       await page.fill('#text', 'A robin is a [MASK].');
       await page.locator('#notice-text', { hasText: 'A recording is played' }).waitFor();
+
+      // Within another page, parts are left out, and a name that is none is said.
+      await page.goto(`${site.url}?embed=1&hide=steer,maps`);
+      await answered(page);
+      expect(await page.locator('#unknown-parts').textContent()).toContain('“maps”');
+      const visible = (part: string) => page.locator(part).isVisible();
+      expect(await Promise.all(['body > header', '.steering', '.notebook', 'footer'].map(visible))).toEqual(
+        Array(4).fill(false),
+      );
+      expect(await Promise.all(['.ask', '.answer', '.chart', '.curve'].map(visible))).toEqual(
+        Array(4).fill(true),
+      );
       expect(complaints).toEqual([]);
     } finally {
       await browser.close();

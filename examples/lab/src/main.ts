@@ -6,6 +6,7 @@ import type { CompareCard } from './compare.ts';
 import { CurveCard } from './curveCard.ts';
 import { byId, el } from './dom.ts';
 import { ENDINGS, save } from './download.ts';
+import { embed } from './embed.ts';
 import { Ends } from './ends.ts';
 import { fromDrop } from './files.ts';
 import { figure, megabytes, percent, signed, word } from './format.ts';
@@ -48,6 +49,7 @@ const map = new NeuronMap(
 const ends = new Ends(lab, take);
 const curve = new CurveCard(lab);
 chooser(lab);
+embed(location.search);
 /** They come after the first answer. */
 let notebook: NotebookCard | null = null;
 let tour: Tour | null = null;
@@ -551,6 +553,7 @@ async function play(why: string): Promise<boolean> {
     const player = await openPlayer();
     lab.play(player);
     byId('recorded-text').textContent = toldOf(player.recording);
+    byId('unable-title').textContent = 'Without WebGPU: a recorded session';
     byId('unable').classList.add('recorded');
     return true;
   } catch (error) {
