@@ -22,11 +22,30 @@ function leaveOutNode(): Plugin {
   };
 }
 
+/** Pictures of a link are fetched by their whole address only: where LAB_SITE says what the page's will be, it is written out. */
+function wholeAddressOfPicture(): Plugin {
+  const { LAB_SITE } = process.env;
+  const site = LAB_SITE ? LAB_SITE.replace(/\/*$/, '/') : null;
+  return {
+    name: 'whole-address-of-picture',
+    enforce: 'post',
+    generateBundle(_, files) {
+      for (const file of Object.values(files)) {
+        if (!site || file.type !== 'asset' || !file.fileName.endsWith('.html')) continue;
+        file.source = String(file.source).replace(
+          /(property="og:image" content=")\.\//,
+          (_, before) => before + site,
+        );
+      }
+    },
+  };
+}
+
 export default defineConfig({
   root: import.meta.dirname,
   base: './',
   publicDir: '../models',
-  plugins: [leaveOutNode()],
+  plugins: [leaveOutNode(), wholeAddressOfPicture()],
   worker: { format: 'es', plugins: () => [leaveOutNode()] },
   build: {
     target: 'es2022',

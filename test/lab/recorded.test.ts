@@ -195,6 +195,13 @@ describe.skipIf(!executablePath)('a browser without WebGPU', () => {
       expect(await Promise.all(['.ask', '.answer', '.chart', '.curve'].map(visible))).toEqual(
         Array(4).fill(true),
       );
+
+      // Without the recording, too, the page says what it needs.
+      await page.route('**/assets/facts-bert*.json', (route) => route.abort());
+      await page.goto(site.url);
+      await page.locator('#recorded-text', { hasText: 'cannot be played' }).waitFor();
+      expect(await page.locator('#lab').isVisible()).toBe(false);
+      expect(await page.locator('#unable-text').textContent()).toMatch(/does not offer WebGPU/);
       expect(complaints).toEqual([]);
     } finally {
       await browser.close();
