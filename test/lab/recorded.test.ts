@@ -14,6 +14,7 @@ import type { Question } from '../../examples/lab/src/protocol.ts';
 import { Player } from '../../examples/lab/src/recorded/player.ts';
 import { readRecording, writeRecording } from '../../examples/lab/src/recorded/recording.ts';
 import { shiftGrid, strongest } from '../../neurgrad/index.ts';
+import { damageBytes, damageJson, seeded } from '../fuzz/mutate.ts';
 import { answered } from './page.ts';
 import { buildAndServe } from './site.ts';
 
@@ -68,6 +69,28 @@ describe('a recording', () => {
   ])('is refused where it %s', (_, wrong, why) => {
     expect(() => readRecording(wrong, 'wrong.json')).toThrow(UserError);
     expect(() => readRecording(wrong, 'wrong.json')).toThrow(why);
+  });
+});
+
+describe('a damaged recording', () => {
+  it('is read, or refused in a line', () => {
+    const small = writeRecording({ ...recording, neurons: [first] });
+    const next = seeded(1);
+    let refused = 0;
+    for (let round = 0; round < 100; round++) {
+      const damaged =
+        round % 2 === 0
+          ? damageJson(small, next)
+          : Buffer.from(damageBytes(Buffer.from(small), next)).toString('utf8');
+      try {
+        readRecording(damaged, 'damaged.json');
+      } catch (error) {
+        expect(error).toBeInstanceOf(UserError);
+        expect((error as UserError).message).not.toContain('\n');
+        refused++;
+      }
+    }
+    expect(refused).toBeGreaterThan(30);
   });
 });
 
