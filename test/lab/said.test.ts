@@ -205,6 +205,19 @@ describe('a notebook', () => {
     expect(fromHash(notebook.entries[1]!.state).shifts).toEqual(one(2));
   });
 
+  it('has one line for a neuron that is taken and moved, its steps answered apart', () => {
+    const notebook = new Notebook();
+    notebook.look(view([], null), up, now);
+    for (const shift of [1, 2]) {
+      const moved = view(one(shift), 0.5 - shift / 10);
+      notebook.look({ ...moved, state: { ...moved.state, selected: { layer: 3, index: 327 } } }, up, now);
+    }
+    expect(notebook.entries.map(({ did }) => did.split(' takes')[0])).toEqual([
+      'Asked facts-bert “a </script> <b>”: paris 50.0%.',
+      'Raising L3.N327 by 2',
+    ]);
+  });
+
   it('is read again from either file, and nothing in it is taken for markup', () => {
     const notebook = new Notebook();
     notebook.look(view([], null), up, now);

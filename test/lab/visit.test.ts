@@ -220,7 +220,9 @@ describe.skipIf(!executablePath)('a visit to the laboratory', () => {
     const lines = await page.locator('#done li').allTextContents();
     expect(lines.filter((line) => line.startsWith('Asked facts-bert')).length).toBeGreaterThanOrEqual(3);
     expect(lines.some((line) => /^Swept L3\.N\d+ over ±10: slope/.test(line))).toBe(true);
+    // Two presses of a key are one deed: the second one's line stands for both.
     expect(lines.some((line) => /^Raising L3\.N\d+ by 2 takes paris/.test(line))).toBe(true);
+    expect(lines.filter((line) => /^Raising L3\.N\d+ by 1 /.test(line))).toEqual([]);
     // Back to the first of the states.
     await page.locator('#states .name').first().click();
     await settled(page);

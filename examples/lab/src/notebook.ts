@@ -3,7 +3,7 @@
 import { figure, percent, signed, word } from './format.ts';
 import { meaningOf } from './meaning.ts';
 import { nameOfModel } from './models.ts';
-import { difference } from './past.ts';
+import { movedNeurons } from './past.ts';
 import { type NeuronId, nameOf, type State, toHash } from './state.ts';
 import type { View } from './view.ts';
 
@@ -107,7 +107,8 @@ export class Notebook {
     }
     // What is shown is of the state alone once the sliders have stopped.
     if (distribution === before.distribution || (distribution?.shifts ?? []) !== state.shifts) return false;
-    const deed = this.#last ? difference(this.#last, state) : '';
+    // A neuron is taken and moved in one deed, however many of its steps were answered apart.
+    const deed = this.#last ? movedNeurons(this.#last, state).join(' ') : '';
     this.#last = state;
     const said = meaningOf(view, axisOf);
     if (said === null) return false;

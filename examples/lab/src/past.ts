@@ -11,12 +11,17 @@ export function difference(before: State, after: State): string {
     (key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]),
   );
   if (keys.length !== 1 || keys[0] !== 'shifts') return keys.join(' ');
+  const [name, ...others] = movedNeurons(before, after);
+  return name !== undefined && others.length === 0 ? `shift ${name}` : 'shifts';
+}
+
+/** Names of the neurons whose shifts differ between two states; one that is in hand in one of them alone is among them. */
+export function movedNeurons(before: Pick<State, 'shifts'>, after: Pick<State, 'shifts'>): string[] {
   const moved = (from: State['shifts'], to: State['shifts']): NeuronId[] =>
     from.filter((one) => !to.some((other) => sameNeuron(one, other) && one.shift === other.shift));
-  const names = new Set(
-    [...moved(before.shifts, after.shifts), ...moved(after.shifts, before.shifts)].map(nameOf),
-  );
-  return names.size === 1 ? `shift ${[...names][0]}` : 'shifts';
+  return [
+    ...new Set([...moved(before.shifts, after.shifts), ...moved(after.shifts, before.shifts)].map(nameOf)),
+  ];
 }
 
 export class Past {
