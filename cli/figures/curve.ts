@@ -2,6 +2,7 @@
 
 import * as Plot from '@observablehq/plot';
 import type { Figure, Told } from './figure.ts';
+import { lineOf, type Point } from './line.ts';
 import { LIGHT } from './palette.ts';
 import { textWidth } from './text.ts';
 import { padded, probabilities, TICKS, tickLabels } from './ticks.ts';
@@ -32,28 +33,6 @@ export interface CurveLooks {
   readonly probability: boolean;
   /** Of curves that are compared by eye. */
   readonly domain?: readonly [number, number];
-}
-
-interface Point {
-  readonly shift: number;
-  readonly value: number;
-}
-
-/** A line over the shifts, cut where a probability ends. */
-export function lineOf(
-  at: number,
-  slope: number,
-  shifts: readonly number[],
-  probability: boolean,
-): [Point, Point] {
-  const point = (shift: number): Point => ({ shift, value: at + slope * shift });
-  const ends: [Point, Point] = [point(Math.min(...shifts)), point(Math.max(...shifts))];
-  if (!probability) return ends;
-  const cut = ({ shift, value }: Point): Point => {
-    const inside = Math.max(0, Math.min(1, value));
-    return inside === value ? { shift, value } : { shift: (inside - at) / slope, value: inside };
-  };
-  return [cut(ends[0]), cut(ends[1])];
 }
 
 /** Words for a linear range. */

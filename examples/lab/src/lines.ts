@@ -1,5 +1,6 @@
 /** Lines beside a curve of probabilities: what of them is a probability, and how far the slope of a curve is the same on both sides. */
 
+import { lineOf } from '../../../cli/figures/line.ts';
 import { slopeThroughOrigin } from '../../../neurgrad/statistics.ts';
 
 /** Within it slope and r are fitted. */
@@ -12,13 +13,11 @@ export interface Point {
 
 /** The part of the line p + slope * shift within ±reach that lies in [0, 1], as its two ends; `p` is a probability. */
 export function lineWithin(p: number, slope: number, reach: number): readonly [Point, Point] {
-  const at = (shift: number): Point => {
-    const value = p + slope * shift;
-    if (value >= 0 && value <= 1) return { shift, p: value };
-    const edge = value > 1 ? 1 : 0;
-    return { shift: (edge - p) / slope, p: edge };
-  };
-  return [at(-reach), at(reach)];
+  const [from, to] = lineOf(p, slope, [-reach, reach], true);
+  return [
+    { shift: from.shift, p: from.value },
+    { shift: to.shift, p: to.value },
+  ];
 }
 
 /**
