@@ -132,7 +132,8 @@ export async function steer(model: LanguageModel, probe: Probe, options: SteerOp
   checkProbe('steer', model, probe);
   const { target, to, maxNeurons = 32, range = 2, rounds = 10, tolerance = 0.01 } = options;
   const { record } = options;
-  const at = neuronPosition(probe, options.neuronPosition ?? record?.neuronPosition);
+  // Not the record's: one of another token is refused unless that token is asked for.
+  const at = neuronPosition(probe, options.neuronPosition);
   const asked = askedOf('steer', model, probe, { at, of: 'prob', target, other: undefined });
   const site = resolveSite(options.site ?? 'paper', model);
   checkRecord('steer', model, probe, { record, target, neuronPosition: at });
